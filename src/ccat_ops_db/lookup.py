@@ -1,0 +1,73 @@
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+
+Row = TypeVar("Row", bound=models.Base)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """` Did you mean …?` with the nearest known name, else the known ones; says so where there are none."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean `{close[0]}`?"
+    if not known:
+        return " There is none yet."
+    return f" Known: {', '.join(f'`{one}`' for one in sorted(known)[:20])}."
+
+
+class UnknownName(CcatError):
+    """Something was named that does not exist."""
+
+    code = "unknown_name"
+
+    def __init__(self, what: str, name: str, known: Collection[str], *, where: str = "") -> None:
+        place = f"{where}: " if where else ""
+        super().__init__(f"{place}there is no {what} `{name}`.{nearest(name, known)}")
+
+
+@dataclass(frozen=True)
+class Named(Generic[Row]):
+    """A kind of row that people call by a name."""
+
+    what: str
+    """The kind, as it is called in messages."""
+    rows: sa.Select[Row]
+    label: sa.ColumnElement[str] | InstrumentedAttribute[str]
+    """The name, as SQL over `rows`."""
+
+
+SOURCE = Named("source", sa.select(models.Source), models.Source.name)
+OBSERVING_PROGRAM = Named("observing program", sa.select(models.ObservingProgram), models.ObservingProgram.short_name)
+OBS_MODE = Named("observing mode", sa.select(models.ObsMode), models.ObsMode.name)
+OBS_UNIT = Named("observation", sa.select(models.ObsUnit), models.ObsUnit.name)
+TELESCOPE = Named("telescope", sa.select(models.Telescope), models.Telescope.name)
+SOFTWARE = Named("software", sa.select(models.ReductionSoftware), models.ReductionSoftware.name)
+CONFIG = Named("config", sa.select(models.ReductionStepConfig), models.ReductionStepConfig.name)
+GROUPING = Named("grouping", sa.select(models.DataGrouping), models.DataGrouping.name)
+PIPELINE = Named("pipeline", sa.select(models.Pipeline), models.Pipeline.name)
+MODULE = Named(
+    "instrument module",
+    sa.select(models.InstrumentModule).join(models.InstrumentModule.instrument),
+    models.Instrument.name + "/" + models.InstrumentModule.name,
+)
+LOCATION = Named(
+    "location",
+    sa.select(models.DataLocation).join(models.DataLocation.site),
+    models.Site.short_name + "/" + models.DataLocation.name,
+)
+
+
+def find(session: Session, named: Named[Row], name: str, *, where: str = "") -> Row:
+    """The row of that name; raises UnknownName with the nearest one. `where` says who asks."""
+    row = session.scalars(named.rows.where(named.label == name)).one_or_none()
+    if row is None:
+        known = session.scalars(named.rows.with_only_columns(named.label)).all()
+        raise UnknownName(named.what, name, known, where=where)
+    return row

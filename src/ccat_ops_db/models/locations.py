@@ -1,0 +1,103 @@
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ccat_ops_db.models.base import Base, Identity, Json, is_not_negative
+from ccat_ops_db.states import BackendName, LocationType, RouteType, StorageType
+
+
+class Site(Base):
+    """A place with storage or computers."""
+
+    __tablename__ = "site"
+
+    id: Mapped[Identity]
+    short_name: Mapped[str] = mapped_column(
+        sa.CheckConstraint("short_name ~ '^[a-z0-9-]+$'", name="short_name_fits_in_a_queue_name"),
+        unique=True,
+        comment="Name in queue names, such as ccat or cologne.",
+    )
+    name: Mapped[str] = mapped_column(comment="Full name.")
+
+
+class DataLocation(Base):
+    """A storage of a site; one of the three kinds below."""
+
+    __tablename__ = "data_location"
+    __mapper_args__ = {"polymorphic_on": "storage_type"}
+    __table_args__ = (
+        sa.UniqueConstraint("site_id", "name"),
+        sa.CheckConstraint("(location_type = 'processing') = (backend IS NOT NULL)", name="processing_has_a_backend"),
+        sa.CheckConstraint("name ~ '^[a-z0-9_-]+$'", name="name_fits_in_a_queue_name"),
+        is_not_negative("free_space_reserve_bytes"),
+    )
+
+    id: Mapped[Identity]
+    site_id: Mapped[int] = mapped_column(sa.ForeignKey("site.id"), comment="Site that it belongs to.")
+    name: Mapped[str] = mapped_column(comment="Name within the site; part of queue names.")
+    location_type: Mapped[LocationType] = mapped_column(comment="What it is for.")
+    storage_type: Mapped[StorageType] = mapped_column(comment="Which of the kinds it is.")
+    priority: Mapped[int] = mapped_column(server_default="0", comment="Higher is used first among equals.")
+    active: Mapped[bool] = mapped_column(server_default=sa.true(), comment="Whether anything new is put there.")
+    free_space_reserve_bytes: Mapped[int] = mapped_column(
+        server_default="0", comment="Nothing is staged or submitted while less than this is free."
+    )
+    backend: Mapped[BackendName | None] = mapped_column(comment="Kind of cluster; PROCESSING locations only.")
+    backend_settings: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Settings of the cluster.")
+
+    site: Mapped[Site] = relationship()
+
+
+class DiskDataLocation(DataLocation):
+    """A directory of a file system."""
+
+    __tablename__ = "disk_data_location"
+    __mapper_args__ = {"polymorphic_identity": StorageType.DISK}
+
+    id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
+    path: Mapped[str] = mapped_column(
+        sa.CheckConstraint("path ~ '^/'", name="path_is_absolute"), comment="Absolute path of its root directory."
+    )
+    host: Mapped[str | None] = mapped_column(
+        comment="Host that has the disk; NULL where every worker of the site has it."
+    )
+
+
+class S3DataLocation(DataLocation):
+    """A bucket of an object store; credentials come from the environment."""
+
+    __tablename__ = "s3_data_location"
+    __mapper_args__ = {"polymorphic_identity": StorageType.S3}
+
+    id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
+    bucket: Mapped[str] = mapped_column(comment="Name of the bucket.")
+    prefix: Mapped[str] = mapped_column(server_default="", comment="Prefix of every key.")
+    endpoint_url: Mapped[str | None] = mapped_column(comment="Address of the store; NULL is the provider's default.")
+    region: Mapped[str | None] = mapped_column(comment="Region, where the store has any.")
+
+
+class TapeDataLocation(DataLocation):
+    """A pool of a tape library."""
+
+    __tablename__ = "tape_data_location"
+    __mapper_args__ = {"polymorphic_identity": StorageType.TAPE}
+
+    id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
+    library: Mapped[str] = mapped_column(comment="Name of the library.")
+    pool: Mapped[str] = mapped_column(server_default="", comment="Pool of tapes.")
+
+
+class DataTransferRoute(Base):
+    """How data get from one site to another."""
+
+    __tablename__ = "data_transfer_route"
+    __table_args__ = (
+        sa.UniqueConstraint("origin_site_id", "destination_site_id", "name"),
+        sa.CheckConstraint("origin_site_id <> destination_site_id", name="leads_somewhere_else"),
+    )
+
+    id: Mapped[Identity]
+    name: Mapped[str] = mapped_column(comment="Name, such as ccat_to_cologne.")
+    origin_site_id: Mapped[int] = mapped_column(sa.ForeignKey("site.id"), comment="Where it starts.")
+    destination_site_id: Mapped[int] = mapped_column(sa.ForeignKey("site.id"), comment="Where it ends.")
+    route_type: Mapped[RouteType] = mapped_column(comment="How it leads there.")
+    method: Mapped[str] = mapped_column(comment="Program that moves the bytes, such as posix or bbcp.")

@@ -1,0 +1,207 @@
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ccat_ops_db.models.base import (
+    Base,
+    CreatedAt,
+    Identity,
+    Json,
+    Leased,
+    is_checksum,
+    is_not_negative,
+    is_path_inside,
+)
+from ccat_ops_db.models.locations import DataLocation
+from ccat_ops_db.models.pipelines import (
+    Pipeline,
+    ReductionSoftwareVersion,
+    ReductionStep,
+    ReductionStepConfigRevision,
+    ReductionStepRevision,
+)
+from ccat_ops_db.states import DataProductType, FailureClass, InputRole, ProductState, RunReason, RunStatus
+
+ACTIVE_RUN = (
+    "status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')"
+    " OR (status = 'failed' AND retry_at IS NOT NULL)"
+)
+"""SQL predicate of an active run: at most one per (step, sub-group), guarded by a partial unique index."""
+
+
+class ExecutedReductionStep(Leased, Base):
+    """A run: one execution of a step for one sub-group."""
+
+    __tablename__ = "executed_reduction_step"
+    __table_args__ = (
+        sa.Index(
+            "uq_executed_reduction_step_active",
+            "reduction_step_id",
+            "sub_group_key",
+            unique=True,
+            postgresql_where=sa.text(ACTIVE_RUN),
+        ),
+        sa.Index("ix_executed_reduction_step_step_sub_group", "reduction_step_id", "sub_group_key", "id"),
+        sa.Index("ix_executed_reduction_step_active_status", "status", "id", postgresql_where=sa.text(ACTIVE_RUN)),
+        is_checksum("recipe_digest"),
+        is_checksum("series_digest"),
+        is_checksum("input_digest"),
+        is_not_negative("retry_count"),
+        sa.CheckConstraint("status = 'failed' OR retry_at IS NULL", name="only_failed_is_retried"),
+        sa.CheckConstraint(
+            "status IN ('pending', 'cancelled') OR inputs_frozen_at IS NOT NULL", name="started_has_frozen_inputs"
+        ),
+    )
+
+    id: Mapped[Identity]
+    reduction_step_id: Mapped[int] = mapped_column(sa.ForeignKey("reduction_step.id"), comment="Step that is executed.")
+    step_revision_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("reduction_step_revision.id"), comment="Revision that made it."
+    )
+    pipeline_id: Mapped[int] = mapped_column(sa.ForeignKey("pipeline.id"), index=True, comment="Pipeline of the step.")
+    data_location_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="PROCESSING location where it runs."
+    )
+    software_version_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("reduction_software_version.id"), comment="Version of the software that it runs."
+    )
+    config_revision_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("reduction_step_config_revision.id"), comment="Parameters that it runs with."
+    )
+    sub_group_key: Mapped[str] = mapped_column(comment="`dim=value,…`: identity of the sub-group within the step.")
+    sub_group_path: Mapped[str] = mapped_column(comment="Readable, path-safe form of the key.")
+    sub_group_labels: Mapped[Json] = mapped_column(comment="Dimension → value as people read it.")
+    status: Mapped[RunStatus] = mapped_column(
+        server_default=RunStatus.PENDING, comment="How far it is; written by advance() only."
+    )
+    reason: Mapped[RunReason] = mapped_column(comment="Why it became necessary.")
+    because: Mapped[str] = mapped_column(comment="The reason as a sentence.")
+    waiting_for: Mapped[str | None] = mapped_column(comment="Why it does not go on, as far as known.")
+    priority: Mapped[int] = mapped_column(server_default="0", comment="Higher goes first.")
+    recipe_digest: Mapped[str] = mapped_column(comment="Version, config and definition that it was made with.")
+    series_digest: Mapped[str] = mapped_column(comment="The same with the version's series in place of the version.")
+    input_digest: Mapped[str] = mapped_column(comment="Wanted inputs at creation; those used once frozen.")
+    packages_until: Mapped[datetime | None] = mapped_column(
+        comment="Cut-off: packages archived later wait for the next run."
+    )
+    inputs_frozen_at: Mapped[datetime | None] = mapped_column(comment="When its inputs were fixed.")
+    finished_at: Mapped[datetime | None] = mapped_column(comment="When it became COMPLETED, FAILED or CANCELLED.")
+    retry_count: Mapped[int] = mapped_column(server_default="0", comment="Retries counted against the step.")
+    trouble_count: Mapped[int] = mapped_column(server_default="0", comment="Retries for trouble outside the software.")
+    retry_at: Mapped[datetime | None] = mapped_column(comment="When a FAILED run is tried again; NULL: given up.")
+    not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try of a PENDING run.")
+    failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of the last failure.")
+    failure: Mapped[str | None] = mapped_column(comment="What went wrong last, in one line, and what to do.")
+    metrics: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Quality metrics of its products.")
+    created_at: Mapped[CreatedAt]
+
+    reduction_step: Mapped[ReductionStep] = relationship()
+    step_revision: Mapped[ReductionStepRevision] = relationship()
+    pipeline: Mapped[Pipeline] = relationship()
+    location: Mapped[DataLocation] = relationship()
+    software_version: Mapped[ReductionSoftwareVersion] = relationship()
+    config_revision: Mapped[ReductionStepConfigRevision | None] = relationship()
+    attempts: Mapped[list["RunAttempt"]] = relationship(back_populates="run", order_by="RunAttempt.number")
+    products: Mapped[list["DataProduct"]] = relationship(back_populates="run", order_by="DataProduct.relative_path")
+
+
+class RunAttempt(Base):
+    """One try of a run; committed with its job name before the job is submitted."""
+
+    __tablename__ = "run_attempt"
+    __table_args__ = (
+        sa.UniqueConstraint("run_id", "number"),
+        sa.CheckConstraint("number >= 1", name="number_counts_from_one"),
+    )
+
+    id: Mapped[Identity]
+    run_id: Mapped[int] = mapped_column(sa.ForeignKey("executed_reduction_step.id"), comment="Run that it tries.")
+    number: Mapped[int] = mapped_column(comment="Counts from one; the highest is the current one.")
+    directory: Mapped[str] = mapped_column(comment="Its directory below the pipeline base directory.")
+    job_name: Mapped[str] = mapped_column(unique=True, comment="Key by which the cluster is asked after any doubt.")
+    job_id: Mapped[str | None] = mapped_column(comment="Name that the cluster gave it.")
+    submitted_at: Mapped[datetime | None] = mapped_column(comment="When the cluster took it.")
+    started_at: Mapped[datetime | None] = mapped_column(comment="When the software started.")
+    ended_at: Mapped[datetime | None] = mapped_column(comment="When the software ended, or was found gone.")
+    exit_code: Mapped[int | None] = mapped_column(comment="Exit code of the software.")
+    failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of failure, if it failed.")
+    cause: Mapped[str | None] = mapped_column(comment="What went wrong, in one line.")
+    log_tail: Mapped[str | None] = mapped_column(comment="Last 50 lines of its log.")
+    wall_time_s: Mapped[float | None] = mapped_column(comment="Elapsed time in seconds.")
+    cpu_time_s: Mapped[float | None] = mapped_column(comment="CPU time in seconds.")
+    peak_memory_bytes: Mapped[int | None] = mapped_column(comment="Largest memory in bytes.")
+    host: Mapped[str | None] = mapped_column(comment="Host that it ran on.")
+    command: Mapped[list[str] | None] = mapped_column(comment="Argument list that was executed.")
+    environment: Mapped[Json | None] = mapped_column(comment="Environment that it got.")
+    created_at: Mapped[CreatedAt]
+
+    run: Mapped[ExecutedReductionStep] = relationship(back_populates="attempts")
+
+
+class DataProduct(Base):
+    """One file, or one `.zarr` directory, that a run made."""
+
+    __tablename__ = "data_product"
+    __table_args__ = (
+        sa.UniqueConstraint("run_id", "relative_path"),
+        is_checksum("checksum"),
+        is_not_negative("size_bytes"),
+        is_path_inside("relative_path"),
+    )
+
+    id: Mapped[Identity]
+    run_id: Mapped[int] = mapped_column(sa.ForeignKey("executed_reduction_step.id"), comment="Run that made it.")
+    run_attempt_id: Mapped[int] = mapped_column(sa.ForeignKey("run_attempt.id"), index=True, comment="Its attempt.")
+    type: Mapped[DataProductType] = mapped_column(comment="What it is for.")
+    state: Mapped[ProductState] = mapped_column(
+        server_default=ProductState.CURRENT, comment="Whether it counts; written by advance() only."
+    )
+    relative_path: Mapped[str] = mapped_column(comment="Path below the run's products directory.")
+    size_bytes: Mapped[int] = mapped_column(comment="Size in bytes; of a directory the sum of its files.")
+    checksum: Mapped[str] = mapped_column(comment="Digest of the bytes; of a directory that of its sorted listing.")
+    media_type: Mapped[str | None] = mapped_column(comment="Media type, as the software said.")
+    description: Mapped[str | None] = mapped_column(comment="What it shows, as the software said.")
+    metadata_: Mapped[Json] = mapped_column(
+        "metadata", server_default=sa.text("'{}'"), comment="What the software said."
+    )
+    created_at: Mapped[CreatedAt]
+
+    run: Mapped[ExecutedReductionStep] = relationship(back_populates="products")
+
+
+class RunInput(Base):
+    """One input of a run, fixed when its inputs were frozen: an edge of the lineage."""
+
+    __tablename__ = "run_input"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "CASE role WHEN 'raw' THEN raw_data_package_id IS NOT NULL AND data_product_id IS NULL"
+            " ELSE data_product_id IS NOT NULL AND raw_data_package_id IS NULL END",
+            name="role_goes_with_the_object",
+        ),
+        sa.Index(
+            "uq_run_input_raw",
+            "run_id",
+            "raw_data_package_id",
+            unique=True,
+            postgresql_where=sa.text("raw_data_package_id IS NOT NULL"),
+        ),
+        sa.Index(
+            "uq_run_input_product",
+            "run_id",
+            "data_product_id",
+            unique=True,
+            postgresql_where=sa.text("data_product_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[Identity]
+    run_id: Mapped[int] = mapped_column(sa.ForeignKey("executed_reduction_step.id"), comment="Run that takes it.")
+    role: Mapped[InputRole] = mapped_column(comment="What it is to the run.")
+    raw_data_package_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("raw_data_package.id"), index=True, comment="The raw package, for role raw."
+    )
+    data_product_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_product.id"), index=True, comment="The product, for the other roles."
+    )

@@ -1,0 +1,34 @@
+import uuid
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ccat_ops_db.models.base import Base, CreatedAt, Identity
+
+
+class Installation(Base):
+    """The one row that tells this installation from every other, also from one restored from its backup."""
+
+    __tablename__ = "installation"
+    __table_args__ = (sa.CheckConstraint("id = 1", name="there_is_one"),)
+
+    id: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False, comment="Always 1.")
+    installation_id: Mapped[uuid.UUID] = mapped_column(comment="Made at initialisation; part of every job name.")
+    created_at: Mapped[CreatedAt]
+
+
+class StatusChange(Base):
+    """One move of one noun: written in the transaction that moved it, never changed."""
+
+    __tablename__ = "status_change"
+    __table_args__ = (sa.Index("ix_status_change_object", "noun", "object_id", "id"),)
+
+    id: Mapped[Identity]
+    noun: Mapped[str] = mapped_column(sa.String(64), comment="Table of the object.")
+    object_id: Mapped[int] = mapped_column(comment="Row of the object.")
+    from_status: Mapped[str] = mapped_column(sa.String(32), comment="Status before.")
+    to_status: Mapped[str] = mapped_column(sa.String(32), comment="Status after.")
+    at: Mapped[datetime] = mapped_column(server_default=sa.func.clock_timestamp(), comment="When it moved.")
+    by: Mapped[str] = mapped_column(comment="Process or person that moved it.")
+    because: Mapped[str] = mapped_column(comment="Why.")

@@ -1,0 +1,81 @@
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ccat_ops_db.models.base import Base, CreatedAt, Identity, Leased
+from ccat_ops_db.states import Status
+
+_LIVE = "status IN ('pending', 'scheduled', 'in_progress')"
+
+
+class _Transfer(Leased):
+    """What the three kinds of movement share."""
+
+    id: Mapped[Identity]
+    status: Mapped[Status] = mapped_column(
+        server_default=Status.PENDING, comment="How far it is; written by advance() only."
+    )
+    retry_count: Mapped[int] = mapped_column(server_default="0", comment="Tries that ended in transient trouble.")
+    not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try.")
+    failure: Mapped[str | None] = mapped_column(comment="What went wrong last, and what to do.")
+    created_at: Mapped[CreatedAt]
+
+
+class LongTermArchiveTransfer(_Transfer, Base):
+    """The copy of a raw package from where it was packed into a long-term archive."""
+
+    __tablename__ = "long_term_archive_transfer"
+    __table_args__ = (
+        sa.UniqueConstraint("raw_data_package_id", "destination_id"),
+        sa.Index("ix_long_term_archive_transfer_live", "id", postgresql_where=sa.text(_LIVE)),
+    )
+
+    raw_data_package_id: Mapped[int] = mapped_column(sa.ForeignKey("raw_data_package.id"), comment="What is archived.")
+    origin_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it is read from.")
+    destination_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Archive that it goes to.")
+
+
+class StagingJob(_Transfer, Base):
+    """The wish to have a raw package unpacked at a processing location; shared by all runs that need it."""
+
+    __tablename__ = "staging_job"
+    __table_args__ = (
+        sa.Index(
+            "uq_staging_job_live",
+            "raw_data_package_id",
+            "data_location_id",
+            unique=True,
+            postgresql_where=sa.text(_LIVE),
+        ),
+        sa.Index("ix_staging_job_package_location", "raw_data_package_id", "data_location_id"),
+    )
+
+    raw_data_package_id: Mapped[int] = mapped_column(sa.ForeignKey("raw_data_package.id"), comment="What is staged.")
+    data_location_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="PROCESSING location that it goes to."
+    )
+
+
+class DataTransfer(_Transfer, Base):
+    """The movement of a transfer package from one buffer to another."""
+
+    __tablename__ = "data_transfer"
+    __table_args__ = (
+        sa.Index(
+            "uq_data_transfer_live",
+            "data_transfer_package_id",
+            "destination_id",
+            unique=True,
+            postgresql_where=sa.text(_LIVE),
+        ),
+    )
+
+    data_transfer_package_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_transfer_package.id"), comment="What is moved."
+    )
+    data_transfer_route_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_transfer_route.id"), comment="Route that it takes between sites."
+    )
+    origin_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it is read from.")
+    destination_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it goes to.")

@@ -1,0 +1,111 @@
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models, states
+from ccat_ops_db.errors import CcatError
+
+CHANNEL: Final = "ccat_moves"
+"""PostgreSQL channel of wake-ups; a payload is `<table>:<status>`, sent when the move commits."""
+
+Moves = Mapping[Any, frozenset[Any]]  # a Mapping is invariant in its keys, so the enum's own type will not do
+
+
+@dataclass(frozen=True)
+class _Machine:
+    column: str
+    moves: Moves
+
+
+_MACHINES: Final[Mapping[type[models.Base], _Machine]] = {
+    models.ExecutedReductionStep: _Machine("status", states.RUN_MOVES),
+    models.RawDataPackage: _Machine("state", states.PACKAGE_MOVES),
+    models.PhysicalCopy: _Machine("status", states.PHYSICAL_COPY_MOVES),
+    models.StagingJob: _Machine("status", states.TRANSFER_MOVES),
+    models.DataTransfer: _Machine("status", states.TRANSFER_MOVES),
+    models.LongTermArchiveTransfer: _Machine("status", states.TRANSFER_MOVES),
+    models.DataProduct: _Machine("state", states.PRODUCT_MOVES),
+    models.ReductionSoftwareVersion: _Machine("state", states.VERSION_MOVES),
+}
+
+
+class IllegalMove(CcatError):
+    """A move that the table of the noun does not have."""
+
+    code = "illegal_move"
+
+    def __init__(self, noun: str, sources: Iterable[StrEnum], to: StrEnum) -> None:
+        super().__init__(
+            f"A {noun} never moves from {' or '.join(sorted(sources)) or 'anywhere'} to {to}; "
+            "ccat_ops_db.states has its legal moves."
+        )
+
+
+def _sources(noun: type[models.Base], to: StrEnum, expected: Collection[StrEnum] | None) -> list[StrEnum]:
+    moves = _MACHINES[noun].moves
+    legal = {source for source, targets in moves.items() if to in targets}
+    wanted = legal if expected is None else set(expected)
+    if not wanted or not wanted <= legal:
+        raise IllegalMove(noun.__tablename__, wanted, to)
+    return sorted(wanted)
+
+
+def advance(
+    session: Session,
+    noun: type[models.Base],
+    ids: Iterable[int],
+    *,
+    to: StrEnum,
+    because: str,
+    by: str,
+    expected: Collection[StrEnum] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Move the objects that still have an expected status, and return their ids; the only writer of any status.
+
+    Whoever is not returned was moved by somebody else first: a normal outcome. `expected` defaults to every status
+    from which `to` is legal; `values` are columns set by the same statement. One history row per object is written,
+    and a wake-up is sent, when the caller's transaction commits. Raises IllegalMove where the table has no such move.
+    """
+    table = noun.__table__
+    assert isinstance(table, sa.Table)  # noqa: S101 - what a declarative class maps to; narrows the type
+    status = table.c[_MACHINES[noun].column]
+    locked = (
+        sa.select(table.c.id, status.label("was"))
+        .where(table.c.id == sa.any_(sa.literal(sorted(set(ids)), sa.ARRAY(sa.BigInteger))))
+        .where(status.in_(_sources(noun, to, expected)))
+        .order_by(table.c.id)
+        .with_for_update()
+        .cte("locked")
+    )
+    moved = (
+        sa.update(table)
+        .where(table.c.id == locked.c.id)
+        .values({status.name: to, **(values or {})})
+        .returning(table.c.id, locked.c.was)
+        .cte("moved")
+    )
+    history = sa.insert(models.StatusChange).from_select(
+        ["noun", "object_id", "from_status", "to_status", "by", "because"],
+        sa.select(
+            sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), sa.literal(because)
+        ),
+    )
+    session.flush()
+    ids_moved = sorted(session.scalars(history.returning(models.StatusChange.object_id)))
+    if ids_moved:
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{table.name}:{to}")))
+        _forget(session, noun, ids_moved)
+    return ids_moved
+
+
+def _forget(session: Session, noun: type[models.Base], ids: Collection[int]) -> None:
+    """Let the next look at an object that the session already holds see what the statement wrote."""
+    moved = set(ids)
+    for instance in session.identity_map.values():
+        if isinstance(instance, noun) and instance.__mapper__.primary_key_from_instance(instance)[0] in moved:
+            session.expire(instance)

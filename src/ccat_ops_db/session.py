@@ -1,0 +1,71 @@
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from ccat_ops_db.errors import CcatError
+
+Result = TypeVar("Result")
+
+_RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialisation failure, deadlock
+_ATTEMPTS = 5
+
+
+class DatabaseUnreachable(CcatError):
+    """The operations database does not answer."""
+
+    code = "database_unreachable"
+    transient = True
+
+    def __init__(self, url: sa.URL, cause: Exception) -> None:
+        detail = str(cause).strip().splitlines()[0]
+        super().__init__(
+            f"The operations database {url.render_as_string(hide_password=True)} does not answer ({detail}). "
+            "Is it running? `ccat status` shows the embedded stack and `ccat up` starts it; for another server check "
+            "CCAT_OPS_DB_URL."
+        )
+
+
+def create_engine(url: str, *, application_name: str) -> sa.Engine:
+    """Engine for the operations database; every connection speaks UTC and shows `application_name` in pg_stat_activity.
+
+    Nothing is connected yet.
+    """
+    return sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args={"application_name": application_name, "options": "-c timezone=UTC", "connect_timeout": 10},
+    )
+
+
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[Session]:
+    """One transaction: committed at the end, rolled back on any error.
+
+    Raises DatabaseUnreachable where no connection can be had.
+    """
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        try:
+            session.connection()
+        except OperationalError as error:
+            raise DatabaseUnreachable(engine.url, error.orig or error) from error
+        yield session
+
+
+def in_transaction(engine: sa.Engine, work: Callable[[Session], Result]) -> Result:
+    """Result of `work` in a transaction of its own, again where PostgreSQL chose it as victim of a conflict."""
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            with transaction(engine) as session:
+                return work(session)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in _RETRIED_SQLSTATES:
+                raise
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, not a secret
+    with transaction(engine) as session:
+        return work(session)

@@ -1,0 +1,245 @@
+"""Every status of every noun, and the table of its legal moves.
+
+This module is data: it imports nothing but the enum type. `moves.advance` is the only writer of a status column and
+accepts exactly the moves written here. A status without an entry as a key is final.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+
+class RunStatus(StrEnum):
+    """Status of an ExecutedReductionStep."""
+
+    PENDING = "pending"
+    STAGING_DATA = "staging_data"
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    COLLECTING_RESULTS = "collecting_results"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE_RUN_STATUSES: Final = (
+    RunStatus.PENDING,
+    RunStatus.STAGING_DATA,
+    RunStatus.SUBMITTED,
+    RunStatus.RUNNING,
+    RunStatus.COLLECTING_RESULTS,
+)
+"""A run in one of these, or FAILED with `retry_at`, is *active*: its sub-group gets no second one."""
+
+RUN_MOVES: Final = {
+    RunStatus.PENDING: frozenset({RunStatus.STAGING_DATA, RunStatus.CANCELLED}),
+    RunStatus.STAGING_DATA: frozenset({RunStatus.SUBMITTED, RunStatus.PENDING, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.SUBMITTED: frozenset(
+        {
+            RunStatus.RUNNING,
+            RunStatus.COLLECTING_RESULTS,
+            RunStatus.PENDING,
+            RunStatus.FAILED,
+            RunStatus.CANCELLED,
+        }
+    ),
+    RunStatus.RUNNING: frozenset(
+        {RunStatus.COLLECTING_RESULTS, RunStatus.PENDING, RunStatus.FAILED, RunStatus.CANCELLED}
+    ),
+    RunStatus.COLLECTING_RESULTS: frozenset({RunStatus.COMPLETED, RunStatus.FAILED}),
+    RunStatus.FAILED: frozenset({RunStatus.PENDING}),
+}
+
+
+class PackageState(StrEnum):
+    """State of a RawDataPackage on its way into the archive."""
+
+    WAITING = "waiting"
+    TRANSFERRING = "transferring"
+    ARCHIVED = "archived"
+    FAILED = "failed"
+
+
+PACKAGE_MOVES: Final = {
+    PackageState.WAITING: frozenset({PackageState.TRANSFERRING, PackageState.FAILED}),
+    PackageState.TRANSFERRING: frozenset({PackageState.ARCHIVED, PackageState.FAILED}),
+    PackageState.FAILED: frozenset({PackageState.WAITING, PackageState.TRANSFERRING}),
+}
+
+
+class Status(StrEnum):
+    """Status of a StagingJob, a DataTransfer or a LongTermArchiveTransfer."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE_TRANSFER_STATUSES: Final = (Status.PENDING, Status.SCHEDULED, Status.IN_PROGRESS)
+
+TRANSFER_MOVES: Final = {
+    Status.PENDING: frozenset({Status.SCHEDULED, Status.CANCELLED}),
+    Status.SCHEDULED: frozenset({Status.IN_PROGRESS, Status.PENDING, Status.FAILED, Status.CANCELLED}),
+    Status.IN_PROGRESS: frozenset({Status.COMPLETED, Status.PENDING, Status.FAILED, Status.CANCELLED}),
+    Status.FAILED: frozenset({Status.PENDING}),
+}
+
+
+class PhysicalCopyStatus(StrEnum):
+    """Status of one object at one location."""
+
+    WRITING = "writing"
+    PRESENT = "present"
+    STAGED = "staged"
+    CORRUPT = "corrupt"
+    MISSING = "missing"
+    DELETION_POSSIBLE = "deletion_possible"
+    DELETION_SCHEDULED = "deletion_scheduled"
+    DELETION_IN_PROGRESS = "deletion_in_progress"
+    DELETION_FAILED = "deletion_failed"
+    DELETED = "deleted"
+
+
+_Copy = PhysicalCopyStatus
+PHYSICAL_COPY_MOVES: Final = {
+    _Copy.WRITING: frozenset({_Copy.PRESENT, _Copy.DELETED}),
+    _Copy.PRESENT: frozenset({_Copy.STAGED, _Copy.CORRUPT, _Copy.MISSING, _Copy.DELETION_POSSIBLE}),
+    _Copy.STAGED: frozenset({_Copy.CORRUPT, _Copy.MISSING, _Copy.DELETION_POSSIBLE}),
+    _Copy.DELETION_POSSIBLE: frozenset({_Copy.DELETION_SCHEDULED, _Copy.PRESENT, _Copy.STAGED}),
+    _Copy.DELETION_SCHEDULED: frozenset({_Copy.DELETION_IN_PROGRESS, _Copy.DELETION_POSSIBLE}),
+    _Copy.DELETION_IN_PROGRESS: frozenset({_Copy.DELETED, _Copy.DELETION_FAILED}),
+    _Copy.DELETION_FAILED: frozenset({_Copy.DELETION_SCHEDULED}),
+    _Copy.CORRUPT: frozenset({_Copy.DELETED}),
+    _Copy.MISSING: frozenset({_Copy.DELETED}),
+}
+
+
+class ProductState(StrEnum):
+    """Validity of a DataProduct; exactly one state at a time."""
+
+    CURRENT = "current"
+    SUPERSEDED = "superseded"
+    ORPHANED = "orphaned"
+    WITHDRAWN = "withdrawn"
+    TRIAL = "trial"
+
+
+PRODUCT_MOVES: Final = {
+    ProductState.CURRENT: frozenset({ProductState.SUPERSEDED, ProductState.ORPHANED, ProductState.WITHDRAWN}),
+    ProductState.ORPHANED: frozenset({ProductState.SUPERSEDED, ProductState.WITHDRAWN}),
+    ProductState.SUPERSEDED: frozenset({ProductState.WITHDRAWN}),
+    ProductState.WITHDRAWN: frozenset({ProductState.SUPERSEDED}),
+}
+
+
+class VersionState(StrEnum):
+    """State of a ReductionSoftwareVersion; only RELEASED ones start new work."""
+
+    RELEASED = "released"
+    RETIRED = "retired"
+    WITHDRAWN = "withdrawn"
+
+
+VERSION_MOVES: Final = {
+    VersionState.RELEASED: frozenset({VersionState.RETIRED, VersionState.WITHDRAWN}),
+    VersionState.RETIRED: frozenset({VersionState.RELEASED, VersionState.WITHDRAWN}),
+    VersionState.WITHDRAWN: frozenset({VersionState.RETIRED}),
+}
+
+
+class TriggerType(StrEnum):
+    """When a pipeline is evaluated."""
+
+    CONTINUOUS = "continuous"
+    CRON = "cron"
+    MANUAL = "manual"
+
+
+class VersionPolicy(StrEnum):
+    """Which released version new work uses, and when existing products are redone for a newer one."""
+
+    EXACT = "exact"
+    COMPATIBLE = "compatible"
+    LATEST = "latest"
+
+
+class RunReason(StrEnum):
+    """Why a run is necessary."""
+
+    MISSING = "missing"
+    INPUTS_CHANGED = "inputs_changed"
+    RECIPE_CHANGED = "recipe_changed"
+    UPSTREAM_CHANGED = "upstream_changed"
+    AUXILIARY_CHANGED = "auxiliary_changed"
+    INVALIDATED = "invalidated"
+
+
+class FailureClass(StrEnum):
+    """Kind of a failure; it decides about retries."""
+
+    INFRASTRUCTURE = "infrastructure"
+    RESOURCES = "resources"
+    PAYLOAD = "payload"
+    DATA = "data"
+    CONFIGURATION = "configuration"
+
+
+class InputRole(StrEnum):
+    """What an input is to the run that uses it."""
+
+    RAW = "raw"
+    UPSTREAM = "upstream"
+    AUXILIARY = "auxiliary"
+
+
+class DataProductType(StrEnum):
+    """What a data product is for; given by the directory where the software wrote it."""
+
+    SCIENCE = "science"
+    QA_METRIC = "qa_metric"
+    PLOT = "plot"
+    STATISTICS = "statistics"
+    LOG = "log"
+    INTERMEDIATE = "intermediate"
+
+
+class LocationType(StrEnum):
+    """What a location is for."""
+
+    SOURCE = "source"
+    BUFFER = "buffer"
+    LONG_TERM_ARCHIVE = "long_term_archive"
+    PROCESSING = "processing"
+
+
+class StorageType(StrEnum):
+    """How a location stores; discriminates the DataLocation family."""
+
+    DISK = "disk"
+    S3 = "s3"
+    TAPE = "tape"
+
+
+class RouteType(StrEnum):
+    """How a transfer route leads from site to site."""
+
+    DIRECT = "direct"
+    RELAY = "relay"
+    CUSTOM = "custom"
+
+
+class Runtime(StrEnum):
+    """How a software version is executed."""
+
+    PROCESS = "process"
+    APPTAINER = "apptainer"
+
+
+class BackendName(StrEnum):
+    """Which kind of cluster a processing location submits to."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    KUBERNETES = "kubernetes"

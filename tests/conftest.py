@@ -1,0 +1,66 @@
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ccat.stack.postgresql import embedded_postgresql
+from ccat.stack.redis import RedisAddress, embedded_redis
+from ccat_ops_db.schema import migrate
+from ccat_ops_db.session import create_engine
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A real PostgreSQL of this test process; no test may leave anything in its default database."""
+    with tempfile.TemporaryDirectory(prefix="ccat-pg-") as directory:
+        with embedded_postgresql(Path(directory) / "pg", durable=False) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def redis_address() -> Iterator[RedisAddress]:
+    """A real Redis of this test process."""
+    with tempfile.TemporaryDirectory(prefix="ccat-redis-") as directory:
+        with embedded_redis(Path(directory) / "redis") as address:
+            yield address
+
+
+@pytest.fixture(scope="session")
+def template_database(postgresql_url: str) -> str:
+    """Name of a migrated, empty database from which each test gets a copy in milliseconds."""
+    _administer(postgresql_url, "CREATE DATABASE migrated")
+    engine = create_engine(_database(postgresql_url, "migrated"), application_name="tests")
+    migrate(engine)
+    engine.dispose()
+    return "migrated"
+
+
+@pytest.fixture
+def database_url(postgresql_url: str, template_database: str) -> Iterator[str]:
+    """URL of a migrated database for this test alone."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _administer(postgresql_url, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield _database(postgresql_url, name)
+    _administer(postgresql_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """Engine on a migrated database for this test alone."""
+    engine = create_engine(database_url, application_name="tests")
+    yield engine
+    engine.dispose()
+
+
+def _database(url: str, name: str) -> str:
+    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def _administer(url: str, statement: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
