@@ -65,7 +65,9 @@ def renew(session: Session, noun: type[Leased], ids: Iterable[int], *, by: str, 
     return sorted(session.scalars(renewed))
 
 
-def release(session: Session, noun: type[Leased], ids: Iterable[int]) -> None:
-    """Give leases back, so that the rows can be claimed at once."""
+def release(session: Session, noun: type[Leased], ids: Iterable[int], *, by: str | None = None) -> None:
+    """Give back the leases that `by` still holds, or whoever holds them, so that the rows can be claimed at once."""
     table = _leased(noun)
-    session.execute(sa.update(table).where(table.c.id.in_(list(ids))).values(claimed_by=None, lease_until=None))
+    held = sa.update(table).where(table.c.id.in_(list(ids)))
+    mine = held if by is None else held.where(table.c.claimed_by == by)
+    session.execute(mine.values(claimed_by=None, lease_until=None))

@@ -1,6 +1,5 @@
 from collections.abc import Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
@@ -8,18 +7,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.naming import nearest
 
 Row = TypeVar("Row", bound=models.Base)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """` Did you mean …?` with the nearest known name, else the known ones; says so where there are none."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean `{close[0]}`?"
-    if not known:
-        return " There is none yet."
-    return f" Known: {', '.join(f'`{one}`' for one in sorted(known)[:20])}."
 
 
 class UnknownName(CcatError):

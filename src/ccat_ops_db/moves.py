@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
 from ccat_ops_db import models, states
 from ccat_ops_db.errors import CcatError
@@ -40,7 +41,7 @@ class IllegalMove(CcatError):
 
     def __init__(self, noun: str, sources: Iterable[StrEnum], to: StrEnum) -> None:
         super().__init__(
-            f"A {noun} never moves from {' or '.join(sorted(sources)) or 'anywhere'} to {to}; "
+            f"No {noun} moves from {' or '.join(sorted(sources)) or 'anywhere'} to {to}; "
             "ccat_ops_db.states has its legal moves."
         )
 
@@ -50,7 +51,7 @@ def _sources(noun: type[models.Base], to: StrEnum, expected: Collection[StrEnum]
     legal = {source for source, targets in moves.items() if to in targets}
     wanted = legal if expected is None else set(expected)
     if not wanted or not wanted <= legal:
-        raise IllegalMove(noun.__tablename__, wanted, to)
+        raise IllegalMove(noun.__tablename__, wanted - legal, to)
     return sorted(wanted)
 
 
@@ -105,7 +106,7 @@ def advance(
 
 def _forget(session: Session, noun: type[models.Base], ids: Collection[int]) -> None:
     """Let the next look at an object that the session already holds see what the statement wrote."""
-    moved = set(ids)
-    for instance in session.identity_map.values():
-        if isinstance(instance, noun) and instance.__mapper__.primary_key_from_instance(instance)[0] in moved:
+    for moved in ids:
+        instance = session.identity_map.get(identity_key(noun, moved))
+        if instance is not None:
             session.expire(instance)

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -7,11 +8,23 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import DependentObjectsStillExist
+from sqlalchemy.exc import InternalError
 
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.naming import nearest
+from ccat_ops_db.session import connect
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x6363_6174  # "ccat": key of the advisory lock under which one process migrates at a time
+_VERSION_TABLE: Final = "alembic_version"
+_OUR_TABLES: Final = sa.text(
+    """
+    SELECT quote_ident(relname) FROM pg_class JOIN pg_constraint ON conrelid = pg_class.oid
+    WHERE relnamespace = current_schema()::regnamespace AND contype = 'p' AND conname = 'pk_' || relname
+    """
+)
+"""Tables whose primary key has the name that our models' naming convention gives: those of a newer version too."""
 
 
 class SchemaOutdated(CcatError):
@@ -39,10 +52,31 @@ class SchemaTooNew(CcatError):
         )
 
 
+class UnknownRevision(CcatError):
+    """A revision of the schema was asked for that this version of the software does not have."""
+
+    code = "unknown_revision"
+
+    def __init__(self, revision: str, known: Collection[str]) -> None:
+        super().__init__(f"There is no schema revision `{revision}`.{nearest(revision, known)}")
+
+
+class DependedUpon(CcatError):
+    """Something that is not ours is built upon our tables, so that they cannot be dropped."""
+
+    code = "depended_upon"
+
+    def __init__(self, dependencies: str) -> None:
+        super().__init__(
+            f"The tables of the operations database cannot be dropped: {', '.join(dependencies.splitlines())}. "
+            "Drop what depends on them first; nothing was changed."
+        )
+
+
 def alembic_config(connection: sa.Connection | None = None) -> Config:
     """Configuration of Alembic that finds the migrations, on an open connection."""
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 
@@ -53,9 +87,9 @@ def head() -> str | None:
 
 
 def revision_of(engine: sa.Engine) -> str | None:
-    """Revision of the database's schema; None where there is no schema."""
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    """Revision of the database's schema; None where there is no schema. Raises DatabaseUnreachable."""
+    with connect(engine) as connection:
+        return _revision(connection)
 
 
 def require_current_schema(engine: sa.Engine) -> None:
@@ -63,31 +97,57 @@ def require_current_schema(engine: sa.Engine) -> None:
     found = revision_of(engine)
     if found == head():
         return
-    if found is not None and not _is_known(found):
+    if found is not None and found not in _history():
         raise SchemaTooNew(found)
     raise SchemaOutdated(found, head())
 
 
-def _is_known(revision: str) -> bool:
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    return revision in known
-
-
 def migrate(engine: sa.Engine, *, to: str = "head") -> tuple[str | None, str | None]:
-    """Bring the schema to revision `to`, and return the revisions before and after; others wait meanwhile."""
-    before = revision_of(engine)
-    if before is not None and not _is_known(before):
-        raise SchemaTooNew(before)
-    _run(engine, lambda config: command.upgrade(config, to))
-    return before, revision_of(engine)
+    """Bring the schema on or back to revision `to`, and return the revisions before and after.
+
+    One transaction; others that migrate wait meanwhile. `base` is the empty database: it removes everything.
+    """
+    known = ["base", *_history()]
+    target = known[-1] if to == "head" else to
+    if target not in known:
+        raise UnknownRevision(to, known[1:])
+    with _alone(engine) as connection:
+        before = _revision(connection)
+        if before is not None and before not in known:
+            raise SchemaTooNew(before)
+        goes_back = known.index(target) < known.index(before or "base")
+        step = command.downgrade if goes_back else command.upgrade
+        step(alembic_config(connection), target)
+        return before, _revision(connection)
 
 
-def downgrade(engine: sa.Engine, *, to: str) -> None:
-    """Take the schema back to an earlier revision; `base` removes everything, data included."""
-    _run(engine, lambda config: command.downgrade(config, to))
+def drop(engine: sa.Engine) -> None:
+    """Remove the tables of the operations database, those of a newer version too, and leave what others put beside.
+
+    One transaction. Raises DependedUpon where something of others is built upon our tables.
+    """
+    with _alone(engine) as connection:
+        tables = connection.scalars(_OUR_TABLES).all()
+        try:
+            connection.execute(sa.text(f"DROP TABLE IF EXISTS {', '.join([*tables, _VERSION_TABLE])}"))
+        except InternalError as error:
+            if isinstance(error.orig, DependentObjectsStillExist):
+                raise DependedUpon(error.orig.diag.message_detail or str(error.orig)) from error
+            raise
 
 
-def _run(engine: sa.Engine, change: Callable[[Config], None]) -> None:
-    with engine.begin() as connection:
+def _history() -> list[str]:
+    revisions = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    return [script.revision for script in revisions][::-1]
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction during which no other process changes the schema."""
+    with connect(engine) as connection, connection.begin():
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        change(alembic_config(connection))
+        yield connection

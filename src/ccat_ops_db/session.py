@@ -24,8 +24,9 @@ class DatabaseUnreachable(CcatError):
 
     def __init__(self, url: sa.URL, cause: Exception) -> None:
         detail = str(cause).strip().splitlines()[0]
+        shown = url.difference_update_query(["password"]).render_as_string(hide_password=True)
         super().__init__(
-            f"The operations database {url.render_as_string(hide_password=True)} does not answer ({detail}). "
+            f"The operations database {shown} does not answer ({detail}). "
             "Is it running? `ccat status` shows the embedded stack and `ccat up` starts it; for another server check "
             "CCAT_OPS_DB_URL."
         )
@@ -43,17 +44,21 @@ def create_engine(url: str, *, application_name: str) -> sa.Engine:
     )
 
 
+def connect(engine: sa.Engine) -> sa.Connection:
+    """A connection, to be closed by the caller; raises DatabaseUnreachable where none can be had."""
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise DatabaseUnreachable(engine.url, error.orig or error) from error
+
+
 @contextmanager
 def transaction(engine: sa.Engine) -> Iterator[Session]:
     """One transaction: committed at the end, rolled back on any error.
 
     Raises DatabaseUnreachable where no connection can be had.
     """
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        try:
-            session.connection()
-        except OperationalError as error:
-            raise DatabaseUnreachable(engine.url, error.orig or error) from error
+    with connect(engine) as connection, Session(connection, expire_on_commit=False) as session, session.begin():
         yield session
 
 

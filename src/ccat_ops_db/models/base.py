@@ -41,9 +41,9 @@ class Base(DeclarativeBase):
         datetime: sa.TIMESTAMP(timezone=True),
         date: sa.Date,
         uuid.UUID: sa.Uuid,
-        dict[str, Any]: JSONB,
-        list[str]: JSONB,
-        list[dict[str, Any]]: JSONB,
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[str]: JSONB(none_as_null=True),
+        list[dict[str, Any]]: JSONB(none_as_null=True),
         enum.Enum: sa.Enum(
             enum.Enum,
             native_enum=False,

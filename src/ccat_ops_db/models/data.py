@@ -24,7 +24,7 @@ class DataTransferPackage(Base):
     """Raw packages that cross a network together."""
 
     __tablename__ = "data_transfer_package"
-    __table_args__ = (is_checksum("checksum"), is_not_negative("size_bytes"))
+    __table_args__ = (is_checksum("checksum"), is_not_negative("size_bytes"), is_path_inside("name"))
 
     id: Mapped[Identity]
     name: Mapped[str] = mapped_column(unique=True, comment="Path-safe name.")

@@ -1,7 +1,9 @@
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ccat_ops_db.models.base import Base, Identity, Json, is_not_negative
+from ccat_ops_db.models.base import Base, Identity, Json, Leased, is_not_negative
 from ccat_ops_db.states import BackendName, LocationType, RouteType, StorageType
 
 
@@ -9,22 +11,19 @@ class Site(Base):
     """A place with storage or computers."""
 
     __tablename__ = "site"
+    __table_args__ = (sa.CheckConstraint("short_name ~ '^[a-z0-9-]+$'", name="short_name_fits_in_a_queue_name"),)
 
     id: Mapped[Identity]
-    short_name: Mapped[str] = mapped_column(
-        sa.CheckConstraint("short_name ~ '^[a-z0-9-]+$'", name="short_name_fits_in_a_queue_name"),
-        unique=True,
-        comment="Name in queue names, such as ccat or cologne.",
-    )
+    short_name: Mapped[str] = mapped_column(unique=True, comment="Name in queue names, such as ccat or cologne.")
     name: Mapped[str] = mapped_column(comment="Full name.")
 
 
-class DataLocation(Base):
+class DataLocation(Leased, Base):
     """A storage of a site; one of the three kinds below."""
 
     __tablename__ = "data_location"
     __mapper_args__ = {"polymorphic_on": "storage_type"}
-    __table_args__ = (
+    __table_args__: Any = (
         sa.UniqueConstraint("site_id", "name"),
         sa.CheckConstraint("(location_type = 'processing') = (backend IS NOT NULL)", name="processing_has_a_backend"),
         sa.CheckConstraint("name ~ '^[a-z0-9_-]+$'", name="name_fits_in_a_queue_name"),
@@ -52,11 +51,10 @@ class DiskDataLocation(DataLocation):
 
     __tablename__ = "disk_data_location"
     __mapper_args__ = {"polymorphic_identity": StorageType.DISK}
+    __table_args__ = (sa.CheckConstraint("path ~ '^/'", name="path_is_absolute"),)
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
-    path: Mapped[str] = mapped_column(
-        sa.CheckConstraint("path ~ '^/'", name="path_is_absolute"), comment="Absolute path of its root directory."
-    )
+    path: Mapped[str] = mapped_column(comment="Absolute path of its root directory.")
     host: Mapped[str | None] = mapped_column(
         comment="Host that has the disk; NULL where every worker of the site has it."
     )

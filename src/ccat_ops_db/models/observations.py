@@ -1,4 +1,5 @@
 from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -39,15 +40,14 @@ class Source(Base):
 
     __tablename__ = "source"
     __mapper_args__ = {"polymorphic_on": "type"}
-
-    id: Mapped[Identity]
-    type: Mapped[str] = mapped_column(
-        sa.String(32),
+    __table_args__: Any = (
         sa.CheckConstraint(
             "type IN ('fixed_source', 'solar_system_object', 'constant_elevation_source')", name="type_is_known"
         ),
-        comment="Which of the kinds it is.",
     )
+
+    id: Mapped[Identity]
+    type: Mapped[str] = mapped_column(sa.String(32), comment="Which of the kinds it is.")
     name: Mapped[str] = mapped_column(unique=True, comment="Name that people use; a label, not an identity.")
 
 

@@ -48,6 +48,7 @@ class ExecutedReductionStep(Leased, Base):
         is_checksum("series_digest"),
         is_checksum("input_digest"),
         is_not_negative("retry_count"),
+        is_path_inside("sub_group_path"),
         sa.CheckConstraint("status = 'failed' OR retry_at IS NULL", name="only_failed_is_retried"),
         sa.CheckConstraint(
             "status IN ('pending', 'cancelled') OR inputs_frozen_at IS NOT NULL", name="started_has_frozen_inputs"
@@ -83,14 +84,16 @@ class ExecutedReductionStep(Leased, Base):
     series_digest: Mapped[str] = mapped_column(comment="The same with the version's series in place of the version.")
     input_digest: Mapped[str] = mapped_column(comment="Wanted inputs at creation; those used once frozen.")
     packages_until: Mapped[datetime | None] = mapped_column(
-        comment="Cut-off: packages archived later wait for the next run."
+        comment="Cut-off: the run waited for packages archived until then."
     )
     inputs_frozen_at: Mapped[datetime | None] = mapped_column(comment="When its inputs were fixed.")
     finished_at: Mapped[datetime | None] = mapped_column(comment="When it became COMPLETED, FAILED or CANCELLED.")
     retry_count: Mapped[int] = mapped_column(server_default="0", comment="Retries counted against the step.")
     trouble_count: Mapped[int] = mapped_column(server_default="0", comment="Retries for trouble outside the software.")
     retry_at: Mapped[datetime | None] = mapped_column(comment="When a FAILED run is tried again; NULL: given up.")
-    not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try of a PENDING run.")
+    not_needed: Mapped[bool] = mapped_column(
+        server_default=sa.false(), comment="CANCELLED because nothing needed it any more; blocks nothing."
+    )
     failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of the last failure.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, in one line, and what to do.")
     metrics: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Quality metrics of its products.")
@@ -113,6 +116,7 @@ class RunAttempt(Base):
     __table_args__ = (
         sa.UniqueConstraint("run_id", "number"),
         sa.CheckConstraint("number >= 1", name="number_counts_from_one"),
+        is_path_inside("directory"),
     )
 
     id: Mapped[Identity]
@@ -121,6 +125,7 @@ class RunAttempt(Base):
     directory: Mapped[str] = mapped_column(comment="Its directory below the pipeline base directory.")
     job_name: Mapped[str] = mapped_column(unique=True, comment="Key by which the cluster is asked after any doubt.")
     job_id: Mapped[str | None] = mapped_column(comment="Name that the cluster gave it.")
+    prepared_at: Mapped[datetime | None] = mapped_column(comment="When its directories and manifest were complete.")
     submitted_at: Mapped[datetime | None] = mapped_column(comment="When the cluster took it.")
     started_at: Mapped[datetime | None] = mapped_column(comment="When the software started.")
     ended_at: Mapped[datetime | None] = mapped_column(comment="When the software ended, or was found gone.")
@@ -165,6 +170,7 @@ class DataProduct(Base):
     metadata_: Mapped[Json] = mapped_column(
         "metadata", server_default=sa.text("'{}'"), comment="What the software said."
     )
+    metrics: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Quality metrics of this product.")
     created_at: Mapped[CreatedAt]
 
     run: Mapped[ExecutedReductionStep] = relationship(back_populates="products")

@@ -38,7 +38,7 @@ def _insert(session: Session, noun: type[models.Base], rows: Sequence[Mapping[st
 
 
 def _ids(session: Session, name: InstrumentedAttribute[str]) -> dict[str, int]:
-    return dict(session.execute(sa.select(name, name.class_.id)).tuples().all())
+    return dict(session.execute(sa.select(name, name.class_.id)).all())
 
 
 def _seed_telescopes(session: Session, seed: Seed) -> None:
@@ -62,7 +62,7 @@ def _seed_instruments(session: Session, instruments: Sequence[Seed]) -> None:
 
 def _seed_locations(session: Session, locations: Sequence[Seed], storage_root: Path) -> None:
     sites = _ids(session, models.Site.short_name)
-    known = set(session.execute(sa.select(models.DataLocation.site_id, models.DataLocation.name)).tuples())
+    known = set(session.execute(sa.select(models.DataLocation.site_id, models.DataLocation.name)))
     for row in locations:
         site_id = sites[row["site"]]
         if (site_id, row["name"]) not in known:

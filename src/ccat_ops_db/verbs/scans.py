@@ -5,10 +5,10 @@ something else under a used identifier is refused.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -16,10 +16,19 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.lookup import LOCATION, MODULE, OBS_UNIT, TELESCOPE, UnknownName, find
+from ccat_ops_db.lookup import LOCATION, MODULE, OBS_UNIT, TELESCOPE, find
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.nights import observing_night
-from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+
+_FILE_FACTS: Final = {
+    "scan": "executed_obs_unit_id",
+    "module": "instrument_module_id",
+    "path": "relative_path",
+    "size": "size_bytes",
+    "checksum": "checksum",
+}
+"""What a raw file is told with, and the column that records it."""
 
 
 class Contradiction(CcatError):
@@ -41,6 +50,55 @@ class UnknownScan(CcatError):
 
     def __init__(self, scan_id: uuid.UUID) -> None:
         super().__init__(f"There is no scan {scan_id}; record its start first (`ccat scan start`).")
+
+
+class TelescopeNotSaid(CcatError):
+    """No telescope was named, and there is not exactly one."""
+
+    code = "telescope_not_said"
+
+    def __init__(self, telescopes: Sequence[str]) -> None:
+        names = ", ".join(f"`{name}`" for name in sorted(telescopes))
+        super().__init__(
+            f"Several telescopes are known, say which one executes the scan: {names}."
+            if telescopes
+            else "There is no telescope yet; `opsdb_init` records those of the observatory."
+        )
+
+
+class EndsBeforeStart(CcatError):
+    """A scan was told to have ended before it started."""
+
+    code = "ends_before_start"
+
+    def __init__(self, scan_id: uuid.UUID, *, started_at: datetime, ended_at: datetime) -> None:
+        super().__init__(
+            f"Scan {scan_id} cannot end at {ended_at}: it started at {started_at}. Check the clock of the instrument."
+        )
+
+
+class NotASource(CcatError):
+    """Raw files were said to be where no instrument writes."""
+
+    code = "not_a_source"
+
+    def __init__(self, location: str, location_type: LocationType) -> None:
+        super().__init__(
+            f"`{location}` is a {location_type} location; raw files are registered at the source location "
+            "that their instrument wrote them to."
+        )
+
+
+class PathTaken(CcatError):
+    """Another raw file of the same scan and module has this path."""
+
+    code = "path_taken"
+
+    def __init__(self, path: str, identifier: uuid.UUID) -> None:
+        super().__init__(
+            f"Raw file {identifier} cannot have the path {path}: another raw file of the same scan and module has it. "
+            "Register a file again under the identifier that it got first; nothing was changed."
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +138,13 @@ def start_scan(
         .on_conflict_do_nothing(index_elements=["id"])
     )
     scan = session.get_one(models.ExecutedObsUnit, scan_id)
-    _agree("Scan", scan_id, {"observation": (scan.obs_unit_id, planned.id), "start": (scan.started_at, started_at)})
+    facts = {
+        "observation": (scan.obs_unit.name, planned.name),
+        "telescope": (scan.telescope.name, where.name),
+        "start": (scan.started_at, started_at),
+        "conditions": (scan.conditions, conditions),
+    }
+    _agree("Scan", scan_id, facts)
     return scan
 
 
@@ -91,32 +155,25 @@ def add_files(
 
     `module` is `Instrument/Module`, `location` is `site/name`.
     """
-    scan = _scan(session, scan_id)
-    module_id, location_id = find(session, MODULE, module).id, find(session, LOCATION, location).id
-    rows = [
-        {
-            "id": file.id,
-            "executed_obs_unit_id": scan.id,
-            "instrument_module_id": module_id,
-            "relative_path": file.relative_path,
-            "size_bytes": file.size_bytes,
-            "checksum": file.checksum,
-        }
-        for file in files
-    ]
-    statement = insert(models.RawDataFile).on_conflict_do_nothing(index_elements=["id"])
-    new = set(session.scalars(statement.returning(models.RawDataFile.id), rows))
-    _check_known(session, [file for file in files if file.id not in new])
-    _register_copies(session, [file for file in files if file.id in new], location_id, by=by)
+    scan, source = _scan(session, scan_id), _source(session, location)
+    owner = {"executed_obs_unit_id": scan.id, "instrument_module_id": find(session, MODULE, module).id}
+    rows = [owner | asdict(file) for file in files]
+    statement = insert(models.RawDataFile).on_conflict_do_nothing().returning(models.RawDataFile.id)
+    new = set(session.scalars(statement, rows)) if rows else set()
+    _check_recorded(session, rows)
+    _register_copies(session, {file.id: file for file in files if file.id in new}.values(), source.id, by=by)
     return len(new)
 
 
 def finish_scan(session: Session, scan_id: uuid.UUID, *, ended_at: datetime, expected_files: int | None = None) -> None:
-    """Record the end of a scan and, where the instrument knows it, the number of files that belong to it."""
+    """Record the end of a scan and, as soon as the instrument knows it, the number of files that belong to it."""
     scan = _scan(session, scan_id)
-    _agree("Scan", scan_id, {"end": (scan.ended_at or ended_at, ended_at)})
+    facts = {"end": (scan.ended_at, ended_at), "number of files": (scan.expected_files, expected_files)}
+    _agree("Scan", scan_id, facts)
+    if ended_at < scan.started_at:
+        raise EndsBeforeStart(scan_id, started_at=scan.started_at, ended_at=ended_at)
     scan.ended_at = ended_at
-    scan.expected_files = expected_files
+    scan.expected_files = scan.expected_files if expected_files is None else expected_files
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, "executed_obs_unit:ended")))
 
 
@@ -127,40 +184,38 @@ def _scan(session: Session, scan_id: uuid.UUID) -> models.ExecutedObsUnit:
     return scan
 
 
+def _source(session: Session, name: str) -> models.DataLocation:
+    location = find(session, LOCATION, name)
+    if location.location_type != LocationType.SOURCE:
+        raise NotASource(name, location.location_type)
+    return location
+
+
 def _only_telescope(session: Session) -> models.Telescope:
     telescopes = session.scalars(sa.select(models.Telescope)).all()
     if len(telescopes) != 1:
-        raise UnknownName("telescope", "", [telescope.name for telescope in telescopes])
+        raise TelescopeNotSaid([telescope.name for telescope in telescopes])
     return telescopes[0]
 
 
 def _agree(what: str, identifier: uuid.UUID, facts: Mapping[str, tuple[object, object]]) -> None:
+    """Refuse what differs from what is recorded; silence, on either side, contradicts nothing."""
     for field, (recorded, told) in facts.items():
-        if recorded != told:
+        if None not in (recorded, told) and recorded != told:
             raise Contradiction(what, identifier, field, recorded=recorded, told=told)
 
 
-def _check_known(session: Session, files: Sequence[NewFile]) -> None:
-    known = {
-        row.id: row
-        for row in session.scalars(
-            sa.select(models.RawDataFile).where(models.RawDataFile.id.in_([f.id for f in files]))
-        )
-    }
-    for file in files:
-        recorded = known[file.id]
-        _agree(
-            "Raw file",
-            file.id,
-            {
-                "path": (recorded.relative_path, file.relative_path),
-                "size": (recorded.size_bytes, file.size_bytes),
-                "checksum": (recorded.checksum, file.checksum),
-            },
-        )
+def _check_recorded(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
+    files = sa.select(models.RawDataFile.__table__).where(models.RawDataFile.id.in_([row["id"] for row in rows]))
+    recorded = {file["id"]: file for file in session.execute(files).mappings()}
+    for row in rows:
+        if row["id"] not in recorded:
+            raise PathTaken(row["relative_path"], row["id"])
+        file = recorded[row["id"]]
+        _agree("Raw file", row["id"], {fact: (file[column], row[column]) for fact, column in _FILE_FACTS.items()})
 
 
-def _register_copies(session: Session, files: Sequence[NewFile], location_id: int, *, by: str) -> None:
+def _register_copies(session: Session, files: Collection[NewFile], location_id: int, *, by: str) -> None:
     if not files:
         return
     rows = [

@@ -42,6 +42,9 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "checksum ~ '^sha256:[0-9a-f]{64}$'", name=op.f("ck_data_transfer_package_checksum_is_sha256")
         ),
+        sa.CheckConstraint(
+            "name <> '' AND name !~ '(^/|(^|/)\\.\\.(/|$))'", name=op.f("ck_data_transfer_package_name_stays_inside")
+        ),
         sa.CheckConstraint("size_bytes >= 0", name=op.f("ck_data_transfer_package_size_bytes_is_not_negative")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_data_transfer_package")),
         sa.UniqueConstraint("name", name=op.f("uq_data_transfer_package_name")),
@@ -80,7 +83,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False, comment="Name that people use."),
         sa.Column(
             "parameters",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="The parameters.",
@@ -170,6 +173,7 @@ def upgrade() -> None:
         ),
         sa.Column("short_name", sa.Text(), nullable=False, comment="Name in queue names, such as ccat or cologne."),
         sa.Column("name", sa.Text(), nullable=False, comment="Full name."),
+        sa.CheckConstraint("short_name ~ '^[a-z0-9-]+$'", name=op.f("ck_site_short_name_fits_in_a_queue_name")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_site")),
         sa.UniqueConstraint("short_name", name=op.f("uq_site_short_name")),
     )
@@ -180,6 +184,10 @@ def upgrade() -> None:
         ),
         sa.Column("type", sa.String(length=32), nullable=False, comment="Which of the kinds it is."),
         sa.Column("name", sa.Text(), nullable=False, comment="Name that people use; a label, not an identity."),
+        sa.CheckConstraint(
+            "type IN ('fixed_source', 'solar_system_object', 'constant_elevation_source')",
+            name=op.f("ck_source_type_is_known"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_source")),
         sa.UniqueConstraint("name", name=op.f("uq_source_name")),
     )
@@ -235,7 +243,7 @@ def upgrade() -> None:
         sa.Column("token_hash", sa.Text(), nullable=False, comment="Hash of the secret."),
         sa.Column(
             "scopes",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Permissions that it is limited to.",
         ),
@@ -272,7 +280,7 @@ def upgrade() -> None:
         sa.Column("resource_id", sa.Text(), nullable=False, comment="Which one."),
         sa.Column(
             "detail",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="What changed.",
@@ -304,7 +312,7 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), server_default="", nullable=False, comment="What it selects, for people."),
         sa.Column(
             "filter_rules",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Rules that a raw package must all match.",
         ),
@@ -384,10 +392,19 @@ def upgrade() -> None:
         ),
         sa.Column(
             "backend_settings",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="Settings of the cluster.",
+        ),
+        sa.Column(
+            "claimed_by", sa.Text(), nullable=True, comment="Process that works on it, while lease_until is ahead."
+        ),
+        sa.Column(
+            "lease_until",
+            sa.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="End of the claim; anybody may claim it after.",
         ),
         sa.CheckConstraint(
             "(location_type = 'processing') = (backend IS NOT NULL)",
@@ -508,7 +525,10 @@ def upgrade() -> None:
             comment="How it is executed.",
         ),
         sa.Column(
-            "command", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="Argument list that starts it."
+            "command",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            nullable=False,
+            comment="Argument list that starts it.",
         ),
         sa.Column("image_ref", sa.Text(), nullable=True, comment="Container image; apptainer only."),
         sa.Column(
@@ -560,13 +580,13 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False, comment="Counts from one."),
         sa.Column(
             "parameters",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Parameters that the software reads from its manifest.",
         ),
         sa.Column(
             "environment",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Environment variables that the software gets.",
         ),
@@ -730,6 +750,7 @@ def upgrade() -> None:
             nullable=True,
             comment="Host that has the disk; NULL where every worker of the site has it.",
         ),
+        sa.CheckConstraint("path ~ '^/'", name=op.f("ck_disk_data_location_path_is_absolute")),
         sa.ForeignKeyConstraint(["id"], ["data_location.id"], name=op.f("fk_disk_data_location_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_disk_data_location")),
     )
@@ -813,14 +834,14 @@ def upgrade() -> None:
         ),
         sa.Column(
             "trigger_config",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="Details of the trigger.",
         ),
         sa.Column(
             "definition",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="The definition as applied; applying it again pins anew.",
         ),
@@ -904,7 +925,7 @@ def upgrade() -> None:
         ),
         sa.Column(
             "conditions",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="Weather and telescope state.",
@@ -962,7 +983,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False, comment="Label for people."),
         sa.Column(
             "group_by",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Dimensions whose values make the sub-groups.",
         ),
@@ -1003,13 +1024,13 @@ def upgrade() -> None:
         ),
         sa.Column(
             "required_outputs",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Glob patterns that must each match a product.",
         ),
         sa.Column(
             "resources",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="cpu, memory_gb and time_hours that a run asks for.",
         ),
@@ -1091,7 +1112,7 @@ def upgrade() -> None:
         sa.Column("sub_group_path", sa.Text(), nullable=False, comment="Readable, path-safe form of the key."),
         sa.Column(
             "sub_group_labels",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=False,
             comment="Dimension → value as people read it.",
         ),
@@ -1151,7 +1172,7 @@ def upgrade() -> None:
             "packages_until",
             sa.TIMESTAMP(timezone=True),
             nullable=True,
-            comment="Cut-off: packages archived later wait for the next run.",
+            comment="Cut-off: the run waited for packages archived until then.",
         ),
         sa.Column(
             "inputs_frozen_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When its inputs were fixed."
@@ -1183,10 +1204,11 @@ def upgrade() -> None:
             comment="When a FAILED run is tried again; NULL: given up.",
         ),
         sa.Column(
-            "not_before",
-            sa.TIMESTAMP(timezone=True),
-            nullable=True,
-            comment="Earliest moment of the next try of a PENDING run.",
+            "not_needed",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="CANCELLED because nothing needed it any more; blocks nothing.",
         ),
         sa.Column(
             "failure_class",
@@ -1207,7 +1229,7 @@ def upgrade() -> None:
         sa.Column("failure", sa.Text(), nullable=True, comment="What went wrong last, in one line, and what to do."),
         sa.Column(
             "metrics",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="Quality metrics of its products.",
@@ -1243,6 +1265,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('pending', 'cancelled') OR inputs_frozen_at IS NOT NULL",
             name=op.f("ck_executed_reduction_step_started_has_frozen_inputs"),
+        ),
+        sa.CheckConstraint(
+            "sub_group_path <> '' AND sub_group_path !~ '(^/|(^|/)\\.\\.(/|$))'",
+            name=op.f("ck_executed_reduction_step_sub_group_path_stays_inside"),
         ),
         sa.CheckConstraint("retry_count >= 0", name=op.f("ck_executed_reduction_step_retry_count_is_not_negative")),
         sa.ForeignKeyConstraint(
@@ -1305,7 +1331,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False, comment="Name within the module."),
         sa.Column(
             "parameters",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="The set-up, in the module's terms.",
@@ -1369,7 +1395,7 @@ def upgrade() -> None:
         sa.Column("withdrawn_because", sa.Text(), nullable=True, comment="Why it is invalid."),
         sa.Column(
             "metadata",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="Free description, reachable by json_path in rules.",
@@ -1617,6 +1643,12 @@ def upgrade() -> None:
         sa.Column("directory", sa.Text(), nullable=False, comment="Its directory below the pipeline base directory."),
         sa.Column("job_name", sa.Text(), nullable=False, comment="Key by which the cluster is asked after any doubt."),
         sa.Column("job_id", sa.Text(), nullable=True, comment="Name that the cluster gave it."),
+        sa.Column(
+            "prepared_at",
+            sa.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="When its directories and manifest were complete.",
+        ),
         sa.Column("submitted_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When the cluster took it."),
         sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When the software started."),
         sa.Column(
@@ -1650,12 +1682,15 @@ def upgrade() -> None:
         sa.Column("host", sa.Text(), nullable=True, comment="Host that it ran on."),
         sa.Column(
             "command",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=True,
             comment="Argument list that was executed.",
         ),
         sa.Column(
-            "environment", postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment="Environment that it got."
+            "environment",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            nullable=True,
+            comment="Environment that it got.",
         ),
         sa.Column(
             "created_at",
@@ -1663,6 +1698,10 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
             comment="When the record was made.",
+        ),
+        sa.CheckConstraint(
+            "directory <> '' AND directory !~ '(^/|(^|/)\\.\\.(/|$))'",
+            name=op.f("ck_run_attempt_directory_stays_inside"),
         ),
         sa.CheckConstraint("number >= 1", name=op.f("ck_run_attempt_number_counts_from_one")),
         sa.ForeignKeyConstraint(["run_id"], ["executed_reduction_step.id"], name=op.f("fk_run_attempt_run_id")),
@@ -1793,10 +1832,17 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), nullable=True, comment="What it shows, as the software said."),
         sa.Column(
             "metadata",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             server_default=sa.text("'{}'"),
             nullable=False,
             comment="What the software said.",
+        ),
+        sa.Column(
+            "metrics",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+            comment="Quality metrics of this product.",
         ),
         sa.Column(
             "created_at",

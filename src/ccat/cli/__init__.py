@@ -1,0 +1,38 @@
+"""The `ccat` command: edges that unpack, call one verb or query, and print."""
+
+import typer
+
+from ccat.cli import definitions, packages, processes, products, runs, scans, stack, waiting
+from ccat.wiring import find_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="From raw telescope data to calibrated maps, with lineage.",
+)
+
+STACK, DATA, PIPELINES, PROCESSES = "Embedded stack", "Data", "Pipelines", "Processes (one each, for containers)"
+
+for command in (stack.up, stack.down, stack.status):
+    app.command(rich_help_panel=STACK)(command)
+
+app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(packages.packages)
+app.add_typer(packages.app, name="package", rich_help_panel=DATA)
+
+app.command(rich_help_panel=PIPELINES)(definitions.apply)
+app.command(rich_help_panel=PIPELINES)(runs.runs)
+app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
+app.command(rich_help_panel=PIPELINES)(products.products)
+app.command("lineage", rich_help_panel=PIPELINES)(products.show_lineage)
+app.command(rich_help_panel=PIPELINES)(waiting.wait)
+
+for name, process in processes.PROCESSES.items():
+    app.command(name, rich_help_panel=PROCESSES)(process)
+
+
+def main() -> None:
+    """Run the command line."""
+    find_settings()
+    app()

@@ -1,0 +1,126 @@
+from typing import Annotated, Any
+
+import typer
+
+from ccat.cli.errors import reported
+from ccat.cli.output import AsJson, Limit, labels, print_json, print_table
+from ccat.wiring import open_database
+from ccat_ops_db import models
+from ccat_ops_db.queries.runs import Filter, get_run, history, list_runs
+from ccat_ops_db.states import RunStatus
+
+app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
+
+_ATTEMPT = ["number", "directory", "job_name", "exit_code", "failure_class", "cause", "log_tail", "submitted_at"]
+_ATTEMPT += ["started_at", "ended_at", "wall_time_s", "cpu_time_s", "peak_memory_bytes", "host"]
+
+RunId = Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")]
+
+
+def runs(
+    *,
+    pipeline: Annotated[str | None, typer.Option(help="Only runs of this pipeline.")] = None,
+    step: Annotated[str | None, typer.Option(help="Only runs of this step.")] = None,
+    status: Annotated[RunStatus | None, typer.Option(case_sensitive=False, help="Only runs in this status.")] = None,
+    limit: Limit = 50,
+    before: Annotated[int | None, typer.Option(help="Continue below this run.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    with reported(as_json=json), open_database("runs").transaction() as session:
+        rows = [_row(run) for run in list_runs(session, Filter(pipeline, step, status), limit=limit, before=before)]
+    if json:
+        print_json(rows)
+    else:
+        columns = ["id", "pipeline", "step", "sub_group", "status", "version", "reason", "because"]
+        print_table(f"{len(rows)} runs", columns, [_cells(row, columns) for row in rows])
+
+
+@app.command()
+def show(run: RunId, *, json: AsJson = False) -> None:
+    """Show one run with its attempts and products."""
+    with reported(as_json=json), open_database("run").transaction() as session:
+        found = _detail(get_run(session, run))
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+@app.command()
+def why(run: RunId, *, json: AsJson = False) -> None:
+    """Say why a run exists, and why it is where it is."""
+    with reported(as_json=json), open_database("run").transaction() as session:
+        row = get_run(session, run)
+        found = {
+            **_row(row),
+            "waiting_for": row.waiting_for,
+            "failure": row.failure,
+            "retry_at": row.retry_at,
+            "history": [_move(one) for one in history(session, models.ExecutedReductionStep, run)],
+        }
+    if json:
+        print_json(found)
+    else:
+        _explain(found)
+
+
+def _row(run: models.ExecutedReductionStep) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "pipeline": run.pipeline.name,
+        "step": run.reduction_step.key,
+        "sub_group_key": run.sub_group_key,
+        "sub_group": run.sub_group_labels,
+        "status": run.status,
+        "version": run.software_version.version,
+        "reason": run.reason,
+        "because": run.because,
+        "not_needed": run.not_needed,
+        "created_at": run.created_at,
+        "finished_at": run.finished_at,
+    }
+
+
+def _cells(row: dict[str, Any], columns: list[str]) -> list[object]:
+    return [labels(row[column]) if column == "sub_group" else row[column] for column in columns]
+
+
+def _detail(run: models.ExecutedReductionStep) -> dict[str, Any]:
+    return {
+        **_row(run),
+        "metrics": run.metrics,
+        "failure": run.failure,
+        "attempts": [{name: getattr(attempt, name) for name in _ATTEMPT} for attempt in run.attempts],
+        "products": [
+            {"id": one.id, "path": one.relative_path, "type": one.type, "state": one.state, "checksum": one.checksum}
+            for one in run.products
+        ],
+    }
+
+
+def _move(one: models.StatusChange) -> dict[str, Any]:
+    return {"at": one.at, "from": one.from_status, "to": one.to_status, "by": one.by, "because": one.because}
+
+
+def _show(found: dict[str, Any]) -> None:
+    columns = ["id", "pipeline", "step", "sub_group", "status", "version", "reason"]
+    print_table("run", columns, [_cells(found, columns)])
+    if found["failure"]:
+        typer.echo(f"\n{found['failure']}")
+    columns = ["number", "exit_code", "cause", "wall_time_s", "peak_memory_bytes", "host", "directory"]
+    print_table("\nattempts", columns, [[one[name] for name in columns] for one in found["attempts"]])
+    columns = ["id", "type", "state", "path", "checksum"]
+    print_table("\nproducts", columns, [[one[name] for name in columns] for one in found["products"]])
+
+
+def _explain(found: dict[str, Any]) -> None:
+    typer.echo(
+        f"run {found['id']} ({found['pipeline']} / {found['step']}, {labels(found['sub_group'])}) is {found['status']}"
+    )
+    typer.echo(f"it was made because of {found['reason']}: {found['because']}")
+    for key, text in (("waiting_for", "it waits"), ("failure", "it failed"), ("retry_at", "it is tried again at")):
+        if found[key]:
+            typer.echo(f"{text}: {found[key]}")
+    columns = ["at", "from", "to", "because", "by"]
+    print_table("\nhistory", columns, [[one[name] for name in columns] for one in found["history"]])

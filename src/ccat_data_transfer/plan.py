@@ -1,0 +1,120 @@
+"""What goes into which raw package, and when it is time to pack."""
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+PACKAGE_LIMIT_BYTES: Final = 50 * 10**9
+"""Size that no tar of a raw package exceeds, unless one file alone does."""
+QUIET_PERIOD: Final = timedelta(minutes=5)
+"""After this long without a new file, what is there is packed."""
+
+_BLOCK: Final = 512
+_END_OF_TAR: Final = 10240
+_NOT_PATH_SAFE: Final = re.compile(r"[^A-Za-z0-9]+")
+
+
+@dataclass(frozen=True)
+class UnpackedFile:
+    """A raw file that is in no package yet."""
+
+    id: uuid.UUID
+    relative_path: str
+    size_bytes: int
+    location_id: int
+    """SOURCE location that it is read from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpackedFiles:
+    """The files of one scan and module that are in no package yet, seen as a whole."""
+
+    scan_id: uuid.UUID
+    module_id: int
+    last_file_at: datetime
+    """When the newest of them was registered."""
+    scan_ended: bool
+    expected_files: int | None
+    """Number of files of the scan, of all its modules; None where its instrument does not know."""
+    registered_files: int
+    """How many of those were registered so far, packed or not."""
+
+
+def is_time_to_pack(files: UnpackedFiles, *, now: datetime, quiet_period: timedelta) -> bool:
+    """Whether the scan is complete, or nothing came for the quiet period."""
+    return _is_complete(files) or quiet_from(files, quiet_period) <= now
+
+
+def quiet_from(files: UnpackedFiles, quiet_period: timedelta) -> datetime:
+    """Moment from which the files are packed even though more were expected."""
+    return files.last_file_at + quiet_period
+
+
+def _is_complete(files: UnpackedFiles) -> bool:
+    return files.scan_ended and files.expected_files is not None and files.registered_files >= files.expected_files
+
+
+def divide(files: Iterable[UnpackedFile], *, limit_bytes: int) -> list[list[UnpackedFile]]:
+    """The files of each package, in the order of their paths, whatever order they come in.
+
+    A package is packed where its files lie, so that files of two locations never share one.
+    """
+    ordered = sorted(files, key=lambda file: (file.location_id, file.relative_path))
+    return [
+        package
+        for _, of_location in groupby(ordered, key=lambda file: file.location_id)
+        for package in _fill(of_location, limit_bytes - _END_OF_TAR)
+    ]
+
+
+def _fill(files: Iterable[UnpackedFile], room: int) -> Iterator[list[UnpackedFile]]:
+    package: list[UnpackedFile] = []
+    taken = 0
+    for file in files:
+        size = tar_member_bytes(file.relative_path, file.size_bytes)
+        if package and taken + size > room:
+            yield package
+            package, taken = [], 0
+        package.append(file)
+        taken += size
+    if package:
+        yield package
+
+
+def tar_bytes(files: Iterable[tuple[str, int]]) -> int:
+    """Upper bound of the size of a tar of files, given as path and size."""
+    return _END_OF_TAR + sum(tar_member_bytes(path, size) for path, size in files)
+
+
+def tar_member_bytes(relative_path: str, size_bytes: int) -> int:
+    """Upper bound of what a file takes in a tar: its header, an extended one for a long path or size, its blocks."""
+    extended = 2 * _BLOCK + _in_blocks(len(relative_path.encode()) + _BLOCK)
+    return _BLOCK + extended + _in_blocks(size_bytes)
+
+
+def _in_blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def package_name(instrument: str, module: str, *, started_at: datetime, scan_id: uuid.UUID, part: int) -> str:
+    """Path-safe, unique and readable name: `CHAI-LFA-20260401T021500Z-9f86d081-p1`."""
+    start = started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{_path_safe(instrument)}-{_path_safe(module)}-{start}-{scan_id.hex[:8]}-p{part}"
+
+
+def tar_path(name: str, observing_night: date) -> str:
+    """Path of a package's tar below the root of a buffer or archive: a directory per night keeps each of them small."""
+    return f"raw/{observing_night.isoformat()}/{name}.tar"
+
+
+def staged_path(name: str) -> str:
+    """Path of the directory that a package is unpacked to, below the root of a processing location."""
+    return f"raw/{name}"
+
+
+def _path_safe(text: str) -> str:
+    return _NOT_PATH_SAFE.sub("-", text).strip("-") or "x"

@@ -1,0 +1,56 @@
+"""Which queue a piece of work goes to, and which queues a worker listens to.
+
+A queue is named by the location whose disk cannot be reached from elsewhere: packing by the SOURCE that is read,
+archiving and staging by the location that is written.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import UnknownName
+from ccat_ops_db.states import LocationType
+from ccat_service.queues import transfer_queue
+
+
+class Operation(StrEnum):
+    """What workers of data transfer do at a location."""
+
+    PACKING = "packing"
+    ARCHIVING = "archiving"
+    STAGING = "staging"
+
+
+_OPERATION_AT: Final[Mapping[LocationType, Operation]] = {
+    LocationType.SOURCE: Operation.PACKING,
+    LocationType.LONG_TERM_ARCHIVE: Operation.ARCHIVING,
+    LocationType.PROCESSING: Operation.STAGING,
+}
+
+
+def queue_of(location: models.DataLocation, operation: Operation) -> str:
+    """Queue of the workers that do an operation at a location."""
+    return transfer_queue(location.site.short_name, location.name, operation)
+
+
+def queues_to_serve(locations: Iterable[models.DataLocation], serves: Collection[str] = ()) -> list[str]:
+    """Queues of a worker that serves these sites (`ccat`) and locations (`ccat/buffer`); of all where none is named.
+
+    Raises UnknownName for what is neither.
+    """
+    names = {location: _names(location) for location in locations}
+    known = set[str]().union(*names.values())
+    for name in serves:
+        if name not in known:
+            raise UnknownName("site or location", name, known)
+    return sorted(
+        queue_of(location, _OPERATION_AT[location.location_type])
+        for location, called in names.items()
+        if location.location_type in _OPERATION_AT and (not serves or called & set(serves))
+    )
+
+
+def _names(location: models.DataLocation) -> set[str]:
+    site = location.site.short_name
+    return {site, f"{site}/{location.name}"}

@@ -1,0 +1,113 @@
+from dataclasses import dataclass
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.posix import Disk, Stored
+from ccat_data_transfer.backends.streams import Sink
+from ccat_data_transfer.errors import BadBufferCopy, BadFile
+from ccat_data_transfer.plan import tar_path
+from ccat_data_transfer.tar import CHUNK
+from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
+from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    package_id: int
+    name: str
+    size_bytes: int
+    checksum: str
+    origin: Disk
+    origin_path: str
+    origin_copy_id: int
+    archive: Disk
+    path: str
+    copy_id: int
+
+
+class _BadOrigin(BadBufferCopy):
+    def __init__(self, order: _Order, problem: BadFile) -> None:
+        super().__init__(order.name, problem)
+        self.problem = problem
+        self.copy_id = order.origin_copy_id
+
+
+def archive(worker: Worker, transfer_id: int) -> None:
+    """Copy a packed raw package into its long-term archive, and call it ARCHIVED once it was read back from there.
+
+    A damaged tar in the buffer is packed again. Does nothing unless the transfer is SCHEDULED.
+    """
+    attempt(worker, models.LongTermArchiveTransfer, transfer_id, work=_archive, on_failure=_mark_bad_origin)
+
+
+def _archive(one: Attempt) -> None:
+    order = one.transaction(partial(_prepare, one=one))
+    if order is not None:
+        stored = _copy(order)
+        one.transaction(partial(_record, one=one, order=order, stored=stored))
+
+
+def _prepare(session: Session, *, one: Attempt) -> _Order | None:
+    """What to copy; None where there is no tar to copy from, and the transfer goes back."""
+    transfer = session.get_one(models.LongTermArchiveTransfer, one.transfer_id)
+    origin = live_copy(session, transfer.raw_data_package_id, transfer.origin_id)
+    if origin is None or origin.status is not PhysicalCopyStatus.PRESENT:
+        one.end(session, Status.PENDING, because="its tar is not in the buffer, to be packed first")
+        return None
+    because = "on its way into the archive"
+    ids = [transfer.raw_data_package_id]
+    advance(session, models.RawDataPackage, ids, to=PackageState.TRANSFERRING, because=because, by=one.by)
+    package = session.get_one(models.RawDataPackage, transfer.raw_data_package_id)
+    destination = session.get_one(models.DataLocation, transfer.destination_id)
+    path = tar_path(package.name, package.executed_obs_unit.observing_night)
+    return _Order(
+        package_id=package.id,
+        name=package.name,
+        size_bytes=package.size_bytes or 0,
+        checksum=package.checksum or "",
+        origin=one.disk(origin.location),
+        origin_path=origin.path,
+        origin_copy_id=origin.id,
+        archive=one.disk(destination),
+        path=path,
+        copy_id=announce_copy(session, package, destination, path=path, by=one.by),
+    )
+
+
+def _copy(order: _Order) -> Stored:
+    def write(sink: Sink) -> None:
+        try:
+            with order.origin.open(order.origin_path, size_bytes=order.size_bytes) as source:
+                while data := source.read(CHUNK):
+                    sink.write(data)
+                source.require(order.checksum)
+        except BadFile as problem:
+            raise _BadOrigin(order, problem) from problem
+
+    return order.archive.publish(order.path, write, needs=order.size_bytes)
+
+
+def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
+    because = "archived, and read back there"
+    record_copy(session, order.copy_id, stored, because=because, by=one.by)
+    advance(
+        session,
+        models.RawDataPackage,
+        [order.package_id],
+        to=PackageState.ARCHIVED,
+        because=because,
+        by=one.by,
+        values={"archived_at": sa.func.clock_timestamp(), "failure": None},
+    )
+    one.end(session, Status.COMPLETED, because=because)
+
+
+def _mark_bad_origin(session: Session, one: Attempt, error: CcatError) -> None:
+    if isinstance(error, _BadOrigin):
+        mark(session, error.copy_id, error.problem, by=one.by)

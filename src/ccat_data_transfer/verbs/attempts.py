@@ -1,0 +1,164 @@
+"""One try of one transfer: take it over, keep its lease while bytes move, record how it ended.
+
+The database decides who works: a try is taken by the guarded move SCHEDULED → IN_PROGRESS, and each of its later
+transactions begins by renewing its lease. Whoever has lost it records nothing.
+"""
+
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Final, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import NoBackend
+from ccat_data_transfer.verbs.outcomes import TRIES, Transfer, give_up, put_back
+from ccat_ops_db import claims, models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import advance
+from ccat_ops_db.session import in_transaction
+from ccat_ops_db.states import Status
+from ccat_service.logging import StructuredLogger
+from ccat_service.retries import Backoff
+
+Result = TypeVar("Result")
+
+LEASE: Final = timedelta(minutes=1)
+"""A transfer whose message or worker is lost goes on after this long."""
+BACKOFF: Final = Backoff(first=timedelta(seconds=10), ceiling=timedelta(hours=1))
+"""Pauses between the tries of a transfer in trouble."""
+
+_log = StructuredLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """What every verb that moves bytes needs from the process that calls it."""
+
+    engine: sa.Engine
+    name: str
+    """Shown in the history of whatever it moves."""
+    lease: timedelta = LEASE
+    backoff: Backoff = BACKOFF
+
+
+class LeaseLost(Exception):
+    """Somebody else has the transfer now, or it was cancelled."""
+
+
+class Attempt:
+    """A try that was taken over."""
+
+    def __init__(self, worker: Worker, noun: type[Transfer], transfer_id: int) -> None:
+        self.by = worker.name
+        self.transfer_id = transfer_id
+        self._worker = worker
+        self._noun = noun
+        self._token = secrets.token_hex(4)
+        self._claimed_by = f"{worker.name} {self._token}"
+        self._renew_at = 0.0
+
+    def take(self, session: Session) -> bool:
+        """Take the transfer over from the manager that scheduled it; False where there is nothing to take."""
+        noun, ids = self._noun, [self.transfer_id]
+        if not advance(session, noun, ids, to=Status.IN_PROGRESS, because="a worker took it", by=self.by):
+            return False
+        manager = session.scalar(sa.select(noun.claimed_by).where(noun.id == self.transfer_id))
+        claims.release(session, noun, ids, by=manager or "")
+        claims.claim(
+            session, noun, where=noun.id == self.transfer_id, by=self._claimed_by, lease=self._worker.lease, limit=1
+        )
+        self._note_renewal()
+        return True
+
+    def transaction(self, work: Callable[[Session], Result]) -> Result:
+        """Result of `work` in a transaction that commits only if the try still has its lease; raises LeaseLost."""
+
+        def guarded(session: Session) -> Result:
+            self._renew(session)
+            return work(session)
+
+        return in_transaction(self._worker.engine, guarded)
+
+    def end(self, session: Session, to: Status, *, because: str) -> None:
+        """Move the transfer on, as one that works, and give its lease back."""
+        ids = [self.transfer_id]
+        healthy = {"failure": None, "retry_count": 0}
+        advance(session, self._noun, ids, to=to, because=because, by=self.by, values=healthy)
+        claims.release(session, self._noun, ids, by=self._claimed_by)
+
+    def disk(self, location: models.DataLocation) -> Disk:
+        """A location as this try uses it: whatever it reads or writes keeps the lease alive."""
+        name = f"{location.site.short_name}/{location.name}"
+        if not isinstance(location, models.DiskDataLocation):
+            raise NoBackend(name, location.storage_type)
+        return Disk(
+            name=name,
+            root=Path(location.path),
+            reserve_bytes=location.free_space_reserve_bytes,
+            token=f"{self.transfer_id}-{self._token}",
+            progress=self._keep_lease,
+        )
+
+    def settle(self, session: Session, error: CcatError) -> None:
+        """Have the transfer tried again later, or give it up."""
+        failures = session.scalars(sa.select(self._noun.retry_count).where(self._noun.id == self.transfer_id)).one() + 1
+        if error.transient and failures < TRIES:
+            pause = self._worker.backoff.delay(failures, jitter=random.random())  # noqa: S311 - not a secret
+            put_back(session, self._noun, [self.transfer_id], because=str(error), by=self.by, pause=pause)
+        else:
+            give_up(session, self._noun, [self.transfer_id], because=str(error), by=self.by)
+        claims.release(session, self._noun, [self.transfer_id], by=self._claimed_by)
+
+    def _keep_lease(self) -> None:
+        if monotonic() >= self._renew_at:
+            in_transaction(self._worker.engine, self._renew)
+
+    def _renew(self, session: Session) -> None:
+        noun, lease = self._noun, self._worker.lease
+        held = claims.renew(session, noun, [self.transfer_id], by=self._claimed_by, lease=lease)
+        if not held or session.scalar(sa.select(noun.status).where(noun.id.in_(held))) is not Status.IN_PROGRESS:
+            raise LeaseLost
+        self._note_renewal()
+
+    def _note_renewal(self) -> None:
+        self._renew_at = monotonic() + self._worker.lease.total_seconds() / 3
+
+
+OnFailure: TypeAlias = Callable[[Session, Attempt, CcatError], None]
+
+
+def attempt(
+    worker: Worker,
+    noun: type[Transfer],
+    transfer_id: int,
+    *,
+    work: Callable[[Attempt], None],
+    on_failure: OnFailure,
+) -> None:
+    """Do `work` if the transfer is scheduled; where it fails, record what that means for other rows and settle it."""
+    one = Attempt(worker, noun, transfer_id)
+    log = _log.bind(transfer=noun.__tablename__, id=transfer_id)
+    if not in_transaction(worker.engine, one.take):
+        log.debug("nothing to do, somebody else has it")
+        return
+    try:
+        try:
+            work(one)
+        except CcatError as error:
+            log.warning("transfer failed", code=error.code, error=str(error))
+            one.transaction(partial(_fail, one=one, error=error, on_failure=on_failure))
+    except LeaseLost:
+        log.warning("the lease is lost, somebody else goes on")
+
+
+def _fail(session: Session, *, one: Attempt, error: CcatError, on_failure: OnFailure) -> None:
+    on_failure(session, one, error)
+    one.settle(session, error)

@@ -1,0 +1,85 @@
+"""Rows of the copies of raw packages."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.posix import Stored
+from ccat_data_transfer.errors import BadFile, CopyInTheWay, FileMissing
+from ccat_data_transfer.verbs.attempts import LeaseLost
+from ccat_ops_db import models
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+
+Copy = models.RawDataPackagePhysicalCopy
+
+_USELESS: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+
+
+def live_copy(session: Session, package_id: int, location_id: int) -> Copy | None:
+    """The one copy of a package at a location that is not DELETED."""
+    return session.scalars(
+        sa.select(Copy)
+        .where(
+            Copy.raw_data_package_id == package_id,
+            Copy.data_location_id == location_id,
+            Copy.status != PhysicalCopyStatus.DELETED,
+        )
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def archive_copies(session: Session, package_id: int) -> list[Copy]:
+    """Live copies of a package in long-term archives, the preferred one first."""
+    return list(
+        session.scalars(
+            sa.select(Copy)
+            .join(Copy.location)
+            .where(
+                Copy.raw_data_package_id == package_id,
+                Copy.status != PhysicalCopyStatus.DELETED,
+                models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
+            )
+            .order_by(models.DataLocation.priority.desc(), models.DataLocation.id)
+        )
+    )
+
+
+def announce_copy(
+    session: Session, package: models.RawDataPackage, location: models.DataLocation, *, path: str, by: str
+) -> int:
+    """Row, WRITING, of the copy that is about to be written; a corrupt or missing one before it is closed."""
+    copy = live_copy(session, package.id, location.id)
+    if copy is not None and copy.status in _USELESS:
+        because = "it is made anew"
+        advance(session, models.PhysicalCopy, [copy.id], to=PhysicalCopyStatus.DELETED, because=because, by=by)
+        copy = None
+    if copy is None:
+        row = {"type": "raw_data_package", "raw_data_package_id": package.id, "data_location_id": location.id}
+        return session.scalars(insert(Copy).values(row | {"path": path}).returning(Copy.id)).one()
+    if copy.status is not PhysicalCopyStatus.WRITING:
+        raise CopyInTheWay(package.name, f"{location.site.short_name}/{location.name}", copy.status)
+    return copy.id
+
+
+def record_copy(session: Session, copy_id: int, stored: Stored, *, because: str, by: str) -> None:
+    """The copy is PRESENT, with what was seen of it; raises LeaseLost where somebody else recorded it."""
+    values = {
+        "size_bytes": stored.size_bytes,
+        "checksum": stored.checksum,
+        "mtime_ns": stored.seal.mtime_ns,
+        "inode": stored.seal.inode,
+        "verified_at": sa.func.clock_timestamp(),
+    }
+    to = PhysicalCopyStatus.PRESENT
+    if not advance(session, models.PhysicalCopy, [copy_id], to=to, because=because, by=by, values=values):
+        raise LeaseLost
+
+
+def mark(session: Session, copy_id: int, problem: BadFile, *, by: str) -> None:
+    """Mark a copy, that was found bad, as MISSING or CORRUPT."""
+    to = PhysicalCopyStatus.MISSING if isinstance(problem, FileMissing) else PhysicalCopyStatus.CORRUPT
+    expected = [PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED]
+    advance(session, models.PhysicalCopy, [copy_id], to=to, expected=expected, because=str(problem), by=by)

@@ -1,0 +1,153 @@
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.posix import Disk, Stored
+from ccat_data_transfer.backends.streams import Sink
+from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing
+from ccat_data_transfer.plan import tar_bytes, tar_path
+from ccat_data_transfer.tar import TarWriter
+from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
+from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    relative_path: str
+    size_bytes: int
+    checksum: str
+    copy_id: int | None
+    source: Disk | None
+    """None where the file has no copy at any SOURCE location."""
+    source_path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    package_id: int
+    name: str
+    members: Sequence[_Member]
+    copy_id: int
+    path: str
+    buffer: Disk
+
+
+class _BadMembers(BadRawFiles):
+    def __init__(self, order: _Order, found: Sequence[tuple[_Member, BadFile]]) -> None:
+        super().__init__(order.name, order.package_id, [problem for _, problem in found])
+        self.found = found
+
+
+def pack(worker: Worker, transfer_id: int) -> None:
+    """Make the tar of a raw package in the buffer that its archive transfer starts from.
+
+    Every raw file is read from its source and compared with what its instrument registered. Where one differs, the
+    package is FAILED and nothing is kept. Does nothing unless the transfer is SCHEDULED; leaves it PENDING.
+    """
+    attempt(worker, models.LongTermArchiveTransfer, transfer_id, work=_pack, on_failure=_mark_bad_files)
+
+
+def _pack(one: Attempt) -> None:
+    order = one.transaction(partial(_prepare, one=one))
+    if order is not None:
+        stored = _write(order)
+        one.transaction(partial(_record, one=one, order=order, stored=stored))
+
+
+def _prepare(session: Session, *, one: Attempt) -> _Order | None:
+    """What to pack; None where that was done before, and the transfer goes on."""
+    transfer = session.get_one(models.LongTermArchiveTransfer, one.transfer_id)
+    package = session.get_one(models.RawDataPackage, transfer.raw_data_package_id)
+    buffer = session.get_one(models.DataLocation, transfer.origin_id)
+    copy = live_copy(session, package.id, buffer.id)
+    if copy is not None and copy.status is PhysicalCopyStatus.PRESENT:
+        one.end(session, Status.PENDING, because="was packed before, to be archived next")
+        return None
+    path = tar_path(package.name, package.executed_obs_unit.observing_night)
+    return _Order(
+        package_id=package.id,
+        name=package.name,
+        members=_members(session, one, package.id),
+        copy_id=announce_copy(session, package, buffer, path=path, by=one.by),
+        path=path,
+        buffer=one.disk(buffer),
+    )
+
+
+def _members(session: Session, one: Attempt, package_id: int) -> list[_Member]:
+    """The files of a package in the order of their paths, each with its copy at a SOURCE location."""
+    File, Copy = models.RawDataFile, models.RawDataFilePhysicalCopy  # noqa: N806 - short names of classes
+    files = session.scalars(sa.select(File).where(File.raw_data_package_id == package_id)).all()
+    at_source = (
+        sa.select(Copy)
+        .join(Copy.location)
+        .join(File, File.id == Copy.raw_data_file_id)
+        .where(
+            File.raw_data_package_id == package_id,
+            models.DataLocation.location_type == LocationType.SOURCE,
+            Copy.status != PhysicalCopyStatus.DELETED,
+        )
+        .order_by(Copy.data_location_id.desc())
+    )
+    copies = {copy.raw_data_file_id: copy for copy in session.scalars(at_source)}
+    return [_member(one, file, copies.get(file.id)) for file in sorted(files, key=lambda file: file.relative_path)]
+
+
+def _member(one: Attempt, file: models.RawDataFile, copy: models.PhysicalCopy | None) -> _Member:
+    return _Member(
+        relative_path=file.relative_path,
+        size_bytes=file.size_bytes,
+        checksum=file.checksum,
+        copy_id=copy.id if copy else None,
+        source=one.disk(copy.location) if copy else None,
+        source_path=copy.path if copy else file.relative_path,
+    )
+
+
+def _write(order: _Order) -> Stored:
+    def write(sink: Sink) -> None:
+        tar = TarWriter(sink)
+        problems = [(member, problem) for member in order.members if (problem := _add(tar, member)) is not None]
+        if problems:
+            raise _BadMembers(order, problems)
+        tar.close()
+
+    needs = tar_bytes((member.relative_path, member.size_bytes) for member in order.members)
+    return order.buffer.publish(order.path, write, needs=needs)
+
+
+def _add(tar: TarWriter, member: _Member) -> BadFile | None:
+    """Add a file to a tar; what is wrong with it, None where it is as registered."""
+    try:
+        if member.source is None:
+            raise FileMissing("(no source location)", Path(member.source_path))
+        with member.source.open(member.source_path, size_bytes=member.size_bytes) as content:
+            with suppress(EOFError):  # cut short since it was opened: its digest tells
+                tar.add(member.relative_path, member.size_bytes, content)
+            content.require(member.checksum)
+    except BadFile as problem:
+        return problem
+    return None
+
+
+def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
+    because = "packed, and read back; to be archived next"
+    record_copy(session, order.copy_id, stored, because=because, by=one.by)
+    package = session.get_one(models.RawDataPackage, order.package_id)
+    package.size_bytes, package.checksum = stored.size_bytes, stored.checksum
+    one.end(session, Status.PENDING, because=because)
+
+
+def _mark_bad_files(session: Session, one: Attempt, error: CcatError) -> None:
+    if isinstance(error, _BadMembers):
+        for member, problem in error.found:
+            if member.copy_id is not None:
+                mark(session, member.copy_id, problem, by=one.by)

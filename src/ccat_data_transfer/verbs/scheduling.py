@@ -1,0 +1,96 @@
+"""Which transfers may go on now, where, and how many at a time."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+
+from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.outcomes import Transfer
+from ccat_ops_db import claims, models
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus, Status
+
+_Archiving, _Staging = models.LongTermArchiveTransfer, models.StagingJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """One operation, and the transfers that wait for it."""
+
+    operation: Operation
+    noun: type[Transfer]
+    location_id: sa.ColumnElement[int] | InstrumentedAttribute[int]
+    """Location whose workers do it, as SQL over the transfer."""
+    belongs: sa.ColumnElement[bool]
+    """Whether this operation is what the transfer needs next."""
+
+
+def _is_packed() -> sa.ColumnElement[bool]:
+    copy = aliased(models.PhysicalCopy)
+    return sa.exists().where(
+        copy.raw_data_package_id == _Archiving.raw_data_package_id,
+        copy.data_location_id == _Archiving.origin_id,
+        copy.status == PhysicalCopyStatus.PRESENT,
+    )
+
+
+def _source_id() -> sa.ColumnElement[int]:
+    copy, file, location = aliased(models.PhysicalCopy), aliased(models.RawDataFile), aliased(models.DataLocation)
+    return (
+        sa.select(sa.func.min(copy.data_location_id))
+        .join(file, file.id == copy.raw_data_file_id)
+        .join(location, location.id == copy.data_location_id)
+        .where(
+            file.raw_data_package_id == _Archiving.raw_data_package_id,
+            location.location_type == LocationType.SOURCE,
+            copy.status != PhysicalCopyStatus.DELETED,
+        )
+        .correlate(_Archiving)
+        .scalar_subquery()
+    )
+
+
+LANES: Final = (
+    Lane(operation=Operation.PACKING, noun=_Archiving, location_id=_source_id(), belongs=~_is_packed()),
+    Lane(operation=Operation.ARCHIVING, noun=_Archiving, location_id=_Archiving.destination_id, belongs=_is_packed()),
+    Lane(operation=Operation.STAGING, noun=_Staging, location_id=_Staging.data_location_id, belongs=sa.true()),
+)
+"""A package is packed, and then copied, under one archive transfer, whose lease covers each of the two."""
+
+
+def rooms(session: Session, lane: Lane, *, outstanding: int) -> dict[int, int]:
+    """Locations where a transfer waits that may go on now, and how many may: at most `outstanding` are under way."""
+    underway = sa.func.count().filter(lane.noun.status != Status.PENDING)
+    rows = session.execute(
+        sa.select(lane.location_id, outstanding - underway)
+        .where(lane.noun.status.in_(LIVE_TRANSFER_STATUSES), lane.belongs)
+        .group_by(lane.location_id)
+        .having(sa.func.count().filter(_is_due(lane.noun)) > 0)
+    )
+    return {location_id: room for location_id, room in rows if location_id is not None}
+
+
+def schedule_next(session: Session, lane: Lane, location_id: int, *, by: str, lease: timedelta) -> int | None:
+    """Schedule the oldest transfer that waits at a location, and return its id; None where none does."""
+    here = sa.and_(_is_due(lane.noun), lane.belongs, lane.location_id == location_id)
+    claimed = claims.claim(session, lane.noun, where=here, by=by, lease=lease, limit=1)
+    because = f"scheduled for {lane.operation}"
+    moved = advance(session, lane.noun, claimed, to=Status.SCHEDULED, because=because, by=by)
+    return moved[0] if moved else None
+
+
+def next_moment(session: Session, noun: type[Transfer]) -> datetime | None:
+    """When the first pause or lease of a transfer ends."""
+    now = sa.func.clock_timestamp()
+    ends = sa.case((noun.status == Status.PENDING, noun.not_before), else_=noun.lease_until)
+    underway = noun.status.in_(LIVE_TRANSFER_STATUSES)
+    moment: datetime | None = session.scalars(sa.select(sa.func.min(ends)).where(underway, ends > now)).one()
+    return moment
+
+
+def _is_due(noun: type[Transfer]) -> sa.ColumnElement[bool]:
+    pause_is_over = sa.or_(noun.not_before.is_(None), noun.not_before <= sa.func.clock_timestamp())
+    return sa.and_(noun.status == Status.PENDING, pause_is_over)

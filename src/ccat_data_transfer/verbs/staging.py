@@ -1,0 +1,172 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.posix import Disk, Seal, Stored, Tree
+from ccat_data_transfer.errors import BadArchiveCopy, BadFile, DamagedPackage, FileMissing, NoArchiveCopy
+from ccat_data_transfer.plan import staged_path
+from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
+from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
+from ccat_data_transfer.verbs.copies import announce_copy, archive_copies, live_copy, mark, record_copy
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import PhysicalCopyStatus, Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Archived:
+    """The archive copy that is unpacked."""
+
+    copy_id: int
+    disk: Disk
+    path: str
+    size_bytes: int | None
+    checksum: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Staged:
+    """The directory that the database says was made before."""
+
+    copy_id: int
+    disk: Disk
+    path: str
+    seal: Seal
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    name: str
+    checksums: Mapping[str, str]
+    """Path of each raw file → its digest as the instrument registered it."""
+    size_bytes: int
+    archived: _Archived
+    disk: Disk
+    path: str
+    copy_id: int
+
+
+class _BadArchived(BadArchiveCopy):
+    def __init__(self, order: _Order, problem: BadFile) -> None:
+        super().__init__(order.name, problem)
+        self.problem = problem
+        self.copy_id = order.archived.copy_id
+
+
+def stage(worker: Worker, job_id: int) -> None:
+    """Unpack an archived package at a processing location, every raw file compared with what was registered.
+
+    A complete directory from before is verified and adopted. Does nothing unless the job is SCHEDULED.
+    """
+    attempt(worker, models.StagingJob, job_id, work=_stage, on_failure=_mark_bad_archive_copy)
+
+
+def _stage(one: Attempt) -> None:
+    before = one.transaction(partial(_staged_before, one=one))
+    if before is not None and before.disk.seal(before.path) == before.seal:
+        one.transaction(partial(one.end, to=Status.COMPLETED, because="was staged here before"))
+        return
+    order = one.transaction(partial(_prepare, one=one, gone=before))
+    stored = _adopt(order) or order.disk.publish_tree(order.path, partial(_unpack, order), needs=order.size_bytes)
+    one.transaction(partial(_record, one=one, order=order, stored=stored))
+
+
+def _staged_before(session: Session, *, one: Attempt) -> _Staged | None:
+    job = session.get_one(models.StagingJob, one.transfer_id)
+    copy = live_copy(session, job.raw_data_package_id, job.data_location_id)
+    if copy is None or copy.status is not PhysicalCopyStatus.STAGED:
+        return None
+    seal = Seal(copy.mtime_ns or 0, copy.inode or 0)
+    return _Staged(copy_id=copy.id, disk=one.disk(copy.location), path=copy.path, seal=seal)
+
+
+def _prepare(session: Session, *, one: Attempt, gone: _Staged | None) -> _Order:
+    if gone is not None:
+        problem = FileMissing(gone.disk.name, gone.disk.root / gone.path)
+        mark(session, gone.copy_id, problem, by=one.by)
+    job = session.get_one(models.StagingJob, one.transfer_id)
+    package = session.get_one(models.RawDataPackage, job.raw_data_package_id)
+    location = session.get_one(models.DataLocation, job.data_location_id)
+    files = session.scalars(
+        sa.select(models.RawDataFile).where(models.RawDataFile.raw_data_package_id == package.id)
+    ).all()
+    path = staged_path(package.name)
+    return _Order(
+        name=package.name,
+        checksums={file.relative_path: file.checksum for file in files},
+        size_bytes=sum(file.size_bytes for file in files),
+        archived=_archived(session, one, package),
+        disk=one.disk(location),
+        path=path,
+        copy_id=announce_copy(session, package, location, path=path, by=one.by),
+    )
+
+
+def _archived(session: Session, one: Attempt, package: models.RawDataPackage) -> _Archived:
+    copies = archive_copies(session, package.id)
+    for copy in copies:
+        if copy.status is PhysicalCopyStatus.PRESENT:
+            disk = one.disk(copy.location)
+            return _Archived(
+                copy_id=copy.id, disk=disk, path=copy.path, size_bytes=copy.size_bytes, checksum=copy.checksum
+            )
+    raise NoArchiveCopy(package.name, [f"{copy.status} at {copy.location.name}" for copy in copies])
+
+
+def _adopt(order: _Order) -> Stored | None:
+    """The directory that an earlier try made, if it is complete; else it is removed."""
+    if order.disk.seal(order.path) is None:
+        return None
+    if order.disk.files(order.path) == order.checksums.keys() and all(
+        order.disk.checksum(f"{order.path}/{file}") == checksum for file, checksum in order.checksums.items()
+    ):
+        return order.disk.published_tree(order.path)
+    order.disk.remove_tree(order.path)
+    return None
+
+
+def _unpack(order: _Order, tree: Tree) -> None:
+    archived = order.archived
+    try:
+        with archived.disk.open(archived.path, size_bytes=archived.size_bytes) as tar:
+            _unpack_files(tar, order.checksums, tree)
+            tar.drain()
+            tar.require(archived.checksum or "")
+    except DamagedTar as damage:
+        where = archived.disk.root / archived.path
+        raise _BadArchived(order, DamagedPackage(archived.disk.name, where, str(damage))) from damage
+    except BadFile as problem:
+        raise _BadArchived(order, problem) from problem
+
+
+def _unpack_files(tar: Readable, checksums: Mapping[str, str], tree: Tree) -> None:
+    missing = dict(checksums)
+    for name, content in read_tar(tar):
+        if name not in missing:
+            raise DamagedTar(f"holds {name!r}, which it should not")
+        with tree.writing(name) as sink:
+            while data := content.read(CHUNK):
+                sink.write(data)
+        registered = missing.pop(name)
+        if sink.checksum != registered:
+            raise DamagedTar(f"holds {name} with {sink.checksum}, registered was {registered}")
+    if missing:
+        raise DamagedTar(f"lacks {', '.join(sorted(missing))}")
+
+
+def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
+    because = "unpacked, and every file verified"
+    record_copy(session, order.copy_id, stored, because=because, by=one.by)
+    staged = PhysicalCopyStatus.STAGED
+    if not advance(session, models.PhysicalCopy, [order.copy_id], to=staged, because=because, by=one.by):
+        raise LeaseLost
+    one.end(session, Status.COMPLETED, because=because)
+
+
+def _mark_bad_archive_copy(session: Session, one: Attempt, error: CcatError) -> None:
+    if isinstance(error, _BadArchived):
+        mark(session, error.copy_id, error.problem, by=one.by)

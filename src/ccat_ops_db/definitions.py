@@ -1,0 +1,276 @@
+"""Definitions as code: what people write in YAML, checked piece by piece. Pure."""
+
+from collections.abc import Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Final, Literal
+
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.grouping.rules import Catalogue, InvalidRule, parse_rules
+from ccat_ops_db.naming import nearest
+from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
+
+_IDENTIFIER: Final = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
+
+
+def _pep440(version: str) -> str:
+    try:
+        Version(version)
+    except InvalidVersion as error:
+        raise ValueError(f"`{version}` is no version by PEP 440, such as 1.2.0") from error
+    return version
+
+
+Identifier = Annotated[str, Field(pattern=_IDENTIFIER, max_length=100)]
+VersionText = Annotated[str, AfterValidator(_pep440)]
+
+
+class _Piece(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FixedSource(_Piece):
+    """A source with fixed coordinates, ICRS, in degrees."""
+
+    name: str
+    ra_deg: float = Field(ge=0, lt=360)
+    dec_deg: float = Field(ge=-90, le=90)
+
+
+class Observation(_Piece):
+    """A planned observation."""
+
+    name: str
+    source: str
+    obs_mode: str
+    line_id: str | None = None
+
+
+class ObservingProgram(_Piece):
+    """A survey or project, with its planned observations."""
+
+    short_name: str
+    name: str = ""
+    description: str = ""
+    observations: tuple[Observation, ...] = ()
+
+
+class SoftwareVersion(_Piece):
+    """A released version of a program."""
+
+    version: VersionText
+    series: str
+    state: VersionState = VersionState.RELEASED
+    runtime: Runtime = Runtime.PROCESS
+    command: tuple[str, ...] = Field(min_length=1)
+    environment: str | None = None
+    """Directory of the installed environment; relative to the file that names it."""
+    distribution: str | None = None
+    """Installed Python distribution whose RECORD identifies the code."""
+    image: str | None = None
+    image_digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _has_what_its_runtime_needs(self) -> "SoftwareVersion":
+        needed, other = (
+            (("environment", "distribution"), ("image", "image_digest"))
+            if self.runtime is Runtime.PROCESS
+            else (("image", "image_digest"), ("environment", "distribution"))
+        )
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"runtime {self.runtime} needs `{name}`")
+        for name in other:
+            if getattr(self, name) is not None:
+                raise ValueError(f"runtime {self.runtime} takes no `{name}`")
+        return self
+
+
+class Software(_Piece):
+    """A program and its released versions."""
+
+    name: Identifier
+    description: str = ""
+    versions: tuple[SoftwareVersion, ...] = ()
+
+
+class Config(_Piece):
+    """Parameters and environment variables of a program."""
+
+    name: Identifier
+    parameters: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+
+
+class Grouping(_Piece):
+    """Which raw packages: those that match all rules."""
+
+    name: Identifier
+    description: str = ""
+    rules: tuple[dict[str, Any], ...]
+
+
+class Resources(_Piece):
+    """What a run asks the cluster for."""
+
+    cpu: int = Field(default=1, ge=1)
+    memory_gb: float = Field(default=2.0, gt=0)
+    time_hours: float = Field(default=1.0, gt=0)
+
+
+class Step(_Piece):
+    """One program applied to every sub-group."""
+
+    key: Identifier
+    name: str = ""
+    group_by: tuple[str, ...]
+    cooldown_seconds: int = Field(default=0, ge=0)
+    software: Identifier
+    version_policy: VersionPolicy = VersionPolicy.COMPATIBLE
+    version: VersionText | None = None
+    config: Identifier | None = None
+    depends_on: tuple[Identifier, ...] = ()
+    inputs: tuple[Literal["raw", "upstream"], ...] | None = None
+    products: Literal["final", "intermediate"] | None = None
+    required_outputs: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    max_retries: int = Field(default=1, ge=0)
+    retention_days: int | None = Field(default=None, ge=0)
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether raw packages are inputs; a dependent step gets upstream products only, unless it says otherwise."""
+        return "raw" in self.inputs if self.inputs is not None else not self.depends_on
+
+    @model_validator(mode="after")
+    def _version_goes_with_its_policy(self) -> "Step":
+        if (self.version_policy is VersionPolicy.EXACT) != (self.version is not None):
+            raise ValueError("`version` is given with `version_policy: exact`, and only then")
+        return self
+
+
+class Pipeline(_Piece):
+    """Steps over one grouping at one processing location."""
+
+    name: Identifier
+    description: str = ""
+    grouping: Identifier
+    location: str
+    trigger: TriggerType = TriggerType.CONTINUOUS
+    trigger_config: dict[str, Any] = {}
+    enabled: bool = True
+    priority: int = 0
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+class Definitions(_Piece):
+    """Everything that one file may define; every section may be left out."""
+
+    sources: tuple[FixedSource, ...] = ()
+    observing_programs: tuple[ObservingProgram, ...] = ()
+    software: tuple[Software, ...] = ()
+    configs: tuple[Config, ...] = ()
+    groupings: tuple[Grouping, ...] = ()
+    pipelines: tuple[Pipeline, ...] = ()
+
+
+class InvalidDefinition(CcatError):
+    """A definition file that cannot be applied; nothing of it was."""
+
+    code = "invalid_definition"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join([*problems, "Nothing was applied."]))
+        self.problems = tuple(problems)
+
+
+def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequence[str]) -> Definitions:
+    """Checked definitions; raises InvalidDefinition with all problems at once, each with its place in the file."""
+    try:
+        definitions = Definitions.model_validate(document or {})
+    except ValidationError as error:
+        raise InvalidDefinition([_problem(detail) for detail in error.errors()]) from error
+    problems = [*_repeated_names(definitions), *_rule_problems(definitions, catalogue)]
+    for index, pipeline in enumerate(definitions.pipelines):
+        problems += _step_problems(pipeline, f"pipelines[{index}]", dimensions)
+    if problems:
+        raise InvalidDefinition(problems)
+    return definitions
+
+
+def _problem(detail: Any) -> str:
+    place = _place(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        *parent, key = detail["loc"]
+        return f"{_place(parent) or 'file'}: unknown key `{key}`.{nearest(str(key), _keys_at(parent))}"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{place or 'file'}: {message[0].lower()}{message[1:]}."
+
+
+def _place(parts: Sequence[str | int]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return text.removeprefix(".")
+
+
+def _keys_at(parts: Sequence[str | int]) -> Sequence[str]:
+    """Keys that a mapping at this place of the file may have."""
+    model: type[BaseModel] = Definitions
+    for part in parts:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            inner = getattr(annotation, "__args__", (annotation,))[0]
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+    return list(model.model_fields)
+
+
+def _repeated_names(definitions: Definitions) -> Iterator[str]:
+    for section in ("sources", "software", "configs", "groupings", "pipelines"):
+        seen: set[str] = set()
+        for index, one in enumerate(getattr(definitions, section)):
+            if one.name in seen:
+                yield f"{section}[{index}].name: `{one.name}` is defined twice."
+            seen.add(one.name)
+
+
+def _rule_problems(definitions: Definitions, catalogue: Catalogue) -> Iterator[str]:
+    for index, grouping in enumerate(definitions.groupings):
+        try:
+            parse_rules(grouping.rules, catalogue, where=f"groupings[{index}].rules")
+        except InvalidRule as error:
+            yield str(error)
+
+
+def _step_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]) -> Iterator[str]:
+    keys = [step.key for step in pipeline.steps]
+    for index, step in enumerate(pipeline.steps):
+        place = f"{where}.steps[{index}]"
+        if step.key in keys[:index]:
+            yield f"{place}.key: `{step.key}` is used twice in pipeline `{pipeline.name}`."
+        for number, dimension in enumerate(step.group_by):
+            if dimension not in dimensions:
+                hint = nearest(dimension, dimensions)
+                yield f"{place}.group_by[{number}]: there is no dimension `{dimension}`.{hint}"
+        for number, key in enumerate(step.depends_on):
+            if key not in keys:
+                yield f"{place}.depends_on[{number}]: there is no step `{key}`.{nearest(key, keys)}"
+    try:
+        in_order(pipeline)
+    except CycleError as error:
+        yield f"{where}.steps: the steps depend on each other in a circle: {' → '.join(error.args[1])}."
+
+
+def in_order(pipeline: Pipeline) -> list[Step]:
+    """Steps in topological order, otherwise as written; raises CycleError."""
+    steps = {step.key: step for step in pipeline.steps}
+    graph = TopologicalSorter({step.key: [key for key in step.depends_on if key in steps] for step in pipeline.steps})
+    return [steps[key] for key in graph.static_order()]
+
+
+def is_final(step: Step, pipeline: Pipeline) -> bool:
+    """Whether the products of a step are final: as it says, else if nothing depends on it."""
+    if step.products is not None:
+        return step.products == "final"
+    return not any(step.key in other.depends_on for other in pipeline.steps)

@@ -1,0 +1,12 @@
+from collections.abc import Collection
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """` Did you mean …?` with the nearest known name, else the known ones; says so where there are none."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean `{close[0]}`?"
+    if not known:
+        return " There is none yet."
+    return f" Known: {', '.join(f'`{one}`' for one in sorted(known)[:20])}."

@@ -1,0 +1,65 @@
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ccat_ops_db.states import DataProductType, InputRole
+
+NOT_INPUTS = frozenset({DataProductType.LOG, DataProductType.PLOT, DataProductType.STATISTICS})
+"""Product types that no step takes as input."""
+
+
+def content_digest(content: Any) -> str:
+    """`sha256:…` of JSON content; the order of keys does not matter."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The part of a step's definition that changes results; resources, labels and retention are not in it."""
+
+    group_by: Sequence[str]
+    upstream: Sequence[str]
+    takes_raw: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is made with: `digest` pins the version, `series_digest` only its compatibility series."""
+
+    digest: str
+    series_digest: str
+
+
+def recipe(
+    software: str, *, version_digest: str, series: str, config_digest: str | None, definition: Definition
+) -> Recipe:
+    """Digests of software version, config content and definition."""
+    common: Mapping[str, Any] = {
+        "software": software,
+        "config": config_digest,
+        "group_by": list(definition.group_by),
+        "upstream": sorted(definition.upstream),
+        "takes_raw": definition.takes_raw,
+    }
+    return Recipe(content_digest({**common, "version": version_digest}), content_digest({**common, "series": series}))
+
+
+@dataclass(frozen=True, order=True)
+class Input:
+    """What the input digest says of one input; raw packages have neither step nor sub-group."""
+
+    role: InputRole
+    step_key: str
+    sub_group_key: str
+    relative_path: str
+    checksum: str
+
+
+def input_digest(inputs: Iterable[Input]) -> str:
+    """Digest of a set of inputs: the same bytes from the same places give the same digest, in any order."""
+    return content_digest(
+        [[one.role, one.step_key, one.sub_group_key, one.relative_path, one.checksum] for one in sorted(inputs)]
+    )

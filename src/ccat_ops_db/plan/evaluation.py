@@ -1,0 +1,238 @@
+"""The gap of a pipeline: every sub-group of every step with its decision, from facts alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
+from ccat_ops_db.plan.digests import NOT_INPUTS, Definition, Input, Recipe, input_digest, recipe
+from ccat_ops_db.plan.gap import (
+    AbandonedRun,
+    CompletedRun,
+    Decision,
+    Package,
+    Recipes,
+    SubGroup,
+    Upstream,
+    Verdict,
+    decide,
+)
+from ccat_ops_db.states import DataProductType, InputRole, VersionPolicy
+
+Place = tuple[int, str]
+"""Step id and sub-group key: where runs belong."""
+
+
+@dataclass(frozen=True)
+class PackageFacts:
+    """A usable package, and what the dimensions say of it."""
+
+    package: Package
+    checksum: str
+    values: Mapping[str, DimensionValue]
+
+
+@dataclass(frozen=True)
+class ProductFacts:
+    """A current product of a completed run."""
+
+    id: int
+    relative_path: str
+    checksum: str
+    type: DataProductType
+
+
+@dataclass(frozen=True)
+class CompletedFacts:
+    """The newest completed run of a sub-group, with what it used and made."""
+
+    run: CompletedRun
+    completed_at: datetime
+    used_upstream_runs: frozenset[int]
+    products: tuple[ProductFacts, ...]
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """The software version that new work uses."""
+
+    id: int
+    version: str
+    content_digest: str
+    series: str
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """A step as its pipeline's current revision defines it."""
+
+    id: int
+    revision_id: int
+    key: str
+    group_by: tuple[str, ...]
+    upstream: tuple[str, ...]
+    takes_raw: bool
+    cooldown: timedelta
+    max_retries: int
+    software: str
+    policy: VersionPolicy
+    version: VersionFacts | None
+    config_revision_id: int | None
+    config_digest: str | None
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What a run would be made with now; None where no version is released."""
+        if self.version is None:
+            return None
+        return recipe(
+            self.software,
+            version_digest=self.version.content_digest,
+            series=self.version.series,
+            config_digest=self.config_digest,
+            definition=Definition(self.group_by, self.upstream, self.takes_raw),
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the gap of one pipeline depends on. Steps stand in topological order."""
+
+    pipeline_id: int
+    location_id: int
+    priority: int
+    steps: tuple[StepFacts, ...]
+    packages: tuple[PackageFacts, ...]
+    completed: Mapping[Place, CompletedFacts]
+    abandoned: Mapping[Place, AbandonedRun]
+    active: Mapping[Place, int]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sub-group of a step: what is decided, and what a run of it would get now."""
+
+    step: StepFacts
+    name: SubGroupName
+    packages: tuple[PackageFacts, ...]
+    decision: Decision
+    raw_package_ids: tuple[int, ...]
+    product_ids: tuple[int, ...]
+    input_digest: str
+    active_run_id: int | None
+
+
+Evaluated = Mapping[str, Mapping[int, Candidate]]
+"""Step key → package id → the candidate that holds the package."""
+
+
+def evaluate(facts: Facts, *, now: datetime) -> list[Candidate]:
+    """Every sub-group of every step, in topological order of the steps."""
+    candidates: list[Candidate] = []
+    evaluated: dict[str, dict[int, Candidate]] = {}
+    for step in facts.steps:
+        of_step = [
+            _candidate(facts, step, name=name, members=members, evaluated=evaluated, now=now)
+            for name, members in divide(facts.packages, step.group_by)
+        ]
+        evaluated[step.key] = {member.package.id: one for one in of_step for member in one.packages}
+        candidates += of_step
+    return candidates
+
+
+def divide(
+    packages: Iterable[PackageFacts], group_by: Sequence[str]
+) -> list[tuple[SubGroupName, tuple[PackageFacts, ...]]]:
+    """Packages divided into sub-groups, each with its name; sorted by key."""
+    groups: dict[str, tuple[SubGroupName, list[PackageFacts]]] = {}
+    for one in packages:
+        name = name_sub_group([(dimension, one.values[dimension]) for dimension in group_by])
+        groups.setdefault(name.key, (name, []))[1].append(one)
+    return [(name, tuple(members)) for _, (name, members) in sorted(groups.items())]
+
+
+def _candidate(
+    facts: Facts,
+    step: StepFacts,
+    *,
+    name: SubGroupName,
+    members: tuple[PackageFacts, ...],
+    evaluated: Evaluated,
+    now: datetime,
+) -> Candidate:
+    place = (step.id, name.key)
+    sources = _sources(step, members, evaluated)
+    raw = members if step.takes_raw else ()
+    products = _products(facts, sources)
+    digest = input_digest([*map(_raw_input, raw), *(_upstream_input(*one) for one in products)])
+    completed = facts.completed.get(place)
+    sub_group = SubGroup(
+        packages=[member.package for member in members],
+        input_digest=digest,
+        upstream=[_upstream(facts, source) for source in sources],
+        used_upstream_runs=completed.used_upstream_runs if completed else frozenset(),
+        last=completed.run if completed else None,
+        abandoned=facts.abandoned.get(place),
+        cooldown=step.cooldown,
+    )
+    return Candidate(
+        step=step,
+        name=name,
+        packages=members,
+        decision=_decision(step, sub_group, now),
+        raw_package_ids=tuple(member.package.id for member in raw),
+        product_ids=tuple(product.id for _, product in products),
+        input_digest=digest,
+        active_run_id=facts.active.get(place),
+    )
+
+
+def _decision(step: StepFacts, sub_group: SubGroup, now: datetime) -> Decision:
+    wanted = step.recipe
+    if wanted is None or step.version is None:
+        return Decision(Verdict.BLOCKED, f"no version of {step.software} is released")
+    recipes = Recipes(wanted.digest, wanted.series_digest, step.policy, step.version.version)
+    return decide(sub_group, recipes, now=now)
+
+
+def _sources(step: StepFacts, members: Iterable[PackageFacts], evaluated: Evaluated) -> list[Candidate]:
+    """Upstream candidates that share packages with ours."""
+    found = {
+        (key, evaluated[key][member.package.id].name.key): evaluated[key][member.package.id]
+        for member in members
+        for key in step.upstream
+    }
+    return [found[place] for place in sorted(found)]
+
+
+def _products(facts: Facts, sources: Iterable[Candidate]) -> list[tuple[Candidate, ProductFacts]]:
+    return [
+        (source, product)
+        for source in sources
+        if (completed := facts.completed.get((source.step.id, source.name.key)))
+        for product in completed.products
+        if product.type not in NOT_INPUTS
+    ]
+
+
+def _raw_input(member: PackageFacts) -> Input:
+    return Input(InputRole.RAW, "", "", member.package.name, member.checksum)
+
+
+def _upstream_input(source: Candidate, product: ProductFacts) -> Input:
+    return Input(InputRole.UPSTREAM, source.step.key, source.name.key, product.relative_path, product.checksum)
+
+
+def _upstream(facts: Facts, source: Candidate) -> Upstream:
+    completed = facts.completed.get((source.step.id, source.name.key))
+    return Upstream(
+        step=source.step.key,
+        sub_group=source.name.path,
+        verdict=source.decision.verdict,
+        reason=source.decision.reason,
+        packages=frozenset(member.package.id for member in source.packages),
+        covers=completed.run.covers if completed else frozenset(),
+        completed_run_id=completed.run.id if completed else None,
+        completed_at=completed.completed_at if completed else None,
+        busy=source.active_run_id is not None,
+    )

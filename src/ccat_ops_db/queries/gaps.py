@@ -1,0 +1,243 @@
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from packaging.version import Version
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from ccat_ops_db import models
+from ccat_ops_db.grouping.compile import catalogue, select_packages
+from ccat_ops_db.grouping.keys import DimensionValue
+from ccat_ops_db.grouping.rules import parse_rules
+from ccat_ops_db.models.runs import ACTIVE_RUN
+from ccat_ops_db.plan.evaluation import (
+    Candidate,
+    CompletedFacts,
+    Facts,
+    PackageFacts,
+    Place,
+    ProductFacts,
+    StepFacts,
+    VersionFacts,
+    evaluate,
+)
+from ccat_ops_db.plan.gap import AbandonedRun, CompletedRun, Package
+from ccat_ops_db.states import InputRole, ProductState, RunStatus, VersionPolicy, VersionState
+
+_Run = models.ExecutedReductionStep
+
+
+def current_revisions() -> sa.Select[models.PipelineRevision]:
+    """The newest revision of every pipeline."""
+    newest = (
+        sa.select(models.PipelineRevision.id)
+        .distinct(models.PipelineRevision.pipeline_id)
+        .order_by(models.PipelineRevision.pipeline_id, models.PipelineRevision.number.desc())
+    )
+    return sa.select(models.PipelineRevision).where(models.PipelineRevision.id.in_(newest))
+
+
+def gap(session: Session, pipeline_id: int, *, now: datetime) -> list[Candidate]:
+    """Every sub-group of every step of a pipeline, each with its decision; in topological order of the steps."""
+    return evaluate(load_facts(session, pipeline_id), now=now)
+
+
+def load_facts(session: Session, pipeline_id: int) -> Facts:
+    """All that the gap of a pipeline depends on, read in a fixed number of statements."""
+    revision = session.scalars(
+        current_revisions()
+        .where(models.PipelineRevision.pipeline_id == pipeline_id)
+        .options(
+            joinedload(models.PipelineRevision.pipeline),
+            joinedload(models.PipelineRevision.data_grouping_revision),
+            selectinload(models.PipelineRevision.steps).options(
+                joinedload(models.ReductionStepRevision.reduction_step),
+                joinedload(models.ReductionStepRevision.reduction_software),
+                joinedload(models.ReductionStepRevision.pinned_version),
+                joinedload(models.ReductionStepRevision.config_revision),
+                selectinload(models.ReductionStepRevision.upstream),
+            ),
+        )
+        .execution_options(populate_existing=True)
+    ).one()
+    step_ids = [step.reduction_step_id for step in revision.steps]
+    completed = _completed(session, step_ids)
+    return Facts(
+        pipeline_id=pipeline_id,
+        location_id=revision.processing_location_id,
+        priority=revision.pipeline.priority,
+        steps=_steps(session, revision.steps),
+        packages=_packages(session, revision),
+        completed=completed,
+        abandoned=_abandoned(session, step_ids, completed),
+        active=_active(session, step_ids),
+    )
+
+
+def _steps(session: Session, revisions: Sequence[models.ReductionStepRevision]) -> tuple[StepFacts, ...]:
+    newest = _newest_versions(session, {revision.reduction_software_id for revision in revisions})
+    return tuple(_step(revision, newest) for revision in revisions)
+
+
+def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.ReductionSoftwareVersion]) -> StepFacts:
+    pinned = revision.pinned_version if revision.version_policy is VersionPolicy.EXACT else None
+    version = pinned or newest.get(revision.reduction_software_id)
+    usable = version is not None and version.state is VersionState.RELEASED
+    config = revision.config_revision
+    return StepFacts(
+        id=revision.reduction_step_id,
+        revision_id=revision.id,
+        key=revision.reduction_step.key,
+        group_by=tuple(revision.group_by),
+        upstream=tuple(step.key for step in revision.upstream),
+        takes_raw=revision.takes_raw,
+        cooldown=timedelta(seconds=revision.cooldown_seconds),
+        max_retries=revision.max_retries,
+        software=revision.reduction_software.name,
+        policy=revision.version_policy,
+        version=VersionFacts(version.id, version.version, version.content_digest, version.series)
+        if version is not None and usable
+        else None,
+        config_revision_id=config.id if config else None,
+        config_digest=config.digest if config else None,
+    )
+
+
+def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int, models.ReductionSoftwareVersion]:
+    """Highest released version of each software, by PEP 440."""
+    released = session.scalars(
+        sa.select(models.ReductionSoftwareVersion).where(
+            models.ReductionSoftwareVersion.reduction_software_id.in_(software_ids),
+            models.ReductionSoftwareVersion.state == VersionState.RELEASED,
+        )
+    )
+    return {one.reduction_software_id: one for one in sorted(released, key=lambda one: Version(one.version))}
+
+
+def _packages(session: Session, revision: models.PipelineRevision) -> tuple[PackageFacts, ...]:
+    rules = parse_rules(revision.data_grouping_revision.filter_rules, catalogue())
+    dimensions = sorted({dimension for step in revision.steps for dimension in step.group_by})
+    rows = session.execute(select_packages(rules, dimensions))
+    return tuple(_package(tuple(row), dimensions) for row in rows)
+
+
+def _package(row: tuple[Any, ...], dimensions: Sequence[str]) -> PackageFacts:
+    number, name, checksum, archived_at, *columns = row
+    pairs = zip(columns[::2], columns[1::2], strict=True)
+    values = {dimension: DimensionValue(*pair) for dimension, pair in zip(dimensions, pairs, strict=True)}
+    return PackageFacts(Package(number, name, archived_at), checksum, values)
+
+
+def _newest(step_ids: Sequence[int], *conditions: sa.ColumnElement[bool]) -> sa.Select[_Run]:
+    """The newest run of every sub-group of the steps that meets the conditions."""
+    return (
+        sa.select(_Run)
+        .distinct(_Run.reduction_step_id, _Run.sub_group_key)
+        .where(_Run.reduction_step_id.in_(step_ids), *conditions)
+        .order_by(_Run.reduction_step_id, _Run.sub_group_key, _Run.id.desc())
+        .execution_options(populate_existing=True)
+    )
+
+
+def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, CompletedFacts]:
+    runs = session.scalars(
+        _newest(step_ids, _Run.status == RunStatus.COMPLETED).options(joinedload(_Run.software_version))
+    ).all()
+    run_ids = [run.id for run in runs]
+    covers, used, products = _covers(session, run_ids), _used_runs(session, run_ids), _current(session, run_ids)
+    return {
+        (run.reduction_step_id, run.sub_group_key): CompletedFacts(
+            run=CompletedRun(
+                id=run.id,
+                created_at=run.created_at,
+                recipe_digest=run.recipe_digest,
+                series_digest=run.series_digest,
+                input_digest=run.input_digest,
+                version=run.software_version.version,
+                covers=frozenset(covers[run.id]),
+            ),
+            completed_at=run.finished_at or run.created_at,
+            used_upstream_runs=frozenset(used[run.id]),
+            products=tuple(products[run.id]),
+        )
+        for run in runs
+    }
+
+
+def _covers(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[int]]:
+    """Raw packages that went into each run, directly or through the runs whose products it took."""
+    ancestry = sa.select(_Run.id.label("root"), _Run.id.label("run_id")).where(_Run.id.in_(run_ids)).cte(recursive=True)
+    made = sa.select(models.RunInput.run_id, models.DataProduct.run_id.label("maker")).join(
+        models.DataProduct, models.DataProduct.id == models.RunInput.data_product_id
+    )
+    edges = made.distinct().subquery()
+    ancestry = ancestry.union(
+        sa.select(ancestry.c.root, edges.c.maker).join(edges, edges.c.run_id == ancestry.c.run_id)
+    )
+    rows = session.execute(
+        sa.select(ancestry.c.root, models.RunInput.raw_data_package_id)
+        .join(models.RunInput, models.RunInput.run_id == ancestry.c.run_id)
+        .where(models.RunInput.role == InputRole.RAW)
+        .distinct()
+    )
+    return _collect(rows)
+
+
+def _used_runs(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[int]]:
+    rows = session.execute(
+        sa.select(models.RunInput.run_id, models.DataProduct.run_id)
+        .join(models.DataProduct, models.DataProduct.id == models.RunInput.data_product_id)
+        .where(models.RunInput.run_id.in_(run_ids))
+        .distinct()
+    )
+    return _collect(rows)
+
+
+def _collect(rows: Iterable[sa.Row[Any, Any]]) -> Mapping[int, set[int]]:
+    collected: defaultdict[int, set[int]] = defaultdict(set)
+    for key, value in rows:
+        collected[key].add(value)
+    return collected
+
+
+def _current(session: Session, run_ids: Sequence[int]) -> Mapping[int, list[ProductFacts]]:
+    products: defaultdict[int, list[ProductFacts]] = defaultdict(list)
+    found = session.scalars(
+        sa.select(models.DataProduct).where(
+            models.DataProduct.run_id.in_(run_ids), models.DataProduct.state == ProductState.CURRENT
+        )
+    )
+    for one in found:
+        products[one.run_id].append(ProductFacts(one.id, one.relative_path, one.checksum, one.type))
+    return products
+
+
+def _abandoned(
+    session: Session, step_ids: Sequence[int], completed: Mapping[Place, CompletedFacts]
+) -> dict[Place, AbandonedRun]:
+    gave_up = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None))
+    cancelled = sa.and_(_Run.status == RunStatus.CANCELLED, sa.not_(_Run.not_needed))
+    abandoned = {}
+    for run in session.scalars(_newest(step_ids, sa.or_(gave_up, cancelled))):
+        place = (run.reduction_step_id, run.sub_group_key)
+        if place not in completed or completed[place].run.id < run.id:
+            abandoned[place] = AbandonedRun(
+                id=run.id,
+                created_at=run.created_at,
+                recipe_digest=run.recipe_digest,
+                input_digest=run.input_digest,
+                cancelled=run.status is RunStatus.CANCELLED,
+                failure=run.failure or "",
+            )
+    return abandoned
+
+
+def _active(session: Session, step_ids: Sequence[int]) -> dict[Place, int]:
+    rows = session.execute(
+        sa.select(_Run.reduction_step_id, _Run.sub_group_key, _Run.id).where(
+            _Run.reduction_step_id.in_(step_ids), sa.text(ACTIVE_RUN)
+        )
+    )
+    return {(step_id, key): run_id for step_id, key, run_id in rows}

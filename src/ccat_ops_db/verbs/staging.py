@@ -1,0 +1,37 @@
+from collections.abc import Collection
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus, Status
+
+
+def request_staging(session: Session, package_ids: Collection[int], location_id: int) -> list[int]:
+    """Ask for raw packages to be unpacked at a processing location, and return the ids of the jobs that are new.
+
+    What is staged there already, or on its way, gets no second job: whoever asks at the same time shares one.
+    """
+    job, package, copy = models.StagingJob, models.RawDataPackage, models.PhysicalCopy
+    staged = sa.exists().where(
+        copy.raw_data_package_id == package.id,
+        copy.data_location_id == location_id,
+        copy.status == PhysicalCopyStatus.STAGED,
+    )
+    wanted = (
+        sa.select(package.id, sa.literal(location_id, sa.BigInteger))
+        .where(package.id == sa.any_(sa.literal(sorted(set(package_ids)), sa.ARRAY(sa.BigInteger))), ~staged)
+        .order_by(package.id)
+    )
+    live = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")
+    new = session.scalars(
+        insert(job)
+        .from_select(["raw_data_package_id", "data_location_id"], wanted)
+        .on_conflict_do_nothing(index_elements=["raw_data_package_id", "data_location_id"], index_where=live)
+        .returning(job.id)
+    ).all()
+    if new:
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{job.__tablename__}:{Status.PENDING}")))
+    return sorted(new)

@@ -1,0 +1,82 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Final
+
+from celery.worker import state
+from redis import Redis
+from redis.exceptions import RedisError
+
+from ccat_service.health import HealthCheck
+from ccat_service.logging import StructuredLogger
+from ccat_service.stop import Stop
+
+_DEAF: Final = 1
+"""Exit code with which a supervisor starts a new worker."""
+_log = StructuredLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What one look at a worker showed."""
+
+    waiting: int
+    """Messages in its queues."""
+    reserved: int
+    """Tasks that it holds, running or about to run."""
+    taken: int
+    """Tasks that it took since it started."""
+
+
+def hears(before: Glance, now: Glance, *, concurrency: int) -> bool:
+    """False where messages wait, a thread is free to take one, and yet none was taken between the two looks."""
+    return now.waiting == 0 or now.reserved >= concurrency or now.taken > before.taken
+
+
+class Watch:
+    """Looks after the Celery worker of this process: ends it when it is asked to, or has been deaf for too long."""
+
+    def __init__(
+        self,
+        queues: Sequence[str],
+        concurrency: int,
+        *,
+        redis: Redis,
+        health: HealthCheck,
+        stop: Stop,
+        patience: timedelta,
+    ) -> None:
+        self._queues = queues
+        self._concurrency = concurrency
+        self._redis = redis
+        self._health = health
+        self._stop = stop
+        self._patience = patience
+        self._deaf_since: float | None = None
+
+    def run(self) -> None:
+        """Look at intervals until the process is to stop, then tell Celery."""
+        before = self._look()
+        while not self._stop.wait(self._patience / 3):
+            now = self._look()
+            self._judge(before, now)
+            before = now
+        state.should_stop = self._stop.exit_code  # type: ignore[assignment]  # the stub knows its first value only
+
+    def _look(self) -> Glance | None:
+        try:
+            waiting = sum(int(self._redis.llen(queue)) for queue in self._queues)
+        except (RedisError, OSError):
+            return None  # nobody hears anything now, and the consumer tries to reconnect by itself
+        return Glance(waiting=waiting, reserved=len(state.reserved_requests), taken=state.all_total_count[0])
+
+    def _judge(self, before: Glance | None, now: Glance | None) -> None:
+        if before is None or now is None or hears(before, now, concurrency=self._concurrency):
+            self._deaf_since = None
+            self._health.beat()
+            return
+        self._deaf_since = self._deaf_since or monotonic()
+        if monotonic() - self._deaf_since >= self._patience.total_seconds():
+            _log.error("worker takes no tasks although some wait, ending it to be started anew", waiting=now.waiting)
+            self._stop.request(exit_code=_DEAF)

@@ -1,0 +1,94 @@
+"""What the software says about its products, in `products.json` and `qa/metrics.json`; both are optional.
+
+`products.json` maps the path of a product to its `media_type`, `description`, `metadata` and `metrics`;
+`qa/metrics.json` maps names to numbers, which become the run's quality metrics.
+"""
+
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ccat_ops_db.errors import CcatError
+from ccat_workflow_manager.execution.products import Product
+from ccat_workflow_manager.execution.scan import ANNOTATIONS_FILE
+
+METRICS_FILE: Final = "qa/metrics.json"
+
+T = TypeVar("T")
+Metrics = dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False)]]
+
+
+class AnnotationInvalid(CcatError):
+    """The software describes its products in a way that cannot be kept."""
+
+    code = "annotation_invalid"
+
+    def __init__(self, file: str, *, where: str, problem: str) -> None:
+        super().__init__(f"{file} that the software wrote is invalid{where and f' at {where}'}: {problem}")
+        self.file = file
+
+
+class Annotation(BaseModel):
+    """What `products.json` says about one product."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    media_type: str | None = None
+    description: str | None = None
+    metadata: dict[str, Any] = {}
+    metrics: Metrics = {}
+
+
+_ANNOTATIONS: Final = TypeAdapter(dict[str, Annotation])
+_METRICS: Final = TypeAdapter(Metrics)
+
+
+def annotate(products: Sequence[Product], output: Path) -> tuple[Product, ...]:
+    """Return the products with what `products.json` says about them. Raises AnnotationInvalid."""
+    said = _read(output, ANNOTATIONS_FILE, _ANNOTATIONS)
+    known = [product.path for product in products]
+    for path in said:
+        if path not in known:
+            nearest = "".join(f", did you mean {match}?" for match in get_close_matches(path, known, n=1))
+            raise AnnotationInvalid(ANNOTATIONS_FILE, where=path, problem=f"there is no such product{nearest}")
+    return tuple(product.model_copy(update=dict(said.get(product.path, Annotation()))) for product in products)
+
+
+def read_metrics(output: Path) -> dict[str, float]:
+    """Return the run's quality metrics; none where the software wrote none. Raises AnnotationInvalid."""
+    return _read(output, METRICS_FILE, _METRICS)
+
+
+def _read(output: Path, file: str, form: TypeAdapter[dict[str, T]]) -> dict[str, T]:
+    try:
+        text = (output / file).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise AnnotationInvalid(file, where="", problem="it is not UTF-8") from error
+    try:
+        return form.validate_python(_parse(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AnnotationInvalid(file, where=".".join(map(str, first["loc"])), problem=first["msg"]) from error
+    except ValueError as error:
+        raise AnnotationInvalid(file, where="", problem=str(error)) from error
+
+
+def _parse(text: str) -> Any:
+    """Read JSON of the kind that a database keeps: no NaN, no NUL, no half of a surrogate pair."""
+    content = json.loads(text, parse_constant=_refuse_constant)
+    if "\\u0000" in json.dumps(content):
+        message = "it contains a NUL character"
+        raise ValueError(message)
+    json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    message = f"{constant} is not a number that JSON knows"
+    raise ValueError(message)

@@ -1,0 +1,124 @@
+"""From what a job left behind to published products: look, write down, rename. Repeating it ends the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Final
+
+from ccat_ops_db.errors import CcatError
+from ccat_workflow_manager.execution.annotations import annotate, read_metrics
+from ccat_workflow_manager.execution.durable import one_at_a_time, sync_directory, write_read_only
+from ccat_workflow_manager.execution.layout import RunLayout
+from ccat_workflow_manager.execution.products import Collected, Product
+from ccat_workflow_manager.execution.scan import scan
+
+ANY_PRODUCT: Final = "**/*"
+_LONGEST_LIST: Final = 10
+
+
+class RequiredOutputMissing(CcatError):
+    """The software ended well but did not make what its step must make."""
+
+    code = "required_output_missing"
+
+    def __init__(self, pattern: str, *, found: Sequence[str]) -> None:
+        shown = ", ".join(found[:_LONGEST_LIST]) or "nothing"
+        more = f" and {len(found) - _LONGEST_LIST} more" if len(found) > _LONGEST_LIST else ""
+        wanted = "any product" if pattern == ANY_PRODUCT else f"the required output {pattern}"
+        super().__init__(f"the software ended with exit code 0 but did not write {wanted}; it wrote {shown}{more}")
+        self.pattern = pattern
+        self.found = tuple(found)
+
+
+class OutputGone(CcatError):
+    """Neither the output of the attempt nor products published from it are there."""
+
+    code = "output_gone"
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(f"the output {output} is gone and was not published from this attempt: run the step again")
+        self.output = output
+
+
+class PublishedBefore(CcatError):
+    """Another attempt has published the products of this run; they are never replaced."""
+
+    code = "published_before"
+
+    def __init__(self, products: Path, *, output: Path) -> None:
+        super().__init__(f"{output} is not published: the products of another attempt are in {products} already")
+        self.products = products
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """What the collector of a run has to know."""
+
+    run: RunLayout
+    attempt: int
+    step_key: str
+    is_final: bool
+    required_outputs: Sequence[str] = ()
+
+    @property
+    def output(self) -> Path:
+        """Where the software wrote."""
+        return self.run.attempt(self.attempt).products(self.step_key, is_final=self.is_final)
+
+    @property
+    def record(self) -> Path:
+        """Where it is written down what the software made."""
+        return self.run.attempt(self.attempt).collected
+
+
+def collect(collection: Collection) -> Collected:
+    """Publish what a job made that ended with exit code 0, and return it; a second call returns the same.
+
+    Raises OutputGone, PublishedBefore, or what `examine` raises.
+    """
+    with one_at_a_time(collection.record.with_suffix(".lock")):
+        if not is_published(collection):
+            examine(collection)
+            publish(collection)
+        return Collected.model_validate_json(collection.record.read_bytes())
+
+
+def is_published(collection: Collection) -> bool:
+    """Whether this very attempt is published. Raises OutputGone or PublishedBefore."""
+    has_output, has_products = collection.output.is_dir(), collection.run.products.exists()
+    if has_output and has_products:
+        raise PublishedBefore(collection.run.products, output=collection.output)
+    if not has_output and not (has_products and collection.record.exists()):
+        raise OutputGone(collection.output)
+    return has_products
+
+
+def examine(collection: Collection) -> None:
+    """Write down what the software made, once it is complete, valid, read-only and on disk.
+
+    Raises RequiredOutputMissing, OutputRefused or AnnotationInvalid.
+    """
+    output = collection.output
+    products = scan(output, is_final=collection.is_final)
+    _confirm_required(products, collection)
+    collected = Collected(products=annotate(products, output), metrics=read_metrics(output))
+    write_read_only(collection.record, collected.model_dump_json(indent=2).encode())
+
+
+def publish(collection: Collection) -> None:
+    """Give the output its final name: the one moment at which all products come to be."""
+    collection.output.rename(collection.run.products)
+    sync_directory(collection.run.directory)
+
+
+def _confirm_required(products: Sequence[Product], collection: Collection) -> None:
+    found = [product.path for product in products]
+    for pattern in collection.required_outputs or (ANY_PRODUCT,):
+        if not _matches(pattern, collection.output) & set(found):
+            raise RequiredOutputMissing(pattern, found=found)
+
+
+def _matches(pattern: str, output: Path) -> set[str]:
+    """Return the paths that match; a pattern that makes no sense matches nothing."""
+    return set(glob(pattern, root_dir=output, recursive=True, include_hidden=True))  # noqa: PTH207 Path.glob raises

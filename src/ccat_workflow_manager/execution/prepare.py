@@ -1,0 +1,142 @@
+"""Make an attempt's directory what the software expects. May be repeated after a crash at any point."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ccat_ops_db.errors import CcatError
+from ccat_workflow_manager.execution.command import Execution
+from ccat_workflow_manager.execution.durable import write_read_only
+from ccat_workflow_manager.execution.manifest import Manifest, render
+from ccat_workflow_manager.execution.products import TYPE_BY_DIRECTORY
+from ccat_workflow_manager.hpc.base import START_MARK
+
+
+class InputChanged(CcatError):
+    """An input is not, or no longer, what was recorded of it: infrastructure trouble, mended by staging it anew."""
+
+    code = "input_changed"
+    transient = True
+
+    def __init__(self, label: str, path: Path, *, difference: str) -> None:
+        super().__init__(f"the staged copy of {label} at {path} has changed: {difference}; it has to be staged anew")
+        self.label = label
+        self.path = path
+
+
+class InputsCollide(CcatError):
+    """Two inputs would hide one another."""
+
+    code = "inputs_collide"
+
+    def __init__(self, place: PurePosixPath) -> None:
+        super().__init__(f"several inputs would lie at input/{place}: give each a place of its own")
+        self.place = place
+
+
+class AttemptHasStarted(CcatError):
+    """The job of this attempt may be running on what is there."""
+
+    code = "attempt_has_started"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"the job in {directory} has started: adopt it, or make a new attempt")
+        self.directory = directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What is known of a file or directory at `path` below an input; None is not looked at, "" is the input itself."""
+
+    path: str
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+    inode: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """An input: where it lies, where the software finds it below `input/`, and what it must look like.
+
+    `label` names it for people: `package 17`.
+    """
+
+    label: str
+    target: Path
+    place: PurePosixPath
+    recorded: Sequence[Recorded] = ()
+
+
+def prepare(execution: Execution, *, inputs: Sequence[Input], manifest: Manifest) -> None:
+    """Look at every input, then make directories, links and manifest.
+
+    Raises InputChanged, InputsCollide or AttemptHasStarted.
+    """
+    if (execution.layout.directory / START_MARK).exists():
+        raise AttemptHasStarted(execution.layout.directory)
+    _refuse_collisions(inputs)
+    for item in inputs:
+        confirm(item)
+    for directory in _directories(execution):
+        directory.mkdir(parents=True, exist_ok=True)
+    for item in inputs:
+        _link(execution.layout.input / item.place, item.target)
+    for name, content in render(manifest).items():
+        write_read_only(execution.layout.config / name, content)
+
+
+def confirm(item: Input) -> None:
+    """Compare an input with what is recorded of it: a look at size, mtime and inode, no reading."""
+    for recorded in (Recorded(path=""), *item.recorded):
+        difference = _difference(recorded, item.target / recorded.path)
+        if difference:
+            raise InputChanged(item.label, item.target / recorded.path, difference=difference)
+
+
+def _difference(recorded: Recorded, path: Path) -> str | None:
+    try:
+        status = path.stat()
+        size = _size_of_tree(path) if path.is_dir() and recorded.size_bytes is not None else status.st_size
+    except OSError as error:
+        return f"it cannot be found ({error.strerror})"
+    looks = {
+        "bytes": (recorded.size_bytes, size),
+        "modification time": (recorded.mtime_ns, status.st_mtime_ns),
+        "inode": (recorded.inode, status.st_ino),
+    }
+    return next(
+        (
+            f"{what}: {wanted} recorded, {found} found"
+            for what, (wanted, found) in looks.items()
+            if wanted not in {None, found}
+        ),
+        None,
+    )
+
+
+def _size_of_tree(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _refuse_collisions(inputs: Sequence[Input]) -> None:
+    places = Counter(item.place for item in inputs)
+    for place in places:
+        if places[place] > 1 or any(parent in places for parent in place.parents):
+            raise InputsCollide(place)
+
+
+def _directories(execution: Execution) -> list[Path]:
+    layout = execution.layout
+    named = [layout.input, layout.workspace, layout.output, layout.config, layout.logs, layout.home, layout.temporary]
+    if execution.is_final:
+        return named + [execution.output / name for name in TYPE_BY_DIRECTORY]
+    return [*named, execution.output]
+
+
+def _link(place: Path, target: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_symlink() and place.readlink() == target:
+        return
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)

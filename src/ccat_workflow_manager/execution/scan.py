@@ -1,0 +1,113 @@
+"""Find what a job wrote, make it read-only, and take its checksums while putting it on disk."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from ccat_ops_db.errors import CcatError
+from ccat_workflow_manager.execution.durable import read_only_mode, sync_directory
+from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product, TreeFile, product_type, tree_checksum
+
+ANNOTATIONS_FILE: Final = "products.json"
+"""What the software says about its products; not a product itself."""
+
+
+class OutputRefused(CcatError):
+    """The software wrote something that cannot be kept."""
+
+    code = "output_refused"
+
+    def __init__(self, path: str, *, problem: str, remedy: str) -> None:
+        super().__init__(f"the output {path!r} cannot be kept: {problem}; {remedy}")
+        self.path = path
+
+
+def scan(output: Path, *, is_final: bool) -> tuple[Product, ...]:
+    """Return all products below a directory, in the order of their paths. Raises OutputRefused."""
+    return tuple(
+        _product(output, path, is_final=is_final)
+        for path in _walk(output, PurePosixPath())
+        if path != PurePosixPath(ANNOTATIONS_FILE)
+    )
+
+
+def _walk(root: Path, directory: PurePosixPath, *, tree: PurePosixPath | None = None) -> Iterator[PurePosixPath]:
+    """Yield products or, inside of a `tree` that is one product, its files."""
+    with os.scandir(root / directory) as entries:
+        found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    for entry in found:
+        path = directory / entry.name
+        if entry.is_symlink():
+            _confirm_link(root, path, tree=tree)
+        elif entry.is_dir() and (tree or path.suffix != TREE_SUFFIX):
+            yield from _walk(root, path, tree=tree)
+        else:
+            yield path
+    sync_directory(root / directory)
+
+
+def _product(root: Path, path: PurePosixPath, *, is_final: bool) -> Product:
+    kind = product_type(path, is_final=is_final)
+    if (root / path).is_dir():
+        files = list(_tree(root, path))
+        checksum = tree_checksum(file for file, _ in files)
+        return Product(path=str(path), type=kind, checksum=checksum, size_bytes=sum(size for _, size in files))
+    file, size = _seal(root, path)
+    return Product(path=str(path), type=kind, checksum=f"sha256:{file.sha256}", size_bytes=size)
+
+
+def _tree(root: Path, tree: PurePosixPath) -> Iterator[tuple[TreeFile, int]]:
+    for path in _walk(root, tree, tree=tree):
+        file, size = _seal(root, path)
+        yield replace(file, path=str(path.relative_to(tree))), size
+
+
+def _seal(root: Path, path: PurePosixPath) -> tuple[TreeFile, int]:
+    """Make a file read-only, take its digest and size, and sync it: what is registered is what stays."""
+    _confirm_name(path)
+    status = (root / path).lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputRefused(str(path), problem="it is neither a file nor a directory", remedy="write regular files")
+    mode = read_only_mode(status.st_mode)
+    (root / path).chmod(mode)
+    with (root / path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+        return TreeFile(str(path), mode, digest), file.tell()
+
+
+def _confirm_name(path: PurePosixPath) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OutputRefused(str(path), problem="its name is not UTF-8", remedy="give it another name") from error
+
+
+def _confirm_link(root: Path, path: PurePosixPath, *, tree: PurePosixPath | None) -> None:
+    """Let a link pass that still leads to the same product when the directory has got another name."""
+    target = (root / path).readlink()
+    outside = f"it links to {target}, which is outside of the output directory"
+    if tree:
+        problem = f"it is a link inside of {tree}, which is one product"
+    elif not _stays_inside(path, target):
+        problem = outside
+    elif not (root / path).exists():
+        problem = f"it links to {target}, which does not exist"
+    elif not (root / path).resolve().is_relative_to(root.resolve()):
+        problem = outside
+    else:
+        return
+    raise OutputRefused(str(path), problem=problem, remedy="write a copy instead")
+
+
+def _stays_inside(link: PurePosixPath, target: Path) -> bool:
+    depth = len(link.parent.parts)
+    for part in target.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return False
+    return not target.is_absolute()

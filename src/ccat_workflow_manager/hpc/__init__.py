@@ -1,0 +1,1 @@
+"""Where jobs run: the contract of every backend, and the backends."""

@@ -1,0 +1,208 @@
+"""The three managers: each tick is one bounded round on the database; messages go to workers after the commit."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.claims import claim, release
+from ccat_ops_db.states import RunStatus
+from ccat_service.database import DatabaseConnection
+from ccat_service.logging import StructuredLogger
+from ccat_service.loop import Manager
+from ccat_service.queues import workflow_queue
+from ccat_service.tasks import CeleryTask
+from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
+from ccat_workflow_manager.verbs.executing import PREPARED
+from ccat_workflow_manager.verbs.failing import fail_unstaged_runs, next_retry, retry_due_runs, unstaged
+from ccat_workflow_manager.verbs.starting import start_runs
+from ccat_workflow_manager.verbs.triggering import create_wanted_runs, pipelines_to_evaluate
+
+_Run = models.ExecutedReductionStep
+_BATCH: Final = 100
+_LEASE: Final = timedelta(seconds=30)
+"""How long a worker may be silent about what it was told before it is told again."""
+_ROUND: Final = timedelta(milliseconds=500)
+"""Pause between two questions to a backend."""
+_log = StructuredLogger(__name__)
+
+
+@dataclass
+class Context:
+    """What a manager works with, and what one tick leaves for the next."""
+
+    database: DatabaseConnection
+    tasks: Tasks
+    locations: Mapping[int, str]
+    """The processing locations that this instance serves: id → `{site}_{location}`."""
+    name: str
+    """Claims work and signs moves."""
+    due: datetime | None = None
+    observed: dict[int, datetime] = field(default_factory=dict)
+    """When each location was last asked about its jobs."""
+
+
+def trigger_manager(context: Context) -> Manager[Context]:
+    """Creates the runs that are missing or out of date."""
+    return Manager(
+        name="trigger-manager",
+        context=context,
+        tick=create_runs,
+        due=lambda context: context.due,
+        wakes_on=(
+            "raw_data_package:archived",
+            "executed_reduction_step:completed",
+            "executed_reduction_step:cancelled",
+            "executed_reduction_step:failed",
+            "reduction_software_version:*",
+            "definitions:applied",
+        ),
+    )
+
+
+def workflow_manager(context: Context) -> Manager[Context]:
+    """Starts runs: fixes their inputs, has their data staged and their jobs submitted."""
+    return Manager(
+        name="workflow-manager",
+        context=context,
+        tick=advance_runs,
+        wakes_on=(
+            "executed_reduction_step:pending",
+            "executed_reduction_step:staging_data",
+            "executed_reduction_step:completed",
+            "staging_job:*",
+            "physical_copy:staged",
+            PREPARED,
+        ),
+    )
+
+
+def result_manager(context: Context) -> Manager[Context]:
+    """Has jobs observed and results collected, and tries again what failed in passing."""
+    return Manager(
+        name="result-manager",
+        context=context,
+        tick=follow_runs,
+        due=lambda context: context.due,
+        wakes_on=(
+            "executed_reduction_step:submitted",
+            "executed_reduction_step:collecting_results",
+            "executed_reduction_step:failed",
+        ),
+    )
+
+
+def create_runs(context: Context) -> int:
+    """Evaluate every pipeline in a transaction of its own; one that cannot be evaluated does not hold up the others."""
+    with context.database.transaction() as session:
+        pipeline_ids = pipelines_to_evaluate(session, list(context.locations))
+    evaluations = [_evaluate(context, pipeline_id) for pipeline_id in pipeline_ids]
+    context.due = min((due for _, due in evaluations if due is not None), default=None)
+    return sum(created for created, _ in evaluations)
+
+
+def _evaluate(context: Context, pipeline_id: int) -> tuple[int, datetime | None]:
+    try:
+        with context.database.transaction() as session:
+            evaluation = create_wanted_runs(session, pipeline_id, now=datetime.now(UTC))
+    except sa.exc.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one pipeline, the others go on
+        _log.exception("pipeline cannot be evaluated", error, pipeline=pipeline_id)
+        return 0, None
+    return len(evaluation.created), evaluation.due
+
+
+def advance_runs(context: Context) -> int:
+    """Start PENDING runs, and tell workers which attempts to prepare and to submit."""
+    done = _start_pending(context)
+    with context.database.transaction() as session:
+        done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
+    staging, prepared = _Run.status == RunStatus.STAGING_DATA, _is_prepared()
+    ready = sa.not_(unstaged(hopeless=False))
+    done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
+    done += _tell(context, context.tasks.submit, SUBMISSION, which=sa.and_(staging, prepared))
+    return done
+
+
+def follow_runs(context: Context) -> int:
+    """Retry what is due, have ended jobs collected, and ask each backend about all its jobs once a round."""
+    now = datetime.now(UTC)
+    with context.database.transaction() as session:
+        done = len(retry_due_runs(session, now=now, by=context.name))
+        busy = _locations_with_jobs(session, context.locations)
+        retry = next_retry(session)
+    done += _tell(context, context.tasks.collect, RESULTS, which=_Run.status == RunStatus.COLLECTING_RESULTS)
+    for location_id in busy:
+        if now - context.observed.get(location_id, datetime.min.replace(tzinfo=UTC)) >= _ROUND:
+            _ask(context, location_id, now)
+    context.due = min((moment for moment in (retry, now + _ROUND if busy else None) if moment), default=None)
+    return done
+
+
+def _start_pending(context: Context) -> int:
+    which = sa.and_(_Run.status == RunStatus.PENDING, _Run.data_location_id.in_(context.locations))
+    with context.database.transaction() as session:
+        order = [_Run.priority.desc()]
+        claimed = claim(session, _Run, where=which, by=context.name, lease=_LEASE, limit=_BATCH, order_by=order)
+    try:
+        return _start(context, claimed) if claimed else 0
+    except sa.exc.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others of its batch
+        _log.warning("a batch of runs did not start, trying them one by one", error=str(error))
+    return sum(_start_alone(context, run_id) for run_id in claimed)
+
+
+def _start(context: Context, run_ids: Sequence[int]) -> int:
+    with context.database.transaction() as session:
+        started = start_runs(session, run_ids, now=datetime.now(UTC), by=context.name)
+        release(session, _Run, started.waiting, by=context.name)
+    return len(started.started) + len(started.not_needed)
+
+
+def _start_alone(context: Context, run_id: int) -> int:
+    try:
+        return _start(context, [run_id])
+    except Exception as error:  # noqa: BLE001 - its lease runs out, then it is tried again
+        _log.exception("run did not start", error, run=run_id)
+        return 0
+
+
+def _is_prepared() -> sa.ColumnElement[bool]:
+    attempt, newest = models.RunAttempt, sa.orm.aliased(models.RunAttempt)
+    number = sa.select(sa.func.max(newest.number)).where(newest.run_id == _Run.id).scalar_subquery()
+    return sa.exists().where(attempt.run_id == _Run.id, attempt.number == number, attempt.prepared_at.is_not(None))
+
+
+def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.ColumnElement[bool]) -> int:
+    """Lease runs and tell the workers of their locations; what a worker does not finish in time is told again."""
+    with context.database.transaction() as session:
+        where = sa.and_(which, _Run.data_location_id.in_(context.locations))
+        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=_BATCH)
+        places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
+        for run_id, location_id in places:
+            task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))
+    return len(claimed)
+
+
+def _locations_with_jobs(session: Session, location_ids: Iterable[int]) -> Sequence[int]:
+    jobs = _Run.status.in_([RunStatus.SUBMITTED, RunStatus.RUNNING])
+    return session.scalars(
+        sa.select(_Run.data_location_id).where(jobs, _Run.data_location_id.in_(location_ids)).distinct()
+    ).all()
+
+
+def _ask(context: Context, location_id: int, now: datetime) -> None:
+    """Have a location's jobs observed, unless the last question is still unanswered."""
+    location = models.DataLocation
+    with context.database.transaction() as session:
+        where = location.id == location_id
+        if claim(session, location, where=where, by=context.name, lease=_LEASE, limit=1):
+            queue = workflow_queue(context.locations[location_id], RESULTS)
+            context.tasks.observe.send_after_commit(session, [location_id], queue=queue)
+            context.observed[location_id] = now

@@ -1,0 +1,29 @@
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from ccat_service.servers import RedisSettings
+from ccat_service.settings import ComponentSettings
+
+
+def _split_at_commas(value: Any) -> Any:
+    return [part for part in (part.strip() for part in value.split(",")) if part] if isinstance(value, str) else value
+
+
+class WorkflowManagerSettings(RedisSettings, ComponentSettings):
+    """Settings of the workflow-manager's processes."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="CCAT_WORKFLOW_MANAGER_")
+
+    hpc_backend: Literal["local", "slurm", "kubernetes"] = "local"
+    """Default backend; a DataLocation may name its own."""
+    pipeline_base_dir: Path = Path("/data/pipelines")
+    """Root of the run directories."""
+    processing_location_id: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
+        min_length=1, description="ids of the DataLocations that this instance serves, separated by commas"
+    )
+    k8s_namespace: str = "ccat-workflows"
+    slurm_partition: str = ""
+    sif_cache_dir: Path = Path("/data/sif-cache")

@@ -1,0 +1,55 @@
+"""Queue tasks of the celery-worker: each takes ids and calls one verb."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ccat_service.queues import workflow_queue
+from ccat_service.tasks import CeleryTask, TaskApp, make_celery_task
+from ccat_workflow_manager.verbs.collecting import collect_runs
+from ccat_workflow_manager.verbs.executing import Workplace, prepare_attempts, submit_attempts
+from ccat_workflow_manager.verbs.observing import observe_locations
+
+STAGING: Final = "staging"
+SUBMISSION: Final = "submission"
+RESULTS: Final = "results"
+
+_VERBS: Final = {
+    "prepare": prepare_attempts,
+    "submit": submit_attempts,
+    "observe": observe_locations,
+    "collect": collect_runs,
+}
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks as their senders see them."""
+
+    prepare: CeleryTask[int]
+    """Runs whose data are staged: make the directories of their attempts. Queue `staging`."""
+    submit: CeleryTask[int]
+    """Runs whose attempts are prepared: hand them to the backend. Queue `submission`."""
+    observe: CeleryTask[int]
+    """Locations: ask the backend about all jobs there. Queue `results`."""
+    collect: CeleryTask[int]
+    """Runs whose jobs ended well: register what they made. Queue `results`."""
+
+
+def senders(app: TaskApp) -> Tasks:
+    """Tasks for a process that only sends them."""
+    return Tasks(**{name: CeleryTask(app, f"workflow.{name}") for name in _VERBS})
+
+
+def register(app: TaskApp, workplace: Workplace) -> None:
+    """Let the app's worker carry the tasks out."""
+    for name, verb in _VERBS.items():
+        make_celery_task(app, f"workflow.{name}")(partial(verb, workplace))
+
+
+def queues(locations: Iterable[str]) -> list[str]:
+    """Queues of the workers that serve these locations, each named `{site}_{location}`."""
+    return [
+        workflow_queue(location, operation) for location in locations for operation in (STAGING, SUBMISSION, RESULTS)
+    ]

@@ -1,0 +1,162 @@
+"""COLLECTING_RESULTS → COMPLETED: what a job made becomes products, each registered once."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import advance
+from ccat_ops_db.session import DatabaseUnreachable
+from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunStatus
+from ccat_service.logging import StructuredLogger
+from ccat_workflow_manager.execution.collection import Collection, collect
+from ccat_workflow_manager.execution.layout import RunLayout
+from ccat_workflow_manager.execution.products import Collected
+from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
+from ccat_workflow_manager.verbs.executing import Workplace
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+
+_Run = models.ExecutedReductionStep
+_log = StructuredLogger(__name__)
+
+
+def collect_runs(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    """Publish and register what COLLECTING_RESULTS runs made, and return those that are COMPLETED now.
+
+    Trouble outside the software leaves a run where it is, to be collected again; the payload is never repeated for it.
+    """
+    return [run_id for run_id in run_ids if _collect_in_its_own_scope(workplace, run_id)]
+
+
+def _collect_in_its_own_scope(workplace: Workplace, run_id: int) -> bool:
+    try:
+        return _collect(workplace, run_id)
+    except (DatabaseUnreachable, OSError) as error:
+        _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))
+    except CcatError as error:
+        _refuse(workplace, run_id, error)
+    return False
+
+
+def _collect(workplace: Workplace, run_id: int) -> bool:
+    with workplace.database.transaction() as session:
+        attempt = _current(session, run_id)
+    if attempt is None:
+        return False
+    layout = run_directory(attempt.run, workplace.base)
+    step = attempt.run.step_revision
+    collected = collect(
+        Collection(
+            run=layout,
+            attempt=attempt.number,
+            step_key=attempt.run.reduction_step.key,
+            is_final=step.is_final,
+            required_outputs=step.required_outputs,
+        )
+    )
+    with workplace.database.transaction() as session:
+        return _register(session, run_id, collected, layout=layout, by=workplace.name)
+
+
+def _current(session: Session, run_id: int) -> models.RunAttempt | None:
+    attempts = current_attempts(session, _Run.id == run_id, _Run.status == RunStatus.COLLECTING_RESULTS)
+    return attempts[0] if attempts else None
+
+
+def _refuse(workplace: Workplace, run_id: int, error: CcatError) -> None:
+    """What the job made is not what its step must make: a failure of the software."""
+    with workplace.database.transaction() as session:
+        attempt = _current(session, run_id)
+        if attempt is not None:
+            failure = Failure(FailureClass.PAYLOAD, str(error), attempt.log_tail)
+            fail_attempt(session, attempt, failure, now=datetime.now(UTC), by=workplace.name)
+
+
+def _register(session: Session, run_id: int, collected: Collected, *, layout: RunLayout, by: str) -> bool:
+    """Register all products and complete the run, in the caller's transaction; False where it was done before."""
+    attempt = _current(session, run_id)
+    moved = attempt and advance(
+        session,
+        _Run,
+        [run_id],
+        to=RunStatus.COMPLETED,
+        because=f"{len(collected.products)} products registered",
+        by=by,
+        values={
+            "finished_at": datetime.now(UTC),
+            "metrics": collected.metrics,
+            "failure": None,
+            "failure_class": None,
+            "claimed_by": None,
+            "lease_until": None,
+        },
+    )
+    if not attempt or not moved:
+        return False
+    _supersede(session, attempt.run, by=by)
+    products = _insert_products(session, attempt, collected)
+    _insert_copies(session, attempt.run, products, layout=layout, by=by)
+    return True
+
+
+def _supersede(session: Session, run: _Run, *, by: str) -> None:
+    older = session.scalars(
+        sa.select(models.DataProduct.id)
+        .join(models.DataProduct.run)
+        .where(
+            _Run.reduction_step_id == run.reduction_step_id,
+            _Run.sub_group_key == run.sub_group_key,
+            _Run.id < run.id,
+            models.DataProduct.state.in_([ProductState.CURRENT, ProductState.ORPHANED]),
+        )
+    ).all()
+    advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because=f"by run {run.id}", by=by)
+
+
+def _insert_products(
+    session: Session, attempt: models.RunAttempt, collected: Collected
+) -> Sequence[sa.Row[int, str, int, str]]:
+    product = models.DataProduct
+    rows = [
+        {
+            "run_id": attempt.run_id,
+            "run_attempt_id": attempt.id,
+            "type": one.type,
+            "relative_path": one.path,
+            "size_bytes": one.size_bytes,
+            "checksum": one.checksum,
+            "media_type": one.media_type,
+            "description": one.description,
+            "metadata_": one.metadata,
+            "metrics": one.metrics,
+        }
+        for one in collected.products
+    ]
+    made = sa.insert(product).returning(product.id, product.relative_path, product.size_bytes, product.checksum)
+    return session.execute(made, rows).all()
+
+
+def _insert_copies(
+    session: Session, run: _Run, products: Sequence[sa.Row[int, str, int, str]], *, layout: RunLayout, by: str
+) -> None:
+    location = run.location
+    root = Path(location.path) if isinstance(location, models.DiskDataLocation) else layout.directory
+    below = layout.products.relative_to(root)
+    rows = [
+        {
+            "type": "data_product",
+            "data_product_id": number,
+            "data_location_id": location.id,
+            "path": str(below / path),
+            "size_bytes": size,
+            "checksum": checksum,
+            "verified_at": datetime.now(UTC),
+        }
+        for number, path, size, checksum in products
+    ]
+    copies = session.scalars(sa.insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
+    advance(session, models.PhysicalCopy, copies, to=PhysicalCopyStatus.PRESENT, because="collected", by=by)

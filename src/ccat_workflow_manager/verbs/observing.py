@@ -1,0 +1,91 @@
+"""SUBMITTED, RUNNING → where their jobs are: one question per backend and round, whatever the number of runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.claims import release
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import RunStatus
+from ccat_workflow_manager.hpc.base import Backend, JobObservation
+from ccat_workflow_manager.hpc.failures import one_line_cause
+from ccat_workflow_manager.plan.outcomes import Outcome, outcome
+from ccat_workflow_manager.verbs.describing import current_attempts
+from ccat_workflow_manager.verbs.executing import Workplace
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+
+_Run = models.ExecutedReductionStep
+
+
+@dataclass(frozen=True)
+class _News:
+    """What a look at one job means for its run."""
+
+    observation: JobObservation
+    outcome: Outcome
+    log_tail: str | None
+
+
+def observe_locations(workplace: Workplace, location_ids: Sequence[int]) -> int:
+    """Ask the backend of each location about all its jobs, move their runs, and return how many moved."""
+    moved = sum(_observe(workplace, location_id) for location_id in location_ids)
+    with workplace.database.transaction() as session:
+        release(session, models.DataLocation, location_ids)
+    return moved
+
+
+def _observe(workplace: Workplace, location_id: int) -> int:
+    with workplace.database.transaction() as session:
+        watched = {attempt.job_id: attempt.run.status for attempt in _watched(session, location_id) if attempt.job_id}
+    news = _look(workplace.backends[location_id], watched) if watched else {}
+    if not news:
+        return 0
+    with workplace.database.transaction() as session:
+        attempts = [attempt for attempt in _watched(session, location_id) if attempt.job_id in news]
+        for attempt in attempts:
+            _apply(session, attempt, news[str(attempt.job_id)], by=workplace.name)
+    return len(attempts)
+
+
+def _watched(session: Session, location_id: int) -> Sequence[models.RunAttempt]:
+    return current_attempts(
+        session, _Run.data_location_id == location_id, _Run.status.in_([RunStatus.SUBMITTED, RunStatus.RUNNING])
+    )
+
+
+def _look(backend: Backend, watched: Mapping[str, RunStatus]) -> dict[str, _News]:
+    news = {}
+    for job_id, observation in backend.observe(watched.keys()).items():
+        found = outcome(watched[job_id], observation)
+        if found is not None:
+            news[job_id] = _News(observation, found, backend.logs(job_id) if observation.is_over else None)
+    return news
+
+
+def _apply(session: Session, attempt: models.RunAttempt, news: _News, *, by: str) -> None:
+    seen, now = news.observation, datetime.now(UTC)
+    _measure(attempt, news)
+    if news.outcome.failure is not None:
+        cause = one_line_cause(news.log_tail or "", seen)
+        failure = Failure(news.outcome.failure, cause, news.log_tail)
+        fail_attempt(session, attempt, failure, now=now, by=by)
+        return
+    finished = {"finished_at": now} if news.outcome.to is RunStatus.CANCELLED else {}
+    advance(
+        session, _Run, [attempt.run_id], to=news.outcome.to, because=f"its job is {seen.state}", by=by, values=finished
+    )
+
+
+def _measure(attempt: models.RunAttempt, news: _News) -> None:
+    seen = news.observation
+    attempt.started_at = seen.started_at
+    attempt.ended_at = seen.ended_at
+    attempt.exit_code = seen.exit_code
+    attempt.wall_time_s = seen.wall_time.total_seconds() if seen.wall_time else None
+    attempt.cpu_time_s = seen.cpu_time.total_seconds() if seen.cpu_time else None
+    attempt.peak_memory_bytes = seen.peak_memory_bytes
+    attempt.host = seen.host
+    attempt.log_tail = news.log_tail

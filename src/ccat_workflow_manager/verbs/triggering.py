@@ -1,0 +1,92 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.plan.evaluation import Candidate, Facts, evaluate
+from ccat_ops_db.plan.gap import Verdict
+from ccat_ops_db.queries.gaps import current_revisions, load_facts
+from ccat_ops_db.states import RunStatus, TriggerType
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluating one pipeline did."""
+
+    created: tuple[int, ...]
+    due: datetime | None
+    """When a decision changes without anything happening."""
+
+
+def pipelines_to_evaluate(session: Session, location_ids: Sequence[int]) -> list[int]:
+    """Enabled CONTINUOUS pipelines that run at these locations, the most important first."""
+    revision = current_revisions().subquery()
+    return list(
+        session.scalars(
+            sa.select(models.Pipeline.id)
+            .join(revision, revision.c.pipeline_id == models.Pipeline.id)
+            .where(
+                models.Pipeline.enabled,
+                revision.c.trigger_type == TriggerType.CONTINUOUS,
+                revision.c.processing_location_id.in_(location_ids),
+            )
+            .order_by(models.Pipeline.priority.desc(), models.Pipeline.id)
+        )
+    )
+
+
+def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime) -> Evaluation:
+    """Create a PENDING run for every sub-group that needs one and has none; racing another process is harmless."""
+    facts = load_facts(session, pipeline_id)
+    candidates = evaluate(facts, now=now)
+    rows = [_row(facts, one) for one in candidates if _is_wanted(one)]
+    created = _insert(session, rows) if rows else ()
+    return Evaluation(created, min((one.decision.due for one in candidates if one.decision.due), default=None))
+
+
+def _is_wanted(candidate: Candidate) -> bool:
+    return candidate.decision.verdict is Verdict.WANTED and candidate.active_run_id is None
+
+
+def _insert(session: Session, rows: list[dict[str, object]]) -> tuple[int, ...]:
+    run = models.ExecutedReductionStep
+    created = session.scalars(insert(run).on_conflict_do_nothing().returning(run.id), rows).all()
+    if created:
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{run.__tablename__}:{RunStatus.PENDING}")))
+    return tuple(created)
+
+
+def _row(facts: Facts, candidate: Candidate) -> dict[str, object]:
+    return {
+        "pipeline_id": facts.pipeline_id,
+        "data_location_id": facts.location_id,
+        "priority": facts.priority,
+        "reduction_step_id": candidate.step.id,
+        "sub_group_key": candidate.name.key,
+        "sub_group_path": candidate.name.path,
+        "sub_group_labels": dict(candidate.name.labels),
+        "reason": candidate.decision.reason,
+        "because": candidate.decision.because,
+        **wanted(candidate),
+    }
+
+
+def wanted(candidate: Candidate) -> dict[str, object]:
+    """Columns of a run that say with what it is made: revision, version, config, digests and cut-off."""
+    step, recipe = candidate.step, candidate.step.recipe
+    if step.version is None or recipe is None:
+        return {}
+    return {
+        "step_revision_id": step.revision_id,
+        "software_version_id": step.version.id,
+        "config_revision_id": step.config_revision_id,
+        "recipe_digest": recipe.digest,
+        "series_digest": recipe.series_digest,
+        "input_digest": candidate.input_digest,
+        "packages_until": candidate.decision.cut_off,
+    }
