@@ -105,17 +105,17 @@ def require_current_schema(engine: sa.Engine) -> None:
 def migrate(engine: sa.Engine, *, to: str = "head") -> tuple[str | None, str | None]:
     """Bring the schema on or back to revision `to`, and return the revisions before and after.
 
-    One transaction; others that migrate wait meanwhile. `base` is the empty database: it removes everything.
+    One transaction; others that migrate wait meanwhile. Going back loses what only the later revisions have room for.
     """
-    known = ["base", *_history()]
-    target = known[-1] if to == "head" else to
-    if target not in known:
-        raise UnknownRevision(to, known[1:])
+    history = _history()
+    target = history[-1] if to == "head" else to
+    if target not in history:
+        raise UnknownRevision(to, history)
     with _alone(engine) as connection:
         before = _revision(connection)
-        if before is not None and before not in known:
+        if before is not None and before not in history:
             raise SchemaTooNew(before)
-        goes_back = known.index(target) < known.index(before or "base")
+        goes_back = before is not None and history.index(target) < history.index(before)
         step = command.downgrade if goes_back else command.upgrade
         step(alembic_config(connection), target)
         return before, _revision(connection)

@@ -24,12 +24,16 @@ class DatabaseUnreachable(CcatError):
 
     def __init__(self, url: sa.URL, cause: Exception) -> None:
         detail = str(cause).strip().splitlines()[0]
-        shown = url.difference_update_query(["password"]).render_as_string(hide_password=True)
         super().__init__(
-            f"The operations database {shown} does not answer ({detail}). "
+            f"The operations database {without_password(url)} does not answer ({detail}). "
             "Is it running? `ccat status` shows the embedded stack and `ccat up` starts it; for another server check "
             "CCAT_OPS_DB_URL."
         )
+
+
+def without_password(url: sa.URL) -> str:
+    """The URL as it may be printed."""
+    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 def create_engine(url: str, *, application_name: str) -> sa.Engine:

@@ -1,135 +1,47 @@
-"""The long-running processes, one command each: read the settings, put the parts together, run."""
+"""One command per long-running process. Their parts are imported when one starts, and by no other command."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
-
-from ccat.cli.errors import reported
-from ccat.wiring import ServedLocation, all_locations, open_database, process_name, served_locations
-from ccat_data_transfer.managers import TransferContext, transfer_manager
-from ccat_data_transfer.queues import queues_to_serve
-from ccat_data_transfer.settings import DataTransferSettings
-from ccat_data_transfer.tasks import register_tasks
-from ccat_data_transfer.verbs.attempts import Worker
-from ccat_service.database import DatabaseConnection
-from ccat_service.health import HealthCheck
-from ccat_service.logging import configure_logging
-from ccat_service.loop import Manager, run_manager
-from ccat_service.servers import RedisSettings
-from ccat_service.stop import Stop, stop_on_signals
-from ccat_service.tasks import TaskApp, make_celery_app
-from ccat_service.worker import run_worker
-from ccat_workflow_manager import managers
-from ccat_workflow_manager.hpc.base import Backend
-from ccat_workflow_manager.hpc.local.backend import LocalBackend
-from ccat_workflow_manager.settings import WorkflowManagerSettings
-from ccat_workflow_manager.tasks import queues, register, senders
-from ccat_workflow_manager.verbs.executing import Workplace
 
 Concurrency = Annotated[int, typer.Option(min=1, help="Tasks that it works on at once.")]
 Serve = Annotated[list[str] | None, typer.Option(metavar="SITE[/NAME]", help="Only these; may be repeated.")]
 
 
-@dataclass(frozen=True)
-class _Process:
-    """What every process of ours has."""
-
-    title: str
-    name: str
-    database: DatabaseConnection
-    stop: Stop
-
-    def app(self, settings: RedisSettings) -> TaskApp:
-        return make_celery_app(settings, name=self.title)
-
-    def health(self, settings: RedisSettings, service_type: str) -> HealthCheck:
-        return HealthCheck(service_type, self.title, redis=settings.client(self.title))
-
-    def manage(self, manager: Manager[Any], health: HealthCheck) -> None:
-        run_manager(manager, database=self.database, health=health, stop=self.stop)
-
-    def work(
-        self, app: TaskApp, names: Sequence[str], *, settings: RedisSettings, concurrency: int, health: HealthCheck
-    ) -> None:
-        redis = settings.client(f"{self.title} watch")
-        code = run_worker(app, names, concurrency=concurrency, redis=redis, health=health, stop=self.stop)
-        if code:
-            raise typer.Exit(code)
-
-
-@contextmanager
-def _process(title: str) -> Iterator[_Process]:
-    configure_logging()
-    with reported(), stop_on_signals() as stop:
-        database = open_database(title)
-        database.require_current_schema()
-        yield _Process(title, process_name(title), database, stop)
-        database.close()
-
-
 def trigger_manager() -> None:
     """Create the runs that are missing or out of date."""
-    _manage("trigger-manager", managers.trigger_manager)
+    _run("trigger_manager")
 
 
 def workflow_manager() -> None:
     """Start runs: fix their inputs, have data staged and jobs submitted."""
-    _manage("workflow-manager", managers.workflow_manager)
+    _run("workflow_manager")
 
 
 def result_manager() -> None:
     """Have jobs observed and results collected; retry what failed in passing."""
-    _manage("result-manager", managers.result_manager)
-
-
-def _manage(title: str, make: Callable[[managers.Context], Manager[managers.Context]]) -> None:
-    with _process(title) as process:
-        settings = WorkflowManagerSettings.load()
-        locations = {one.id: one.queue_name for one in served_locations(process.database, settings)}
-        tasks = senders(process.app(settings))
-        context = managers.Context(process.database, tasks, locations, process.name)
-        process.manage(make(context), process.health(settings, "workflow"))
+    _run("result_manager")
 
 
 def celery_worker(*, concurrency: Concurrency = 4) -> None:
     """Carry out workflow tasks at the processing locations that this instance serves."""
-    with _process("celery-worker") as process:
-        settings = WorkflowManagerSettings.load()
-        served = served_locations(process.database, settings)
-        app = process.app(settings)
-        backends = {one.id: _backend(one, settings) for one in served}
-        register(app, Workplace(process.database, backends, settings.pipeline_base_dir, process.name))
-        health = process.health(settings, "workflow")
-        names = queues(one.queue_name for one in served)
-        process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+    _run("celery_worker", concurrency=concurrency)
 
 
-def transfer_manage() -> None:
+def transfer_manager() -> None:
     """Have raw files packed, archived and staged."""
-    with _process("transfer-manager") as process:
-        settings = DataTransferSettings.load()
-        context = TransferContext(engine=process.database.engine, app=process.app(settings), name=process.name)
-        process.manage(transfer_manager(context), process.health(settings, "transfer"))
+    _run("transfer_manager_process")
 
 
 def transfer_worker(*, concurrency: Concurrency = 2, serve: Serve = None) -> None:
     """Carry out transfer tasks at the sites and locations that can be reached from here."""
-    with _process("transfer-worker") as process:
-        settings = DataTransferSettings.load()
-        app = process.app(settings)
-        register_tasks(app, Worker(engine=process.database.engine, name=process.name))
-        names = queues_to_serve(all_locations(process.database), serve or ())
-        health = process.health(settings, "transfer")
-        process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+    _run("transfer_worker", concurrency=concurrency, serve=serve or ())
 
 
-def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    cpus = int(location.backend_settings.get("cpus", os.cpu_count() or 1))
-    return LocalBackend(settings.client("local-backend"), base=settings.pipeline_base_dir, cpus=cpus)
+def _run(name: str, **options: Any) -> None:
+    getattr(import_module("ccat.processes"), name)(**options)
 
 
 PROCESSES: Final[dict[str, Callable[..., None]]] = {
@@ -137,7 +49,7 @@ PROCESSES: Final[dict[str, Callable[..., None]]] = {
     "workflow-manager": workflow_manager,
     "result-manager": result_manager,
     "celery-worker": celery_worker,
-    "transfer-manager": transfer_manage,
+    "transfer-manager": transfer_manager,
     "transfer-worker": transfer_worker,
 }
 """Every process of the system, by the name of its command."""

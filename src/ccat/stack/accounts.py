@@ -6,7 +6,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from ccat.stack.errors import AccountMissingError, UnreachableForAccountError
+from ccat.stack.errors import AccountMissing, UnreachableForAccount
 
 _NAME = "pgserver"
 
@@ -33,7 +33,7 @@ def _create() -> pwd.struct_passwd:
         reason = str(error)
     account = _find()  # also there when another process created it at the same moment
     if account is None:
-        raise AccountMissingError(_NAME, reason)
+        raise AccountMissing(_NAME, reason)
     return account
 
 
@@ -43,7 +43,7 @@ def check_reachable(program: Path, account: pwd.struct_passwd | None) -> None:
         return
     closed = next((parent for parent in program.resolve().parents if not _lets_pass(parent)), None)
     if closed:
-        raise UnreachableForAccountError(program, closed=closed, account=account.pw_name)
+        raise UnreachableForAccount(program, closed=closed, account=account.pw_name)
 
 
 def _lets_pass(directory: Path) -> bool:

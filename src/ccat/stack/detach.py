@@ -1,6 +1,5 @@
 """Run a supervisor in the background and follow it until it is up."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -57,9 +56,8 @@ def _become_supervisor(run: Callable[[Say], None], output: TextIO) -> NoReturn:
 
 
 def _log(line: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not end the processes that could empty it
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _follow(child: int, directory: StackDirectory, relay: Callable[[], None]) -> bool:

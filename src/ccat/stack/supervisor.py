@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from ccat.stack.directory import StackDirectory
-from ccat.stack.errors import NotReadyError, PreparationError
+from ccat.stack.errors import NotReady, PreparationFailed
 from ccat.stack.logs import rotate
 from ccat.stack.processes import adopt_orphans, bury_orphans, kill_descendants, start, stop
 from ccat.stack.services import ServiceSpec
@@ -19,7 +19,7 @@ from ccat.stack.watched import Watched
 _SLOW = timedelta(seconds=10)
 
 
-class StopRequestedError(Exception):
+class StopRequested(Exception):
     """A signal asks the supervisor to stop."""
 
     def __init__(self, number: int) -> None:
@@ -56,7 +56,7 @@ def _held_back(signals: AbstractSet[signal.Signals]) -> Iterator[None]:
 class Supervisor:
     """Starts services stage by stage, restarts what dies, stops the stages in reverse order.
 
-    Every method that waits raises StopRequestedError when a signal asks to stop.
+    Every method that waits raises StopRequested when a signal asks to stop.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class Supervisor:
             while not all(service.status is ServiceStatus.RUNNING for service in stage):
                 self._tick()
                 _check_none_failed(stage)
-        except NotReadyError:
+        except NotReady:
             self._stop_last_stage()
             raise
 
     def prepare(self, spec: ServiceSpec) -> None:
-        """Run a command to its end; raise PreparationError when it fails."""
+        """Run a command to its end; raise PreparationFailed when it fails."""
         log = self._directory.log_of(spec.name)
         begin = time.monotonic()
         process = self._preparation = start(spec, log)
@@ -96,7 +96,7 @@ class Supervisor:
             stop((process, spec))
             self._preparation = None
         if process.returncode:
-            raise PreparationError(spec.name, exit_code=process.returncode, log=log)
+            raise PreparationFailed(spec.name, exit_code=process.returncode, log=log)
         self._tell(spec.name, f"done after {time.monotonic() - begin:.1f} s")
 
     def watch(self) -> None:
@@ -125,14 +125,14 @@ class Supervisor:
                 self._tell(service.spec.name, news)
         bury_orphans(self._own_pids())
         self._publish()
-        with contextlib.suppress(OSError):  # a full disk must not end the processes that could empty it
+        with contextlib.suppress(OSError):  # a full disk may not end what is supervised
             for log in self._directory.logs.glob("*.log"):
                 rotate(log)
 
     def _wait_for_signal(self) -> None:
         received = signal.sigtimedwait({*self._stop_signals, signal.SIGCHLD}, self._patience().total_seconds())
         if received and received.si_signo in self._stop_signals:
-            raise StopRequestedError(received.si_signo)
+            raise StopRequested(received.si_signo)
 
     def _patience(self) -> timedelta:
         return min((service.next_look() for service in self._services()), default=_SLOW)
@@ -145,13 +145,14 @@ class Supervisor:
         return {process.pid for process in processes if process}
 
     def _tell(self, name: str, news: str) -> None:
-        self._say(f"{datetime.now().astimezone():%H:%M:%S}  {name:<18} {news}")
+        with contextlib.suppress(OSError):  # neither a closed terminal nor a full disk may end what is supervised
+            self._say(f"{datetime.now().astimezone():%H:%M:%S}  {name:<18} {news}")
 
     def _publish(self) -> None:
         services = [service.state for service in self._services()]
         state = StackState(supervisor=self._identity, phase=self._phase, services=services)
         if state != self._published:
-            with contextlib.suppress(OSError):  # a full disk must not end the processes that could empty it
+            with contextlib.suppress(OSError):  # as above
                 write_state(self._directory.state, state)
             self._published = state
 
@@ -159,4 +160,4 @@ class Supervisor:
 def _check_none_failed(stage: list[Watched]) -> None:
     for service in stage:
         if service.last_end:
-            raise NotReadyError(service.spec.name, what=service.last_end, log=service.log)
+            raise NotReady(service.spec.name, what=service.last_end, log=service.log)

@@ -13,7 +13,7 @@ from ccat.stack.private import write_private
 from ccat.stack.program import Program
 from ccat.stack.services import ServiceSpec
 from ccat.stack.settings_file import StackSettings, as_toml
-from ccat.stack.supervisor import StopRequestedError, Supervisor, supervising
+from ccat.stack.supervisor import StopRequested, Supervisor, supervising
 
 
 def start_stack(
@@ -22,7 +22,7 @@ def start_stack(
     """Run a stack until a signal asks to stop, or in the background; False when it could not be brought up there.
 
     Raises:
-        AlreadyRunningError: there is one in this directory.
+        AlreadyRunning: there is one in this directory.
         StackError: it could not be brought up here.
     """
     run = partial(run_stack, directory, program)
@@ -42,7 +42,7 @@ def run_stack(directory: StackDirectory, program: Program, say: Callable[[str], 
             _bring_up(supervisor, directory, program)
             say(f"The stack is up. Stop it with Ctrl-C or `{command_for('down', directory.root)}`.")
             supervisor.watch()
-    except StopRequestedError as request:
+    except StopRequested as request:
         say(f"{request}: everything is stopped.")
     finally:
         postgresql.release(directory.postgresql)

@@ -4,10 +4,9 @@ import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from signal import Signals
 
 from ccat.stack.backoff import quick_deaths, restart_delay
-from ccat.stack.processes import start
+from ccat.stack.processes import describe_end, start
 from ccat.stack.services import ServiceSpec
 from ccat.stack.state import ServiceState, ServiceStatus
 
@@ -104,10 +103,3 @@ class Watched:
     def _enter(self, status: ServiceStatus) -> None:
         self._status = status
         self._since = datetime.now(UTC)
-
-
-def describe_end(returncode: int) -> str:
-    """An exit code in words."""
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    return f"was killed by {Signals(-returncode).name}"

@@ -75,7 +75,11 @@ def select_packages(rules: Sequence[Rule], dimensions: Sequence[str]) -> sa.Sele
     """
     wanted = [DIMENSIONS[name] for name in dimensions]
     tables = [rule.table for rule in rules] + [dimension.table for dimension in wanted]
-    columns = [sa.cast(_column(one.table, name), sa.Text) for one in wanted for name in (one.value, one.label)]
+    columns = [
+        sa.cast(_column(one.table, column), sa.Text).label(f"{name}_{part}")
+        for name, one in zip(dimensions, wanted, strict=True)
+        for part, column in (("value", one.value), ("label", one.label))
+    ]
     packages: sa.Select[*tuple[Any, ...]] = sa.select(_ROOT.id, _ROOT.name, _ROOT.checksum, _ROOT.archived_at, *columns)
     query = _join(packages.select_from(_ROOT), tables)
     return query.where(

@@ -50,7 +50,7 @@ class DiskDataLocation(DataLocation):
     """A directory of a file system."""
 
     __tablename__ = "disk_data_location"
-    __mapper_args__ = {"polymorphic_identity": StorageType.DISK}
+    __mapper_args__ = {"polymorphic_identity": StorageType.DISK, "polymorphic_load": "inline"}
     __table_args__ = (sa.CheckConstraint("path ~ '^/'", name="path_is_absolute"),)
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
@@ -64,7 +64,7 @@ class S3DataLocation(DataLocation):
     """A bucket of an object store; credentials come from the environment."""
 
     __tablename__ = "s3_data_location"
-    __mapper_args__ = {"polymorphic_identity": StorageType.S3}
+    __mapper_args__ = {"polymorphic_identity": StorageType.S3, "polymorphic_load": "inline"}
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
     bucket: Mapped[str] = mapped_column(comment="Name of the bucket.")
@@ -77,7 +77,7 @@ class TapeDataLocation(DataLocation):
     """A pool of a tape library."""
 
     __tablename__ = "tape_data_location"
-    __mapper_args__ = {"polymorphic_identity": StorageType.TAPE}
+    __mapper_args__ = {"polymorphic_identity": StorageType.TAPE, "polymorphic_load": "inline"}
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), primary_key=True, comment="What it details.")
     library: Mapped[str] = mapped_column(comment="Name of the library.")

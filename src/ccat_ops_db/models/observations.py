@@ -55,7 +55,7 @@ class FixedSource(Source):
     """A source with fixed celestial coordinates."""
 
     __tablename__ = "fixed_source"
-    __mapper_args__ = {"polymorphic_identity": "fixed_source"}
+    __mapper_args__ = {"polymorphic_identity": "fixed_source", "polymorphic_load": "inline"}
     __table_args__ = (
         sa.CheckConstraint("ra_deg >= 0 AND ra_deg < 360", name="ra_in_range"),
         sa.CheckConstraint("dec_deg BETWEEN -90 AND 90", name="dec_in_range"),
@@ -70,7 +70,7 @@ class SolarSystemObject(Source):
     """A planet, moon, asteroid or comet."""
 
     __tablename__ = "solar_system_object"
-    __mapper_args__ = {"polymorphic_identity": "solar_system_object"}
+    __mapper_args__ = {"polymorphic_identity": "solar_system_object", "polymorphic_load": "inline"}
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("source.id"), primary_key=True, comment="The source that it details.")
     naif_id: Mapped[int | None] = mapped_column(comment="NAIF body number of the ephemerides.")
@@ -80,7 +80,7 @@ class ConstantElevationSource(Source):
     """A strip of sky that is scanned at one elevation."""
 
     __tablename__ = "constant_elevation_source"
-    __mapper_args__ = {"polymorphic_identity": "constant_elevation_source"}
+    __mapper_args__ = {"polymorphic_identity": "constant_elevation_source", "polymorphic_load": "inline"}
     __table_args__ = (sa.CheckConstraint("elevation_deg BETWEEN 0 AND 90", name="elevation_in_range"),)
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("source.id"), primary_key=True, comment="The source that it details.")

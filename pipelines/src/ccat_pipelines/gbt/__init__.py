@@ -1,0 +1,1 @@
+"""Green Bank Telescope: the position-switched observation, reduced as GBTIDL's `getps` does."""

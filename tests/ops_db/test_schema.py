@@ -1,0 +1,248 @@
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import schema
+from ccat_ops_db.models import Base
+from ccat_ops_db.schema import DependedUpon, SchemaOutdated, SchemaTooNew, UnknownRevision
+from ccat_ops_db.session import create_engine
+
+CATALOG: Mapping[str, str] = {
+    "tables": "SELECT relname, relkind FROM pg_class WHERE {ours}",
+    "columns": """
+        SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+            pg_get_expr(adbin, adrelid), col_description(pg_class.oid, attnum)
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attnum > 0 AND NOT attisdropped AND relkind = 'r' AND {ours}""",
+    "constraints": """
+        SELECT relname, conname, pg_get_constraintdef(pg_constraint.oid)
+        FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE {ours}""",
+    "indexes": """
+        SELECT relname, pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE {ours}""",
+}
+OURS = "pg_class.relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic_version%'"
+
+
+def catalog(engine: sa.Engine) -> dict[str, set[tuple[object, ...]]]:
+    """What PostgreSQL itself says about the schema."""
+    with engine.connect() as connection:
+        return {
+            part: {tuple(row) for row in connection.execute(sa.text(query.format(ours=OURS)))}
+            for part, query in CATALOG.items()
+        }
+
+
+def run(engine: sa.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+# Migrations
+
+
+def test_the_migrations_make_what_the_models_describe(empty_engine: sa.Engine, shared_engine: sa.Engine) -> None:
+    Base.metadata.create_all(empty_engine)
+    migrated, described = catalog(shared_engine), catalog(empty_engine)
+    for part in CATALOG:
+        assert migrated[part] - described[part] == set(), f"{part} that only the migrations know"
+        assert described[part] - migrated[part] == set(), f"{part} without a migration: use tools/make_migration.py"
+
+
+def test_going_back_to_the_beginning_leaves_nothing_and_coming_again_makes_the_same(engine: sa.Engine) -> None:
+    before = catalog(engine)
+    with engine.begin() as connection:
+        command.downgrade(schema.alembic_config(connection), "base")
+    assert catalog(engine) == {part: set() for part in CATALOG}
+    assert schema.migrate(engine) == (None, schema.head())
+    assert catalog(engine) == before
+
+
+def test_migrating_twice_changes_nothing_the_second_time(engine: sa.Engine) -> None:
+    before = catalog(engine)
+    assert schema.migrate(engine) == (schema.head(), schema.head())
+    assert catalog(engine) == before
+
+
+def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_it_done(empty_engine: sa.Engine) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        steps = list(pool.map(lambda _: schema.migrate(empty_engine), range(3)))
+    head = schema.head()
+    assert sorted(steps, key=lambda step: step[0] or "") == [(None, head), (head, head), (head, head)]
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_engine: sa.Engine) -> None:
+    run(empty_engine, "CREATE TABLE role (somebody text)")
+    with pytest.raises(sa.exc.ProgrammingError, match='relation "role" already exists'):
+        schema.migrate(empty_engine)
+    assert schema.revision_of(empty_engine) is None
+    assert {name for name, *_ in catalog(empty_engine)["tables"]} == {"role"}
+
+
+def test_an_unknown_revision_is_refused_with_the_nearest_one(empty_engine: sa.Engine) -> None:
+    with pytest.raises(UnknownRevision, match=r"^There is no schema revision `001`. Did you mean `0001`\?$"):
+        schema.migrate(empty_engine, to="001")
+
+
+# Every column is documented
+
+
+def test_every_table_says_what_it_is_and_every_column_what_it_holds(shared_engine: sa.Engine) -> None:
+    silent = [f"{table}.{column}" for table, column, *_, comment in catalog(shared_engine)["columns"] if not comment]
+    assert silent == []
+    assert [mapper.class_.__name__ for mapper in Base.registry.mappers if not mapper.class_.__doc__] == []
+
+
+# A program and a schema that do not fit together
+
+
+def make_too_new(engine: sa.Engine) -> None:
+    """As a later version of the software would leave it."""
+    run(engine, "CREATE TABLE due_time (id bigint CONSTRAINT pk_due_time PRIMARY KEY)")
+    run(engine, "UPDATE alembic_version SET version_num = '9999'")
+
+
+def test_a_current_schema_is_accepted(shared_engine: sa.Engine) -> None:
+    schema.require_current_schema(shared_engine)
+
+
+def test_a_missing_schema_is_refused_with_the_command_that_creates_it(empty_engine: sa.Engine) -> None:
+    with pytest.raises(SchemaOutdated) as refused:
+        schema.require_current_schema(empty_engine)
+    assert str(refused.value) == (
+        "The operations database has no schema yet. Create it with `opsdb_init`, then start this process again."
+    )
+
+
+SECOND_MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "0002", "0001"
+
+
+def upgrade() -> None:
+    op.add_column("observatory", sa.Column("motto", sa.Text()))
+
+
+def downgrade() -> None:
+    op.drop_column("observatory", "motto")
+"""
+
+
+@pytest.fixture
+def later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The software as it will be one migration later."""
+    migrations = tmp_path / "100 % later"
+    shutil.copytree(schema._MIGRATIONS, migrations)
+    (migrations / "versions" / "0002_give_observatories_a_motto.py").write_text(SECOND_MIGRATION)
+    monkeypatch.setattr(schema, "_MIGRATIONS", migrations)
+
+
+@pytest.mark.usefixtures("later_version")
+def test_an_outdated_schema_is_refused_with_the_command_that_migrates_it(engine: sa.Engine) -> None:
+    with pytest.raises(SchemaOutdated) as refused:
+        schema.require_current_schema(engine)
+    assert str(refused.value) == (
+        "The operations database has schema revision 0001, this version needs 0002. "
+        "Run `opsdb_migrate`, then start this process again."
+    )
+    assert schema.migrate(engine) == ("0001", "0002")
+    schema.require_current_schema(engine)
+
+
+@pytest.mark.usefixtures("later_version")
+def test_a_schema_goes_back_to_an_earlier_revision_and_on_again(engine: sa.Engine) -> None:
+    before = catalog(engine)
+    schema.migrate(engine)
+    assert schema.migrate(engine, to="0001") == ("0002", "0001")
+    assert catalog(engine) == before
+    assert schema.migrate(engine, to="0001") == ("0001", "0001")
+    assert schema.migrate(engine, to="head") == ("0001", "0002")
+
+
+def test_a_schema_of_a_newer_version_is_refused_and_not_migrated(engine: sa.Engine) -> None:
+    make_too_new(engine)
+    for act in (schema.require_current_schema, schema.migrate):
+        with pytest.raises(SchemaTooNew) as refused:
+            act(engine)
+        assert str(refused.value) == (
+            "The operations database has schema revision 9999, which this version does not know: a newer version "
+            "migrated it. Start that version, or go back with its `opsdb_migrate --to REVISION`."
+        )
+
+
+PROGRAM = """
+import sys
+from ccat.cli.errors import reported
+from ccat_ops_db.schema import require_current_schema
+from ccat_ops_db.session import create_engine
+
+with reported():
+    require_current_schema(create_engine(sys.argv[1], application_name="a manager"))
+print("started")
+"""
+
+
+def test_a_process_refuses_to_start_without_the_schema_and_names_the_command(empty_engine: sa.Engine) -> None:
+    url = empty_engine.url.render_as_string(hide_password=False)
+    process = subprocess.run([sys.executable, "-c", PROGRAM, url], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == (
+        "error: The operations database has no schema yet. "
+        "Create it with `opsdb_init`, then start this process again.\n"
+    )
+
+
+# Dropping
+
+
+def test_dropping_removes_our_tables_and_leaves_those_of_others(engine: sa.Engine) -> None:
+    run(engine, "CREATE TABLE weather (at timestamptz PRIMARY KEY, pwv_mm float)")
+    schema.drop(engine)
+    assert {name for name, kind in catalog(engine)["tables"] if kind == "r"} == {"weather"}
+    assert schema.revision_of(engine) is None
+
+
+def test_dropping_removes_tables_of_a_newer_version_too(engine: sa.Engine) -> None:
+    make_too_new(engine)
+    schema.drop(engine)
+    assert catalog(engine) == {part: set() for part in CATALOG}
+
+
+def test_dropping_where_nothing_is_does_nothing(empty_engine: sa.Engine) -> None:
+    schema.drop(empty_engine)
+    assert catalog(empty_engine) == {part: set() for part in CATALOG}
+
+
+def test_dropping_is_refused_whole_where_others_built_on_our_tables(engine: sa.Engine) -> None:
+    run(engine, "CREATE VIEW observatory_log AS SELECT id, started_at FROM executed_obs_unit")
+    before = catalog(engine)
+    with pytest.raises(DependedUpon) as refused:
+        schema.drop(engine)
+    assert str(refused.value) == (
+        "The tables of the operations database cannot be dropped: view observatory_log depends on table "
+        "executed_obs_unit. Drop what depends on them first; nothing was changed."
+    )
+    assert catalog(engine) == before
+
+
+# Connections
+
+
+def test_a_connection_speaks_utc_whatever_the_server_prefers_and_says_who_it_is(engine: sa.Engine) -> None:
+    run(engine, f"ALTER DATABASE {engine.url.database} SET timezone = 'America/Santiago'")
+    other = create_engine(engine.url.render_as_string(hide_password=False), application_name="a manager")
+    with Session(other) as session:
+        assert session.scalar(sa.text("SHOW timezone")) == "UTC"
+        assert session.scalar(sa.text("SHOW application_name")) == "a manager"
+    other.dispose()

@@ -1,0 +1,176 @@
+"""A telescope that writes raw files, and a transfer system whose messages are function calls."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.archiving import archive
+from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.outcomes import recover_lost
+from ccat_data_transfer.verbs.packing import pack
+from ccat_data_transfer.verbs.planning import plan_packages
+from ccat_data_transfer.verbs.scheduling import LANES, rooms, schedule_next
+from ccat_data_transfer.verbs.staging import stage
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, find
+from ccat_ops_db.session import transaction
+from ccat_ops_db.verbs.initialization import initialize, reference_data
+from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
+from ccat_ops_db.verbs.staging import request_staging
+from ccat_service.retries import Backoff
+
+Found = TypeVar("Found")
+
+START: Final = datetime(2026, 4, 1, 2, 15, tzinfo=UTC)
+AT_ONCE: Final = Backoff(first=timedelta(), ceiling=timedelta())
+VERBS: Final = {Operation.PACKING: pack, Operation.ARCHIVING: archive, Operation.STAGING: stage}
+
+
+def eventually(look: Callable[[], Found], *, within: float = 10) -> Found:
+    """What `look` returns as soon as it is true, asked again and again until the deadline."""
+    deadline = monotonic() + within
+    while not (found := look()):
+        assert monotonic() < deadline, f"{look} is still {found!r} after {within} s"
+        sleep(0.005)
+    return found
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Observatory:
+    """An initialised database with its storage: FYST's locations, and one planned observation."""
+
+    engine: sa.Engine
+    root: Path
+    worker: Worker = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "worker", Worker(engine=self.engine, name="worker", backoff=AT_ONCE))
+
+    def set_up(self) -> None:
+        with transaction(self.engine) as session:
+            initialize(session, reference_data(), storage_root=self.root)
+            for location in session.scalars(sa.select(models.DiskDataLocation)):
+                Path(location.path).mkdir(parents=True)
+            source, program = models.FixedSource(name="M17", ra_deg=275.2, dec_deg=-16.2), models.ObservingProgram()
+            program.short_name, program.name = "Cal", "Calibration"
+            session.add_all([source, program])
+            session.flush()
+            mode = find(session, OBS_MODE, "OTF")
+            planned = models.ObsUnit(name="M17 map", observing_program_id=program.id, source_id=source.id)
+            planned.obs_mode_id = mode.id
+            session.add(planned)
+
+    def directory(self, location: str) -> Path:
+        return self.root / location
+
+    def start_scan(self, *, started_at: datetime = START) -> uuid.UUID:
+        scan_id = uuid.uuid4()
+        with transaction(self.engine) as session:
+            start_scan(session, scan_id, "M17 map", started_at=started_at)
+        return scan_id
+
+    def write(self, scan_id: uuid.UUID, files: Mapping[str, bytes], *, module: str = "CHAI/LFA") -> None:
+        """Write raw files and register them."""
+        for name, data in files.items():
+            path = self.directory("ccat/chai_raw_data") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        self.register(scan_id, files, module=module)
+
+    def register(self, scan_id: uuid.UUID, files: Mapping[str, bytes], *, module: str = "CHAI/LFA") -> None:
+        """Register raw files without writing them."""
+        new = [NewFile(uuid.uuid4(), name, len(data), digest(data)) for name, data in files.items()]
+        with transaction(self.engine) as session:
+            add_files(session, scan_id, new, module=module, location="ccat/chai_raw_data", by="CHAI")
+
+    def finish_scan(self, scan_id: uuid.UUID, *, expected_files: int | None) -> None:
+        with transaction(self.engine) as session:
+            finish_scan(session, scan_id, ended_at=START + timedelta(minutes=5), expected_files=expected_files)
+
+    def observe(self, files: Mapping[str, bytes]) -> int:
+        """A whole scan and its one package, planned: its id."""
+        scan_id = self.start_scan()
+        self.write(scan_id, files)
+        self.finish_scan(scan_id, expected_files=len(files))
+        (package_id,) = self.plan(scan_id)
+        return package_id
+
+    def plan(self, scan_id: uuid.UUID, *, module: str = "CHAI/LFA", **options: Any) -> list[int]:
+        with transaction(self.engine) as session:
+            return plan_packages(session, scan_id, int(find(session, MODULE, module).id), **options)
+
+    def location_id(self, name: str) -> int:
+        with transaction(self.engine) as session:
+            return int(find(session, LOCATION, name).id)
+
+    def request_staging(self, package_ids: Sequence[int]) -> list[int]:
+        location_id = self.location_id("cologne/ramses")
+        with transaction(self.engine) as session:
+            return request_staging(session, package_ids, location_id)
+
+    def schedule(self, operation: Operation, *, lease: timedelta = timedelta(minutes=1)) -> list[int]:
+        """Schedule everything that waits for an operation, as a manager does; ids of the transfers."""
+        (lane,) = (lane for lane in LANES if lane.operation == operation)
+        with transaction(self.engine) as session:
+            return [
+                transfer_id
+                for location_id, room in rooms(session, lane, outstanding=100).items()
+                for _ in range(room)
+                if (transfer_id := schedule_next(session, lane, location_id, by="manager", lease=lease)) is not None
+            ]
+
+    def do(self, operation: Operation) -> int:
+        """Do once whatever waits for an operation; how much that was."""
+        scheduled = self.schedule(operation)
+        for transfer_id in scheduled:
+            VERBS[operation](self.worker, transfer_id)
+        return len(scheduled)
+
+    def do_all(self) -> None:
+        """Go on until nothing waits any more, lost leases included."""
+        while sum(self.do(operation) for operation in Operation):
+            pass
+
+    def recover(self) -> int:
+        with transaction(self.engine) as session:
+            nouns = (models.LongTermArchiveTransfer, models.StagingJob)
+            return sum(recover_lost(session, noun, by="manager") for noun in nouns)
+
+    def one(self, noun: type[Found], **where: Any) -> Found:
+        with transaction(self.engine) as session:
+            return session.scalars(sa.select(noun).filter_by(**where)).one()
+
+    def package(self, package_id: int) -> models.RawDataPackage:
+        return self.one(models.RawDataPackage, id=package_id)
+
+    def copies(self, package_id: int) -> dict[str, models.PhysicalCopy]:
+        """Copies of a package that are not DELETED, by location."""
+        with transaction(self.engine) as session:
+            return {f"{copy.location.site.short_name}/{copy.location.name}": copy for copy in _live(session, package_id)}
+
+    def leftovers(self) -> list[str]:
+        """Names of unfinished files anywhere."""
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*.partial-*"))
+
+
+def _live(session: Session, package_id: int) -> Sequence[models.PhysicalCopy]:
+    found = sa.select(models.PhysicalCopy).filter_by(raw_data_package_id=package_id)
+    return session.scalars(found.where(models.PhysicalCopy.status != "deleted")).all()
+
+
+def random_files(*sizes: int) -> dict[str, bytes]:
+    return {f"2026-04-01/scan-{number}.fits": os.urandom(size) for number, size in enumerate(sizes)}

@@ -1,0 +1,216 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ccat_data_transfer.queues import Operation
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+from ccat_data_transfer.errors import NotFailed, UnknownPackage
+from ccat_data_transfer.verbs.outcomes import TRIES
+from ccat_data_transfer.verbs.retrying import retry_package
+from tests.transfer.support import Observatory, digest
+
+FILES = {"2026-04-01/b.fits": b"b" * 1000, "2026-04-01/a.fits": b"a" * 3_000_000, "empty": b""}
+
+
+def tar_of(observatory: Observatory, package_id: int, location: str) -> Path:
+    return observatory.directory(location) / observatory.copies(package_id)[location].path
+
+
+def test_a_scan_is_packed_archived_and_verified_there(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+
+    package, copies = observatory.package(package_id), observatory.copies(package_id)
+    assert package.state is PackageState.ARCHIVED
+    assert package.archived_at is not None
+    assert observatory.one(models.LongTermArchiveTransfer).status is Status.COMPLETED
+    assert set(copies) == {"ccat/buffer", "cologne/lta"}
+    for location, copy in copies.items():
+        tar = tar_of(observatory, package_id, location)
+        status = tar.stat()
+        assert tar.name == f"{package.name}.tar"
+        assert tar.parent.name == "2026-03-31"
+        assert status.st_mode & 0o777 == 0o444
+        assert digest(tar.read_bytes()) == copy.checksum == package.checksum
+        assert status.st_size == copy.size_bytes == package.size_bytes
+        assert (status.st_mtime_ns, status.st_ino) == (copy.mtime_ns, copy.inode)
+        assert copy.verified_at is not None
+        assert copy.status is PhysicalCopyStatus.PRESENT
+    assert observatory.leftovers() == []
+
+
+def test_the_history_tells_each_move(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+
+    with transaction(observatory.engine) as session:
+        changes = session.query(models.StatusChange).order_by(models.StatusChange.id).all()
+    moves = {(change.noun, change.to_status, change.by) for change in changes if change.object_id == package_id}
+    assert ("raw_data_package", "transferring", "worker") in moves
+    assert ("raw_data_package", "archived", "worker") in moves
+    assert [change.to_status for change in changes if change.noun == "long_term_archive_transfer"] == [
+        "scheduled",
+        "in_progress",
+        "pending",
+        "scheduled",
+        "in_progress",
+        "completed",
+    ]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "status"),
+    [
+        (flip, f"has sha256:.*, registered was {digest(FILES['2026-04-01/a.fits'])}", PhysicalCopyStatus.CORRUPT),
+        (truncate, "has 2999999 bytes, registered was 3000000 bytes", PhysicalCopyStatus.CORRUPT),
+        (Path.unlink, "is missing", PhysicalCopyStatus.MISSING),
+    ],
+)
+def test_a_bad_raw_file_fails_its_package_with_a_sentence_and_nothing_is_archived(
+    observatory: Observatory, damage: Callable[[Path], None], said: str, status: PhysicalCopyStatus
+) -> None:
+    package_id = observatory.observe(FILES)
+    raw = observatory.directory("ccat/chai_raw_data") / "2026-04-01/a.fits"
+    damage(raw)
+    observatory.do_all()
+
+    package = observatory.package(package_id)
+    assert package.state is PackageState.FAILED
+    assert package.failure is not None
+    expected = rf"^Package {package.name} is not packed: {raw} at location ccat/chai_raw_data {said}\. Restore what"
+    pytest.importorskip("re").search(expected, package.failure) or pytest.fail(package.failure)
+    assert f"`ccat packages retry {package_id}`. Nothing was archived, nothing was deleted." in package.failure
+    assert observatory.one(models.LongTermArchiveTransfer).failure == package.failure
+    assert observatory.one(models.PhysicalCopy, path="2026-04-01/a.fits").status is status
+    assert observatory.one(models.PhysicalCopy, path="2026-04-01/b.fits").status is PhysicalCopyStatus.PRESENT
+    assert list(observatory.directory("cologne/lta").rglob("*")) == []
+    assert [path for path in observatory.directory("ccat/buffer").rglob("*") if path.is_file()] == []
+
+
+def test_all_bad_files_of_a_package_are_named_at_once(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    flip(observatory.directory("ccat/chai_raw_data") / "2026-04-01/a.fits")
+    (observatory.directory("ccat/chai_raw_data") / "2026-04-01/b.fits").unlink()
+    observatory.do_all()
+
+    failure = observatory.package(package_id).failure or ""
+    assert "a.fits at location ccat/chai_raw_data has sha256:" in failure
+    assert "b.fits at location ccat/chai_raw_data is missing" in failure
+
+
+def test_a_raw_file_that_leads_elsewhere_is_not_followed(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    raw = observatory.directory("ccat/chai_raw_data") / "2026-04-01/a.fits"
+    raw.rename(observatory.root / "elsewhere.fits")
+    raw.symlink_to(observatory.root / "elsewhere.fits")
+    observatory.do_all()
+
+    assert "leads out of the location's directory" in (observatory.package(package_id).failure or "")
+
+
+def test_once_the_file_is_restored_a_retry_brings_the_package_into_the_archive(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    raw = observatory.directory("ccat/chai_raw_data") / "2026-04-01/a.fits"
+    flip(raw)
+    observatory.do_all()
+    flip(raw)
+    with transaction(observatory.engine) as session:
+        retry_package(session, package_id, by="an operator")
+    observatory.do_all()
+
+    package = observatory.package(package_id)
+    assert (package.state, package.failure) == (PackageState.ARCHIVED, None)
+    assert observatory.one(models.LongTermArchiveTransfer).failure is None
+    with transaction(observatory.engine) as session:
+        copies = session.query(models.PhysicalCopy).filter_by(path="2026-04-01/a.fits").all()
+    assert sorted(copy.status for copy in copies) == [PhysicalCopyStatus.DELETED, PhysicalCopyStatus.PRESENT]
+
+
+def test_only_a_failed_package_is_retried(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+
+    with transaction(observatory.engine) as session:
+        with pytest.raises(NotFailed, match="is waiting, only a failed one can be retried"):
+            retry_package(session, package_id, by="an operator")
+        with pytest.raises(UnknownPackage, match="There is no raw package 4711"):
+            retry_package(session, 4711, by="an operator")
+
+
+def test_a_tar_damaged_in_the_buffer_is_packed_again_and_never_archived(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do(Operation.PACKING)
+    tar = tar_of(observatory, package_id, "ccat/buffer")
+    tar.chmod(0o644)
+    flip(tar)
+    observatory.do(Operation.ARCHIVING)
+
+    transfer = observatory.one(models.LongTermArchiveTransfer)
+    assert (transfer.status, transfer.retry_count) == (Status.PENDING, 1)
+    assert f"{tar} at location ccat/buffer has sha256:" in (transfer.failure or "")
+    assert (transfer.failure or "").endswith("It is packed again from the source.")
+    assert [path for path in observatory.directory("cologne/lta").rglob("*") if path.is_file()] == []
+    observatory.do_all()
+    assert observatory.package(package_id).state is PackageState.ARCHIVED
+    assert digest(tar.read_bytes()) == observatory.package(package_id).checksum
+
+
+def test_a_missing_location_is_tried_again_later_and_given_up_after_a_while(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    archive = observatory.directory("cologne/lta")
+    archive.rename(archive.with_name("unmounted"))
+    observatory.do(Operation.PACKING)
+    for tries in range(1, TRIES):
+        observatory.do(Operation.ARCHIVING)
+        transfer = observatory.one(models.LongTermArchiveTransfer)
+        assert (transfer.status, transfer.retry_count) == (Status.PENDING, tries)
+        assert transfer.not_before is not None
+        assert f"Location cologne/lta ({archive}) is missing" in (transfer.failure or "")
+    observatory.do_all()
+
+    assert observatory.one(models.LongTermArchiveTransfer).status is Status.FAILED
+    assert observatory.package(package_id).state is PackageState.FAILED
+    archive.with_name("unmounted").rename(archive)
+    with transaction(observatory.engine) as session:
+        retry_package(session, package_id, by="an operator")
+    observatory.do_all()
+    assert observatory.package(package_id).state is PackageState.ARCHIVED
+
+
+def test_a_missing_source_directory_marks_no_file_as_missing(observatory: Observatory) -> None:
+    observatory.observe(FILES)
+    source = observatory.directory("ccat/chai_raw_data")
+    source.rename(source.with_name("unmounted"))
+    observatory.do(Operation.PACKING)
+
+    transfer = observatory.one(models.LongTermArchiveTransfer)
+    assert (transfer.status, transfer.retry_count) == (Status.PENDING, 1)
+    assert observatory.one(models.PhysicalCopy, path="empty").status is PhysicalCopyStatus.PRESENT
+
+
+def test_a_full_archive_is_said_and_the_package_goes_on_when_there_is_room(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    with transaction(observatory.engine) as session:
+        find(session, LOCATION, "cologne/lta").free_space_reserve_bytes = 10**18
+    observatory.do(Operation.PACKING)
+    observatory.do(Operation.ARCHIVING)
+
+    failure = observatory.one(models.LongTermArchiveTransfer).failure or ""
+    assert f"Location cologne/lta ({observatory.directory('cologne/lta')}) is full: needs 3.0" in failure
+    with transaction(observatory.engine) as session:
+        find(session, LOCATION, "cologne/lta").free_space_reserve_bytes = 0
+    observatory.do_all()
+    assert observatory.package(package_id).state is PackageState.ARCHIVED

@@ -1,0 +1,99 @@
+import uuid
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccat_data_transfer.plan import (
+    UnpackedFile,
+    UnpackedFiles,
+    divide,
+    is_time_to_pack,
+    package_name,
+    tar_bytes,
+    tar_path,
+)
+
+NOW = datetime(2026, 4, 1, 3, tzinfo=UTC)
+QUIET_PERIOD = timedelta(minutes=5)
+LIMIT = 100_000
+
+files = st.lists(
+    st.builds(
+        UnpackedFile,
+        id=st.builds(uuid.uuid4),
+        relative_path=st.text("aü/", min_size=1),
+        size_bytes=st.integers(0, LIMIT),
+        location_id=st.integers(1, 2),
+    ),
+    unique_by=lambda file: file.relative_path,
+    max_size=20,
+)
+
+
+def unpacked(*, seconds_ago: int = 0, ended: bool = True, expected: int | None = 2, registered: int = 2) -> UnpackedFiles:
+    return UnpackedFiles(
+        scan_id=uuid.uuid4(),
+        module_id=1,
+        last_file_at=NOW - timedelta(seconds=seconds_ago),
+        scan_ended=ended,
+        expected_files=expected,
+        registered_files=registered,
+    )
+
+
+@given(files, st.data())
+def test_every_file_is_in_exactly_one_package_whatever_order_files_come_in(
+    files: list[UnpackedFile], data: st.DataObject
+) -> None:
+    packages = divide(files, limit_bytes=LIMIT)
+    shuffled = data.draw(st.permutations(files))
+
+    assert sorted(file.id for package in packages for file in package) == sorted(file.id for file in files)
+    assert all(packages)
+    assert divide(shuffled, limit_bytes=LIMIT) == packages
+
+
+@given(files)
+def test_no_package_is_over_the_limit_unless_one_file_alone_is_and_none_spans_two_locations(
+    files: list[UnpackedFile],
+) -> None:
+    for package in divide(files, limit_bytes=LIMIT):
+        size = tar_bytes((file.relative_path, file.size_bytes) for file in package)
+        assert size <= LIMIT or len(package) == 1
+        assert len({file.location_id for file in package}) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (unpacked(), True),
+        (unpacked(registered=3), True),
+        (unpacked(registered=1), False),
+        (unpacked(ended=False), False),
+        (unpacked(expected=None), False),
+        (unpacked(registered=1, seconds_ago=299), False),
+        (unpacked(registered=1, seconds_ago=300), True),
+        (unpacked(ended=False, expected=None, seconds_ago=300), True),
+    ],
+)
+def test_packing_waits_for_a_complete_scan_or_a_quiet_period(files: UnpackedFiles, *, expected: bool) -> None:
+    assert is_time_to_pack(files, now=NOW, quiet_period=QUIET_PERIOD) is expected
+
+
+def test_a_package_is_called_by_what_people_look_for() -> None:
+    scan_id = uuid.UUID("9f86d081-884c-4d65-9a2f-eaa0c55ad015")
+    start = datetime(2026, 3, 31, 22, 15, tzinfo=UTC)
+    name = package_name("CHAI", "LFA", started_at=start, scan_id=scan_id, part=2)
+
+    assert name == "CHAI-LFA-20260331T221500Z-9f86d081-p2"
+    assert tar_path(name, date(2026, 3, 31)) == f"raw/2026-03-31/{name}.tar"
+
+
+@given(st.text(), st.text())
+def test_a_package_name_is_safe_in_a_path_whatever_instruments_are_called(instrument: str, module: str) -> None:
+    name = package_name(instrument, module, started_at=NOW, scan_id=uuid.uuid4(), part=1)
+
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+    assert not name.startswith("-")

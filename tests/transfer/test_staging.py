@@ -1,0 +1,213 @@
+import os
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ccat_data_transfer.queues import Operation
+from ccat_ops_db import models
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import PhysicalCopyStatus, Status
+from tests.transfer.support import Observatory
+
+FILES = {"2026-04-01/b.fits": b"b" * 1000, "2026-04-01/a.fits": b"a" * 300_000, "empty": b""}
+
+
+@pytest.fixture
+def package_id(observatory: Observatory) -> int:
+    """An archived package."""
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+    return package_id
+
+
+def staged(observatory: Observatory, package_id: int) -> Path:
+    return observatory.directory("cologne/ramses") / "raw" / observatory.package(package_id).name
+
+
+def unpacked(directory: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}
+
+
+def archive_tar(observatory: Observatory, package_id: int) -> Path:
+    tar = observatory.directory("cologne/lta") / observatory.copies(package_id)["cologne/lta"].path
+    tar.chmod(0o644)
+    return tar
+
+
+def test_a_staged_package_is_a_directory_of_the_raw_files_read_only(observatory: Observatory, package_id: int) -> None:
+    (job_id,) = observatory.request_staging([package_id])
+    observatory.do_all()
+
+    directory = staged(observatory, package_id)
+    copy = observatory.copies(package_id)["cologne/ramses"]
+    assert unpacked(directory) == FILES
+    assert {file.stat().st_mode & 0o777 for file in directory.rglob("*") if file.is_file()} == {0o444}
+    assert observatory.one(models.StagingJob, id=job_id).status is Status.COMPLETED
+    assert (copy.status, copy.path) == (PhysicalCopyStatus.STAGED, f"raw/{directory.name}")
+    assert copy.size_bytes == sum(map(len, FILES.values()))
+    assert (copy.mtime_ns, copy.inode) == (directory.stat().st_mtime_ns, directory.stat().st_ino)
+    assert observatory.leftovers() == []
+
+
+def test_who_asks_for_the_same_package_shares_one_job(observatory: Observatory, package_id: int) -> None:
+    assert len(observatory.request_staging([package_id, package_id])) == 1
+    assert observatory.request_staging([package_id]) == []
+    observatory.do_all()
+    assert observatory.request_staging([package_id]) == []
+    assert observatory.one(models.StagingJob).status is Status.COMPLETED
+
+
+def test_many_that_ask_at_the_same_time_share_one_job(observatory: Observatory, package_id: int) -> None:
+    barrier = threading.Barrier(4)
+    new: list[int] = []
+
+    def ask() -> None:
+        barrier.wait()
+        new.extend(observatory.request_staging([package_id]))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(new) == 1
+
+
+def flip_a_file(tar: Path) -> None:
+    with tarfile.open(tar) as opened:
+        offset = opened.getmember("2026-04-01/a.fits").offset_data
+    flip(tar, offset + 1000)
+
+
+def flip(tar: Path, offset: int) -> None:
+    data = bytearray(tar.read_bytes())
+    data[offset] ^= 1
+    tar.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "status"),
+    [
+        (flip_a_file, "holds 2026-04-01/a.fits with sha256:", PhysicalCopyStatus.CORRUPT),
+        (lambda tar: flip(tar, 0), "cannot be read as a tar", PhysicalCopyStatus.CORRUPT),
+        (lambda tar: flip(tar, -1), "has sha256:", PhysicalCopyStatus.CORRUPT),
+        (lambda tar: os.truncate(tar, 100_000), "has 100000 bytes", PhysicalCopyStatus.CORRUPT),
+        (Path.unlink, "is missing", PhysicalCopyStatus.MISSING),
+    ],
+)
+def test_a_damaged_archive_copy_is_said_marked_and_never_staged(
+    observatory: Observatory,
+    package_id: int,
+    damage: Callable[[Path], None],
+    said: str,
+    status: PhysicalCopyStatus,
+) -> None:
+    tar = archive_tar(observatory, package_id)
+    damage(tar)
+    observatory.request_staging([package_id])
+    observatory.do_all()
+
+    job = observatory.one(models.StagingJob)
+    assert job.status is Status.FAILED
+    assert f"is not staged: {tar} at location cologne/lta {said}" in (job.failure or "")
+    assert observatory.copies(package_id)["cologne/lta"].status is status
+    assert not staged(observatory, package_id).exists()
+    assert observatory.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({**FILES, "extra": b"x"}, "holds 'extra', which it should not"),
+        ({name: data for name, data in FILES.items() if name != "empty"}, "lacks empty"),
+    ],
+)
+def test_an_archive_copy_with_other_members_is_never_staged(
+    observatory: Observatory, package_id: int, content: dict[str, bytes], said: str
+) -> None:
+    tar = archive_tar(observatory, package_id)
+    source = observatory.root / "other"
+    with tarfile.open(tar, "w") as opened:
+        for name, data in content.items():
+            source.write_bytes(data)
+            opened.add(source, name)
+    with transaction(observatory.engine) as session:
+        copy = session.get_one(models.PhysicalCopy, observatory.copies(package_id)["cologne/lta"].id)
+        copy.size_bytes = tar.stat().st_size
+    observatory.request_staging([package_id])
+    observatory.do_all()
+
+    assert said in (observatory.one(models.StagingJob).failure or "")
+
+
+def test_without_a_sound_archive_copy_a_job_says_so(observatory: Observatory, package_id: int) -> None:
+    archive_tar(observatory, package_id).unlink()
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    (again,) = observatory.request_staging([package_id])
+    observatory.do_all()
+
+    failure = observatory.one(models.StagingJob, id=again).failure or ""
+    assert failure.endswith("has no sound archive copy to stage from: there are missing at lta.")
+
+
+def test_a_package_that_is_staged_already_is_not_copied_again(observatory: Observatory, package_id: int) -> None:
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    before = staged(observatory, package_id).stat()
+    with transaction(observatory.engine) as session:
+        location_id = observatory.location_id("cologne/ramses")
+        session.add(models.StagingJob(raw_data_package_id=package_id, data_location_id=location_id))
+    observatory.do_all()
+
+    with transaction(observatory.engine) as session:
+        assert set(session.scalars(sa.select(models.StagingJob.status))) == {Status.COMPLETED}
+    assert staged(observatory, package_id).stat() == before
+
+
+def test_a_staged_package_that_somebody_removed_is_staged_anew(observatory: Observatory, package_id: int) -> None:
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    directory = staged(observatory, package_id)
+    directory.rename(observatory.root / "away")
+    with transaction(observatory.engine) as session:
+        location_id = observatory.location_id("cologne/ramses")
+        session.add(models.StagingJob(raw_data_package_id=package_id, data_location_id=location_id))
+    observatory.do_all()
+
+    assert unpacked(directory) == FILES
+    assert observatory.copies(package_id)["cologne/ramses"].status is PhysicalCopyStatus.STAGED
+
+
+def test_a_complete_directory_from_before_is_adopted(observatory: Observatory, package_id: int) -> None:
+    directory = staged(observatory, package_id)
+    for name, data in FILES.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(data)
+    inode = directory.stat().st_ino
+    observatory.request_staging([package_id])
+    observatory.do_all()
+
+    assert directory.stat().st_ino == inode
+    assert observatory.copies(package_id)["cologne/ramses"].status is PhysicalCopyStatus.STAGED
+
+
+def test_a_directory_from_before_with_wrong_files_is_replaced(observatory: Observatory, package_id: int) -> None:
+    directory = staged(observatory, package_id)
+    (directory / "2026-04-01").mkdir(parents=True)
+    (directory / "2026-04-01/a.fits").write_bytes(b"something else")
+    observatory.request_staging([package_id])
+    observatory.do_all()
+
+    assert unpacked(directory) == FILES
+    assert observatory.leftovers() == []
+
+
+def test_a_cancelled_job_is_left_alone(observatory: Observatory, package_id: int) -> None:
+    (job_id,) = observatory.request_staging([package_id])
+    scheduled = observatory.schedule(Operation.STAGING)
+    assert scheduled == [job_id]

@@ -1,0 +1,63 @@
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ccat_workflow_manager.hpc.base import Backend, JobObservation, JobSpec
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+def until(condition: Callable[[], Any], *, within: float = 20) -> None:
+    """Return as soon as the condition holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@dataclass
+class Bench:
+    """A backend, and a place where jobs can be made for it."""
+
+    backend: Backend
+    base: Path
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def spec(self, script: str, *arguments: str, **changes: Any) -> JobSpec:
+        """A job that runs a line of shell in an attempt's directory of its own."""
+        number = next(self._numbers)
+        directory = self.base / "run" / f"attempt-{number}"
+        for part in ("workspace", "logs"):
+            (directory / part).mkdir(parents=True)
+        job: dict[str, Any] = {
+            "name": f"ccat-00000000-1-{number}",
+            "command": ("sh", "-c", script, "sh", *arguments),
+            "environment": ENVIRONMENT,
+            "directory": directory,
+            "working_directory": directory / "workspace",
+            "stdout": directory / "logs" / "stdout.log",
+            "stderr": directory / "logs" / "stderr.log",
+            "cpu": 1,
+            "memory_gb": 1.0,
+            "time_limit": timedelta(seconds=60),
+        }
+        return JobSpec(**(job | changes))
+
+    def submit(self, script: str, *arguments: str, **changes: Any) -> str:
+        return self.backend.submit(self.spec(script, *arguments, **changes))
+
+    def look(self, job_id: str) -> JobObservation:
+        return self.backend.observe([job_id])[job_id]
+
+    def outcome(self, job_id: str) -> JobObservation:
+        """What is observed of a job once it is over."""
+        until(lambda: self.look(job_id).is_over)
+        return self.look(job_id)
+
+    def until_it_says(self, job: JobSpec, words: str) -> None:
+        """Wait for a job to have written something."""
+        until(lambda: job.stdout.exists() and words in job.stdout.read_text())
