@@ -15,17 +15,21 @@ from ccat_ops_db.session import create_engine
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
     """A real PostgreSQL of this test process; no test may leave anything in its default database."""
-    with tempfile.TemporaryDirectory(prefix="ccat-pg-") as directory:
-        with embedded_postgresql(Path(directory) / "pg", durable=False) as url:
-            yield url
+    with (
+        tempfile.TemporaryDirectory(prefix="ccat-pg-") as directory,
+        embedded_postgresql(Path(directory) / "pg", durable=False) as url,
+    ):
+        yield url
 
 
 @pytest.fixture(scope="session")
 def redis_address() -> Iterator[RedisAddress]:
     """A real Redis of this test process."""
-    with tempfile.TemporaryDirectory(prefix="ccat-redis-") as directory:
-        with embedded_redis(Path(directory) / "redis") as address:
-            yield address
+    with (
+        tempfile.TemporaryDirectory(prefix="ccat-redis-") as directory,
+        embedded_redis(Path(directory) / "redis") as address,
+    ):
+        yield address
 
 
 @pytest.fixture(scope="session")

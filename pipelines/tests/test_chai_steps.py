@@ -79,6 +79,12 @@ def test_scans_of_two_sources_are_refused(seed_one: Observation, tmp_path: Path)
     assert "group the step by source" in outcome.message
 
 
+def test_a_line_window_without_a_channel_is_refused(seed_one: Observation) -> None:
+    outcome = seed_one.bench.run("chai grid", upstream=[seed_one.baselined[1]], line_half_width_kms=0.1)
+    assert outcome.exit_code == 78
+    assert "no channel within 0.1 km/s of 10 km/s: widen line_half_width_kms" in outcome.message
+
+
 def test_a_map_without_a_sample_is_refused(seed_one: Observation, tmp_path: Path) -> None:
     with fits.open(seed_one.baselined[2]) as units:
         units["WEIGHT"].data[:] = 0

@@ -13,7 +13,7 @@ from ccat_data_transfer.tasks import ARCHIVE, PACK, STAGE
 from ccat_data_transfer.verbs.attempts import LEASE
 from ccat_data_transfer.verbs.outcomes import recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
-from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, rooms, schedule_next
+from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
 from ccat_service.logging import StructuredLogger
@@ -105,8 +105,10 @@ def _plan_group(context: TransferContext, files: plan.UnpackedFiles) -> int:
 
 
 def _schedule(context: TransferContext, lane: Lane) -> int:
-    free = in_transaction(context.engine, partial(rooms, lane=lane, outstanding=context.outstanding))
-    return sum(_schedule_one(context, lane, location_id) for location_id, room in free.items() for _ in range(room))
+    places = in_transaction(context.engine, partial(waiting, lane=lane, outstanding=context.outstanding))
+    return sum(
+        _schedule_one(context, lane, location_id) for location_id, number in places.items() for _ in range(number)
+    )
 
 
 def _schedule_one(context: TransferContext, lane: Lane, location_id: int) -> bool:

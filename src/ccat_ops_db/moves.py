@@ -46,6 +46,11 @@ class IllegalMove(CcatError):
         )
 
 
+def _table(noun: type[models.Base]) -> sa.Table:
+    assert isinstance(noun.__table__, sa.Table)  # noqa: S101 - what a declarative class maps to; narrows the type
+    return noun.__table__
+
+
 def _sources(noun: type[models.Base], to: StrEnum, expected: Collection[StrEnum] | None) -> list[StrEnum]:
     moves = _MACHINES[noun].moves
     legal = {source for source, targets in moves.items() if to in targets}
@@ -72,8 +77,7 @@ def advance(
     from which `to` is legal; `values` are columns set by the same statement. One history row per object is written,
     and a wake-up is sent, when the caller's transaction commits. Raises IllegalMove where the table has no such move.
     """
-    table = noun.__table__
-    assert isinstance(table, sa.Table)  # noqa: S101 - what a declarative class maps to; narrows the type
+    table = _table(noun)
     status = table.c[_MACHINES[noun].column]
     locked = (
         sa.select(table.c.id, status.label("was"))

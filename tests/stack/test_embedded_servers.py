@@ -12,7 +12,7 @@ from redis import Redis
 
 from ccat.stack.errors import NotReady
 from ccat.stack.postgresql import embedded_postgresql
-from ccat.stack.redis import embedded_redis
+from ccat.stack.redis import embedded_redis, has_key
 from tests.stack.support import eventually, is_alive
 
 USES_BOTH = """
@@ -61,3 +61,11 @@ def test_a_server_that_cannot_start_is_named_with_its_last_words(tmp_path: Path)
     expected = r"redis ended with exit code 1 before it was ready\. Its last words: .*"
     with pytest.raises(NotReady, match=expected), embedded_redis(tmp_path):
         pass
+
+
+def test_a_sign_of_life_is_seen_once_it_is_there_and_not_while_redis_is_away(tmp_path: Path) -> None:
+    with embedded_redis(tmp_path) as address, Redis(port=address.port, password=address.password) as client:
+        assert not has_key(address, "health:*:worker:*-17")
+        client.set("health:workflow:worker:host-17", "{}")
+        assert has_key(address, "health:*:worker:*-17")
+    assert not has_key(address, "health:*:worker:*-17")

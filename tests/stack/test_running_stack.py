@@ -162,8 +162,20 @@ def test_what_dies_again_and_again_waits_and_status_shows_it(stack: Stack) -> No
     eventually(lambda: runs(stack, "moody"))
 
 
+def test_a_dead_service_takes_its_helpers_along_but_not_the_jobs_in_sessions_of_their_own(stack: Stack) -> None:
+    (helper,) = running(stack, "sleep 1002")
+    jobs = running(stack, "sleep 1001")
+    os.kill(stack.service("parent")["pid"], signal.SIGKILL)
+    eventually(lambda: runs(stack, "parent") and len(running(stack, "sleep 1001")) > len(jobs))
+    assert not is_alive(helper.pid)
+    assert all(is_alive(job.pid) for job in jobs)
+
+
+def running(stack: Stack, command: str) -> list[psutil.Process]:
+    return [process for process in stack.processes() if process.cmdline() == command.split()]
+
+
 def test_orphans_that_end_are_buried_by_the_supervisor(stack: Stack) -> None:
-    supervisor = psutil.Process(stack.state()["supervisor"]["pid"])
-    (orphan, *_) = [child for child in supervisor.children() if child.cmdline() == ["sleep", "1001"]]
+    orphan = running(stack, "sleep 1001")[0]
     orphan.kill()
     eventually(lambda: not psutil.pid_exists(orphan.pid))

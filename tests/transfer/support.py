@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.outcomes import recover_lost
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.planning import plan_packages
-from ccat_data_transfer.verbs.scheduling import LANES, rooms, schedule_next
+from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_data_transfer.verbs.staging import stage
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, find
@@ -33,6 +34,16 @@ Found = TypeVar("Found")
 
 START: Final = datetime(2026, 4, 1, 2, 15, tzinfo=UTC)
 AT_ONCE: Final = Backoff(first=timedelta(), ceiling=timedelta())
+OBSERVED: Final = (
+    models.StatusChange,
+    models.StagingJob,
+    models.LongTermArchiveTransfer,
+    models.PhysicalCopy,
+    models.RawDataFile,
+    models.RawDataPackage,
+    models.ExecutedObsUnit,
+)
+"""What a test leaves, in the order in which it can be deleted."""
 VERBS: Final = {Operation.PACKING: pack, Operation.ARCHIVING: archive, Operation.STAGING: stage}
 
 
@@ -63,16 +74,30 @@ class Observatory:
     def set_up(self) -> None:
         with transaction(self.engine) as session:
             initialize(session, reference_data(), storage_root=self.root)
-            for location in session.scalars(sa.select(models.DiskDataLocation)):
-                Path(location.path).mkdir(parents=True)
-            source, program = models.FixedSource(name="M17", ra_deg=275.2, dec_deg=-16.2), models.ObservingProgram()
-            program.short_name, program.name = "Cal", "Calibration"
+            source = models.FixedSource(name="M17", ra_deg=275.2, dec_deg=-16.2)
+            program = models.ObservingProgram(short_name="Cal", name="Calibration")
             session.add_all([source, program])
             session.flush()
             mode = find(session, OBS_MODE, "OTF")
-            planned = models.ObsUnit(name="M17 map", observing_program_id=program.id, source_id=source.id)
-            planned.obs_mode_id = mode.id
+            planned = models.ObsUnit(
+                name="M17 map", observing_program_id=program.id, source_id=source.id, obs_mode_id=mode.id
+            )
             session.add(planned)
+        self.make_directories()
+
+    def make_directories(self) -> None:
+        with transaction(self.engine) as session:
+            for path in session.scalars(sa.select(models.DiskDataLocation.path)):
+                Path(path).mkdir(parents=True)
+
+    def forget(self) -> None:
+        """Become as new."""
+        with transaction(self.engine) as session:
+            for noun in OBSERVED:
+                session.execute(sa.delete(noun))
+            session.execute(sa.update(models.DataLocation).values(active=True, free_space_reserve_bytes=0))
+        shutil.rmtree(self.root)
+        self.make_directories()
 
     def directory(self, location: str) -> Path:
         return self.root / location
@@ -128,8 +153,8 @@ class Observatory:
         with transaction(self.engine) as session:
             return [
                 transfer_id
-                for location_id, room in rooms(session, lane, outstanding=100).items()
-                for _ in range(room)
+                for location_id, number in waiting(session, lane, outstanding=100).items()
+                for _ in range(number)
                 if (transfer_id := schedule_next(session, lane, location_id, by="manager", lease=lease)) is not None
             ]
 

@@ -57,8 +57,8 @@ class DropNotConfirmed(CcatError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """What a migration did."""
+class Migration:
+    """From which revision to which the schema went; the same where it was there already."""
 
     revision_before: str | None
     revision: str | None
@@ -79,7 +79,7 @@ class Initialized:
     """What an initialized database is."""
 
     database: str
-    schema: Step
+    schema: Migration
     installation_id: UUID
     locations: list[Location]
 
@@ -102,11 +102,11 @@ def opsdb_migrate(*, to: To = "head", json: AsJson = False) -> None:
     """Bring the schema of the operations database to the revision that this version of the software needs."""
     with reported(as_json=json):
         with closing(open_database("opsdb_migrate")) as database:
-            step = _step(database.engine, to=to)
+            migration = _migrate(database.engine, to=to)
         if json:
-            print_json(step)
+            print_json(migration)
         else:
-            typer.echo(_sentence(step))
+            typer.echo(_sentence(migration))
 
 
 def init_main() -> None:
@@ -127,12 +127,12 @@ def _initialize(storage_root: Path, *, drop: bool, confirmed: bool) -> Initializ
     with closing(open_database("opsdb_init")) as database:
         if drop:
             _drop(database.engine, confirmed=confirmed)
-        step = _step(database.engine, to="head")
+        migration = _migrate(database.engine, to="head")
         with database.transaction() as session:
             initialize(session, reference_data(), storage_root=storage_root)
             return Initialized(
                 database=without_password(database.engine.url),
-                schema=step,
+                schema=migration,
                 installation_id=session.scalars(sa.select(Installation.installation_id)).one(),
                 locations=_locations(session),
             )
@@ -146,9 +146,9 @@ def _drop(engine: sa.Engine, *, confirmed: bool) -> None:
     schema.drop(engine)
 
 
-def _step(engine: sa.Engine, *, to: str) -> Step:
+def _migrate(engine: sa.Engine, *, to: str) -> Migration:
     before, after = schema.migrate(engine, to=to)
-    return Step(revision_before=before, revision=after)
+    return Migration(revision_before=before, revision=after)
 
 
 def _locations(session: Session) -> list[Location]:
@@ -169,7 +169,7 @@ def _show(result: Initialized) -> None:
     print_table("Locations", ["name", "type", "path"], [(one.name, one.type, one.path) for one in result.locations])
 
 
-def _sentence(step: Step) -> str:
-    if step.revision_before == step.revision:
-        return f"The schema has revision {step.revision} already."
-    return f"The schema went from revision {step.revision_before or 'none'} to {step.revision}."
+def _sentence(migration: Migration) -> str:
+    if migration.revision_before == migration.revision:
+        return f"The schema has revision {migration.revision} already."
+    return f"The schema went from revision {migration.revision_before or 'none'} to {migration.revision}."

@@ -26,10 +26,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """Where to print for people; wide where nobody looks at a terminal."""
+    found = Console()
+    return found if found.is_terminal else Console(width=240)
 
 
 def labels(values: Mapping[str, object]) -> str:

@@ -2,12 +2,11 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Limit, labels, print_json, print_table
+from ccat.cli.output import AsJson, Limit, console, labels, print_json, print_table
 from ccat.wiring import open_database
 from ccat_ops_db.queries.lineage import Lineage, ProductNode, RunNode, lineage
 from ccat_ops_db.queries.runs import Filter, list_products
@@ -60,7 +59,7 @@ def show_lineage(
     if json:
         print_json(found)
     else:
-        Console(soft_wrap=True).print(lineage_tree(found))
+        console().print(lineage_tree(found))
 
 
 def lineage_tree(found: Lineage) -> Tree:
@@ -72,18 +71,18 @@ def lineage_tree(found: Lineage) -> Tree:
 
 def _grow(tree: Tree, found: Lineage, run: RunNode, *, shown: set[int]) -> None:
     version = f"{run.software} {run.version}" + (f", config {run.config}" if run.config else "")
-    branch = tree.add(escape(f"run {run.id}: {run.step} of {labels(run.sub_group)}, {version}, {run.reason}"))
+    branch = tree.add(_line(f"run {run.id}: {run.step} of {labels(run.sub_group)}, {version}, {run.reason}"))
     if run.id in shown:
         branch.add("(see above)")
         return
     shown.add(run.id)
     for package_id in run.package_ids:
         package = found.packages[package_id]
-        leaf = branch.add(escape(f"raw package {package.name} (scan {package.scan}, {package.source})"))
+        leaf = branch.add(_line(f"raw package {package.name} (scan {package.scan}, {package.source})"))
         for file in package.files:
-            leaf.add(escape(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
+            leaf.add(_line(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
     for maker, taken in _by_run(found, run):
-        child = branch.add(escape(", ".join(product.path for product in taken)))
+        child = branch.add(_line(", ".join(product.path for product in taken)))
         _grow(child, found, found.runs[maker], shown=shown)
 
 
@@ -95,5 +94,10 @@ def _by_run(found: Lineage, run: RunNode) -> Iterable[tuple[int, list[ProductNod
     return taken.items()
 
 
-def _product_line(product: ProductNode) -> str:
-    return escape(f"product {product.id}: {product.path} ({product.type}, {product.state})  {product.checksum}")
+def _line(text: str) -> Text:
+    """Text that is folded where the terminal is narrow: a checksum cut short would be worth nothing."""
+    return Text(text, overflow="fold")
+
+
+def _product_line(product: ProductNode) -> Text:
+    return _line(f"product {product.id}: {product.path} ({product.type}, {product.state})  {product.checksum}")

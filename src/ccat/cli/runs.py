@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -51,14 +52,7 @@ def show(run: RunId, *, json: AsJson = False) -> None:
 def why(run: RunId, *, json: AsJson = False) -> None:
     """Say why a run exists, and why it is where it is."""
     with reported(as_json=json), open_database("run").transaction() as session:
-        row = get_run(session, run)
-        found = {
-            **_row(row),
-            "waiting_for": row.waiting_for,
-            "failure": row.failure,
-            "retry_at": row.retry_at,
-            "history": [_move(one) for one in history(session, models.ExecutedReductionStep, run)],
-        }
+        found = _reasons(get_run(session, run), history(session, models.ExecutedReductionStep, run))
     if json:
         print_json(found)
     else:
@@ -96,6 +90,16 @@ def _detail(run: models.ExecutedReductionStep) -> dict[str, Any]:
             {"id": one.id, "path": one.relative_path, "type": one.type, "state": one.state, "checksum": one.checksum}
             for one in run.products
         ],
+    }
+
+
+def _reasons(run: models.ExecutedReductionStep, moves: Iterable[models.StatusChange]) -> dict[str, Any]:
+    return {
+        **_row(run),
+        "waiting_for": run.waiting_for,
+        "failure": run.failure,
+        "retry_at": run.retry_at,
+        "history": [_move(one) for one in moves],
     }
 
 

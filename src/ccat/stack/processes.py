@@ -68,6 +68,12 @@ def stop(*services: tuple[subprocess.Popen[bytes], ServiceSpec]) -> None:
         process.wait()
 
 
+def kill_group(leader: int) -> None:
+    """Kill the helpers of a service that died, before they meet its successor; what has its own session lives on."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def wait_until_ready(process: subprocess.Popen[bytes], spec: ServiceSpec, log: Path) -> None:
     """Return when the service serves; raise NotReady when it ends or takes too long."""
     deadline = time.monotonic() + spec.ready_within.total_seconds()

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from ccat.stack.redis import RedisAddress, has_key
 from ccat.stack.services import ServiceSpec
 
 
@@ -15,7 +17,8 @@ class Program:
 
     preparations: Sequence[ServiceSpec]
     """Commands that run one after the other, each to its end, before the services."""
-    services: Sequence[ServiceSpec]
+    services: Callable[[RedisAddress], Sequence[ServiceSpec]]
+    """Long-running processes, given where they show signs of life."""
     processing_locations: Callable[[str], Sequence[int]]
     """Given the URL of the prepared database, the ids of the locations that this stack processes at."""
 
@@ -43,8 +46,17 @@ def whole_program(*, storage_root: Path) -> Program:
                 ],
             )
         ],
-        services=[ServiceSpec(name=name, command=[sys.executable, "-m", "ccat", name]) for name in SERVICES],
+        services=lambda redis: [_service(name, redis) for name in SERVICES],
         processing_locations=partial(_open_locations, storage_root),
+    )
+
+
+def _service(name: str, redis: RedisAddress) -> ServiceSpec:
+    return ServiceSpec(
+        name=name,
+        command=[sys.executable, "-m", "ccat", name],
+        is_ready=lambda pid: has_key(redis, f"health:*:{name}:*-{pid}"),
+        ready_within=timedelta(minutes=3),  # six of them start at once, perhaps on a small busy machine
     )
 
 

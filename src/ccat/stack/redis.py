@@ -18,7 +18,6 @@ from ccat.stack.programs import redis_program
 from ccat.stack.services import ServiceSpec
 
 _HOST = "127.0.0.1"
-_WELCOME = b"+OK\r\n+PONG\r\n"
 _PORTS = range(20_000, 32_000)
 """Below the range from which Linux serves outgoing connections, so that none takes our port while Redis restarts."""
 
@@ -105,12 +104,23 @@ def leftovers(directory: Path) -> list[psutil.Process]:
 
 def answers(address: RedisAddress) -> bool:
     """Whether the Redis at this address knows our password and has loaded its data."""
+    return _ask(address, "PING") == [b"+PONG"]
+
+
+def has_key(address: RedisAddress, pattern: str) -> bool:
+    """Whether a key like this exists; False while Redis does not answer."""
+    return _ask(address, f"KEYS {pattern}") not in ([], [b"*0"])
+
+
+def _ask(address: RedisAddress, command: str) -> list[bytes]:
+    """The lines of the answer to a command whose words hold no spaces; none where there is no answer."""
     try:
         with socket.create_connection((address.host, address.port), timeout=1) as connection:
-            connection.sendall(f"AUTH {address.password}\r\nPING\r\n".encode())
-            return connection.makefile("rb").read(len(_WELCOME)) == _WELCOME
-    except OSError:
-        return False
+            connection.sendall(f"AUTH {address.password}\r\n{command}\r\nQUIT\r\n".encode())
+            welcome, *answer, _goodbye = connection.makefile("rb").read().splitlines()
+    except (OSError, ValueError):  # nobody there; somebody who hangs up on us
+        return []
+    return answer if welcome == b"+OK" else []
 
 
 def start_on_free_port(directory: Path, start: Callable[[ServiceSpec], object]) -> RedisAddress:

@@ -58,7 +58,7 @@ def _bring_up(supervisor: Supervisor, directory: StackDirectory, program: Progra
         supervisor.prepare(_in_stack(preparation, directory))
     settings = replace(settings, processing_location_ids=program.processing_locations(cluster.url))
     write_private(directory.settings, as_toml(settings))
-    supervisor.bring_up(*(_in_stack(service, directory) for service in program.services))
+    supervisor.bring_up(*(_in_stack(service, directory) for service in program.services(address)))
 
 
 def _in_stack(spec: ServiceSpec, directory: StackDirectory) -> ServiceSpec:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ccat.stack.backoff import quick_deaths, restart_delay
-from ccat.stack.processes import describe_end, start
+from ccat.stack.processes import describe_end, kill_group, start
 from ccat.stack.services import ServiceSpec
 from ccat.stack.state import ServiceState, ServiceStatus
 
-_POLL = timedelta(milliseconds=20)
+_POLL = timedelta(milliseconds=50)
 _LONG = timedelta(seconds=10)
 
 
@@ -92,6 +92,8 @@ class Watched:
         return None
 
     def _bury(self, how: str) -> str:
+        if self.process:
+            kill_group(self.process.pid)
         self._quick_deaths = quick_deaths(self._quick_deaths, self._age)
         delay = restart_delay(self._quick_deaths)
         self._due = time.monotonic() + delay.total_seconds()

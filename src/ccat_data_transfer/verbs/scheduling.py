@@ -61,25 +61,27 @@ LANES: Final = (
 """A package is packed, and then copied, under one archive transfer, whose lease covers each of the two."""
 
 
-def rooms(session: Session, lane: Lane, *, outstanding: int) -> dict[int, int]:
-    """Locations where a transfer waits that may go on now, and how many may: at most `outstanding` are under way."""
-    underway = sa.func.count().filter(lane.noun.status != Status.PENDING)
+def waiting(session: Session, lane: Lane, *, outstanding: int) -> dict[int, int]:
+    """How many transfers may go on now, by location: at most `outstanding` are under way at any."""
+    due, underway = sa.func.count().filter(_is_due(lane.noun)), sa.func.count().filter(_is_underway(lane.noun))
+    may_go_on = sa.func.least(due, outstanding - underway)
     rows = session.execute(
-        sa.select(lane.location_id, outstanding - underway)
+        sa.select(lane.location_id, may_go_on)
         .where(lane.noun.status.in_(LIVE_TRANSFER_STATUSES), lane.belongs)
         .group_by(lane.location_id)
-        .having(sa.func.count().filter(_is_due(lane.noun)) > 0)
+        .having(may_go_on > 0)
     )
-    return {location_id: room for location_id, room in rows if location_id is not None}
+    return {location_id: number for location_id, number in rows if location_id is not None}
 
 
 def schedule_next(session: Session, lane: Lane, location_id: int, *, by: str, lease: timedelta) -> int | None:
     """Schedule the oldest transfer that waits at a location, and return its id; None where none does."""
     here = sa.and_(_is_due(lane.noun), lane.belongs, lane.location_id == location_id)
-    claimed = claims.claim(session, lane.noun, where=here, by=by, lease=lease, limit=1)
-    because = f"scheduled for {lane.operation}"
-    moved = advance(session, lane.noun, claimed, to=Status.SCHEDULED, because=because, by=by)
-    return moved[0] if moved else None
+    for transfer_id in claims.claim(session, lane.noun, where=here, by=by, lease=lease, limit=1):
+        because = f"scheduled for {lane.operation}"
+        advance(session, lane.noun, [transfer_id], to=Status.SCHEDULED, because=because, by=by)
+        return transfer_id
+    return None
 
 
 def next_moment(session: Session, noun: type[Transfer]) -> datetime | None:
@@ -89,6 +91,10 @@ def next_moment(session: Session, noun: type[Transfer]) -> datetime | None:
     underway = noun.status.in_(LIVE_TRANSFER_STATUSES)
     moment: datetime | None = session.scalars(sa.select(sa.func.min(ends)).where(underway, ends > now)).one()
     return moment
+
+
+def _is_underway(noun: type[Transfer]) -> sa.ColumnElement[bool]:
+    return noun.status != Status.PENDING
 
 
 def _is_due(noun: type[Transfer]) -> sa.ColumnElement[bool]:

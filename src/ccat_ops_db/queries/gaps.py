@@ -63,6 +63,8 @@ def load_facts(session: Session, pipeline_id: int) -> Facts:
         .execution_options(populate_existing=True)
     ).one()
     step_ids = [step.reduction_step_id for step in revision.steps]
+    # Active runs are read before completed ones: one that ends in between is seen as both, never as neither.
+    active = _active(session, step_ids)
     completed = _completed(session, step_ids)
     return Facts(
         pipeline_id=pipeline_id,
@@ -72,7 +74,7 @@ def load_facts(session: Session, pipeline_id: int) -> Facts:
         packages=_packages(session, revision),
         completed=completed,
         abandoned=_abandoned(session, step_ids, completed),
-        active=_active(session, step_ids),
+        active=active,
     )
 
 

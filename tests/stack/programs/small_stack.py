@@ -12,7 +12,7 @@ from ccat.stack.up import start_stack
 
 SHOW_SETTINGS = 'cat "$CCAT_CONFIG"'
 CRASH_WHEN_TOLD = 'test -e "$CCAT_STACK/crash" && exit 3; exec sleep 1000'
-LEAVE_AN_ORPHAN = "setsid --fork sleep 1001; exec sleep 1000"
+WITH_A_JOB_AND_A_HELPER = "setsid --fork sleep 1001; sleep 1002 & exec sleep 1000"
 
 
 def shell(name: str, script: str) -> ServiceSpec:
@@ -24,7 +24,11 @@ PROGRAM = Program(
         shell("show-settings", SHOW_SETTINGS),
         shell("last-preparation", os.environ.get("LAST_PREPARATION", "true")),
     ],
-    services=[shell("steady", "exec sleep 1000"), shell("moody", CRASH_WHEN_TOLD), shell("parent", LEAVE_AN_ORPHAN)],
+    services=lambda _redis: [
+        shell("steady", "exec sleep 1000"),
+        shell("moody", CRASH_WHEN_TOLD),
+        shell("parent", WITH_A_JOB_AND_A_HELPER),
+    ],
     processing_locations=lambda _database_url: [7, 9],
 )
 

@@ -16,6 +16,7 @@ from ccat_pipelines.errors import BadConfigurationError, BadDataError
 from ccat_pipelines.parameters import Positive, Range
 
 AFTER_BASELINE = "make the step depend on a `chai baseline` step"
+FLAGS = ("SCAN", "PIXEL", "RMS", "FLAGGED")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ class RepeatedScanError(BadDataError):
         super().__init__(f"{file.path}: scan {scan_id} is already on the map: withdraw one of the two")
 
 
+class NoLineError(BadConfigurationError):
+    """No channel of the band is in the line window."""
+
+    def __init__(self, center_kms: float, half_width_kms: float) -> None:
+        """Name the window that was asked for."""
+        super().__init__(f"no channel within {half_width_kms:g} km/s of {center_kms:g} km/s: widen line_half_width_kms")
+
+
 class NothingToGridError(BadDataError):
     """No sample is left for the map."""
 
@@ -66,14 +75,9 @@ class SkyMap:
     header: Any
     axis: Mapping[str, Any]
     sums: MapAccumulator
-    flags: list[Columns] = field(default_factory=list)
+    flags: dict[str, Columns] = field(default_factory=dict)  # by scan
     begins: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
-
-    @property
-    def scans(self) -> list[str]:
-        """Ids of the scans on the map."""
-        return [str(rows["SCAN"][0]) for rows in self.flags]
 
 
 def run(execution: Execution) -> None:
@@ -84,7 +88,7 @@ def run(execution: Execution) -> None:
     for file in files[1:]:
         add_scan(sky, read_scan(file, weighted=True), file)
     if not np.any(sky.sums.covered):
-        raise NothingToGridError(sky.scans)
+        raise NothingToGridError(list(sky.flags))
     write_products(execution, sky, parameters)
 
 
@@ -106,7 +110,7 @@ def start_map(file: InputFile, parameters: Parameters) -> SkyMap:
 def add_scan(sky: SkyMap, scan: Scan, file: InputFile) -> None:
     """Add a scan to the map, once and only if it belongs there."""
     scan_id = scan.header["SCANID"]
-    if scan_id in sky.scans:
+    if scan_id in sky.flags:
         raise RepeatedScanError(file, scan_id)
     for key in OBSERVATION:
         if scan.header[key] != sky.header[key]:
@@ -116,8 +120,8 @@ def add_scan(sky: SkyMap, scan: Scan, file: InputFile) -> None:
         raise MixedScansError("the spectral axis", *axes)
     sky.sums.add(samples_of(scan, sky.sums.grid))
     n_pixels = scan.spectra.shape[1]
-    known = {"SCAN": np.full(n_pixels, scan_id), "PIXEL": np.arange(n_pixels)}
-    sky.flags.append({**known, **{key: scan.pixels[key] for key in ("RMS", "FLAGGED")}})
+    by_pixel = (np.full(n_pixels, scan_id), np.arange(n_pixels), scan.pixels["RMS"], scan.pixels["FLAGGED"])
+    sky.flags[scan_id] = dict(zip(FLAGS, by_pixel, strict=True))
     sky.begins.append(scan.header["DATE-BEG"])
     sky.ends.append(scan.header["DATE-END"])
 
@@ -141,11 +145,10 @@ def samples_of(scan: Scan, grid: MapGrid) -> Samples:
 def write_products(execution: Execution, sky: SkyMap, parameters: Parameters) -> None:
     """Write what the map's sums amount to."""
     cube, weight = sky.sums.cube(), sky.sums.weight_map()
-    window = ~line_free(
-        velocity_kms(sky.axis, len(cube)),
-        center_kms=sky.header["VLSR"],
-        half_width_kms=parameters.line_half_width_kms,
-    )
+    center, half_width = sky.header["VLSR"], parameters.line_half_width_kms
+    window = ~line_free(velocity_kms(sky.axis, len(cube)), center_kms=center, half_width_kms=half_width)
+    if not window.any():
+        raise NoLineError(center, half_width)
     moment0 = cube[window].sum(axis=0) * abs(sky.axis["CDELT1"]) / 1000
     cards, stamp = map_cards(sky), execution.stamp(parameters)
     spectral = {f"{key[:-1]}3": value for key, value in sky.axis.items()}
@@ -153,9 +156,9 @@ def write_products(execution: Execution, sky: SkyMap, parameters: Parameters) ->
     def write(name: str, data: Floats, extra: dict[str, Any], *tables: Any) -> None:
         fits.write(execution.product("science", name), fits.primary({**cards, **extra}, stamp, data), *tables)
 
-    flags = {key: np.concatenate([rows[key] for rows in sky.flags]) for key in sky.flags[0]}
+    flags = {key: np.concatenate([rows[key] for rows in sky.flags.values()]) for key in FLAGS}
     write("cube.fits", cube, {**spectral, "SPECSYS": "LSRK", "BUNIT": "K"}, fits.table("FLAGS", flags, {"RMS": "K"}))
-    write("moment0.fits", moment0, {"BUNIT": "K.km/s", "LINEHALF": parameters.line_half_width_kms})
+    write("moment0.fits", moment0, {"BUNIT": "K.km/s", "LINEHALF": half_width})
     write("weight.fits", weight, {"BUNIT": "K-2"})
     title = f"{sky.header['OBJECT']}, {len(sky.flags)} scans: moment 0"
     write_preview(execution.product("plots", "moment0.png"), moment0, title=title, legend="K km/s")

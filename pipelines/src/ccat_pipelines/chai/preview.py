@@ -21,10 +21,11 @@ SIDE, MARGIN, LINE = 488, 12, 16
 def write_preview(path: Path, data: Floats, *, title: str, legend: str) -> None:
     """Draw a map (row, column), north up, between its least and its greatest value."""
     low, high = np.nanmin(data), np.nanmax(data)
+    relative = (data[::-1] - low) / (high - low or 1)
     picture = Image.new("RGB", (SIDE + 2 * MARGIN, SIDE + 3 * MARGIN + 4 * LINE), BLANK)
     pen = ImageDraw.Draw(picture)
     pen.text((MARGIN, MARGIN), title, fill="black")
-    sky = Image.fromarray(colors((data[::-1] - low) / (high - low)))
+    sky = Image.fromarray(colors(relative))
     picture.paste(sky.resize((SIDE, SIDE), Image.Resampling.NEAREST), (MARGIN, MARGIN + LINE))
     bar = Image.fromarray(np.broadcast_to(colors(np.linspace(0, 1, SIDE)), (LINE, SIDE, 3)).copy())
     picture.paste(bar, (MARGIN, SIDE + 2 * MARGIN + LINE))

@@ -168,6 +168,6 @@ def _noise(receiver: Receiver, number: int, rng: np.random.Generator) -> Floats:
 
 
 def _drift(time_s: Floats, rng: np.random.Generator) -> Floats:
-    """Return the gain relative to the scan's beginning, (integration, pixel): about 1 % over a scan."""
-    slope = rng.normal(0, 0.01, N_PIXELS)
+    """Return the gain relative to the scan's beginning, (integration, pixel): about half a percent over a scan."""
+    slope = rng.normal(0, 0.005, N_PIXELS)
     return (1 + slope * time_s[:, None] / time_s[-1]).astype(np.float32)

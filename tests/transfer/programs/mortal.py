@@ -1,0 +1,91 @@
+"""Does transfers on request, each in a process of its own that signals itself before a chosen step.
+
+A request is a line of JSON: {"operation", "id", "step", "signal", "lease_s"} starts one, {"continue": pid} goes on with
+one that is stopped. The answer says what became of it: {"pid", "ended": "killed" | "stopped" | "done" | "failed"}.
+A process that only forks is ready at once, where one that starts Python takes a second.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from ccat_data_transfer.backends.streams import Sink
+from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.attempts import Worker
+from ccat_ops_db.session import create_engine
+from tests.transfer.support import VERBS
+
+
+class Steps:
+    """Counts what a transfer does outside, and its commits."""
+
+    def __init__(self, fatal: int, number: int) -> None:
+        self._left = fatal
+        self._signal = number
+
+    def take(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), self._signal)
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def stepping(*args: Any, **options: Any) -> Any:
+            self.take()
+            return function(*args, **options)
+
+        return stepping
+
+
+def work(url: str, request: dict[str, Any]) -> None:
+    steps = Steps(request["step"], request["signal"])
+    engine = create_engine(url, application_name="mortal")
+    if request["signal"] == signal.SIGKILL:  # one that is only stopped would hold its locks
+        sa.event.listen(engine, "commit", lambda _: steps.take())
+    for name in ("fsync", "mkdir", "replace", "rename"):
+        setattr(os, name, steps.before(getattr(os, name)))
+    Sink.write = steps.before(Sink.write)  # type: ignore[method-assign]  # this process does nothing else
+    worker = Worker(engine=engine, name="mortal worker", lease=timedelta(seconds=request["lease_s"]))
+    VERBS[Operation(request["operation"])](worker, request["id"])
+
+
+def start(url: str, request: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work(url, request)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def main(url: str) -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "continue" in request:
+            pid = request["continue"]
+            os.kill(pid, signal.SIGCONT)
+        else:
+            pid = start(url, request)
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        print(json.dumps({"pid": pid, "ended": ended(status)}), flush=True)  # noqa: T201 - its answer
+
+
+def ended(status: int) -> str:
+    if os.WIFSTOPPED(status):
+        return "stopped"
+    if os.WIFSIGNALED(status):
+        return "killed"
+    return "failed" if status else "done"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
