@@ -91,6 +91,12 @@ def test_a_final_step_sorts_its_products(bench: Bench, small_raw: Path) -> None:
     assert (outcome.output / "science" / "calibrated.fits").is_file()
 
 
+def test_a_step_may_be_called_anything(bench: Bench, small_raw: Path) -> None:
+    environ = bench.prepare("Größe", inputs={"raw": [package(small_raw)]}, parameters={}, final=False)
+    outcome = bench.execute("chai", "calibrate", environ)
+    assert (outcome.exit_code, outcome.message) == (0, "")
+
+
 def test_two_scans_for_one_calibration_are_refused(bench: Bench, small_raw: Path) -> None:
     outcome = bench.run("chai calibrate", raw=[small_raw, small_raw])
     assert outcome.exit_code == 78

@@ -69,14 +69,32 @@ def empty(empty_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine
     return empty_engine
 
 
-@pytest.fixture
-def migrated(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
-    """A migrated database that the settings name, with one row that somebody wrote and a table of somebody else."""
-    monkeypatch.setenv("CCAT_OPS_DB_URL", engine.url.render_as_string(hide_password=False))
+def written_by_somebody(engine: sa.Engine) -> sa.Engine:
     with transaction(engine) as session:
         session.add(models.ObsMode(name="raster", description="ours"))
         session.execute(sa.text("CREATE TABLE weather (at timestamptz PRIMARY KEY)"))
     return engine
+
+
+@pytest.fixture
+def migrated(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """A migrated database that the settings name, with one row that somebody wrote and a table of somebody else."""
+    monkeypatch.setenv("CCAT_OPS_DB_URL", engine.url.render_as_string(hide_password=False))
+    return written_by_somebody(engine)
+
+
+@pytest.fixture(scope="module")
+def one_for_all(shared_engine: sa.Engine) -> sa.Engine:
+    return written_by_somebody(shared_engine)
+
+
+@pytest.fixture
+def kept(one_for_all: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+    """The same, but nothing may change in it."""
+    monkeypatch.setenv("CCAT_OPS_DB_URL", one_for_all.url.render_as_string(hide_password=False))
+    yield one_for_all
+    assert modes(one_for_all) == {"raster"}
+    assert schema.revision_of(one_for_all) == schema.head()
 
 
 def modes(engine: sa.Engine) -> set[str]:
@@ -85,11 +103,14 @@ def modes(engine: sa.Engine) -> set[str]:
 
 
 def test_init_drops_a_database_of_a_newer_version_and_makes_it_anew_and_leaves_what_others_put_there(
-    migrated: sa.Engine, tmp_path: Path
+    migrated: sa.Engine, command: Command, tmp_path: Path
 ) -> None:
     with transaction(migrated) as session:
         session.execute(sa.text("CREATE TABLE due_time (id bigint CONSTRAINT pk_due_time PRIMARY KEY)"))
         session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    assert "schema revision 9999, which this version does not know" in command(init_main).err
+    assert modes(migrated) == {"raster"}
+
     made = process("opsdb_init", "--drop", "--yes", "--storage-root", str(tmp_path), "--json")
     assert (made.code, made.err) == (0, "")
     assert made.json["schema"] == {"revision_before": None, "revision": schema.head()}
@@ -114,50 +135,44 @@ def test_init_tells_a_person_what_is_there_and_changes_nothing_the_second_time(
     assert command(init_main, "--storage-root", "/elsewhere").out == shown
 
 
-def test_init_keeps_files_below_data_where_nothing_else_is_said(migrated: sa.Engine, command: Command) -> None:
-    locations = command(init_main, "--json").json["locations"]
-    assert [one["path"] for one in locations if one["name"] == "ccat/buffer"] == ["/data/ccat/buffer"]
-    with transaction(migrated) as session:
-        assert session.scalar(sa.select(sa.func.count()).select_from(models.DataLocation)) == len(locations)
-
-
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("variable", ["CCAT_ENV", "ENV_FOR_DYNACONF"])
-@pytest.mark.parametrize("database", ["migrated", NOBODY])
+@pytest.mark.parametrize("database", ["as it is", NOBODY])
 def test_in_production_nothing_is_dropped_whatever_is_said(
-    migrated: sa.Engine, command: Command, monkeypatch: pytest.MonkeyPatch, variable: str, database: str
+    command: Command, monkeypatch: pytest.MonkeyPatch, variable: str, database: str
 ) -> None:
     monkeypatch.setenv(variable, "production")
-    if database != "migrated":
-        monkeypatch.setenv("CCAT_OPS_DB_URL", database)
+    if database == NOBODY:
+        monkeypatch.setenv("CCAT_OPS_DB_URL", NOBODY)
     refused = command(init_main, "--drop", "--yes")
     assert (refused.code, refused.out) == (1, "")
     assert refused.err == (
         "error: CCAT_ENV is production: the operations database of a production installation is never dropped. "
         "Nothing was changed.\n"
     )
-    assert modes(migrated) == {"raster"}
 
 
-def test_the_process_refuses_to_drop_in_production(migrated: sa.Engine) -> None:
+@pytest.mark.usefixtures("kept")
+def test_the_process_refuses_to_drop_in_production() -> None:
     refused = process("opsdb_init", "--drop", "--yes", "--json", CCAT_ENV="production")
     assert (refused.code, refused.out, refused.json["code"]) == (1, "", "drop_in_production")
-    assert modes(migrated) == {"raster"}
 
 
-def test_in_production_a_database_is_initialised_as_everywhere(
+def test_in_production_a_database_is_initialised_as_everywhere_with_its_files_below_data(
     migrated: sa.Engine, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CCAT_ENV", "production")
-    assert command(init_main).code == 0
-    assert "OTF" in modes(migrated)
+    locations = command(init_main, "--json").json["locations"]
+    assert [one["path"] for one in locations if one["name"] == "ccat/buffer"] == ["/data/ccat/buffer"]
+    assert modes(migrated) == {"raster", "OTF", "TotalPower"}
 
 
-def test_where_nobody_can_be_asked_nothing_is_dropped_without_yes(migrated: sa.Engine, command: Command) -> None:
+@pytest.mark.usefixtures("kept")
+def test_where_nobody_can_be_asked_nothing_is_dropped_without_yes(command: Command) -> None:
     refused = command(init_main, "--drop")
     assert refused.code == 1
     assert refused.err.startswith("error: Nobody confirmed that postgresql+psycopg://")
     assert refused.err.endswith("answer `y` at a terminal, or give --yes. Nothing was changed.\n")
-    assert modes(migrated) == {"raster"}
 
 
 @pytest.fixture
@@ -169,26 +184,28 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
         yield lambda text: print(text, file=keys, flush=True)
 
 
-@pytest.mark.parametrize(
-    ("answer", "code", "left"), [("n", 1, {"raster"}), ("", 1, {"raster"}), ("y", 0, {"OTF", "TotalPower"})]
-)
-def test_at_a_terminal_dropping_is_asked_for(
-    migrated: sa.Engine, command: Command, terminal: Callable[[str], None], *, answer: str, code: int, left: set[str]
+QUESTION = "Drop all tables of the operations database postgresql+psycopg://ccat:***@/"
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("answer", ["n", ""])
+def test_at_a_terminal_nothing_is_dropped_unless_somebody_says_yes(
+    command: Command, terminal: Callable[[str], None], answer: str
 ) -> None:
     terminal(answer)
+    ended = command(init_main, "--drop")
+    assert (ended.code, ended.out.strip()) == (1, "")
+    assert QUESTION in ended.err
+
+
+def test_at_a_terminal_somebody_says_yes(
+    migrated: sa.Engine, command: Command, terminal: Callable[[str], None]
+) -> None:
+    terminal("y")
     ended = command(init_main, "--drop", "--json")
-    assert ended.code == code
-    assert "Drop all tables of the operations database postgresql+psycopg://ccat:***@/" in ended.err
-    assert modes(migrated) == left
-
-
-def test_init_refuses_a_database_of_a_newer_version(migrated: sa.Engine, command: Command) -> None:
-    with transaction(migrated) as session:
-        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    refused = command(init_main)
-    assert refused.code == 1
-    assert "schema revision 9999, which this version does not know" in refused.err
-    assert modes(migrated) == {"raster"}
+    assert (ended.code, ended.json["schema"]["revision_before"]) == (0, None)
+    assert QUESTION in ended.err
+    assert modes(migrated) == {"OTF", "TotalPower"}
 
 
 def test_migrate_shows_from_where_to_where(empty: sa.Engine, command: Command) -> None:
@@ -198,10 +215,10 @@ def test_migrate_shows_from_where_to_where(empty: sa.Engine, command: Command) -
     schema.require_current_schema(empty)
 
 
-def test_migrate_refuses_a_revision_that_does_not_exist(empty: sa.Engine, command: Command) -> None:
+@pytest.mark.usefixtures("kept")
+def test_migrate_refuses_a_revision_that_does_not_exist(command: Command) -> None:
     refused = command(migrate_main, "--to", "base")
     assert (refused.code, refused.err) == (1, "error: There is no schema revision `base`. Known: `0001`.\n")
-    assert schema.revision_of(empty) is None
 
 
 def test_the_process_says_that_the_database_is_unreachable_in_one_line() -> None:

@@ -33,7 +33,7 @@ def test_servers_die_with_the_process_that_uses_them_and_keep_its_data(tmp_path:
         assert user.stdout
         first_url = user.stdout.readline().strip()
         servers = psutil.Process(user.pid).children(recursive=True)
-        assert {"postgres", "redis-server"} <= {server.name() for server in servers}
+        assert {"postgres", "valkey-server"} <= {server.name() for server in servers}
         with psycopg.connect(first_url.replace("+psycopg", "")) as database:
             database.execute("CREATE TABLE known AS SELECT 42 AS answer")
         os.kill(user.pid, signal.SIGKILL)

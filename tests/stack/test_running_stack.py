@@ -85,7 +85,7 @@ def test_no_command_line_shows_a_password(stack: Stack) -> None:
     secrets = [found["workflow_manager"]["redis_password"], found["ops_db"]["url"].split("@")[0].rpartition(":")[2]]
     assert all(len(secret) > 30 for secret in secrets)
     lines = "\n".join(" ".join(process.cmdline()) for process in stack.processes())
-    assert "redis-server" in lines
+    assert "valkey-server" in lines
     assert not any(secret in lines for secret in secrets)
 
 
@@ -96,7 +96,7 @@ def test_postgresql_listens_on_no_network_and_redis_on_loopback_only(stack: Stac
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    assert listening == {("redis-server", "127.0.0.1")}
+    assert listening == {("valkey-server", "127.0.0.1")}
 
 
 def test_postgresql_refuses_a_wrong_password(stack: Stack) -> None:

@@ -98,11 +98,12 @@ class Execution:
         a repeated run makes the same bytes and nothing downstream is redone. The run's id is in the catalogue.
         """
         sums = sorted(file.checksum.removeprefix("sha256:") for file in self.inputs)
-        by = f"{self.step} {version(DISTRIBUTION)}"
+        step = self.step.encode("ascii", "replace").decode()  # a label may have any character, a header may not
+        by = f"{step} {version(DISTRIBUTION)}"
         return [
             ("SOFTNAME", DISTRIBUTION, "software that made this file"),
             ("SOFTVER", version(DISTRIBUTION), "and its version"),
-            ("STEP", self.step, "reduction step"),
+            ("STEP", step, "reduction step"),
             ("SUBGROUP", self.sub_group, "what it was made of"),
             ("CONFIG", _digest(json.dumps(asdict(parameters), sort_keys=True)), ""),
             ("NINPUTS", len(sums), "INPUTS: SHA-256 of their sorted SHA-256"),

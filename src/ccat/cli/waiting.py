@@ -1,7 +1,10 @@
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
+import sqlalchemy as sa
 import typer
 from rich.console import Console
 
@@ -13,6 +16,8 @@ from ccat_ops_db.queries.activity import Activity, activity
 from ccat_service.database import DatabaseConnection
 
 _PAUSE = timedelta(milliseconds=500)
+_ONE_SNAPSHOT: Final = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+"""Otherwise a run that ends between two statements would be seen neither as active nor in what follows from it."""
 
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long.")]
 
@@ -39,16 +44,35 @@ def wait(*, timeout: Timeout = 3600, json: AsJson = False) -> None:
 def wait_until_quiet(database: DatabaseConnection, timeout: timedelta) -> Activity:
     """Show what is under way until nothing is; raises StillBusy."""
     started = time.monotonic()
-    with Console(stderr=True).status("looking") as line:
+    with _line_on_stderr() as show:
         while True:
             with database.transaction() as session:
+                session.execute(_ONE_SNAPSHOT)
                 found = activity(session, now=datetime.now(UTC))
             if found.is_over:
                 return found
-            line.update(describe(found))
+            show(describe(found))
             if time.monotonic() - started > timeout.total_seconds():
                 raise StillBusy(found, timeout)
             time.sleep(_PAUSE.total_seconds())
+
+
+@contextmanager
+def _line_on_stderr() -> Iterator[Callable[[str], None]]:
+    """Function that shows a text: one line that changes at a terminal, elsewhere a line whenever it is another text."""
+    console, last = Console(stderr=True), ""
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if text != last:
+            typer.echo(text, err=True)
+        last = text
+
+    if console.is_terminal:
+        with console.status("looking") as line:
+            yield line.update
+    else:
+        yield tell
 
 
 def describe(found: Activity) -> str:

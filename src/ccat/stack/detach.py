@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 _POLL = timedelta(milliseconds=50)
 
 
-def run_detached(directory: StackDirectory, run: Callable[[Say], None], say: Callable[[str], None]) -> bool:
+def run_detached(directory: StackDirectory, run: Callable[[Say], None], say: Say) -> bool:
     """Run the supervisor `run` in a session of its own; return when it is up (True) or has given up (False).
 
     What it prints goes to its log, and from there to `say` until then. An interrupt meanwhile stops it.

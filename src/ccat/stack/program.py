@@ -62,7 +62,7 @@ def _service(name: str, redis: RedisAddress) -> ServiceSpec:
 
 def _open_locations(storage_root: Path, database_url: str) -> Sequence[int]:
     """Make the directories of the locations in this stack, and return those where something is processed."""
-    import sqlalchemy as sa  # noqa: PLC0415 a third of the start of `ccat status` and `ccat down`, which ask nothing
+    import sqlalchemy as sa  # noqa: PLC0415 hundreds of modules that only this one question needs
 
     from ccat_ops_db.models import DiskDataLocation, LocationType  # noqa: PLC0415 as above
     from ccat_ops_db.session import create_engine, transaction  # noqa: PLC0415 as above

