@@ -32,7 +32,7 @@ class Package:
     archived_at: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipes:
     """The wanted recipe, and how a completed run's is compared with it."""
 
@@ -40,51 +40,57 @@ class Recipes:
     series_digest: str
     policy: VersionPolicy
     version: str
+    since: datetime
+    """When it came to be wanted."""
 
 
-@dataclass(frozen=True)
-class CompletedRun:
-    """The newest completed run of a sub-group."""
+@dataclass(frozen=True, kw_only=True)
+class PastRun:
+    """A run that is over."""
 
     id: int
     created_at: datetime
     recipe_digest: str
-    series_digest: str
     input_digest: str
-    version: str
     covers: frozenset[int]
     """Raw packages that went into it, directly or through upstream runs."""
+    took: frozenset[int]
+    """Upstream runs whose products went into it."""
 
 
-@dataclass(frozen=True)
-class AbandonedRun:
-    """The newest run of a sub-group that failed for good or was cancelled, where no run completed after it."""
+@dataclass(frozen=True, kw_only=True)
+class CompletedRun(PastRun):
+    """The newest completed run of a sub-group."""
 
-    id: int
-    created_at: datetime
-    recipe_digest: str
-    input_digest: str
+    series_digest: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbandonedRun(PastRun):
+    """The last run of a sub-group with its recipe and inputs, which failed for good or was cancelled."""
+
     cancelled: bool
     failure: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Upstream:
     """A sub-group of an upstream step that shares packages with ours."""
 
     step: str
     sub_group: str
     verdict: Verdict
-    reason: RunReason | None
     packages: frozenset[int]
-    covers: frozenset[int]
+    ready: frozenset[int]
+    """Those of its packages that its products cover as they are wanted now."""
     completed_run_id: int | None
     completed_at: datetime | None
     busy: bool
     """Whether a run of it is active."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SubGroup:
     """Everything that the decision on one sub-group depends on."""
 
@@ -92,10 +98,8 @@ class SubGroup:
     input_digest: str
     """Digest of the inputs that a run would get now."""
     upstream: Sequence[Upstream]
-    used_upstream_runs: frozenset[int]
-    """Upstream runs whose products the newest completed run took."""
     last: CompletedRun | None
-    abandoned: AbandonedRun | None
+    abandoned: Sequence[AbandonedRun]
     cooldown: timedelta
 
 
@@ -106,6 +110,7 @@ class Decision:
     verdict: Verdict
     because: str
     reason: RunReason | None = None
+    """What makes a run necessary; None where none is."""
     cut_off: datetime | None = None
     """A run waits for the packages archived until then, and takes later ones only if they are ready."""
     due: datetime | None = None
@@ -118,17 +123,32 @@ def decide(sub_group: SubGroup, wanted: Recipes, *, now: datetime) -> Decision:
     if gap is None:
         return _settled(sub_group)
     reason, because = gap
-    abandoned = _abandoned(sub_group, wanted)
+    abandoned = _abandoned(sub_group, wanted, reason)
     if abandoned is not None:
         return abandoned
-    cut_off = now if reason is RunReason.RECIPE_CHANGED else _cooldown_end(sub_group, now)
+    cut_off = _cut_off(sub_group, wanted)
     if cut_off > now:
-        text = f"{because}; rests until {cut_off:%H:%M:%S}"
-        return Decision(Verdict.COOLING, text, reason, due=cut_off)
-    blocker = _blocker(sub_group, cut_off)
+        return Decision(Verdict.COOLING, f"{because}; rests until {cut_off:%H:%M:%S}", reason, due=cut_off)
+    blocker = _blocker(sub_group, [package.id for package in sub_group.packages if package.archived_at <= cut_off])
     if blocker is not None:
         return Decision(Verdict.BLOCKED, blocker, reason)
     return Decision(Verdict.WANTED, because, reason, cut_off=cut_off)
+
+
+def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
+    """Packages that its products cover as they are wanted now, so that steps further down need not wait for them.
+
+    Where only later packages are missing, the products of those before still count. `wanted` is None where no version
+    is released: then nothing better is to be had than what there is.
+    """
+    last, packages = sub_group.last, frozenset(package.id for package in sub_group.packages)
+    if last is None or (wanted is not None and not _same_recipe(last, wanted)):
+        return frozenset()
+    if sub_group.input_digest == last.input_digest:
+        covered = packages
+    else:  # where nothing is new, what it was made of has changed
+        covered = packages & last.covers if packages - last.covers else frozenset()
+    return covered.difference(*(one.packages - one.ready for one in sub_group.upstream))
 
 
 def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
@@ -140,16 +160,12 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
             f"version {last.version} → {wanted.version}" if last.version != wanted.version else "config or definition"
         )
         return RunReason.RECIPE_CHANGED, f"recipe changed since run {last.id}: {change}"
+    if sub_group.input_digest == last.input_digest:
+        return None
     new = [package.name for package in sub_group.packages if package.id not in last.covers]
     if new:
         return RunReason.INPUTS_CHANGED, f"new since run {last.id}: {_some(new)}"
-    if sub_group.input_digest != last.input_digest:
-        return _changed_inputs(sub_group, last)
-    return None
-
-
-def _changed_inputs(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str]:
-    newer = sorted(f"{one.step} {one.sub_group}" for one in _newer(sub_group))
+    newer = sorted(f"{one.step} {one.sub_group}" for one in _newer(sub_group, last.took))
     if newer:
         return RunReason.UPSTREAM_CHANGED, f"new products since run {last.id}: {_some(newer)}"
     return RunReason.INPUTS_CHANGED, f"inputs differ from those of run {last.id}"
@@ -166,52 +182,64 @@ def _same_recipe(last: CompletedRun, wanted: Recipes) -> bool:
 
 
 def _settled(sub_group: SubGroup) -> Decision:
-    unsettled = [one for one in sub_group.upstream if one.verdict is not Verdict.UP_TO_DATE]
-    if unsettled:
-        return Decision(Verdict.BLOCKED, f"up to date, but {_state(unsettled[0])}")
+    blocker = _blocker(sub_group, [package.id for package in sub_group.packages])
+    if blocker is not None:
+        return Decision(Verdict.BLOCKED, f"up to date, but {blocker}")
     return Decision(Verdict.UP_TO_DATE, "recipe and inputs are those of the newest completed run")
 
 
-def _abandoned(sub_group: SubGroup, wanted: Recipes) -> Decision | None:
-    run = sub_group.abandoned
-    if run is None or (run.recipe_digest, run.input_digest) != (wanted.digest, sub_group.input_digest):
-        return None
-    if run.cancelled:
-        return Decision(Verdict.CANCELLED, f"run {run.id} with this recipe and these inputs was cancelled")
-    return Decision(Verdict.FAILED, f"run {run.id} with this recipe and these inputs failed: {run.failure}")
-
-
-def _cooldown_end(sub_group: SubGroup, now: datetime) -> datetime:
-    covered = sub_group.last.covers if sub_group.last else frozenset()
-    changes = [package.archived_at for package in sub_group.packages if package.id not in covered]
-    changes += [one.completed_at for one in _newer(sub_group) if one.completed_at is not None]
-    runs = [run.created_at for run in (sub_group.last, sub_group.abandoned) if run is not None]
-    return max([min(changes, default=now - sub_group.cooldown), *runs]) + sub_group.cooldown
-
-
-def _newer(sub_group: SubGroup) -> Collection[Upstream]:
-    """Upstream sub-groups whose newest completed run is not the one that our last run used."""
-    used = sub_group.used_upstream_runs
-    return [one for one in sub_group.upstream if one.completed_run_id is not None and one.completed_run_id not in used]
-
-
-def _blocker(sub_group: SubGroup, cut_off: datetime) -> str | None:
-    """What the first package up to the cut-off still waits for upstream; packages that came later do not count."""
-    needed = {package.id: package for package in sub_group.packages if package.archived_at <= cut_off}
-    for one in sub_group.upstream:
-        if one.packages.isdisjoint(needed):
-            continue
-        waits_for_later_only = one.verdict is not Verdict.UP_TO_DATE and one.reason is RunReason.INPUTS_CHANGED
-        if one.verdict is not Verdict.UP_TO_DATE and not waits_for_later_only:
-            return _state(one)
-        uncovered = [needed[number].name for number in one.packages & needed.keys() if number not in one.covers]
-        if uncovered:
-            return f"{_state(one)} (needed: {_some(sorted(uncovered))})"
+def _abandoned(sub_group: SubGroup, wanted: Recipes, reason: RunReason) -> Decision | None:
+    for run in sub_group.abandoned:
+        if (run.recipe_digest, run.input_digest) == (wanted.digest, sub_group.input_digest):
+            what = f"run {run.id} with this recipe and these inputs"
+            if run.cancelled:
+                return Decision(Verdict.CANCELLED, f"{what} was cancelled", reason)
+            return Decision(Verdict.FAILED, f"{what} failed: {run.failure}", reason)
     return None
 
 
+def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime:
+    """End of the cooldown, which runs from the first change since the last run or from the creation of that run.
+
+    A recipe that no run has tried yet does not wait.
+    """
+    runs = _since_completed(sub_group)
+    if runs and not _was_tried(runs[-1], wanted):
+        return max(wanted.since, runs[-1].created_at)
+    covered, took = (
+        frozenset[int]().union(*(run.covers for run in runs)),
+        [number for run in runs for number in run.took],
+    )
+    changes = [package.archived_at for package in sub_group.packages if package.id not in covered]
+    changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at is not None]
+    begins = [*([min(changes)] if changes else []), *(run.created_at for run in runs)]
+    return max(begins) + sub_group.cooldown
+
+
+def _since_completed(sub_group: SubGroup) -> list[PastRun]:
+    """The newest completed run, and those that were abandoned after it; the oldest first."""
+    last = sub_group.last
+    after = [run for run in sub_group.abandoned if last is None or run.id > last.id]
+    return sorted([*([last] if last else []), *after], key=lambda run: run.id)
+
+
+def _was_tried(run: PastRun, wanted: Recipes) -> bool:
+    return _same_recipe(run, wanted) if isinstance(run, CompletedRun) else run.recipe_digest == wanted.digest
+
+
+def _newer(sub_group: SubGroup, took: Collection[int]) -> Collection[Upstream]:
+    """Upstream sub-groups whose newest completed run is none of those that were taken."""
+    return [one for one in sub_group.upstream if one.completed_run_id is not None and one.completed_run_id not in took]
+
+
+def _blocker(sub_group: SubGroup, needed: Collection[int]) -> str | None:
+    """What these packages still wait for upstream; None where they are ready."""
+    waits = [one for one in sub_group.upstream if (one.packages - one.ready).intersection(needed)]
+    return f"waits for {_some([_state(one) for one in waits])}" if waits else None
+
+
 def _state(one: Upstream) -> str:
-    return f"waits for {one.step} {one.sub_group}: {'running' if one.busy else one.verdict.replace('_', ' ')}"
+    return f"{one.step} {one.sub_group} ({'running' if one.busy else one.verdict.replace('_', ' ')})"
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
