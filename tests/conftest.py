@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ccat.stack.postgresql import embedded_postgresql
 from ccat.stack.redis import RedisAddress, embedded_redis
-from ccat_ops_db.schema import migrate
+from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
 
 

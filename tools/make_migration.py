@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 
 from ccat.stack.postgresql import embedded_postgresql
-from ccat_ops_db import schema
+from ccat_ops_db import migrating, schema
 from ccat_ops_db.session import create_engine
 
 
@@ -16,11 +16,11 @@ def main(message: str) -> None:
     with tempfile.TemporaryDirectory() as directory, embedded_postgresql(Path(directory) / "pg", durable=False) as url:
         engine = create_engine(url, application_name="make_migration")
         if schema.head() is not None:
-            schema.migrate(engine)
+            migrating.migrate(engine)
         number = 1 + int(schema.head() or 0)
         with engine.begin() as connection:
             command.revision(
-                schema.alembic_config(connection), message=message, autogenerate=True, rev_id=f"{number:04}"
+                migrating.alembic_config(connection), message=message, autogenerate=True, rev_id=f"{number:04}"
             )
 
 

@@ -1,6 +1,8 @@
 """Definitions as code: what people write in YAML, checked piece by piece. Pure."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Final, Literal
 
@@ -23,8 +25,18 @@ def _pep440(version: str) -> str:
     return version
 
 
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"it has a value that JSON cannot hold: {error}") from error
+    return found
+
+
 Identifier = Annotated[str, Field(pattern=_IDENTIFIER, max_length=100)]
 VersionText = Annotated[str, AfterValidator(_pep440)]
+Json = Annotated[dict[str, Any], AfterValidator(_json)]
+_A_YEAR: Final = timedelta(days=366)
 
 
 class _Piece(BaseModel):
@@ -100,7 +112,7 @@ class Config(_Piece):
     """Parameters and environment variables of a program."""
 
     name: Identifier
-    parameters: dict[str, Any] = {}
+    parameters: Json = {}
     environment: dict[str, str] = {}
 
 
@@ -109,15 +121,15 @@ class Grouping(_Piece):
 
     name: Identifier
     description: str = ""
-    rules: tuple[dict[str, Any], ...]
+    rules: tuple[Json, ...]
 
 
 class Resources(_Piece):
     """What a run asks the cluster for."""
 
     cpu: int = Field(default=1, ge=1)
-    memory_gb: float = Field(default=2.0, gt=0)
-    time_hours: float = Field(default=1.0, gt=0)
+    memory_gb: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    time_hours: float = Field(default=1.0, gt=0, le=_A_YEAR / timedelta(hours=1))
 
 
 class Step(_Piece):
@@ -126,7 +138,7 @@ class Step(_Piece):
     key: Identifier
     name: str = ""
     group_by: tuple[str, ...]
-    cooldown_seconds: int = Field(default=0, ge=0)
+    cooldown_seconds: int = Field(default=0, ge=0, le=int(_A_YEAR.total_seconds()))
     software: Identifier
     version_policy: VersionPolicy = VersionPolicy.COMPATIBLE
     version: VersionText | None = None
@@ -150,6 +162,14 @@ class Step(_Piece):
             raise ValueError("`version` is given with `version_policy: exact`, and only then")
         return self
 
+    @model_validator(mode="after")
+    def _upstream_is_an_input_where_there_is_any(self) -> "Step":
+        if self.inputs is not None and ("upstream" in self.inputs) != bool(self.depends_on):
+            raise ValueError("`inputs` names `upstream` where `depends_on` names a step, and only then")
+        if self.inputs == ():
+            raise ValueError("`inputs` is empty; leave it out, or name `raw`, `upstream` or both")
+        return self
+
 
 class Pipeline(_Piece):
     """Steps over one grouping at one processing location."""
@@ -159,7 +179,7 @@ class Pipeline(_Piece):
     grouping: Identifier
     location: str
     trigger: TriggerType = TriggerType.CONTINUOUS
-    trigger_config: dict[str, Any] = {}
+    trigger_config: Json = {}
     enabled: bool = True
     priority: int = 0
     steps: tuple[Step, ...] = Field(min_length=1)
@@ -194,7 +214,7 @@ def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequen
         raise InvalidDefinition([_problem(detail) for detail in error.errors()]) from error
     problems = [*_repeated_names(definitions), *_rule_problems(definitions, catalogue)]
     for index, pipeline in enumerate(definitions.pipelines):
-        problems += _step_problems(pipeline, f"pipelines[{index}]", dimensions)
+        problems += _pipeline_problems(pipeline, f"pipelines[{index}]", dimensions)
     if problems:
         raise InvalidDefinition(problems)
     return definitions
@@ -205,6 +225,8 @@ def _problem(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         *parent, key = detail["loc"]
         return f"{_place(parent) or 'file'}: unknown key `{key}`.{nearest(str(key), _keys_at(parent))}"
+    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+        return f"{place}: {detail['input']} is a number here; write it in quotes."
     message = detail["msg"].removeprefix("Value error, ")
     return f"{place or 'file'}: {message[0].lower()}{message[1:]}."
 
@@ -228,11 +250,25 @@ def _keys_at(parts: Sequence[str | int]) -> Sequence[str]:
 
 def _repeated_names(definitions: Definitions) -> Iterator[str]:
     for section in ("sources", "software", "configs", "groupings", "pipelines"):
-        seen: set[str] = set()
-        for index, one in enumerate(getattr(definitions, section)):
-            if one.name in seen:
-                yield f"{section}[{index}].name: `{one.name}` is defined twice."
-            seen.add(one.name)
+        yield from _repeated((f"{section}[{i}].name", one.name) for i, one in enumerate(getattr(definitions, section)))
+    programs = list(enumerate(definitions.observing_programs))
+    yield from _repeated((f"observing_programs[{i}].short_name", one.short_name) for i, one in programs)
+    yield from _repeated(
+        (f"observing_programs[{i}].observations[{j}].name", observation.name)
+        for i, one in programs
+        for j, observation in enumerate(one.observations)
+    )
+    for i, software in enumerate(definitions.software):
+        versions = enumerate(software.versions)
+        yield from _repeated((f"software[{i}].versions[{j}].version", Version(one.version)) for j, one in versions)
+
+
+def _repeated(names: Iterable[tuple[str, Hashable]]) -> Iterator[str]:
+    seen = set()
+    for place, name in names:
+        if name in seen:
+            yield f"{place}: `{name}` is defined twice."
+        seen.add(name)
 
 
 def _rule_problems(definitions: Definitions, catalogue: Catalogue) -> Iterator[str]:
@@ -243,23 +279,26 @@ def _rule_problems(definitions: Definitions, catalogue: Catalogue) -> Iterator[s
             yield str(error)
 
 
-def _step_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]) -> Iterator[str]:
+def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]) -> Iterator[str]:
     keys = [step.key for step in pipeline.steps]
     for index, step in enumerate(pipeline.steps):
         place = f"{where}.steps[{index}]"
         if step.key in keys[:index]:
             yield f"{place}.key: `{step.key}` is used twice in pipeline `{pipeline.name}`."
-        for number, dimension in enumerate(step.group_by):
-            if dimension not in dimensions:
-                hint = nearest(dimension, dimensions)
-                yield f"{place}.group_by[{number}]: there is no dimension `{dimension}`.{hint}"
-        for number, key in enumerate(step.depends_on):
-            if key not in keys:
-                yield f"{place}.depends_on[{number}]: there is no step `{key}`.{nearest(key, keys)}"
+        yield from _list_problems(step.group_by, f"{place}.group_by", known=dimensions, what="dimension")
+        yield from _list_problems(step.depends_on, f"{place}.depends_on", known=keys, what="step")
     try:
         in_order(pipeline)
     except CycleError as error:
         yield f"{where}.steps: the steps depend on each other in a circle: {' → '.join(error.args[1])}."
+
+
+def _list_problems(names: Sequence[str], where: str, *, known: Sequence[str], what: str) -> Iterator[str]:
+    for index, name in enumerate(names):
+        if name not in known:
+            yield f"{where}[{index}]: there is no {what} `{name}`.{nearest(name, known)}"
+        elif name in names[:index]:
+            yield f"{where}[{index}]: `{name}` stands twice."
 
 
 def in_order(pipeline: Pipeline) -> list[Step]:

@@ -11,8 +11,9 @@ class DistributionMissing(CcatError):
     code = "distribution_missing"
 
     def __init__(self, distribution: str, environment: Path) -> None:
+        found = "has no installed Python distribution" if environment.is_dir() else "does not exist, and so has no"
         super().__init__(
-            f"{environment} has no installed Python distribution `{distribution}`; "
+            f"{environment} {found} `{distribution}`; "
             f"install it there, for instance with `{environment}/bin/python -m pip install …`."
         )
 

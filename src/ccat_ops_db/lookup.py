@@ -1,4 +1,4 @@
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -58,6 +58,10 @@ def find(session: Session, named: Named[Row], name: str, *, where: str = "") -> 
     """The row of that name; raises UnknownName with the nearest one. `where` says who asks."""
     row = session.scalars(named.rows.where(named.label == name)).one_or_none()
     if row is None:
-        known = session.scalars(named.rows.with_only_columns(named.label)).all()
-        raise UnknownName(named.what, name, known, where=where)
+        raise UnknownName(named.what, name, names(session, named), where=where)
     return row
+
+
+def names(session: Session, named: Named[Row]) -> Sequence[str]:
+    """All names of that kind."""
+    return session.scalars(named.rows.with_only_columns(named.label)).all()

@@ -1,30 +1,13 @@
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from psycopg.errors import DependentObjectsStillExist
-from sqlalchemy.exc import InternalError
 
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.naming import nearest
 from ccat_ops_db.session import connect
 
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_LOCK: Final = 0x6363_6174  # "ccat": key of the advisory lock under which one process migrates at a time
-_VERSION_TABLE: Final = "alembic_version"
-_OUR_TABLES: Final = sa.text(
-    """
-    SELECT quote_ident(relname) FROM pg_class JOIN pg_constraint ON conrelid = pg_class.oid
-    WHERE relnamespace = current_schema()::regnamespace AND contype = 'p' AND conname = 'pk_' || relname
-    """
-)
-"""Tables whose primary key has the name that our models' naming convention gives: those of a newer version too."""
+VERSION_TABLE: Final = "alembic_version"
+_VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 
 class SchemaOutdated(CcatError):
@@ -52,102 +35,40 @@ class SchemaTooNew(CcatError):
         )
 
 
-class UnknownRevision(CcatError):
-    """A revision of the schema was asked for that this version of the software does not have."""
+def revisions() -> list[str]:
+    """Every revision of the schema that this version of the software knows, the oldest first.
 
-    code = "unknown_revision"
-
-    def __init__(self, revision: str, known: Collection[str]) -> None:
-        super().__init__(f"There is no schema revision `{revision}`.{nearest(revision, known)}")
-
-
-class DependedUpon(CcatError):
-    """Something that is not ours is built upon our tables, so that they cannot be dropped."""
-
-    code = "depended_upon"
-
-    def __init__(self, dependencies: str) -> None:
-        super().__init__(
-            f"The tables of the operations database cannot be dropped: {', '.join(dependencies.splitlines())}. "
-            "Drop what depends on them first; nothing was changed."
-        )
-
-
-def alembic_config(connection: sa.Connection | None = None) -> Config:
-    """Configuration of Alembic that finds the migrations, on an open connection."""
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+    Read from the names of the migrations, which begin with it: no process needs Alembic to refuse a wrong schema.
+    """
+    return sorted(path.name.split("_")[0] for path in _VERSIONS.glob("[0-9]*.py"))
 
 
 def head() -> str | None:
     """Revision of the schema that this version of the software was written for."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+    known = revisions()
+    return known[-1] if known else None
 
 
 def revision_of(engine: sa.Engine) -> str | None:
     """Revision of the database's schema; None where there is no schema. Raises DatabaseUnreachable."""
     with connect(engine) as connection:
-        return _revision(connection)
+        return revision_on(connection)
+
+
+def revision_on(connection: sa.Connection) -> str | None:
+    """The same on an open connection."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
 
 
 def require_current_schema(engine: sa.Engine) -> None:
-    """Raise SchemaOutdated or SchemaTooNew, which name the command that mends it, unless the schema fits."""
-    found = revision_of(engine)
-    if found == head():
-        return
-    if found is not None and found not in _history():
+    """Raise SchemaOutdated or SchemaTooNew, which name the command that mends it, unless the schema fits.
+
+    Raises DatabaseUnreachable.
+    """
+    found, wanted = revision_of(engine), head()
+    if found is not None and found not in revisions():
         raise SchemaTooNew(found)
-    raise SchemaOutdated(found, head())
-
-
-def migrate(engine: sa.Engine, *, to: str = "head") -> tuple[str | None, str | None]:
-    """Bring the schema on or back to revision `to`, and return the revisions before and after.
-
-    One transaction; others that migrate wait meanwhile. Going back loses what only the later revisions have room for.
-    """
-    history = _history()
-    target = history[-1] if to == "head" else to
-    if target not in history:
-        raise UnknownRevision(to, history)
-    with _alone(engine) as connection:
-        before = _revision(connection)
-        if before is not None and before not in history:
-            raise SchemaTooNew(before)
-        goes_back = before is not None and history.index(target) < history.index(before)
-        step = command.downgrade if goes_back else command.upgrade
-        step(alembic_config(connection), target)
-        return before, _revision(connection)
-
-
-def drop(engine: sa.Engine) -> None:
-    """Remove the tables of the operations database, those of a newer version too, and leave what others put beside.
-
-    One transaction. Raises DependedUpon where something of others is built upon our tables.
-    """
-    with _alone(engine) as connection:
-        tables = connection.scalars(_OUR_TABLES).all()
-        try:
-            connection.execute(sa.text(f"DROP TABLE IF EXISTS {', '.join([*tables, _VERSION_TABLE])}"))
-        except InternalError as error:
-            if isinstance(error.orig, DependentObjectsStillExist):
-                raise DependedUpon(error.orig.diag.message_detail or str(error.orig)) from error
-            raise
-
-
-def _history() -> list[str]:
-    revisions = ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    return [script.revision for script in revisions][::-1]
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-@contextmanager
-def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction during which no other process changes the schema."""
-    with connect(engine) as connection, connection.begin():
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        yield connection
+    if found != wanted:
+        raise SchemaOutdated(found, wanted)

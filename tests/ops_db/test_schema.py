@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.orm import Session
 
-from ccat_ops_db import schema
+from ccat_ops_db import migrating, schema
+from ccat_ops_db.migrating import DependedUpon, UnknownRevision
 from ccat_ops_db.models import Base
-from ccat_ops_db.schema import DependedUpon, SchemaOutdated, SchemaTooNew, UnknownRevision
+from ccat_ops_db.schema import SchemaOutdated, SchemaTooNew
 from ccat_ops_db.session import create_engine
 
 CATALOG: Mapping[str, str] = {
@@ -61,21 +62,21 @@ def test_the_migrations_make_what_the_models_describe(empty_engine: sa.Engine, s
 def test_going_back_to_the_beginning_leaves_nothing_and_coming_again_makes_the_same(engine: sa.Engine) -> None:
     before = catalog(engine)
     with engine.begin() as connection:
-        command.downgrade(schema.alembic_config(connection), "base")
+        command.downgrade(migrating.alembic_config(connection), "base")
     assert catalog(engine) == {part: set() for part in CATALOG}
-    assert schema.migrate(engine) == (None, schema.head())
+    assert migrating.migrate(engine) == (None, schema.head())
     assert catalog(engine) == before
 
 
 def test_migrating_twice_changes_nothing_the_second_time(shared_engine: sa.Engine) -> None:
     before = catalog(shared_engine)
-    assert schema.migrate(shared_engine) == (schema.head(), schema.head())
+    assert migrating.migrate(shared_engine) == (schema.head(), schema.head())
     assert catalog(shared_engine) == before
 
 
 def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_it_done(empty_engine: sa.Engine) -> None:
     with ThreadPoolExecutor(3) as pool:
-        steps = list(pool.map(lambda _: schema.migrate(empty_engine), range(3)))
+        steps = list(pool.map(lambda _: migrating.migrate(empty_engine), range(3)))
     head = schema.head()
     assert sorted(steps, key=lambda step: step[0] or "") == [(None, head), (head, head), (head, head)]
 
@@ -83,14 +84,14 @@ def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_it_done
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_engine: sa.Engine) -> None:
     run(empty_engine, "CREATE TABLE role (somebody text)")
     with pytest.raises(sa.exc.ProgrammingError, match='relation "role" already exists'):
-        schema.migrate(empty_engine)
+        migrating.migrate(empty_engine)
     assert schema.revision_of(empty_engine) is None
     assert {name for name, *_ in catalog(empty_engine)["tables"]} == {"role"}
 
 
 def test_an_unknown_revision_is_refused_with_the_nearest_one(shared_engine: sa.Engine) -> None:
     with pytest.raises(UnknownRevision, match=r"^There is no schema revision `001`\. Did you mean `0001`\?$"):
-        schema.migrate(shared_engine, to="001")
+        migrating.migrate(shared_engine, to="001")
 
 
 # Every column is documented
@@ -155,9 +156,10 @@ def downgrade() -> None:
 def later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The software as it will be one migration later."""
     migrations = tmp_path / "100 % later"
-    shutil.copytree(schema._MIGRATIONS, migrations)
+    shutil.copytree(migrating._MIGRATIONS, migrations)
     (migrations / "versions" / "0002_give_observatories_a_motto.py").write_text(SECOND_MIGRATION)
-    monkeypatch.setattr(schema, "_MIGRATIONS", migrations)
+    monkeypatch.setattr(migrating, "_MIGRATIONS", migrations)
+    monkeypatch.setattr(schema, "_VERSIONS", migrations / "versions")
 
 
 @pytest.mark.usefixtures("later_version")
@@ -169,12 +171,12 @@ def test_an_outdated_schema_is_refused_with_the_command_that_migrates_it_on_and_
         "The operations database has schema revision 0001, this version needs 0002. "
         "Run `opsdb_migrate`, then start this process again."
     )
-    assert schema.migrate(engine) == ("0001", "0002")
+    assert migrating.migrate(engine) == ("0001", "0002")
     schema.require_current_schema(engine)
-    assert schema.migrate(engine, to="0001") == ("0002", "0001")
+    assert migrating.migrate(engine, to="0001") == ("0002", "0001")
     assert catalog(engine) == before
-    assert schema.migrate(engine, to="0001") == ("0001", "0001")
-    assert schema.migrate(engine, to="head") == ("0001", "0002")
+    assert migrating.migrate(engine, to="0001") == ("0001", "0001")
+    assert migrating.migrate(engine, to="head") == ("0001", "0002")
 
 
 def test_a_schema_of_a_newer_version_is_refused_and_yet_can_be_dropped_without_what_others_put_there(
@@ -183,24 +185,24 @@ def test_a_schema_of_a_newer_version_is_refused_and_yet_can_be_dropped_without_w
     run(engine, "CREATE TABLE due_time (id bigint CONSTRAINT pk_due_time PRIMARY KEY)")
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
     run(engine, "CREATE TABLE weather (at timestamptz PRIMARY KEY, pwv_mm float)")
-    for act in (schema.require_current_schema, schema.migrate):
+    for act in (schema.require_current_schema, migrating.migrate):
         with pytest.raises(SchemaTooNew) as refused:
             act(engine)
         assert str(refused.value) == (
             "The operations database has schema revision 9999, which this version does not know: a newer version "
             "migrated it. Start that version, or go back with its `opsdb_migrate --to REVISION`."
         )
-    schema.drop(engine)
+    migrating.drop(engine)
     assert {name for name, kind in catalog(engine)["tables"] if kind == "r"} == {"weather"}
     assert schema.revision_of(engine) is None
-    schema.drop(engine)
+    migrating.drop(engine)
 
 
 def test_dropping_is_refused_whole_where_others_built_on_our_tables(shared_engine: sa.Engine) -> None:
     run(shared_engine, "CREATE VIEW observatory_log AS SELECT id, started_at FROM executed_obs_unit")
     before = catalog(shared_engine)
     with pytest.raises(DependedUpon) as refused:
-        schema.drop(shared_engine)
+        migrating.drop(shared_engine)
     assert catalog(shared_engine) == before
     run(shared_engine, "DROP VIEW observatory_log")
     assert str(refused.value) == (

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ccat_ops_db import schema
+from ccat_ops_db import migrating, schema
 from ccat_ops_db.models import ObsMode
 from ccat_ops_db.session import DatabaseUnreachable, create_engine, in_transaction, transaction
 
@@ -44,7 +44,7 @@ def one_transaction(engine: sa.Engine) -> None:
 
 
 @pytest.mark.parametrize("url", [NOBODY, f"{NOBODY}?password=s3cret"])
-@pytest.mark.parametrize("ask", [schema.require_current_schema, schema.migrate, schema.drop, one_transaction])
+@pytest.mark.parametrize("ask", [schema.require_current_schema, migrating.migrate, migrating.drop, one_transaction])
 def test_an_unreachable_database_is_named_without_its_password(url: str, ask: Callable[[sa.Engine], object]) -> None:
     with pytest.raises(DatabaseUnreachable) as refused:
         ask(create_engine(url, application_name="tests"))

@@ -65,7 +65,11 @@ def _parse(rule: Mapping[str, Any], catalogue: Catalogue, where: str) -> Rule:
     table = _known(rule["table"], catalogue, what="table", where=f"{where}.table")
     column = _known(rule["column"], catalogue[table], what=f"column of {table}", where=f"{where}.column")
     operator = Operator(_known(rule["operator"], list(Operator), what="operator", where=f"{where}.operator"))
-    value = _value(rule["value"], catalogue[table][column], takes_list=operator in _SETS, where=f"{where}.value")
+    kind = catalogue[table][column]
+    if operator is Operator.LIKE and kind is not str:
+        problem = f"`like` compares text, and {table}.{column} is of type {kind.__name__}."
+        raise InvalidRule(f"{where}.operator", problem)
+    value = _value(rule["value"], kind, takes_list=operator in _SETS, where=f"{where}.value")
     return Rule(table, column, operator, value)
 
 
@@ -103,5 +107,5 @@ def _from_text(value: str, kind: type[date] | type[uuid.UUID], where: str) -> Va
     except ValueError as error:
         raise InvalidRule(where, f"`{value}` is no {kind.__name__}; moments and dates are ISO 8601.") from error
     if isinstance(parsed, datetime) and parsed.tzinfo is None:
-        raise InvalidRule(where, f"`{value}` has no time zone; write `{value}Z` for UTC.")
+        raise InvalidRule(where, f"`{value}` has no time zone; write `{parsed.isoformat()}Z` for UTC.")
     return parsed

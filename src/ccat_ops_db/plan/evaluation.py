@@ -16,6 +16,7 @@ from ccat_ops_db.plan.gap import (
     Upstream,
     Verdict,
     decide,
+    ready,
 )
 from ccat_ops_db.states import DataProductType, InputRole, VersionPolicy
 
@@ -48,7 +49,6 @@ class CompletedFacts:
 
     run: CompletedRun
     completed_at: datetime
-    used_upstream_runs: frozenset[int]
     products: tuple[ProductFacts, ...]
 
 
@@ -79,6 +79,8 @@ class StepFacts:
     version: VersionFacts | None
     config_revision_id: int | None
     config_digest: str | None
+    since: datetime
+    """When version and definition came to be what they are."""
 
     @property
     def recipe(self) -> Recipe | None:
@@ -104,7 +106,7 @@ class Facts:
     steps: tuple[StepFacts, ...]
     packages: tuple[PackageFacts, ...]
     completed: Mapping[Place, CompletedFacts]
-    abandoned: Mapping[Place, AbandonedRun]
+    abandoned: Mapping[Place, Sequence[AbandonedRun]]
     active: Mapping[Place, int]
 
 
@@ -116,6 +118,8 @@ class Candidate:
     name: SubGroupName
     packages: tuple[PackageFacts, ...]
     decision: Decision
+    ready: frozenset[int]
+    """Packages that its products cover as they are wanted now."""
     raw_package_ids: tuple[int, ...]
     product_ids: tuple[int, ...]
     input_digest: str
@@ -170,16 +174,17 @@ def _candidate(
         packages=[member.package for member in members],
         input_digest=digest,
         upstream=[_upstream(facts, source) for source in sources],
-        used_upstream_runs=completed.used_upstream_runs if completed else frozenset(),
         last=completed.run if completed else None,
-        abandoned=facts.abandoned.get(place),
+        abandoned=facts.abandoned.get(place, ()),
         cooldown=step.cooldown,
     )
+    wanted = _recipes(step)
     return Candidate(
         step=step,
         name=name,
         packages=members,
-        decision=_decision(step, sub_group, now),
+        decision=decide(sub_group, wanted, now=now) if wanted else _unreleased(step),
+        ready=ready(sub_group, wanted),
         raw_package_ids=tuple(member.package.id for member in raw),
         product_ids=tuple(product.id for _, product in products),
         input_digest=digest,
@@ -187,12 +192,22 @@ def _candidate(
     )
 
 
-def _decision(step: StepFacts, sub_group: SubGroup, now: datetime) -> Decision:
+def _recipes(step: StepFacts) -> Recipes | None:
     wanted = step.recipe
     if wanted is None or step.version is None:
-        return Decision(Verdict.BLOCKED, f"no version of {step.software} is released")
-    recipes = Recipes(wanted.digest, wanted.series_digest, step.policy, step.version.version)
-    return decide(sub_group, recipes, now=now)
+        return None
+    return Recipes(
+        digest=wanted.digest,
+        series_digest=wanted.series_digest,
+        policy=step.policy,
+        version=step.version.version,
+        since=step.since,
+    )
+
+
+def _unreleased(step: StepFacts) -> Decision:
+    which = "its pinned version" if step.policy is VersionPolicy.EXACT else "a version"
+    return Decision(Verdict.BLOCKED, f"waits for {which} of {step.software} to be released")
 
 
 def _sources(step: StepFacts, members: Iterable[PackageFacts], evaluated: Evaluated) -> list[Candidate]:
@@ -229,9 +244,8 @@ def _upstream(facts: Facts, source: Candidate) -> Upstream:
         step=source.step.key,
         sub_group=source.name.path,
         verdict=source.decision.verdict,
-        reason=source.decision.reason,
         packages=frozenset(member.package.id for member in source.packages),
-        covers=completed.run.covers if completed else frozenset(),
+        ready=source.ready,
         completed_run_id=completed.run.id if completed else None,
         completed_at=completed.completed_at if completed else None,
         busy=source.active_run_id is not None,

@@ -1,7 +1,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 from packaging.version import Version
@@ -65,15 +65,14 @@ def load_facts(session: Session, pipeline_id: int) -> Facts:
     step_ids = [step.reduction_step_id for step in revision.steps]
     # Active runs are read before completed ones: one that ends in between is seen as both, never as neither.
     active = _active(session, step_ids)
-    completed = _completed(session, step_ids)
     return Facts(
         pipeline_id=pipeline_id,
         location_id=revision.processing_location_id,
         priority=revision.pipeline.priority,
         steps=_steps(session, revision.steps),
         packages=_packages(session, revision),
-        completed=completed,
-        abandoned=_abandoned(session, step_ids, completed),
+        completed=_completed(session, step_ids),
+        abandoned=_abandoned(session, step_ids),
         active=active,
     )
 
@@ -84,6 +83,7 @@ def _steps(session: Session, revisions: Sequence[models.ReductionStepRevision]) 
 
 
 def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.ReductionSoftwareVersion]) -> StepFacts:
+    since = revision.pipeline_revision.created_at
     pinned = revision.pinned_version if revision.version_policy is VersionPolicy.EXACT else None
     version = pinned or newest.get(revision.reduction_software_id)
     usable = version is not None and version.state is VersionState.RELEASED
@@ -104,6 +104,7 @@ def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.Re
         else None,
         config_revision_id=config.id if config else None,
         config_digest=config.digest if config else None,
+        since=max(since, version.created_at) if version is not None else since,
     )
 
 
@@ -115,7 +116,7 @@ def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int,
             models.ReductionSoftwareVersion.state == VersionState.RELEASED,
         )
     )
-    return {one.reduction_software_id: one for one in sorted(released, key=lambda one: Version(one.version))}
+    return {one.reduction_software_id: one for one in sorted(released, key=lambda one: (Version(one.version), one.id))}
 
 
 def _packages(session: Session, revision: models.PipelineRevision) -> tuple[PackageFacts, ...]:
@@ -132,37 +133,76 @@ def _package(row: tuple[Any, ...], dimensions: Sequence[str]) -> PackageFacts:
     return PackageFacts(Package(number, name, archived_at), checksum, values)
 
 
-def _newest(step_ids: Sequence[int], *conditions: sa.ColumnElement[bool]) -> sa.Select[_Run]:
-    """The newest run of every sub-group of the steps that meets the conditions."""
-    return (
+def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, CompletedFacts]:
+    """The newest completed run of every sub-group of the steps."""
+    runs = session.scalars(
         sa.select(_Run)
         .distinct(_Run.reduction_step_id, _Run.sub_group_key)
-        .where(_Run.reduction_step_id.in_(step_ids), *conditions)
+        .where(_Run.reduction_step_id.in_(step_ids), _Run.status == RunStatus.COMPLETED)
         .order_by(_Run.reduction_step_id, _Run.sub_group_key, _Run.id.desc())
+        .options(joinedload(_Run.software_version))
         .execution_options(populate_existing=True)
-    )
-
-
-def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, CompletedFacts]:
-    runs = session.scalars(
-        _newest(step_ids, _Run.status == RunStatus.COMPLETED).options(joinedload(_Run.software_version))
     ).all()
-    run_ids = [run.id for run in runs]
-    covers, used, products = _covers(session, run_ids), _used_runs(session, run_ids), _current(session, run_ids)
+    past, products = _past(session, runs), _products(session, [run.id for run in runs])
     return {
         (run.reduction_step_id, run.sub_group_key): CompletedFacts(
-            run=CompletedRun(
-                id=run.id,
-                created_at=run.created_at,
-                recipe_digest=run.recipe_digest,
-                series_digest=run.series_digest,
-                input_digest=run.input_digest,
-                version=run.software_version.version,
-                covers=frozenset(covers[run.id]),
-            ),
+            run=CompletedRun(**past[run.id], series_digest=run.series_digest, version=run.software_version.version),
             completed_at=run.finished_at or run.created_at,
-            used_upstream_runs=frozenset(used[run.id]),
             products=tuple(products[run.id]),
+        )
+        for run in runs
+    }
+
+
+def _abandoned(session: Session, step_ids: Sequence[int]) -> dict[Place, list[AbandonedRun]]:
+    """Runs that failed for good or were cancelled and were the last of their sub-group with that recipe and inputs."""
+    kind = (_Run.reduction_step_id, _Run.sub_group_key, _Run.recipe_digest, _Run.input_digest)
+    gave_up = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None))
+    cancelled = sa.and_(_Run.status == RunStatus.CANCELLED, sa.not_(_Run.not_needed))
+    last = (
+        sa.select(_Run.id, _Run.status)
+        .distinct(*kind)
+        .where(_Run.reduction_step_id.in_(step_ids), sa.or_(_Run.status == RunStatus.COMPLETED, gave_up, cancelled))
+        .order_by(*kind, _Run.id.desc())
+        .subquery()
+    )
+    runs = session.scalars(
+        sa.select(_Run)
+        .join(last, last.c.id == _Run.id)
+        .where(last.c.status != RunStatus.COMPLETED)
+        .order_by(_Run.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    past = _past(session, runs)
+    abandoned: defaultdict[Place, list[AbandonedRun]] = defaultdict(list)
+    for run in runs:
+        cancelled_run = run.status is RunStatus.CANCELLED
+        one = AbandonedRun(**past[run.id], cancelled=cancelled_run, failure=run.failure or "")
+        abandoned[run.reduction_step_id, run.sub_group_key].append(one)
+    return abandoned
+
+
+class _Past(TypedDict):
+    id: int
+    created_at: datetime
+    recipe_digest: str
+    input_digest: str
+    covers: frozenset[int]
+    took: frozenset[int]
+
+
+def _past(session: Session, runs: Sequence[_Run]) -> Mapping[int, _Past]:
+    """What is told alike of every run that is over, by its id."""
+    run_ids = [run.id for run in runs]
+    covers, took = _covers(session, run_ids), _used_runs(session, run_ids)
+    return {
+        run.id: _Past(
+            id=run.id,
+            created_at=run.created_at,
+            recipe_digest=run.recipe_digest,
+            input_digest=run.input_digest,
+            covers=frozenset(covers[run.id]),
+            took=frozenset(took[run.id]),
         )
         for run in runs
     }
@@ -204,36 +244,18 @@ def _collect(rows: Iterable[sa.Row[Any, Any]]) -> Mapping[int, set[int]]:
     return collected
 
 
-def _current(session: Session, run_ids: Sequence[int]) -> Mapping[int, list[ProductFacts]]:
+def _products(session: Session, run_ids: Sequence[int]) -> Mapping[int, list[ProductFacts]]:
+    """Products of runs that were the newest a moment ago: SUPERSEDED are those that ceased to be it just now."""
     products: defaultdict[int, list[ProductFacts]] = defaultdict(list)
     found = session.scalars(
         sa.select(models.DataProduct).where(
-            models.DataProduct.run_id.in_(run_ids), models.DataProduct.state == ProductState.CURRENT
+            models.DataProduct.run_id.in_(run_ids),
+            models.DataProduct.state.in_([ProductState.CURRENT, ProductState.SUPERSEDED]),
         )
     )
     for one in found:
         products[one.run_id].append(ProductFacts(one.id, one.relative_path, one.checksum, one.type))
     return products
-
-
-def _abandoned(
-    session: Session, step_ids: Sequence[int], completed: Mapping[Place, CompletedFacts]
-) -> dict[Place, AbandonedRun]:
-    gave_up = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None))
-    cancelled = sa.and_(_Run.status == RunStatus.CANCELLED, sa.not_(_Run.not_needed))
-    abandoned = {}
-    for run in session.scalars(_newest(step_ids, sa.or_(gave_up, cancelled))):
-        place = (run.reduction_step_id, run.sub_group_key)
-        if place not in completed or completed[place].run.id < run.id:
-            abandoned[place] = AbandonedRun(
-                id=run.id,
-                created_at=run.created_at,
-                recipe_digest=run.recipe_digest,
-                input_digest=run.input_digest,
-                cancelled=run.status is RunStatus.CANCELLED,
-                failure=run.failure or "",
-            )
-    return abandoned
 
 
 def _active(session: Session, step_ids: Sequence[int]) -> dict[Place, int]:

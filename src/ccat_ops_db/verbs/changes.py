@@ -25,6 +25,19 @@ def update(row: Any, values: Mapping[str, Any], *, kind: str, name: str) -> Chan
     return Change(kind, name, "changed" if changed else "unchanged", ", ".join(changed))
 
 
+def put(
+    session: Session, noun: Any, key: Mapping[str, Any], *, values: Mapping[str, Any], kind: str, name: str
+) -> tuple[Any, Change]:
+    """The row with this natural key, made or brought to these values, and what that did."""
+    known = session.scalars(sa.select(noun).filter_by(**key)).one_or_none()
+    if known is not None:
+        return known, update(known, values, kind=kind, name=name)
+    row = noun(**key, **values)
+    session.add(row)
+    session.flush()
+    return row, Change(kind, name, "created")
+
+
 def identity(session: Session, noun: Any, **key: Any) -> Any:
     """The row with this natural key, made where there is none yet."""
     session.execute(insert(noun).values(**key).on_conflict_do_nothing())

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
+from packaging.version import Version
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import definitions as written
@@ -9,8 +10,8 @@ from ccat_ops_db import models
 from ccat_ops_db.distributions import code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import Runtime
-from ccat_ops_db.verbs.changes import Change, identity, update
+from ccat_ops_db.states import VERSION_MOVES, Runtime, VersionState
+from ccat_ops_db.verbs.changes import Change, put, update
 
 
 class VersionChanged(CcatError):
@@ -34,10 +35,33 @@ class WrongVersionInstalled(CcatError):
         super().__init__(f"{where}: {environment} holds version {installed}. Install the one that you release there.")
 
 
+class SameVersion(CcatError):
+    """A version was told that by PEP 440 is one that is released already, written differently."""
+
+    code = "same_version"
+
+    def __init__(self, where: str, *, recorded: str) -> None:
+        super().__init__(f"{where} is the same version as {recorded}, which is released; write it so, or raise it.")
+
+
+class VersionCannotMove(CcatError):
+    """A released version was told a state that it cannot come to."""
+
+    code = "version_cannot_move"
+
+    def __init__(self, where: str, *, recorded: VersionState, told: VersionState) -> None:
+        ways = sorted(VERSION_MOVES.get(recorded, ()))
+        super().__init__(
+            f"{where} is {recorded}, now told {told}. What is {recorded} can become {' or '.join(ways)} only. "
+            "Nothing was applied."
+        )
+
+
 def release_versions(session: Session, one: written.Software, *, folder: Path, by: str) -> Iterator[Change]:
     """Record a program and its released versions; raises VersionChanged where one was something else before."""
-    software = identity(session, models.ReductionSoftware, name=one.name)
-    software.description = one.description
+    key, values = {"name": one.name}, {"description": one.description}
+    software, change = put(session, models.ReductionSoftware, key, values=values, kind="software", name=one.name)
+    yield change
     for version in one.versions:
         yield _apply_version(session, software, version, folder=folder, by=by)
 
@@ -47,6 +71,8 @@ def _apply_version(
 ) -> Change:
     where = f"{software.name} {one.version}"
     environment = str((folder / one.environment).resolve()) if one.environment else None
+    known = _known_version(session, software.id, one.version, where=where)
+    is_history = one.state is not VersionState.RELEASED  # what starts nothing need not be installed any more
     values = {
         "series": one.series,
         "runtime": one.runtime,
@@ -54,22 +80,37 @@ def _apply_version(
         "image_ref": one.image,
         "environment_prefix": environment,
         "distribution": one.distribution,
-        "content_digest": _content_digest(one, where, environment),
+        "content_digest": known.content_digest if known and is_history else _content_digest(one, where, environment),
     }
-    key = {"reduction_software_id": software.id, "version": one.version}
-    known = session.scalars(sa.select(models.ReductionSoftwareVersion).filter_by(**key)).one_or_none()
     if known is None:
-        session.add(models.ReductionSoftwareVersion(**key, **values, state=one.state))
+        row = {"reduction_software_id": software.id, "version": one.version, "state": one.state}
+        session.add(models.ReductionSoftwareVersion(**row, **values))
         session.flush()
         return Change("version", where, "created", f"series {one.series}")
     for field in ("content_digest", "series", "command"):
         if getattr(known, field) != values[field]:
             raise VersionChanged(where, field, recorded=getattr(known, field), told=values[field])
-    moved = known.state != one.state
-    if moved:
-        advance(session, models.ReductionSoftwareVersion, [known.id], to=one.state, because="applied", by=by)
     place = update(known, {"environment_prefix": environment, "image_ref": one.image}, kind="version", name=where)
-    return Change("version", where, "changed", f"now {one.state}") if moved else place
+    if known.state is one.state:
+        return place
+    _move(session, known, one.state, where=where, by=by)
+    return Change("version", where, "changed", f"now {one.state}")
+
+
+def _known_version(
+    session: Session, software_id: int, version: str, *, where: str
+) -> models.ReductionSoftwareVersion | None:
+    rows = session.scalars(sa.select(models.ReductionSoftwareVersion).filter_by(reduction_software_id=software_id))
+    known = next((row for row in rows if Version(row.version) == Version(version)), None)
+    if known is not None and known.version != version:
+        raise SameVersion(where, recorded=known.version)
+    return known
+
+
+def _move(session: Session, version: models.ReductionSoftwareVersion, to: VersionState, *, where: str, by: str) -> None:
+    if to not in VERSION_MOVES.get(version.state, ()):
+        raise VersionCannotMove(where, recorded=version.state, told=to)
+    advance(session, models.ReductionSoftwareVersion, [version.id], to=to, because="applied", by=by)
 
 
 def _content_digest(one: written.SoftwareVersion, where: str, environment: str | None) -> str:

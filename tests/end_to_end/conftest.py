@@ -1,0 +1,17 @@
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.installation import Installation
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    """A whole installation that is up, for the tests of one module."""
+    with tempfile.TemporaryDirectory(prefix="ccat-") as directory:
+        found = Installation(Path(directory) / "data")
+        found.ccat("up", "--detach")
+        yield found
+        found.ccat("down")

@@ -1,0 +1,67 @@
+"""A whole installation in a directory, used as people use it: through the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCE = "ccat/chai_raw_data"
+
+
+class CommandFailed(AssertionError):
+    """A command that was to succeed did not."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An embedded stack with everything in `directory`."""
+
+    directory: Path
+
+    @property
+    def instrument_disk(self) -> Path:
+        """Where the instrument writes its raw files."""
+        return self.directory / "storage" / SOURCE
+
+    def run(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """`ccat WORDS…` as a process of its own, whatever comes of it."""
+        command = [sys.executable, "-m", "ccat", *map(str, words)]
+        environment = {**os.environ, "CCAT_DATA_DIR": str(self.directory)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=150)
+
+    def ccat(self, *words: object) -> str:
+        """What `ccat WORDS…` prints; it must succeed."""
+        done = self.run(*words)
+        if done.returncode:
+            raise CommandFailed(f"ccat {words} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def json(self, *words: object) -> Any:
+        """What `ccat WORDS… --json` says; it must succeed."""
+        return json.loads(self.ccat(*words, "--json"))
+
+    def observe(self, observation: str, files: Sequence[Path], *, started_at: str, ended_at: str) -> uuid.UUID:
+        """Play one scan: the files are written to the instrument's disk and registered."""
+        scan, written = uuid.uuid4(), []
+        for file in files:
+            written.append(self.instrument_disk / str(scan) / file.name)
+            written[-1].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, written[-1])
+        self.ccat("scan", "start", observation, "--id", scan, "--started-at", started_at)
+        self.ccat("scan", "add", scan, *written, "--module", "CHAI/LFA", "--location", SOURCE)
+        self.ccat("scan", "end", scan, "--ended-at", ended_at, "--files", len(files))
+        return scan
+
+    def path_of(self, product: dict[str, Any]) -> Path:
+        """File of a product, as `ccat products --json` describes it."""
+        run = self.json("run", "show", product["run"])
+        attempt = Path(str(run["attempts"][-1]["directory"]))
+        base = self.directory / "storage/cologne/ramses/pipelines"
+        return base / attempt.parent / "products" / str(product["path"])
