@@ -16,26 +16,26 @@ from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
+from ccat_ops_db.states import Status
 from ccat_service.logging import StructuredLogger
 from ccat_service.loop import Manager
-from ccat_service.retries import first_line, is_transient
+from ccat_service.retries import first_line
 from ccat_service.tasks import CeleryTask, TaskApp
+from ccat_service.trouble import is_transient
 
+_NOUNS: Final = (models.LongTermArchiveTransfer, models.StagingJob)
+_MAY_GIVE_WORK: Final = (Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 WAKES_ON: Final = (
     "executed_obs_unit:ended",
     "physical_copy:present",
     "raw_data_package:waiting",
     "raw_data_package:failed",
-    *(
-        f"{noun.__tablename__}:{status}"
-        for noun in (models.LongTermArchiveTransfer, models.StagingJob)
-        for status in ("pending", "completed", "failed", "cancelled")
-    ),
+    *(f"{noun.__tablename__}:{status}" for noun in _NOUNS for status in _MAY_GIVE_WORK),
 )
+"""A transfer that ends, in any way, makes room for the next one."""
 
-_NOUNS: Final = (models.LongTermArchiveTransfer, models.StagingJob)
 _TASKS: Final = {Operation.PACKING: PACK, Operation.ARCHIVING: ARCHIVE, Operation.STAGING: STAGE}
-_GROUPS_PER_ROUND: Final = 100
+_PACKAGES_PER_ROUND: Final = 100
 
 _log = StructuredLogger(__name__)
 
@@ -83,10 +83,13 @@ def _recover(context: TransferContext) -> int:
 
 def _plan(context: TransferContext) -> int:
     found = in_transaction(context.engine, unpacked_files)
-    ready = [
-        files for files in found.groups if plan.is_time_to_pack(files, now=found.now, quiet_period=context.quiet_period)
-    ]
-    return sum(_plan_group(context, files) for files in ready[:_GROUPS_PER_ROUND])
+    planned = 0
+    for files in found.groups:
+        if plan.is_time_to_pack(files, now=found.now, quiet_period=context.quiet_period):
+            planned += _plan_group(context, files)
+        if planned >= _PACKAGES_PER_ROUND:
+            break
+    return planned
 
 
 def _plan_group(context: TransferContext, files: plan.UnpackedFiles) -> int:

@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -52,7 +52,7 @@ def eventually(look: Callable[[], Found], *, within: float = 10) -> Found:
     deadline = monotonic() + within
     while not (found := look()):
         assert monotonic() < deadline, f"{look} is still {found!r} after {within} s"
-        sleep(0.005)
+        sleep(0.02)
     return found
 
 
@@ -66,10 +66,10 @@ class Observatory:
 
     engine: sa.Engine
     root: Path
-    worker: Worker = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "worker", Worker(engine=self.engine, name="worker", backoff=AT_ONCE))
+    @property
+    def worker(self) -> Worker:
+        return Worker(engine=self.engine, name="worker", backoff=AT_ONCE)
 
     def set_up(self) -> None:
         with transaction(self.engine) as session:
@@ -108,19 +108,27 @@ class Observatory:
             start_scan(session, scan_id, "M17 map", started_at=started_at)
         return scan_id
 
-    def write(self, scan_id: uuid.UUID, files: Mapping[str, bytes], *, module: str = "CHAI/LFA") -> None:
+    def write(self, scan_id: uuid.UUID, files: Mapping[str, bytes], **where: str) -> None:
         """Write raw files and register them."""
+        directory = self.directory(where.get("location", "ccat/chai_raw_data"))
         for name, data in files.items():
-            path = self.directory("ccat/chai_raw_data") / name
+            path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        self.register(scan_id, files, module=module)
+        self.register(scan_id, files, **where)
 
-    def register(self, scan_id: uuid.UUID, files: Mapping[str, bytes], *, module: str = "CHAI/LFA") -> None:
+    def register(
+        self,
+        scan_id: uuid.UUID,
+        files: Mapping[str, bytes],
+        *,
+        module: str = "CHAI/LFA",
+        location: str = "ccat/chai_raw_data",
+    ) -> None:
         """Register raw files without writing them."""
         new = [NewFile(uuid.uuid4(), name, len(data), digest(data)) for name, data in files.items()]
         with transaction(self.engine) as session:
-            add_files(session, scan_id, new, module=module, location="ccat/chai_raw_data", by="CHAI")
+            add_files(session, scan_id, new, module=module, location=location, by="CHAI")
 
     def finish_scan(self, scan_id: uuid.UUID, *, expected_files: int | None) -> None:
         with transaction(self.engine) as session:
@@ -185,7 +193,9 @@ class Observatory:
     def copies(self, package_id: int) -> dict[str, models.PhysicalCopy]:
         """Copies of a package that are not DELETED, by location."""
         with transaction(self.engine) as session:
-            return {f"{copy.location.site.short_name}/{copy.location.name}": copy for copy in _live(session, package_id)}
+            return {
+                f"{copy.location.site.short_name}/{copy.location.name}": copy for copy in _live(session, package_id)
+            }
 
     def leftovers(self) -> list[str]:
         """Names of unfinished files anywhere."""

@@ -32,7 +32,9 @@ files = st.lists(
 )
 
 
-def unpacked(*, seconds_ago: int = 0, ended: bool = True, expected: int | None = 2, registered: int = 2) -> UnpackedFiles:
+def unpacked(
+    *, seconds_ago: int = 0, ended: bool = True, expected: int | None = 2, registered: int = 2
+) -> UnpackedFiles:
     return UnpackedFiles(
         scan_id=uuid.uuid4(),
         module_id=1,

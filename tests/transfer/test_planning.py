@@ -1,4 +1,3 @@
-import threading
 from datetime import timedelta
 
 import pytest

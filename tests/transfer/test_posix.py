@@ -148,7 +148,9 @@ def test_a_missing_root_is_said_and_never_made(tmp_path: Path) -> None:
 def test_what_the_file_system_refuses_is_said_with_the_location(disk: Disk) -> None:
     (disk.root / "raw").touch()
 
-    with pytest.raises(LocationFails, match=rf"Location ccat/buffer \({disk.root}\) fails: .*raw.*tried again") as error:
+    with pytest.raises(
+        LocationFails, match=rf"Location ccat/buffer \({disk.root}\) fails: .*raw.*tried again"
+    ) as error:
         disk.publish("raw/a.tar", lambda sink: sink.write(b"x"), needs=1)
     assert error.value.transient
 

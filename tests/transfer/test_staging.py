@@ -8,7 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.staging import stage
 from ccat_ops_db import models
+from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PhysicalCopyStatus, Status
 from tests.transfer.support import Observatory
@@ -207,7 +209,12 @@ def test_a_directory_from_before_with_wrong_files_is_replaced(observatory: Obser
     assert observatory.leftovers() == []
 
 
-def test_a_cancelled_job_is_left_alone(observatory: Observatory, package_id: int) -> None:
+def test_a_cancelled_job_is_not_done(observatory: Observatory, package_id: int) -> None:
     (job_id,) = observatory.request_staging([package_id])
-    scheduled = observatory.schedule(Operation.STAGING)
-    assert scheduled == [job_id]
+    assert observatory.schedule(Operation.STAGING) == [job_id]
+    with transaction(observatory.engine) as session:
+        advance(session, models.StagingJob, [job_id], to=Status.CANCELLED, because="not needed", by="a test")
+    stage(observatory.worker, job_id)
+
+    assert not staged(observatory, package_id).exists()
+    assert observatory.one(models.StagingJob).status is Status.CANCELLED

@@ -84,7 +84,7 @@ class Disk:
             reader.drain()
             return reader.checksum
 
-    def publish(self, path: str, write: Callable[[Sink], None], *, needs: int) -> Stored:
+    def publish(self, path: str, write: Callable[[Sink], object], *, needs: int) -> Stored:
         """Make a file of what `write` gives, in place of any that is there.
 
         It appears under its name whole, after it was flushed to the disk, read back from there and found right.

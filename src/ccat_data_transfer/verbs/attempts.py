@@ -26,7 +26,8 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import Status
 from ccat_service.logging import StructuredLogger
-from ccat_service.retries import Backoff
+from ccat_service.retries import Backoff, first_line
+from ccat_service.trouble import is_transient
 
 Result = TypeVar("Result")
 
@@ -118,8 +119,15 @@ class Attempt:
         claims.release(session, self._noun, [self.transfer_id], by=self._claimed_by)
 
     def _keep_lease(self) -> None:
-        if monotonic() >= self._renew_at:
+        if monotonic() < self._renew_at:
+            return
+        try:
             in_transaction(self._worker.engine, self._renew)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.warning("cannot renew the lease, copying on", id=self.transfer_id, error=first_line(error))
+            self._note_renewal()
 
     def _renew(self, session: Session) -> None:
         noun, lease = self._noun, self._worker.lease

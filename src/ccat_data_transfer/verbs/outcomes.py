@@ -63,6 +63,8 @@ def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:
     lost = claims.claim(
         session, noun, where=noun.status.in_(_UNDERWAY), by=by, lease=timedelta(minutes=1), limit=_BATCH
     )
+    if not lost:
+        return 0
     advance(
         session,
         noun,

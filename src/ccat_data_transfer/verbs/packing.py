@@ -84,21 +84,22 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
 
 def _members(session: Session, one: Attempt, package_id: int) -> list[_Member]:
     """The files of a package in the order of their paths, each with its copy at a SOURCE location."""
-    File, Copy = models.RawDataFile, models.RawDataFilePhysicalCopy  # noqa: N806 - short names of classes
-    files = session.scalars(sa.select(File).where(File.raw_data_package_id == package_id)).all()
+    file, copy = models.RawDataFile, models.RawDataFilePhysicalCopy
+    of_package = sa.select(file).where(file.raw_data_package_id == package_id)
     at_source = (
-        sa.select(Copy)
-        .join(Copy.location)
-        .join(File, File.id == Copy.raw_data_file_id)
+        sa.select(copy)
+        .join(copy.location)
+        .join(file, file.id == copy.raw_data_file_id)
         .where(
-            File.raw_data_package_id == package_id,
+            file.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.SOURCE,
-            Copy.status != PhysicalCopyStatus.DELETED,
+            copy.status != PhysicalCopyStatus.DELETED,
         )
-        .order_by(Copy.data_location_id.desc())
+        .order_by(copy.data_location_id.desc())  # of several, the one that the queue is named by comes last, and stays
     )
-    copies = {copy.raw_data_file_id: copy for copy in session.scalars(at_source)}
-    return [_member(one, file, copies.get(file.id)) for file in sorted(files, key=lambda file: file.relative_path)]
+    copies = {found.raw_data_file_id: found for found in session.scalars(at_source)}
+    files = sorted(session.scalars(of_package), key=lambda found: found.relative_path)
+    return [_member(one, found, copies.get(found.id)) for found in files]
 
 
 def _member(one: Attempt, file: models.RawDataFile, copy: models.PhysicalCopy | None) -> _Member:

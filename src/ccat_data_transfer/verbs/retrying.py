@@ -34,23 +34,23 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
 
 def _believe_restored(session: Session, package_id: int, *, by: str) -> None:
     """New rows for the copies of raw files that were CORRUPT or MISSING at their source."""
-    Copy = models.RawDataFilePhysicalCopy  # noqa: N806 - short name of a class
+    copy = models.RawDataFilePhysicalCopy
     lost = session.scalars(
-        sa.select(Copy)
-        .join(models.RawDataFile, models.RawDataFile.id == Copy.raw_data_file_id)
-        .join(Copy.location)
+        sa.select(copy)
+        .join(models.RawDataFile, models.RawDataFile.id == copy.raw_data_file_id)
+        .join(copy.location)
         .where(
             models.RawDataFile.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.SOURCE,
-            Copy.status.in_(_LOST),
+            copy.status.in_(_LOST),
         )
     ).all()
     if not lost:
         return
     same = ("type", "raw_data_file_id", "data_location_id", "path", "size_bytes")
-    rows = [{column: getattr(copy, column) for column in same} for copy in lost]
+    rows = [{column: getattr(one, column) for column in same} for one in lost]
     because = "said to be restored"
-    closed = [copy.id for copy in lost]
+    closed = [one.id for one in lost]
     advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
     made = session.scalars(insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
     advance(session, models.PhysicalCopy, made, to=PhysicalCopyStatus.PRESENT, because=because, by=by)

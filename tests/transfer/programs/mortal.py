@@ -26,10 +26,10 @@ from tests.transfer.support import VERBS
 
 
 class Steps:
-    """Counts what a transfer does outside, and its commits."""
+    """Counts what a transfer does outside, and its commits; of the chunks of a file only the first."""
 
-    def __init__(self, fatal: int, number: int) -> None:
-        self._left = fatal
+    def __init__(self, last: int, number: int) -> None:
+        self._left = last
         self._signal = number
 
     def take(self) -> None:
@@ -41,6 +41,14 @@ class Steps:
         def stepping(*args: Any, **options: Any) -> Any:
             self.take()
             return function(*args, **options)
+
+        return stepping
+
+    def before_first(self, write: Callable[[Sink, bytes], int]) -> Callable[[Sink, bytes], int]:
+        def stepping(sink: Sink, data: bytes) -> int:
+            if sink.tell() == 0:
+                self.take()
+            return write(sink, data)
 
         return stepping
 
@@ -57,7 +65,7 @@ def work_until_step(engine: sa.Engine, request: dict[str, Any]) -> None:
         sa.event.listen(engine, "commit", lambda _: steps.take())
     for name in ("fsync", "mkdir", "replace", "rename"):
         setattr(os, name, steps.before(getattr(os, name)))
-    Sink.write = steps.before(Sink.write)  # type: ignore[method-assign]  # this process does nothing else
+    Sink.write = steps.before_first(Sink.write)  # type: ignore[method-assign]  # this process does nothing else
     work(engine, request)
 
 
@@ -66,14 +74,14 @@ def start(engine: sa.Engine, request: dict[str, Any]) -> int:
     if pid == 0:
         try:
             work_until_step(engine, request)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a forked process must end here, whatever happens
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
     return pid
 
 
-def answer(engine: sa.Engine, request: dict[str, Any]) -> dict[str, Any]:
+def answer(engine: sa.Engine, request: dict[str, Any], stopped: set[int]) -> dict[str, Any]:
     if request.get("step") == 0:
         work(engine, request)
         return {"ended": "done"}
@@ -83,14 +91,18 @@ def answer(engine: sa.Engine, request: dict[str, Any]) -> dict[str, Any]:
     else:
         pid = start(engine, request)
     _, status = os.waitpid(pid, os.WUNTRACED)
+    (stopped.add if os.WIFSTOPPED(status) else stopped.discard)(pid)
     return {"pid": pid, "ended": ended(status)}
 
 
 def main(url: str) -> None:
     configure_logging(level="ERROR")
     engine = create_engine(url, application_name="mortal")
+    stopped: set[int] = set()
     for line in sys.stdin:
-        print(json.dumps(answer(engine, json.loads(line))), flush=True)  # noqa: T201 - how it answers
+        print(json.dumps(answer(engine, json.loads(line), stopped)), flush=True)  # noqa: T201 - how it answers
+    for pid in stopped:
+        os.kill(pid, signal.SIGKILL)
 
 
 def ended(status: int) -> str:

@@ -1,0 +1,242 @@
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from ccat.stack.redis import RedisAddress
+from ccat_data_transfer.managers import TransferContext, due, tick
+from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.outcomes import TRIES
+from ccat_data_transfer.verbs.planning import unpacked_files
+from ccat_ops_db import models
+from ccat_ops_db.lookup import Named, find
+from ccat_ops_db.moves import advance
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import LocationType, PackageState, Status
+from ccat_service.servers import RedisSettings
+from ccat_service.tasks import make_celery_app
+from tests.transfer.support import Observatory, eventually
+
+SITE = Named("site", sa.select(models.Site), models.Site.short_name)
+A_MOMENT = timedelta(milliseconds=20)
+
+
+@pytest.fixture
+def redis_settings(redis_address: RedisAddress) -> Iterator[RedisSettings]:
+    """The shared Redis, emptied afterwards."""
+    password = SecretStr(redis_address.password)
+    settings = RedisSettings(redis_host=redis_address.host, redis_port=redis_address.port, redis_password=password)
+    yield settings
+    with settings.client("tests") as client:
+        client.flushdb()
+
+
+@pytest.fixture
+def context(observatory: Observatory, redis_settings: RedisSettings) -> TransferContext:
+    """A manager without any worker: its messages wait in Redis."""
+    app = make_celery_app(redis_settings, name="tests")
+    return TransferContext(engine=observatory.engine, app=app, name="manager", lease=A_MOMENT)
+
+
+def messages(redis_settings: RedisSettings) -> dict[str, int]:
+    with redis_settings.client("tests") as client:
+        return {str(key, "ascii"): int(client.llen(key)) for key in client.scan_iter("transfer.*")}
+
+
+def status(observatory: Observatory) -> Status:
+    return observatory.one(models.LongTermArchiveTransfer).status
+
+
+def test_a_complete_scan_is_planned_and_sent_to_the_packers_of_its_source(
+    observatory: Observatory, context: TransferContext, redis_settings: RedisSettings
+) -> None:
+    scan_id = observatory.start_scan()
+    observatory.write(scan_id, {"a.fits": b"a"})
+    assert tick(context) == 0
+    observatory.finish_scan(scan_id, expected_files=1)
+
+    assert tick(context) == 2
+    assert messages(redis_settings) == {"transfer.ccat_chai_raw_data_packing": 1}
+    assert status(observatory) is Status.SCHEDULED
+
+
+def test_an_incomplete_scan_is_packed_after_the_quiet_period_which_the_manager_knows_in_advance(
+    observatory: Observatory, redis_settings: RedisSettings
+) -> None:
+    context = TransferContext(
+        engine=observatory.engine,
+        app=make_celery_app(redis_settings, name="tests"),
+        name="manager",
+        quiet_period=timedelta(seconds=0.2),
+    )
+    scan_id = observatory.start_scan()
+    observatory.write(scan_id, {"a.fits": b"a"})
+
+    assert tick(context) == 0
+    expected = due(context)
+    assert expected is not None
+    assert abs(expected - datetime.now(UTC)) < timedelta(seconds=0.3)
+    assert eventually(lambda: tick(context)) == 2
+
+
+def test_a_lost_message_is_sent_again_when_its_lease_is_over(
+    observatory: Observatory, context: TransferContext, redis_settings: RedisSettings
+) -> None:
+    observatory.observe({"a.fits": b"a"})
+    tick(context)
+    with redis_settings.client("tests") as client:
+        client.flushdb()
+
+    eventually(lambda: tick(context))
+    assert messages(redis_settings) == {"transfer.ccat_chai_raw_data_packing": 1}
+    assert observatory.one(models.LongTermArchiveTransfer).retry_count == 0
+
+
+def test_no_more_than_so_many_transfers_are_under_way_at_one_location(
+    observatory: Observatory, redis_settings: RedisSettings
+) -> None:
+    for number in range(4):
+        observatory.observe({f"{number}.fits": b"a"})
+    app = make_celery_app(redis_settings, name="tests")
+    context = TransferContext(engine=observatory.engine, app=app, name="manager", outstanding=3)
+
+    assert tick(context) == 3
+    assert tick(context) == 0
+    assert messages(redis_settings) == {"transfer.ccat_chai_raw_data_packing": 3}
+
+
+def test_two_managers_at_once_send_each_transfer_once(observatory: Observatory, redis_settings: RedisSettings) -> None:
+    for number in range(6):
+        scan_id = observatory.start_scan()
+        observatory.write(scan_id, {f"{number}.fits": b"a"})
+        observatory.finish_scan(scan_id, expected_files=1)
+    app = make_celery_app(redis_settings, name="tests")
+    contexts = [TransferContext(engine=observatory.engine, app=app, name=f"manager {number}") for number in range(2)]
+    with ThreadPoolExecutor() as both:
+        list(both.map(tick, contexts))
+    tick(contexts[0])
+
+    assert messages(redis_settings) == {"transfer.ccat_chai_raw_data_packing": 6}
+    with transaction(observatory.engine) as session:
+        assert len(session.scalars(sa.select(models.RawDataPackage)).all()) == 6
+
+
+def test_a_transfer_whose_workers_are_lost_again_and_again_is_given_up(observatory: Observatory) -> None:
+    package_id = observatory.observe({"a.fits": b"a"})
+    for tries in range(TRIES):
+        assert observatory.one(models.LongTermArchiveTransfer).retry_count == tries
+        scheduled = observatory.schedule(Operation.PACKING)
+        with transaction(observatory.engine) as session:
+            noun = models.LongTermArchiveTransfer
+            advance(
+                session, noun, scheduled, to=Status.IN_PROGRESS, because="taken", by="a worker killed for its memory"
+            )
+            session.execute(sa.update(noun).values(lease_until=sa.func.clock_timestamp() - A_MOMENT))
+        observatory.recover()
+
+    assert status(observatory) is Status.FAILED
+    assert "ended unexpectedly 10 times" in (observatory.package(package_id).failure or "")
+
+
+def test_trouble_with_one_scan_does_not_keep_another_waiting(
+    observatory: Observatory, context: TransferContext
+) -> None:
+    with transaction(observatory.engine) as session:
+        cologne = find(session, SITE, "cologne")
+        path = observatory.root / "cologne/without_buffer"
+        location = models.DiskDataLocation(site=cologne, name="without_buffer", path=str(path))
+        location.location_type = LocationType.SOURCE
+        session.add(location)
+    for source in ("cologne/without_buffer", "ccat/chai_raw_data"):
+        scan_id = observatory.start_scan()
+        observatory.write(scan_id, {"a.fits": b"a"}, location=source)
+        observatory.finish_scan(scan_id, expected_files=1)
+
+    tick(context)
+    assert observatory.one(models.RawDataPackage).state is PackageState.WAITING
+    with transaction(observatory.engine) as session:
+        assert len(unpacked_files(session).groups) == 1
+
+
+class Process:
+    """A manager or a worker, with its log."""
+
+    def __init__(self, role: str, observatory: Observatory, redis: RedisSettings, *, log: Path) -> None:
+        self._log = log
+        password = redis.redis_password.get_secret_value() if redis.redis_password else ""
+        variables = {
+            "CCAT_OPS_DB_URL": observatory.engine.url.render_as_string(hide_password=False),
+            "CCAT_DATA_TRANSFER_REDIS_HOST": redis.redis_host,
+            "CCAT_DATA_TRANSFER_REDIS_PORT": str(redis.redis_port),
+            "CCAT_DATA_TRANSFER_REDIS_PASSWORD": password,
+        }
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("CCAT_")}
+        program = Path(__file__).parent / "programs/transfer.py"
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, program, role], env=inherited | variables, stdout=output, stderr=output, cwd=log.parent
+            )
+
+    def has_started(self) -> bool:
+        assert self._process.poll() is None, self.log()
+        return "started" in self.log()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        assert self._process.wait(10) == 0, self.log()
+
+
+@pytest.fixture
+def processes(observatory: Observatory, redis_settings: RedisSettings, tmp_path: Path) -> Iterator[None]:
+    """A transfer-manager and a worker."""
+    both = [
+        Process(role, observatory, redis_settings, log=tmp_path / role)
+        for role in ("transfer-manager", "transfer-worker")
+    ]
+    for process in both:
+        eventually(process.has_started, within=30)
+    with redis_settings.client("tests") as client:
+        eventually(lambda: any(one["cmd"] == "brpop" for one in client.client_list()))
+    yield
+    for process in both:
+        process.stop()
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_manager_and_a_worker_bring_each_scan_into_the_archive_and_to_where_it_is_reduced(
+    observatory: Observatory,
+) -> None:
+    for _ in range(2):
+        scan_id = observatory.start_scan()
+        files = {f"{scan_id}.fits": os.urandom(5_000_000)}
+        observatory.write(scan_id, files)
+        observatory.finish_scan(scan_id, expected_files=1)
+        (package_id,) = eventually(partial(_archived, observatory, scan_id))
+        (job_id,) = observatory.request_staging([package_id])
+        eventually(partial(_completed, observatory, job_id))
+
+        staged = observatory.directory("cologne/ramses") / observatory.copies(package_id)["cologne/ramses"].path
+        assert {file.name: file.read_bytes() for file in staged.iterdir()} == files
+    assert observatory.leftovers() == []
+
+
+def _archived(observatory: Observatory, scan_id: uuid.UUID) -> Sequence[int]:
+    with transaction(observatory.engine) as session:
+        found = sa.select(models.RawDataPackage.id).filter_by(executed_obs_unit_id=scan_id, state=PackageState.ARCHIVED)
+        return session.scalars(found).all()
+
+
+def _completed(observatory: Observatory, job_id: int) -> bool:
+    return observatory.one(models.StagingJob, id=job_id).status is Status.COMPLETED
