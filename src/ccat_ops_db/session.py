@@ -39,12 +39,13 @@ def without_password(url: sa.URL) -> str:
 def create_engine(url: str, *, application_name: str) -> sa.Engine:
     """Engine for the operations database; every connection speaks UTC and shows `application_name` in pg_stat_activity.
 
-    Nothing is connected yet.
+    Nothing is connected yet. A process that hangs within a transaction loses it, and its locks, after a minute.
     """
+    options = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
     return sa.create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={"application_name": application_name, "options": "-c timezone=UTC", "connect_timeout": 10},
+        connect_args={"application_name": application_name, "options": options, "connect_timeout": 10},
     )
 
 

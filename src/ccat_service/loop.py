@@ -10,9 +10,10 @@ from ccat_ops_db.schema import SchemaOutdated, SchemaTooNew
 from ccat_service.database import DatabaseConnection
 from ccat_service.health import HealthCheck
 from ccat_service.logging import StructuredLogger
-from ccat_service.retries import Backoff, first_line, is_transient
+from ccat_service.retries import Backoff, first_line
 from ccat_service.settings import SettingsError
 from ccat_service.stop import Stop
+from ccat_service.trouble import is_transient
 from ccat_service.wakeups import MISSED, Wakeups
 
 Context = TypeVar("Context")

@@ -17,8 +17,9 @@ from ccat_ops_db.errors import CcatError
 from ccat_service.logging import StructuredLogger
 from ccat_service.outbox import Ids, outbox_of
 from ccat_service.queues import require_same_family
-from ccat_service.retries import Backoff, first_line, is_transient
+from ccat_service.retries import Backoff, first_line
 from ccat_service.servers import RedisSettings
+from ccat_service.trouble import is_transient
 
 Id = TypeVar("Id", int, str)
 

@@ -127,3 +127,12 @@ def test_nobody_releases_what_somebody_else_claimed_meanwhile(shared_engine: sa.
         claim_jobs(session, by="quick", limit=1)
         release(session, StagingJob, jobs[:2], by="slow")
         assert holders(session, jobs[:2]) == ["quick", None]
+
+
+def test_a_lease_is_given_back_for_whoever_holds_it_where_nobody_is_named(
+    shared_engine: sa.Engine, jobs: list[int]
+) -> None:
+    with transaction(shared_engine) as session:
+        claim_jobs(session, by="first", limit=2)
+        release(session, StagingJob, jobs)
+        assert holders(session, jobs) == [None] * 10

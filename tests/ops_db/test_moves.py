@@ -300,7 +300,7 @@ WISHES = st.lists(
     ),
     max_size=12,
 )
-SLOW_ENOUGH = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+SLOW_ENOUGH = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 def assert_history_replays(session: Session, copies: Sequence[int]) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccat_ops_db.errors import CcatError
-from ccat_service.retries import Backoff, first_line, is_transient
+from ccat_service.retries import Backoff, first_line
+from ccat_service.trouble import is_transient
 
 
 class Refused(CcatError):

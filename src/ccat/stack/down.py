@@ -11,6 +11,7 @@ from ccat.stack.directory import StackDirectory, exclusive
 from ccat.stack.errors import StillRunning
 from ccat.stack.leftovers import end_leftovers
 from ccat.stack.state import ProcessIdentity, read_state
+from ccat_workflow_manager.hpc.local.killing import kill_jobs
 
 _STOP_PATIENCE = timedelta(seconds=100)
 """Longer than the supervisor's own patience with all its stages."""
@@ -25,6 +26,7 @@ def take_down(directory: StackDirectory, say: Callable[[str], None]) -> None:
         _stop(state.supervisor, directory)
     with exclusive(directory):
         leftovers = end_leftovers(directory)
+        kill_jobs(directory.pipelines)
     if leftovers:
         say(f"Ended {leftovers} processes that a killed supervisor had left behind.")
     say("The stack is down." if state or leftovers else f"No stack was running in {directory.root}.")

@@ -27,8 +27,14 @@ class LongTermArchiveTransfer(_Transfer, Base):
 
     __tablename__ = "long_term_archive_transfer"
     __table_args__ = (
-        sa.UniqueConstraint("raw_data_package_id", "destination_id"),
-        sa.Index("ix_long_term_archive_transfer_live", "id", postgresql_where=sa.text(_LIVE)),
+        sa.Index(
+            "uq_long_term_archive_transfer_live",
+            "raw_data_package_id",
+            "destination_id",
+            unique=True,
+            postgresql_where=sa.text(_LIVE),
+        ),
+        sa.Index("ix_long_term_archive_transfer_package", "raw_data_package_id", "destination_id"),
     )
 
     raw_data_package_id: Mapped[int] = mapped_column(sa.ForeignKey("raw_data_package.id"), comment="What is archived.")

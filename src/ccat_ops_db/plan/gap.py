@@ -206,12 +206,11 @@ def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime:
     runs = _since_completed(sub_group)
     if runs and not _was_tried(runs[-1], wanted):
         return max(wanted.since, runs[-1].created_at)
-    covered, took = (
-        frozenset[int]().union(*(run.covers for run in runs)),
-        [number for run in runs for number in run.took],
-    )
+    covered = frozenset[int]().union(*(run.covers for run in runs))
+    took = [number for run in runs for number in run.took]
     changes = [package.archived_at for package in sub_group.packages if package.id not in covered]
-    changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at is not None]
+    # An upstream sub-group that none of ours was in before came with its package, whenever it was completed.
+    changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at]
     begins = [*([min(changes)] if changes else []), *(run.created_at for run in runs)]
     return max(begins) + sub_group.cooldown
 

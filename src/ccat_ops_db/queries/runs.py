@@ -49,7 +49,12 @@ def list_runs(session: Session, which: Filter, *, limit: int, before: int | None
         .join(_Run.pipeline)
         .join(_Run.reduction_step)
         .where(*which.conditions())
-        .options(joinedload(_Run.pipeline), joinedload(_Run.reduction_step), joinedload(_Run.software_version))
+        .options(
+            joinedload(_Run.pipeline),
+            joinedload(_Run.reduction_step),
+            joinedload(_Run.software_version),
+            selectinload(_Run.attempts),
+        )
         .order_by(_Run.id.desc())
         .limit(limit)
     )

@@ -6,7 +6,8 @@ import pytest
 from redis import Redis
 
 from ccat.stack.redis import RedisAddress
-from ccat_workflow_manager.hpc.local import LocalBackend, kill_jobs
+from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.hpc.local.killing import kill_jobs
 from ccat_workflow_manager.hpc.local.processes import processes_by_job
 from tests.workflow.hpc.bench import Bench
 

@@ -21,7 +21,8 @@ from ccat.stack.redis import RedisAddress
 from ccat_ops_db.states import FailureClass
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobRefused, JobSpec, JobState
 from ccat_workflow_manager.hpc.failures import failure_class
-from ccat_workflow_manager.hpc.local import LocalBackend, kill_jobs
+from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.hpc.local.killing import kill_jobs
 from ccat_workflow_manager.hpc.local.processes import ProcessIdentity, boot_id, processes_by_job
 from tests.workflow.hpc.bench import Bench, until
 from tests.workflow.hpc.conftest import LocalBackends
@@ -129,7 +130,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from redis import Redis
 from ccat_workflow_manager.hpc.base import JobSpec
-from ccat_workflow_manager.hpc.local import LocalBackend
+from ccat_workflow_manager.hpc.local.backend import LocalBackend
 
 jobs = TypeAdapter(list[JobSpec]).validate_json(sys.stdin.read())
 backend = LocalBackend(Redis.from_url(sys.argv[1]), base=Path(sys.argv[2]), cpus=2)

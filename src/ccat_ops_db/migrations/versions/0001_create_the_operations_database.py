@@ -1542,17 +1542,18 @@ def upgrade() -> None:
             name=op.f("fk_long_term_archive_transfer_raw_data_package_id"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_long_term_archive_transfer")),
-        sa.UniqueConstraint(
-            "raw_data_package_id",
-            "destination_id",
-            name=op.f("uq_long_term_archive_transfer_raw_data_package_id_destination_id"),
-        ),
     )
     op.create_index(
-        "ix_long_term_archive_transfer_live",
+        "ix_long_term_archive_transfer_package",
         "long_term_archive_transfer",
-        ["id"],
+        ["raw_data_package_id", "destination_id"],
         unique=False,
+    )
+    op.create_index(
+        "uq_long_term_archive_transfer_live",
+        "long_term_archive_transfer",
+        ["raw_data_package_id", "destination_id"],
+        unique=True,
         postgresql_where=sa.text("status IN ('pending', 'scheduled', 'in_progress')"),
     )
     op.create_table(
@@ -2083,10 +2084,11 @@ def downgrade() -> None:
     op.drop_table("raw_data_file")
     op.drop_table("obs_unit_module_configuration")
     op.drop_index(
-        "ix_long_term_archive_transfer_live",
+        "uq_long_term_archive_transfer_live",
         table_name="long_term_archive_transfer",
         postgresql_where=sa.text("status IN ('pending', 'scheduled', 'in_progress')"),
     )
+    op.drop_index("ix_long_term_archive_transfer_package", table_name="long_term_archive_transfer")
     op.drop_table("long_term_archive_transfer")
     op.drop_table("reduction_step_dependency")
     op.drop_index(

@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -152,20 +151,6 @@ class LocalBackend:
             with contextlib.suppress(OSError):  # the next look says the same, and writes it down
                 self._files.settle(job)
         return seen
-
-
-def kill_jobs(base: Path, *, within: timedelta = timedelta(seconds=10)) -> None:
-    """Kill every process of the jobs of a base directory, where a stack is to leave nothing behind; they count as lost.
-
-    Whoever could start jobs must have ended before. Raises BackendUnavailable if a process does not die.
-    """
-    deadline = time.monotonic() + within.total_seconds()
-    ours = [job.record.spec.directory for job in JobFiles(base).live()]
-    while remaining := [pid for directory, pids in processes_by_job().items() if directory in ours for pid in pids]:
-        if time.monotonic() > deadline:
-            raise BackendUnavailable("local", f"the processes {remaining} do not die")
-        signal_all(remaining, signal.SIGKILL)
-        time.sleep(_POLL.total_seconds())
 
 
 def _refuse_impossible(spec: JobSpec, *, cpus: int) -> None:
