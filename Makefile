@@ -57,6 +57,7 @@ set-up: $(SYSTEM) $(PIPELINES) ## only the environments; the others do it by the
 	@echo "$(VENV) and $(PIPELINES_ENV) are ready"
 
 clean: ## remove the environments, caches and the demo's data; the data of `make run` stay
+	@[ ! -e .demo/stack/run/lock ] || $(BIN)/ccat down --data-dir .demo/stack
 	rm -rf $(VENV) build .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

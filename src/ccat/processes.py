@@ -28,7 +28,7 @@ from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import queues, register, senders
-from ccat_workflow_manager.verbs.executing import Workplace
+from ccat_workflow_manager.verbs.workplace import Workplace
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class _Process:
 
 @contextmanager
 def _process(title: str) -> Iterator[_Process]:
-    configure_logging()
     with reported(), stop_on_signals() as stop:
+        configure_logging()
         database = open_database(title)
         database.require_current_schema()
         yield _Process(title, process_name(title), database, stop)

@@ -1,12 +1,13 @@
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.states import BackendName, LocationType
@@ -32,6 +33,18 @@ def find_settings() -> None:
 def open_database(process: str) -> DatabaseConnection:
     """The operations database named by the settings; nothing is connected yet."""
     return DatabaseConnection(OpsDbSettings.load().database_url(), f"ccat {process}")
+
+
+@contextmanager
+def transaction(process: str) -> Iterator[Session]:
+    """One transaction of a command that ends with it: committed at the end, rolled back on any error.
+
+    Raises SchemaOutdated or SchemaTooNew, with the command that mends it.
+    """
+    with closing(open_database(process)) as database:
+        database.require_current_schema()
+        with database.transaction() as session:
+            yield session
 
 
 def process_name(process: str) -> str:

@@ -118,7 +118,7 @@ class BadRawFiles(CcatError):
     def __init__(self, package: str, package_id: int, problems: Sequence[BadFile]) -> None:
         super().__init__(
             f"Package {package} is not packed: {'; '.join(error.problem for error in problems)}. "
-            f"Restore what the instrument registered, then `ccat packages retry {package_id}`. "
+            f"Restore what the instrument registered, then `ccat package retry {package_id}`. "
             "Nothing was archived, nothing was deleted."
         )
 

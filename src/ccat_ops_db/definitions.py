@@ -1,10 +1,11 @@
 """Definitions as code: what people write in YAML, checked piece by piece. Pure."""
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,7 +15,8 @@ from ccat_ops_db.grouping.rules import Catalogue, InvalidRule, parse_rules
 from ccat_ops_db.naming import nearest
 from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
 
-_IDENTIFIER: Final = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
+_IDENTIFIER: Final = r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?"
+Item = TypeVar("Item")
 
 
 def _pep440(version: str) -> str:
@@ -33,7 +35,19 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-Identifier = Annotated[str, Field(pattern=_IDENTIFIER, max_length=100)]
+def _identifier(name: str) -> str:
+    if not re.fullmatch(_IDENTIFIER, name):
+        raise ValueError(f"`{name}` is no identifier: lower-case letters, digits, `_`, `.` and `-` make one")
+    return name
+
+
+def _not_empty(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    if not values:
+        raise ValueError("it is empty")
+    return values
+
+
+Identifier = Annotated[str, Field(max_length=100), AfterValidator(_identifier)]
 VersionText = Annotated[str, AfterValidator(_pep440)]
 Json = Annotated[dict[str, Any], AfterValidator(_json)]
 _A_YEAR: Final = timedelta(days=366)
@@ -76,7 +90,7 @@ class SoftwareVersion(_Piece):
     series: str
     state: VersionState = VersionState.RELEASED
     runtime: Runtime = Runtime.PROCESS
-    command: tuple[str, ...] = Field(min_length=1)
+    command: Annotated[tuple[str, ...], AfterValidator(_not_empty)]
     environment: str | None = None
     """Directory of the installed environment; relative to the file that names it."""
     distribution: str | None = None
@@ -182,7 +196,7 @@ class Pipeline(_Piece):
     trigger_config: Json = {}
     enabled: bool = True
     priority: int = 0
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: Annotated[tuple[Step, ...], AfterValidator(_not_empty)]
 
 
 class Definitions(_Piece):
@@ -220,6 +234,15 @@ def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequen
     return definitions
 
 
+_SENTENCES: Final = {
+    "missing": "it is missing",
+    "tuple_type": "it must be a list",
+    "dict_type": "it must be a mapping",
+    "model_type": "it must be a mapping",
+}
+"""What Pydantic says in terms of Python, in those of YAML."""
+
+
 def _problem(detail: Any) -> str:
     place = _place(detail["loc"])
     if detail["type"] == "extra_forbidden":
@@ -227,7 +250,7 @@ def _problem(detail: Any) -> str:
         return f"{_place(parent) or 'file'}: unknown key `{key}`.{nearest(str(key), _keys_at(parent))}"
     if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
         return f"{place}: {detail['input']} is a number here; write it in quotes."
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _SENTENCES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     return f"{place or 'file'}: {message[0].lower()}{message[1:]}."
 
 

@@ -18,8 +18,8 @@ class UnknownName(CcatError):
     code = "unknown_name"
 
     def __init__(self, what: str, name: str, known: Collection[str], *, where: str = "") -> None:
-        place = f"{where}: " if where else ""
-        super().__init__(f"{place}there is no {what} `{name}`.{nearest(name, known)}")
+        start = f"{where}: there" if where else "There"
+        super().__init__(f"{start} is no {what} `{name}`.{nearest(name, known)}")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Named(Generic[Row]):
 
 
 SOURCE = Named("source", sa.select(models.Source), models.Source.name)
-OBSERVING_PROGRAM = Named("observing program", sa.select(models.ObservingProgram), models.ObservingProgram.short_name)
 OBS_MODE = Named("observing mode", sa.select(models.ObsMode), models.ObsMode.name)
 OBS_UNIT = Named("observation", sa.select(models.ObsUnit), models.ObsUnit.name)
 TELESCOPE = Named("telescope", sa.select(models.Telescope), models.Telescope.name)
@@ -42,6 +41,8 @@ SOFTWARE = Named("software", sa.select(models.ReductionSoftware), models.Reducti
 CONFIG = Named("config", sa.select(models.ReductionStepConfig), models.ReductionStepConfig.name)
 GROUPING = Named("grouping", sa.select(models.DataGrouping), models.DataGrouping.name)
 PIPELINE = Named("pipeline", sa.select(models.Pipeline), models.Pipeline.name)
+STEP = Named("step", sa.select(models.ReductionStep), models.ReductionStep.key)
+"""Of any pipeline; several may have a step of that name."""
 MODULE = Named(
     "instrument module",
     sa.select(models.InstrumentModule).join(models.InstrumentModule.instrument),
@@ -60,6 +61,13 @@ def find(session: Session, named: Named[Row], name: str, *, where: str = "") -> 
     if row is None:
         raise UnknownName(named.what, name, names(session, named), where=where)
     return row
+
+
+def require(session: Session, named: Named[Row], name: str) -> None:
+    """Raise UnknownName, with the nearest one, unless something of that kind has the name."""
+    known = set(names(session, named))
+    if name not in known:
+        raise UnknownName(named.what, name, known)
 
 
 def names(session: Session, named: Named[Row]) -> Sequence[str]:

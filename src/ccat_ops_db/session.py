@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from ccat_ops_db.errors import CcatError
@@ -22,7 +22,7 @@ class DatabaseUnreachable(CcatError):
     code = "database_unreachable"
     transient = True
 
-    def __init__(self, url: sa.URL, cause: Exception) -> None:
+    def __init__(self, url: sa.URL, cause: BaseException) -> None:
         detail = str(cause).strip().splitlines()[0]
         super().__init__(
             f"The operations database {without_password(url)} does not answer ({detail}). "
@@ -61,10 +61,17 @@ def connect(engine: sa.Engine) -> sa.Connection:
 def transaction(engine: sa.Engine) -> Iterator[Session]:
     """One transaction: committed at the end, rolled back on any error.
 
-    Raises DatabaseUnreachable where no connection can be had.
+    Raises DatabaseUnreachable where no connection can be had, or it is lost; if that happens while it commits, nobody
+    knows whether it did.
     """
-    with connect(engine) as connection, Session(connection, expire_on_commit=False) as session, session.begin():
-        yield session
+    with connect(engine) as connection:
+        try:
+            with Session(connection, expire_on_commit=False) as session, session.begin():
+                yield session
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatabaseUnreachable(engine.url, error.orig or error) from error
+            raise
 
 
 def in_transaction(engine: sa.Engine, work: Callable[[Session], Result]) -> Result:

@@ -34,11 +34,6 @@ class OpsDbSettings(ComponentSettings):
             _postgresql_url(url.get_secret_value())
         return url
 
-    @property
-    def is_configured(self) -> bool:
-        """Whether a server was named; where not, the embedded stack is meant."""
-        return self.url is not None or self.database_postgresql_host is not None
-
     def database_url(self) -> str:
         """SQLAlchemy URL, with the password: not for printing; `url` wins over the parts. Raises SettingsError."""
         if self.url is not None:

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.claims import claim, release
+from ccat_ops_db.claims import claim, is_free, renew
 from ccat_ops_db.states import RunStatus
 from ccat_service.database import DatabaseConnection
 from ccat_service.logging import StructuredLogger
@@ -24,8 +24,12 @@ from ccat_workflow_manager.verbs.triggering import create_wanted_runs, pipelines
 
 _Run = models.ExecutedReductionStep
 _BATCH: Final = 100
-_LEASE: Final = timedelta(seconds=30)
-"""How long a worker may be silent about what it was told before it is told again."""
+_OUTSTANDING: Final = 100
+"""Most runs that workers are told of at a time, for each thing that they do."""
+_LEASE: Final = timedelta(seconds=5)
+"""How long a worker may be silent about what it was told before it is told again; telling twice does no harm."""
+_REST: Final = timedelta(seconds=2)
+"""Pause before a run that could not start is looked at again, so that others get their turn."""
 _ROUND: Final = timedelta(milliseconds=500)
 """Pause between two questions to a backend."""
 _log = StructuredLogger(__name__)
@@ -70,10 +74,11 @@ def workflow_manager(context: Context) -> Manager[Context]:
         name="workflow-manager",
         context=context,
         tick=advance_runs,
+        due=lambda context: context.due,
         wakes_on=(
             "executed_reduction_step:pending",
             "executed_reduction_step:staging_data",
-            "executed_reduction_step:completed",
+            "executed_reduction_step:submitted",
             "staging_job:*",
             "physical_copy:staged",
             PREPARED,
@@ -91,6 +96,7 @@ def result_manager(context: Context) -> Manager[Context]:
         wakes_on=(
             "executed_reduction_step:submitted",
             "executed_reduction_step:collecting_results",
+            "executed_reduction_step:completed",
             "executed_reduction_step:failed",
         ),
     )
@@ -114,7 +120,7 @@ def _evaluate(context: Context, pipeline_id: int) -> tuple[int, datetime | None]
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one pipeline, the others go on
         _log.exception("pipeline cannot be evaluated", error, pipeline=pipeline_id)
         return 0, None
-    return len(evaluation.created), evaluation.due
+    return len(evaluation.created) + len(evaluation.given_up), evaluation.due
 
 
 def advance_runs(context: Context) -> int:
@@ -126,6 +132,7 @@ def advance_runs(context: Context) -> int:
     ready = sa.not_(unstaged(hopeless=False))
     done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
     done += _tell(context, context.tasks.submit, SUBMISSION, which=sa.and_(staging, prepared))
+    context.due = _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA)
     return done
 
 
@@ -140,14 +147,15 @@ def follow_runs(context: Context) -> int:
     for location_id in busy:
         if now - context.observed.get(location_id, datetime.min.replace(tzinfo=UTC)) >= _ROUND:
             _ask(context, location_id, now)
-    context.due = min((moment for moment in (retry, now + _ROUND if busy else None) if moment), default=None)
+    moments = (retry, now + _ROUND if busy else None, _next_lease_end(context, RunStatus.COLLECTING_RESULTS))
+    context.due = min((moment for moment in moments if moment), default=None)
     return done
 
 
 def _start_pending(context: Context) -> int:
     which = sa.and_(_Run.status == RunStatus.PENDING, _Run.data_location_id.in_(context.locations))
     with context.database.transaction() as session:
-        order = [_Run.priority.desc()]
+        order: list[sa.ColumnElement[Any]] = [_Run.waiting_for.is_not(None), _Run.priority.desc()]
         claimed = claim(session, _Run, where=which, by=context.name, lease=_LEASE, limit=_BATCH, order_by=order)
     try:
         return _start(context, claimed) if claimed else 0
@@ -161,7 +169,7 @@ def _start_pending(context: Context) -> int:
 def _start(context: Context, run_ids: Sequence[int]) -> int:
     with context.database.transaction() as session:
         started = start_runs(session, run_ids, now=datetime.now(UTC), by=context.name)
-        release(session, _Run, started.waiting, by=context.name)
+        renew(session, _Run, started.waiting, by=context.name, lease=_REST)
     return len(started.started) + len(started.not_needed)
 
 
@@ -183,11 +191,20 @@ def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.
     """Lease runs and tell the workers of their locations; what a worker does not finish in time is told again."""
     with context.database.transaction() as session:
         where = sa.and_(which, _Run.data_location_id.in_(context.locations))
-        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=_BATCH)
+        told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
+        limit = max(0, _OUTSTANDING - told)
+        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit)
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
             task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))
     return len(claimed)
+
+
+def _next_lease_end(context: Context, *statuses: RunStatus) -> datetime | None:
+    """When the first run that a worker was told of, or that could not start, is looked at again."""
+    ours = sa.and_(_Run.status.in_(statuses), _Run.data_location_id.in_(context.locations))
+    with context.database.transaction() as session:
+        return session.scalar(sa.select(sa.func.min(_Run.lease_until)).where(ours, sa.not_(is_free(_Run))))
 
 
 def _locations_with_jobs(session: Session, location_ids: Iterable[int]) -> Sequence[int]:

@@ -8,8 +8,9 @@ from typing import Final
 from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask, TaskApp, make_celery_task
 from ccat_workflow_manager.verbs.collecting import collect_runs
-from ccat_workflow_manager.verbs.executing import Workplace, prepare_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import prepare_attempts, submit_attempts
 from ccat_workflow_manager.verbs.observing import observe_locations
+from ccat_workflow_manager.verbs.workplace import Workplace
 
 STAGING: Final = "staging"
 SUBMISSION: Final = "submission"
@@ -38,8 +39,8 @@ class Tasks:
 
 
 def senders(app: TaskApp) -> Tasks:
-    """Tasks for a process that only sends them."""
-    return Tasks(**{name: CeleryTask(app, f"workflow.{name}") for name in _VERBS})
+    """Tasks for a process that only sends them; each run goes by itself, so that idle threads share them."""
+    return Tasks(**{name: CeleryTask(app, f"workflow.{name}", batch=1) for name in _VERBS})
 
 
 def register(app: TaskApp, workplace: Workplace) -> None:

@@ -12,6 +12,7 @@ def installation() -> Iterator[Installation]:
     """A whole installation that is up, for the tests of one module."""
     with tempfile.TemporaryDirectory(prefix="ccat-") as directory:
         found = Installation(Path(directory) / "data")
-        found.ccat("up", "--detach")
+        up = found.process("up", "--detach")
+        assert up.returncode == 0, up.stdout + up.stderr
         yield found
-        found.ccat("down")
+        found.process("down")

@@ -111,7 +111,7 @@ def test_a_scan_of_another_telescope_has_another_identifier(session: Session) ->
 def test_an_observation_that_nobody_planned_is_refused_with_the_nearest_name(session: Session) -> None:
     with pytest.raises(UnknownName) as refused:
         start_scan(session, SCAN, "map of M71", started_at=START)
-    assert str(refused.value) == "there is no observation `map of M71`. Did you mean `map of M17`?"
+    assert str(refused.value) == "There is no observation `map of M71`. Did you mean `map of M17`?"
 
 
 def test_the_telescope_must_be_said_where_there_are_several(session: Session) -> None:
@@ -120,7 +120,7 @@ def test_the_telescope_must_be_said_where_there_are_several(session: Session) ->
         start_scan(session, SCAN, "map of M17", started_at=START)
     assert str(refused.value) == ("Several telescopes are known, say which one executes the scan: `FYST`, `NANTEN2`.")
     assert start_scan(session, SCAN, "map of M17", started_at=START, telescope="FYST").telescope.name == "FYST"
-    with pytest.raises(UnknownName, match=r"^there is no telescope `NANTEN`\. Did you mean `NANTEN2`\?$"):
+    with pytest.raises(UnknownName, match=r"^There is no telescope `NANTEN`\. Did you mean `NANTEN2`\?$"):
         start_scan(session, SCAN, "map of M17", started_at=START, telescope="NANTEN")
 
 
@@ -211,12 +211,12 @@ def test_a_path_is_not_taken_by_a_second_file(session: Session) -> None:
         (
             "CHAI/LFB",
             "ccat/chai_raw_data",
-            "there is no instrument module `CHAI/LFB`. Did you mean `CHAI/LFA`?",
+            "There is no instrument module `CHAI/LFB`. Did you mean `CHAI/LFA`?",
         ),
         (
             "CHAI/LFA",
             "ccat/chai_raw_date",
-            "there is no location `ccat/chai_raw_date`. Did you mean `ccat/chai_raw_data`?",
+            "There is no location `ccat/chai_raw_date`. Did you mean `ccat/chai_raw_data`?",
         ),
     ],
 )

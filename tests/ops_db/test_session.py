@@ -98,6 +98,21 @@ def test_a_pooled_connection_that_died_is_replaced_unseen(engine: sa.Engine, mod
     assert description(engine, modes[0]) == "0"
 
 
+def test_a_connection_that_dies_within_a_transaction_is_told_as_an_unreachable_database(
+    engine: sa.Engine, modes: list[str]
+) -> None:
+    def be_cut_off(session: Session) -> None:
+        describe(session, modes[0], "lost")
+        pid = session.scalar(sa.select(sa.func.pg_backend_pid()))
+        with transaction(engine) as other:
+            other.execute(sa.select(sa.func.pg_terminate_backend(pid, 5000)))
+        session.execute(sa.select(1))
+
+    with pytest.raises(DatabaseUnreachable, match="terminating connection"):
+        in_transaction(engine, be_cut_off)
+    assert description(engine, modes[0]) == "0"
+
+
 def test_the_victim_of_a_conflict_works_again_on_what_the_other_wrote(engine: sa.Engine, modes: list[str]) -> None:
     seen = []
 

@@ -99,7 +99,7 @@ def test_a_bad_raw_file_fails_its_package_with_a_sentence_and_nothing_is_archive
     assert package.failure is not None
     expected = rf"^Package {package.name} is not packed: {raw} at location ccat/chai_raw_data {said}\. Restore what"
     assert re.search(expected, package.failure), package.failure
-    assert f"`ccat packages retry {package_id}`. Nothing was archived, nothing was deleted." in package.failure
+    assert f"`ccat package retry {package_id}`. Nothing was archived, nothing was deleted." in package.failure
     assert observatory.one(models.LongTermArchiveTransfer).failure == package.failure
     assert observatory.one(models.PhysicalCopy, path="2026-04-01/a.fits").status is status
     assert observatory.one(models.PhysicalCopy, path="2026-04-01/b.fits").status is PhysicalCopyStatus.PRESENT

@@ -44,5 +44,5 @@ def test_a_worker_listens_to_what_its_locations_can_do(serves: list[str], queues
 
 
 def test_an_unknown_location_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(UnknownName, match=r"there is no site or location `cologne/rameses`.*`cologne/ramses`"):
+    with pytest.raises(UnknownName, match=r"There is no site or location `cologne/rameses`.*`cologne/ramses`"):
         queues_to_serve(LOCATIONS, ["cologne/rameses"])

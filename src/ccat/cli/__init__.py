@@ -2,7 +2,7 @@
 
 import typer
 
-from ccat.cli import definitions, packages, processes, products, runs, scans, stack, waiting
+from ccat.cli import definitions, demo, packages, processes, products, runs, scans, stack, waiting
 from ccat.wiring import find_settings
 
 app = typer.Typer(
@@ -16,6 +16,8 @@ STACK, DATA, PIPELINES, PROCESSES = "Embedded stack", "Data", "Pipelines", "Proc
 
 for command in (stack.up, stack.down, stack.status):
     app.command(rich_help_panel=STACK)(command)
+
+app.command(rich_help_panel=STACK)(demo.demo)
 
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(packages.packages)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import find_settings, open_database
-from ccat_ops_db import schema
+from ccat_ops_db import migrating
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.models import DataLocation, DiskDataLocation, Installation, LocationType
 from ccat_ops_db.session import without_password
@@ -143,11 +143,11 @@ def _drop(engine: sa.Engine, *, confirmed: bool) -> None:
     question = f"Drop all tables of the operations database {database}, with all they hold?"
     if not confirmed and not (sys.stdin.isatty() and typer.confirm(question, err=True)):
         raise DropNotConfirmed(database)
-    schema.drop(engine)
+    migrating.drop(engine)
 
 
 def _migrate(engine: sa.Engine, *, to: str) -> Migration:
-    before, after = schema.migrate(engine, to=to)
+    before, after = migrating.migrate(engine, to=to)
     return Migration(revision_before=before, revision=after)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many, the newest.")]
@@ -20,13 +21,16 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table for people; it is as wide as its content where nobody looks at a terminal."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    """Print a table for people, only its title where it has no rows. What stands in it is never read as markup."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    console().print(table)
+        table.add_row(*(Text(_cell(value)) for value in row))
+    screen = console()
+    screen.print(Text(title, style="italic"), soft_wrap=True)
+    if table.row_count:
+        screen.print(table)
 
 
 def console() -> Console:

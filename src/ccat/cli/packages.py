@@ -5,7 +5,7 @@ import typer
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, Limit, print_json, print_table
-from ccat.wiring import open_database, process_name
+from ccat.wiring import process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.states import PackageState
@@ -22,7 +22,7 @@ def packages(
     """List raw packages, the newest first."""
     columns = ["id", "name", "state", "size_bytes", "archived_at", "checksum", "failure"]
     query = sa.select(models.RawDataPackage).order_by(models.RawDataPackage.id.desc()).limit(limit)
-    with reported(as_json=json), open_database("packages").transaction() as session:
+    with reported(as_json=json), transaction("packages") as session:
         found = session.scalars(query if state is None else query.where(models.RawDataPackage.state == state))
         rows = [{name: getattr(one, name) for name in columns} for one in found]
     if json:
@@ -34,6 +34,6 @@ def packages(
 @app.command()
 def retry(package: Annotated[int, typer.Argument(metavar="PACKAGE", help="Number of the package.")]) -> None:
     """Try a FAILED package again, once its trouble is mended."""
-    with reported(as_json=False), open_database("packages").transaction() as session:
+    with reported(as_json=False), transaction("packages") as session:
         retry_package(session, package, by=process_name("package"))
     typer.echo(f"package {package} is tried again")

@@ -7,7 +7,8 @@ from rich.tree import Tree
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, Limit, console, labels, print_json, print_table
-from ccat.wiring import open_database
+from ccat.cli.runs import require_known
+from ccat.wiring import transaction
 from ccat_ops_db.queries.lineage import Lineage, ProductNode, RunNode, lineage
 from ccat_ops_db.queries.runs import Filter, list_products
 from ccat_ops_db.states import DataProductType, ProductState
@@ -17,14 +18,19 @@ def products(
     *,
     pipeline: Annotated[str | None, typer.Option(help="Only products of this pipeline.")] = None,
     step: Annotated[str | None, typer.Option(help="Only products of this step.")] = None,
-    kind: Annotated[DataProductType | None, typer.Option("--type", help="Only products of this type.")] = None,
-    state: Annotated[ProductState | None, typer.Option(help="Only products in this state.")] = ProductState.CURRENT,
+    kind: Annotated[
+        DataProductType | None, typer.Option("--type", case_sensitive=False, help="Only products of this type.")
+    ] = None,
+    state: Annotated[
+        ProductState | None, typer.Option(case_sensitive=False, help="Only those in it.")
+    ] = ProductState.CURRENT,
     limit: Limit = 50,
     json: AsJson = False,
 ) -> None:
     """List data products, the newest first."""
     which = Filter(pipeline, step, type=kind, state=state)
-    with reported(as_json=json), open_database("products").transaction() as session:
+    with reported(as_json=json), transaction("products") as session:
+        require_known(session, pipeline, step)
         rows = [
             {
                 "id": one.id,
@@ -54,7 +60,7 @@ def show_lineage(
     json: AsJson = False,
 ) -> None:
     """Show what a product was made of, down to the raw files."""
-    with reported(as_json=json), open_database("lineage").transaction() as session:
+    with reported(as_json=json), transaction("lineage") as session:
         found = lineage(session, product)
     if json:
         print_json(found)

@@ -2,11 +2,13 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, Limit, labels, print_json, print_table
-from ccat.wiring import open_database
+from ccat.wiring import transaction
 from ccat_ops_db import models
+from ccat_ops_db.lookup import PIPELINE, STEP, require
 from ccat_ops_db.queries.runs import Filter, get_run, history, list_runs
 from ccat_ops_db.states import RunStatus
 
@@ -28,7 +30,8 @@ def runs(
     json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
-    with reported(as_json=json), open_database("runs").transaction() as session:
+    with reported(as_json=json), transaction("runs") as session:
+        require_known(session, pipeline, step)
         rows = [_row(run) for run in list_runs(session, Filter(pipeline, step, status), limit=limit, before=before)]
     if json:
         print_json(rows)
@@ -40,7 +43,7 @@ def runs(
 @app.command()
 def show(run: RunId, *, json: AsJson = False) -> None:
     """Show one run with its attempts and products."""
-    with reported(as_json=json), open_database("run").transaction() as session:
+    with reported(as_json=json), transaction("run") as session:
         found = _detail(get_run(session, run))
     if json:
         print_json(found)
@@ -51,12 +54,20 @@ def show(run: RunId, *, json: AsJson = False) -> None:
 @app.command()
 def why(run: RunId, *, json: AsJson = False) -> None:
     """Say why a run exists, and why it is where it is."""
-    with reported(as_json=json), open_database("run").transaction() as session:
+    with reported(as_json=json), transaction("run") as session:
         found = _reasons(get_run(session, run), history(session, models.ExecutedReductionStep, run))
     if json:
         print_json(found)
     else:
         _explain(found)
+
+
+def require_known(session: Session, pipeline: str | None, step: str | None) -> None:
+    """Refuse a filter that nothing can pass because it names what does not exist."""
+    if pipeline is not None:
+        require(session, PIPELINE, pipeline)
+    if step is not None:
+        require(session, STEP, step)
 
 
 def _row(run: models.ExecutedReductionStep) -> dict[str, Any]:
@@ -71,7 +82,10 @@ def _row(run: models.ExecutedReductionStep) -> dict[str, Any]:
         "reason": run.reason,
         "because": run.because,
         "not_needed": run.not_needed,
+        "failure": run.failure,
+        "metrics": run.metrics,
         "created_at": run.created_at,
+        "submitted_at": min((one.submitted_at for one in run.attempts if one.submitted_at), default=None),
         "finished_at": run.finished_at,
     }
 
@@ -83,8 +97,6 @@ def _cells(row: dict[str, Any], columns: list[str]) -> list[object]:
 def _detail(run: models.ExecutedReductionStep) -> dict[str, Any]:
     return {
         **_row(run),
-        "metrics": run.metrics,
-        "failure": run.failure,
         "attempts": [{name: getattr(attempt, name) for name in _ATTEMPT} for attempt in run.attempts],
         "products": [
             {"id": one.id, "path": one.relative_path, "type": one.type, "state": one.state, "checksum": one.checksum}

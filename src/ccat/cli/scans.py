@@ -1,21 +1,25 @@
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
-from ccat.wiring import open_database, process_name
+from ccat.wiring import process_name, transaction
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 
 app = typer.Typer(no_args_is_help=True, help="What an instrument tells: a scan starts, writes files, ends.")
+
+_CHECKSUM_LINE: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+"""As `sha256sum` writes it."""
 
 ScanId = Annotated[uuid.UUID, typer.Argument(metavar="SCAN", help="UUID of the scan.")]
 
@@ -42,6 +46,17 @@ class NotListed(CcatError):
         )
 
 
+class NotAChecksum(CcatError):
+    """A line of a list of checksums says nothing that can be used."""
+
+    code = "not_a_checksum"
+
+    def __init__(self, checksums: Path, number: int, problem: str) -> None:
+        super().__init__(
+            f"{checksums}, line {number}: {problem}. Write the list with `sha256sum FILE...`; nothing was registered."
+        )
+
+
 def moment(text: str) -> datetime:
     """Aware moment from ISO 8601 text; UTC where it names no time zone."""
     try:
@@ -64,7 +79,7 @@ def start(
     json: AsJson = False,
 ) -> None:
     """Record that a planned observation began to be executed."""
-    with reported(as_json=json), open_database("scan").transaction() as session:
+    with reported(as_json=json), transaction("scan") as session:
         row = start_scan(session, scan or uuid.uuid4(), observation, started_at=started_at, telescope=telescope)
         told = {"scan": row.id, "observing_night": row.observing_night}
     print_json(told) if json else typer.echo(f"scan {told['scan']}, night {told['observing_night']}")
@@ -78,12 +93,13 @@ def add(
     module: Annotated[str, typer.Option(metavar="INSTRUMENT/MODULE")],
     location: Annotated[str, typer.Option(metavar="SITE/NAME", help="SOURCE location where they lie.")],
     checksums: Annotated[
-        Path | None, typer.Option(exists=True, help="List by `sha256sum`, made where the files were written.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="List by `sha256sum`, made where the files were written."),
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Register raw files of a scan; without --checksums they are read now."""
-    with reported(as_json=json), open_database("scan").transaction() as session:
+    with reported(as_json=json), transaction("scan") as session:
         root = root_of(find(session, LOCATION, location), location)
         described = describe(files, scan, root=root, location=location, checksums=checksums)
         new = add_files(session, scan, described, module=module, location=location, by=process_name("scan"))
@@ -99,7 +115,7 @@ def end(
     json: AsJson = False,
 ) -> None:
     """Record the end of a scan; it is packed once all its files are registered."""
-    with reported(as_json=json), open_database("scan").transaction() as session:
+    with reported(as_json=json), transaction("scan") as session:
         finish_scan(session, scan, ended_at=ended_at, expected_files=files)
     print_json({"scan": scan}) if json else typer.echo(f"scan {scan} ended")
 
@@ -127,9 +143,16 @@ def describe(files: list[Path], scan: uuid.UUID, *, root: Path, location: str, c
 
 
 def read_checksums(file: Path) -> Mapping[str, str]:
-    """File name → checksum, from the output of `sha256sum`."""
-    lines = [line.split(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
-    return {Path(name.lstrip("*")).name: f"sha256:{value}" for value, name in lines}
+    """File name → checksum, from the output of `sha256sum`; raises NotAChecksum."""
+    known: dict[str, str] = {}
+    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+        found = _CHECKSUM_LINE.fullmatch(line)
+        if found is None:
+            raise NotAChecksum(file, number, f"`{line:.80}` is no SHA-256 with a file name")
+        name, checksum = Path(found[2]).name, f"sha256:{found[1]}"
+        if known.setdefault(name, checksum) != checksum:
+            raise NotAChecksum(file, number, f"{name} has another checksum in a line before")
+    return known
 
 
 def digest(file: Path) -> str:

@@ -1,6 +1,6 @@
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -36,8 +36,8 @@ class StillBusy(CcatError):
 
 def wait(*, timeout: Timeout = 3600, json: AsJson = False) -> None:
     """Wait until everything that came in is packed, archived and reduced, and no cooldown runs."""
-    with reported(as_json=json):
-        found = wait_until_quiet(open_database("wait"), timedelta(seconds=timeout))
+    with reported(as_json=json), closing(open_database("wait")) as database:
+        found = wait_until_quiet(database, timedelta(seconds=timeout))
     print_json(found) if json else typer.echo("nothing is under way")
 
 

@@ -48,8 +48,8 @@ class DemoDirectory:
 
     @property
     def definitions(self) -> Path:
-        """The files that are applied."""
-        return self.root / "definitions"
+        """The file that is applied."""
+        return self.root / "chai.yaml"
 
     @property
     def cache(self) -> Path:
@@ -84,7 +84,6 @@ def demo_directory(path: Path) -> Iterator[DemoDirectory]:
 
 def clear(directory: DemoDirectory) -> None:
     """Remove what the last demo left, except for the cache."""
-    for part in (directory.stack.root, directory.definitions):
-        shutil.rmtree(part, ignore_errors=True)
-    directory.definitions.mkdir()
+    if directory.stack.root.exists():
+        shutil.rmtree(directory.stack.root)
     directory.report.unlink(missing_ok=True)

@@ -64,28 +64,28 @@ def _maps(*, night: int, of_night: RunReason, of_all: RunReason) -> list[Expecte
 STORY: Final = (
     Act(
         title="Night one",
-        tale="Scans 1 and 2 arrive. Each is calibrated and baselined at once; the maps rest a little, as more scans may "
-        "follow. Scan 3 was observed too, but its files are late.",
+        tale="Scans 1 and 2 arrive. Each is calibrated and baselined at once; the maps rest a little, as more scans "
+        "may follow. Scan 3 was observed too, but its files are late.",
         scans=(1, 2),
         expected=[*_scan(1), *_scan(2), *_maps(night=1, of_night=RunReason.MISSING, of_all=RunReason.MISSING)],
     ),
     Act(
         title="Night two",
-        tale="Scan 4 arrives. The map of this night is new, the map of all scans has to be made again; that of night one "
-        "is left alone.",
+        tale="Scan 4 arrives. The map of this night is new, the map of all scans has to be made again; that of night "
+        "one is left alone.",
         scans=(4,),
         expected=[*_scan(4), *_maps(night=2, of_night=RunReason.MISSING, of_all=RunReason.INPUTS_CHANGED)],
     ),
     Act(
         title="The late scan",
-        tale="Scan 3, observed in night one, arrives at last. Only what depends on it runs; the map of night two does not.",
+        tale="Scan 3, of night one, arrives at last. Only what depends on it runs; the map of night two stays.",
         scans=(3,),
         expected=[*_scan(3), *_maps(night=1, of_night=RunReason.INPUTS_CHANGED, of_all=RunReason.INPUTS_CHANGED)],
     ),
     Act(
         title="A new release",
-        tale="chai-baseline 1.1.0 has a new compatibility series, so every baseline is done again, and every map made of "
-        "them. chai-gridding 1.1.0 keeps its series: that alone is no reason, but the new maps are made with it. "
+        tale="chai-baseline 1.1.0 has a new compatibility series, so every baseline is done again, and every map made "
+        "of them. chai-gridding 1.1.0 keeps its series: that alone is no reason, but the new maps are made with it. "
         "Calibrations stay.",
         is_release=True,
         expected=[
@@ -111,6 +111,7 @@ class FaultName(StrEnum):
 class Fault:
     """How the performance departs from the story; what is expected stays the same."""
 
+    tale: str = ""
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Config name → parameters that it has instead of its own."""
     dropped: frozenset[int] = frozenset()
@@ -121,8 +122,16 @@ class Fault:
 
 FAULTS: Final[Mapping[FaultName | None, Fault]] = {
     None: Fault(),
-    FaultName.OLD_OPACITY: Fault(parameters={"chai-calibration": {"opacity": 0.4}}),
-    FaultName.SKIP_BASELINE: Fault(parameters={"chai-baseline": {"enabled": False}}),
-    FaultName.SCAN_TWICE: Fault(doubled=frozenset({1})),
-    FaultName.DROP_SCAN: Fault(dropped=frozenset({2})),
+    FaultName.OLD_OPACITY: Fault(
+        tale="Calibration uses an opacity of 0.4 that was measured long ago.",
+        parameters={"chai-calibration": {"opacity": 0.4}},
+    ),
+    FaultName.SKIP_BASELINE: Fault(
+        tale="Baselines and standing waves are left in the spectra.",
+        parameters={"chai-baseline": {"enabled": False}},
+    ),
+    FaultName.SCAN_TWICE: Fault(
+        tale="The raw file of scan 1 is registered a second time, as a scan of its own.", doubled=frozenset({1})
+    ),
+    FaultName.DROP_SCAN: Fault(tale="Scan 2 never arrives.", dropped=frozenset({2})),
 }

@@ -28,6 +28,8 @@ class Operator(StrEnum):
 
 
 _SETS: Final = frozenset({Operator.IN, Operator.NOT_IN})
+_LARGEST_INTEGER: Final = 2**63 - 1
+_ORDER: Final = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
 _KEYS: Final = ("table", "column", "operator", "value")
 
 
@@ -66,11 +68,18 @@ def _parse(rule: Mapping[str, Any], catalogue: Catalogue, where: str) -> Rule:
     column = _known(rule["column"], catalogue[table], what=f"column of {table}", where=f"{where}.column")
     operator = Operator(_known(rule["operator"], list(Operator), what="operator", where=f"{where}.operator"))
     kind = catalogue[table][column]
-    if operator is Operator.LIKE and kind is not str:
-        problem = f"`like` compares text, and {table}.{column} is of type {kind.__name__}."
+    if not fits(operator, kind):
+        problem = f"`{operator}` does not go with {table}.{column}, which is of type {kind.__name__}."
         raise InvalidRule(f"{where}.operator", problem)
     value = _value(rule["value"], kind, takes_list=operator in _SETS, where=f"{where}.value")
     return Rule(table, column, operator, value)
+
+
+def fits(operator: Operator, kind: type) -> bool:
+    """Whether values of this type can be compared so: `like` is for text, and what is true or false has no order."""
+    if operator is Operator.LIKE:
+        return kind is str
+    return kind is not bool or operator not in _ORDER
 
 
 def _known(name: object, known: Collection[str], *, what: str, where: str) -> str:
@@ -98,6 +107,8 @@ def _scalar(value: object, kind: type, where: str) -> Value:
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise InvalidRule(where, f"{value!r} is not of type {kind.__name__}, as the column is.")
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise InvalidRule(where, f"{value} is larger than any value of the column.")
     return cast("Value", value)
 
 

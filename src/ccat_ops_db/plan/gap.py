@@ -210,7 +210,7 @@ def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime:
     took = [number for run in runs for number in run.took]
     changes = [package.archived_at for package in sub_group.packages if package.id not in covered]
     # An upstream sub-group that none of ours was in before came with its package, whenever it was completed.
-    changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at]
+    changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at and one.packages & covered]
     begins = [*([min(changes)] if changes else []), *(run.created_at for run in runs)]
     return max(begins) + sub_group.cooldown
 

@@ -76,4 +76,4 @@ def _moving_packages(session: Session) -> int:
 def _active_runs(session: Session) -> dict[RunStatus, int]:
     run = models.ExecutedReductionStep
     rows = session.execute(sa.select(run.status, sa.func.count()).where(sa.text(ACTIVE_RUN)).group_by(run.status))
-    return dict(rows.tuples().all())
+    return dict(rows.all())

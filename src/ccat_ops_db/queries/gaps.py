@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import sqlalchemy as sa
 from packaging.version import Version
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from ccat_ops_db import models
@@ -33,7 +34,7 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
     """The newest revision of every pipeline."""
     newest = (
         sa.select(models.PipelineRevision.id)
-        .distinct(models.PipelineRevision.pipeline_id)
+        .ext(distinct_on(models.PipelineRevision.pipeline_id))
         .order_by(models.PipelineRevision.pipeline_id, models.PipelineRevision.number.desc())
     )
     return sa.select(models.PipelineRevision).where(models.PipelineRevision.id.in_(newest))
@@ -137,7 +138,7 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
     """The newest completed run of every sub-group of the steps."""
     runs = session.scalars(
         sa.select(_Run)
-        .distinct(_Run.reduction_step_id, _Run.sub_group_key)
+        .ext(distinct_on(_Run.reduction_step_id, _Run.sub_group_key))
         .where(_Run.reduction_step_id.in_(step_ids), _Run.status == RunStatus.COMPLETED)
         .order_by(_Run.reduction_step_id, _Run.sub_group_key, _Run.id.desc())
         .options(joinedload(_Run.software_version))
@@ -161,7 +162,7 @@ def _abandoned(session: Session, step_ids: Sequence[int]) -> dict[Place, list[Ab
     cancelled = sa.and_(_Run.status == RunStatus.CANCELLED, sa.not_(_Run.not_needed))
     last = (
         sa.select(_Run.id, _Run.status)
-        .distinct(*kind)
+        .ext(distinct_on(*kind))
         .where(_Run.reduction_step_id.in_(step_ids), sa.or_(_Run.status == RunStatus.COMPLETED, gave_up, cancelled))
         .order_by(*kind, _Run.id.desc())
         .subquery()

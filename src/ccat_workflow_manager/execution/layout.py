@@ -97,6 +97,11 @@ class RunLayout:
         """The published products of the run."""
         return self.directory / "products"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the worker that is at it."""
+        return self.directory / "worker.lock"
+
     def attempt(self, number: int) -> AttemptLayout:
         """Return the layout of the attempt with this number."""
         return AttemptLayout(self.directory / f"attempt-{number}")

@@ -42,11 +42,19 @@ def start(run: PendingRun, candidate: Candidate | None) -> tuple[Start, str]:
 
 
 def _start_again(run: PendingRun, candidate: Candidate) -> tuple[Start, str]:
-    recipe = candidate.step.recipe
-    if recipe is None:
+    if candidate.step.recipe is None:
         return Start.WAIT, candidate.decision.because
-    if recipe.digest != run.recipe_digest:
-        return Start.NOT_NEEDED, "outdated: the recipe changed since its last attempt"
-    if candidate.input_digest != run.input_digest:
-        return Start.NOT_NEEDED, "outdated: the inputs changed since its last attempt"
-    return Start.AGAIN, "tried again with the same inputs"
+    if candidate.decision.verdict is Verdict.UP_TO_DATE:
+        return Start.NOT_NEEDED, f"not needed: {candidate.decision.because}"
+    change = outdated(candidate, recipe_digest=run.recipe_digest, input_digest=run.input_digest)
+    return (Start.NOT_NEEDED, change) if change else (Start.AGAIN, "tried again with the same inputs")
+
+
+def outdated(candidate: Candidate, *, recipe_digest: str, input_digest: str) -> str | None:
+    """What makes another try with this recipe and these inputs pointless; None where nothing does."""
+    recipe = candidate.step.recipe
+    if recipe is not None and recipe.digest != recipe_digest:
+        return "outdated: the recipe changed since its last attempt"
+    if candidate.input_digest != input_digest:
+        return "outdated: the inputs changed since its last attempt"
+    return None

@@ -14,11 +14,12 @@ from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.collection import Collection, collect
+from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
-from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.executing import Workplace
+from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, still_current
 
 _Run = models.ExecutedReductionStep
 _log = StructuredLogger(__name__)
@@ -33,20 +34,21 @@ def collect_runs(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
 
 def _collect_in_its_own_scope(workplace: Workplace, run_id: int) -> bool:
+    with workplace.database.transaction() as session:
+        attempt = current_attempt(session, run_id, RunStatus.COLLECTING_RESULTS)
+    if attempt is None:
+        return False
     try:
-        return _collect(workplace, run_id)
+        with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
+            return is_alone and _collect(workplace, attempt)
     except (DatabaseUnreachable, OSError) as error:
         _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))
     except CcatError as error:
-        _refuse(workplace, run_id, error)
+        _refuse(workplace, attempt, error)
     return False
 
 
-def _collect(workplace: Workplace, run_id: int) -> bool:
-    with workplace.database.transaction() as session:
-        attempt = _current(session, run_id)
-    if attempt is None:
-        return False
+def _collect(workplace: Workplace, attempt: models.RunAttempt) -> bool:
     layout = run_directory(attempt.run, workplace.base)
     step = attempt.run.step_revision
     collected = collect(
@@ -59,30 +61,33 @@ def _collect(workplace: Workplace, run_id: int) -> bool:
         )
     )
     with workplace.database.transaction() as session:
-        return _register(session, run_id, collected, layout=layout, by=workplace.name)
+        current = still_current(session, attempt, RunStatus.COLLECTING_RESULTS)
+        if current is None:
+            return False
+        _register(session, current, collected, layout=layout, by=workplace.name)
+    return True
 
 
-def _current(session: Session, run_id: int) -> models.RunAttempt | None:
-    attempts = current_attempts(session, _Run.id == run_id, _Run.status == RunStatus.COLLECTING_RESULTS)
-    return attempts[0] if attempts else None
-
-
-def _refuse(workplace: Workplace, run_id: int, error: CcatError) -> None:
+def _refuse(workplace: Workplace, attempt: models.RunAttempt, error: CcatError) -> None:
     """What the job made is not what its step must make: a failure of the software."""
+    failure, expected = Failure(FailureClass.PAYLOAD, str(error), attempt.log_tail), RunStatus.COLLECTING_RESULTS
     with workplace.database.transaction() as session:
-        attempt = _current(session, run_id)
-        if attempt is not None:
-            failure = Failure(FailureClass.PAYLOAD, str(error), attempt.log_tail)
-            fail_attempt(session, attempt, failure, now=datetime.now(UTC), by=workplace.name)
+        current = still_current(session, attempt, expected)
+        if current is not None:
+            fail_attempt(session, current, failure, expected=[expected], now=datetime.now(UTC), by=workplace.name)
 
 
-def _register(session: Session, run_id: int, collected: Collected, *, layout: RunLayout, by: str) -> bool:
-    """Register all products and complete the run, in the caller's transaction; False where it was done before."""
-    attempt = _current(session, run_id)
-    moved = attempt and advance(
+def _register(
+    session: Session, attempt: models.RunAttempt, collected: Collected, *, layout: RunLayout, by: str
+) -> None:
+    """Register all products and complete the run, whose row is locked, in the caller's transaction."""
+    _supersede(session, attempt.run, by=by)
+    products = _insert_products(session, attempt, collected)
+    _insert_copies(session, attempt.run, products, layout=layout, by=by)
+    advance(
         session,
         _Run,
-        [run_id],
+        [attempt.run_id],
         to=RunStatus.COMPLETED,
         because=f"{len(collected.products)} products registered",
         by=by,
@@ -95,12 +100,6 @@ def _register(session: Session, run_id: int, collected: Collected, *, layout: Ru
             "lease_until": None,
         },
     )
-    if not attempt or not moved:
-        return False
-    _supersede(session, attempt.run, by=by)
-    products = _insert_products(session, attempt, collected)
-    _insert_copies(session, attempt.run, products, layout=layout, by=by)
-    return True
 
 
 def _supersede(session: Session, run: _Run, *, by: str) -> None:

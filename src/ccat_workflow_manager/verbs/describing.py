@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
@@ -64,7 +65,7 @@ def current_attempts(session: Session, *conditions: sa.ColumnElement[bool]) -> S
         sa.select(models.RunAttempt.id)
         .join(models.RunAttempt.run)
         .where(*conditions)
-        .distinct(models.RunAttempt.run_id)
+        .ext(distinct_on(models.RunAttempt.run_id))
         .order_by(models.RunAttempt.run_id, models.RunAttempt.number.desc())
     )
     run = joinedload(models.RunAttempt.run)

@@ -1,13 +1,11 @@
 """STAGING_DATA → SUBMITTED: directories and manifest, then the job; what a worker does at its location."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import release
@@ -16,31 +14,20 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
-from ccat_service.database import DatabaseConnection
 from ccat_service.logging import StructuredLogger
+from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
-from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable
-from ccat_workflow_manager.verbs.describing import Description, current_attempts, describe
+from ccat_workflow_manager.hpc.base import BackendUnavailable
+from ccat_workflow_manager.verbs.describing import Description, describe, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, still_current
 
 _Run = models.ExecutedReductionStep
 _log = StructuredLogger(__name__)
 
+_FOLLOWED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED)
 PREPARED: Final = "run_attempt:prepared"
 """Payload of the wake-up that follows a prepared attempt."""
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a worker needs to act at the processing locations that it serves."""
-
-    database: DatabaseConnection
-    backends: Mapping[int, Backend]
-    """Backend of each location, by the location's id."""
-    base: Path
-    """Pipeline base directory."""
-    name: str
-    """Signs what this worker moves."""
 
 
 class SoftwareChanged(CcatError):
@@ -69,35 +56,35 @@ def submit_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
 
 def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplace, int], bool]) -> bool:
-    """Do it for one run; trouble fails its attempt and nothing else."""
+    """Do it for one run, unless another worker is at it; trouble fails its attempt and nothing else."""
+    with workplace.database.transaction() as session:
+        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
+    if attempt is None:
+        return False
     try:
-        return act(workplace, run_id)
+        with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
+            return is_alone and act(workplace, run_id)
     except (BackendUnavailable, DatabaseUnreachable) as error:
         _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
     except (CcatError, OSError) as error:
         passes = isinstance(error, OSError) or error.transient
         kind = FailureClass.INFRASTRUCTURE if passes else FailureClass.CONFIGURATION
-        _fail(workplace, run_id, Failure(kind, str(error)))
+        _fail(workplace, attempt, Failure(kind, str(error)))
     return False
 
 
-def _fail(workplace: Workplace, run_id: int, failure: Failure) -> None:
+def _fail(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
+    expected = RunStatus.STAGING_DATA
     with workplace.database.transaction() as session:
-        attempt = _current(session, run_id)
-        if attempt is not None:
-            fail_attempt(session, attempt, failure, now=datetime.now(UTC), by=workplace.name)
-    _log.warning("attempt failed before its job ran", run=run_id, failure=failure.kind, cause=failure.cause)
-
-
-def _current(session: Session, run_id: int) -> models.RunAttempt | None:
-    """The attempt to work on; None where the run has moved on."""
-    attempts = current_attempts(session, _Run.id == run_id, _Run.status == RunStatus.STAGING_DATA)
-    return attempts[0] if attempts else None
+        current = still_current(session, attempt, expected)
+        if current is not None:
+            fail_attempt(session, current, failure, expected=[expected], now=datetime.now(UTC), by=workplace.name)
+    _log.warning("attempt failed before its job ran", run=attempt.run_id, failure=failure.kind, cause=failure.cause)
 
 
 def _read(workplace: Workplace, run_id: int) -> tuple[models.RunAttempt, Description] | None:
     with workplace.database.transaction() as session:
-        attempt = _current(session, run_id)
+        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
         return (attempt, describe(session, attempt, base=workplace.base)) if attempt else None
 
 
@@ -156,13 +143,22 @@ def _submit(workplace: Workplace, run_id: int) -> bool:
     job_id = backend.submit(description.job)
     if _record(workplace, attempt, description, job_id=job_id):
         return True
-    backend.cancel([job_id])
+    if _is_superfluous(workplace, attempt):
+        backend.cancel([job_id])
     return False
 
 
 def _record(workplace: Workplace, attempt: models.RunAttempt, description: Description, *, job_id: str) -> bool:
+    """Write down that the attempt is this job; False where the run does not wait for it any more."""
     with workplace.database.transaction() as session:
-        moved = advance(
+        current = still_current(session, attempt, RunStatus.STAGING_DATA)
+        if current is None:
+            return False
+        current.job_id = job_id
+        current.submitted_at = datetime.now(UTC)
+        current.command = list(description.job.command)
+        current.environment = dict(description.job.environment)
+        advance(
             session,
             _Run,
             [attempt.run_id],
@@ -171,15 +167,10 @@ def _record(workplace: Workplace, attempt: models.RunAttempt, description: Descr
             by=workplace.name,
             values={"claimed_by": None, "lease_until": None},
         )
-        if moved:
-            session.execute(
-                sa.update(models.RunAttempt)
-                .where(models.RunAttempt.id == attempt.id)
-                .values(
-                    job_id=job_id,
-                    submitted_at=datetime.now(UTC),
-                    command=list(description.job.command),
-                    environment=dict(description.job.environment),
-                )
-            )
-    return bool(moved)
+    return True
+
+
+def _is_superfluous(workplace: Workplace, attempt: models.RunAttempt) -> bool:
+    """Whether nobody follows the attempt's job: another worker may have recorded it meanwhile."""
+    with workplace.database.transaction() as session:
+        return not any(still_current(session, attempt, status) for status in _FOLLOWED)

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,10 +32,18 @@ class Failure:
     log_tail: str | None = None
 
 
-def fail_attempt(session: Session, attempt: models.RunAttempt, failure: Failure, *, now: datetime, by: str) -> bool:
+def fail_attempt(
+    session: Session,
+    attempt: models.RunAttempt,
+    failure: Failure,
+    *,
+    expected: Collection[RunStatus],
+    now: datetime,
+    by: str,
+) -> bool:
     """Record a failed attempt; its run becomes FAILED, with the moment of its retry if it gets one.
 
-    Returns False where somebody else moved the run first.
+    Returns False where somebody else moved the run on from where it was expected.
     """
     run = attempt.run
     retry = retry_after(
@@ -53,7 +61,9 @@ def fail_attempt(session: Session, attempt: models.RunAttempt, failure: Failure,
         "claimed_by": None,
         "lease_until": None,
     }
-    moved = advance(session, _Run, [run.id], to=RunStatus.FAILED, because=failure.cause, by=by, values=values)
+    moved = advance(
+        session, _Run, [run.id], to=RunStatus.FAILED, expected=expected, because=failure.cause, by=by, values=values
+    )
     if moved:
         attempt.failure_class = failure.kind
         attempt.cause = failure.cause
@@ -107,7 +117,7 @@ def fail_unstaged_runs(session: Session, location_ids: Iterable[int], *, now: da
     )
     for attempt in stuck:
         failure = Failure(FailureClass.INFRASTRUCTURE, _staging_failure(session, attempt.run))
-        fail_attempt(session, attempt, failure, now=now, by=by)
+        fail_attempt(session, attempt, failure, expected=[RunStatus.STAGING_DATA], now=now, by=by)
     return len(stuck)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -14,10 +15,11 @@ from ccat_workflow_manager.hpc.base import Backend, JobObservation
 from ccat_workflow_manager.hpc.failures import one_line_cause
 from ccat_workflow_manager.plan.outcomes import Outcome, outcome
 from ccat_workflow_manager.verbs.describing import current_attempts
-from ccat_workflow_manager.verbs.executing import Workplace
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+from ccat_workflow_manager.verbs.workplace import Workplace
 
 _Run = models.ExecutedReductionStep
+_WATCHED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class _News:
 
 def observe_locations(workplace: Workplace, location_ids: Sequence[int]) -> int:
     """Ask the backend of each location about all its jobs, move their runs, and return how many moved."""
-    moved = sum(_observe(workplace, location_id) for location_id in location_ids)
-    with workplace.database.transaction() as session:
-        release(session, models.DataLocation, location_ids)
-    return moved
+    try:
+        return sum(_observe(workplace, location_id) for location_id in location_ids)
+    finally:
+        with workplace.database.transaction() as session:
+            release(session, models.DataLocation, location_ids)
 
 
 def _observe(workplace: Workplace, location_id: int) -> int:
@@ -51,9 +54,7 @@ def _observe(workplace: Workplace, location_id: int) -> int:
 
 
 def _watched(session: Session, location_id: int) -> Sequence[models.RunAttempt]:
-    return current_attempts(
-        session, _Run.data_location_id == location_id, _Run.status.in_([RunStatus.SUBMITTED, RunStatus.RUNNING])
-    )
+    return current_attempts(session, _Run.data_location_id == location_id, _Run.status.in_(_WATCHED))
 
 
 def _look(backend: Backend, watched: Mapping[str, RunStatus]) -> dict[str, _News]:
@@ -71,11 +72,17 @@ def _apply(session: Session, attempt: models.RunAttempt, news: _News, *, by: str
     if news.outcome.failure is not None:
         cause = one_line_cause(news.log_tail or "", seen)
         failure = Failure(news.outcome.failure, cause, news.log_tail)
-        fail_attempt(session, attempt, failure, now=now, by=by)
+        fail_attempt(session, attempt, failure, expected=_WATCHED, now=now, by=by)
         return
-    finished = {"finished_at": now} if news.outcome.to is RunStatus.CANCELLED else {}
     advance(
-        session, _Run, [attempt.run_id], to=news.outcome.to, because=f"its job is {seen.state}", by=by, values=finished
+        session,
+        _Run,
+        [attempt.run_id],
+        to=news.outcome.to,
+        expected=[status for status in _WATCHED if status is not news.outcome.to],
+        because=f"its job is {seen.state}",
+        by=by,
+        values={"finished_at": now} if news.outcome.to is RunStatus.CANCELLED else {},
     )
 
 

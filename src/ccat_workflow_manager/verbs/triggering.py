@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from ccat_ops_db.plan.evaluation import Candidate, Facts, evaluate
 from ccat_ops_db.plan.gap import Verdict
 from ccat_ops_db.queries.gaps import current_revisions, load_facts
 from ccat_ops_db.states import RunStatus, TriggerType
+from ccat_workflow_manager.plan.starting import outdated
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Evaluation:
     """What evaluating one pipeline did."""
 
     created: tuple[int, ...]
+    given_up: tuple[int, ...]
+    """FAILED runs whose retry became pointless: with the next evaluation, what is wanted now gets a run."""
     due: datetime | None
     """When a decision changes without anything happening."""
 
@@ -45,8 +48,11 @@ def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime) -> 
     facts = load_facts(session, pipeline_id)
     candidates = evaluate(facts, now=now)
     rows = [_row(facts, one) for one in candidates if _is_wanted(one)]
-    created = _insert(session, rows) if rows else ()
-    return Evaluation(created, min((one.decision.due for one in candidates if one.decision.due), default=None))
+    return Evaluation(
+        created=_insert(session, rows) if rows else (),
+        given_up=_give_up_outdated(session, facts, candidates),
+        due=min((one.decision.due for one in candidates if one.decision.due), default=None),
+    )
 
 
 def _is_wanted(candidate: Candidate) -> bool:
@@ -59,6 +65,26 @@ def _insert(session: Session, rows: list[dict[str, object]]) -> tuple[int, ...]:
     if created:
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{run.__tablename__}:{RunStatus.PENDING}")))
     return tuple(created)
+
+
+def _give_up_outdated(session: Session, facts: Facts, candidates: Iterable[Candidate]) -> tuple[int, ...]:
+    """Let runs that wait for their retry have none where recipe or inputs are not wanted any more."""
+    run = models.ExecutedReductionStep
+    active = {one.active_run_id: one for one in candidates}
+    waiting = session.execute(
+        sa.select(run.id, run.recipe_digest, run.input_digest).where(
+            run.pipeline_id == facts.pipeline_id, run.retry_at.is_not(None)
+        )
+    )
+    pointless = {
+        number: change
+        for number, recipe, inputs in waiting
+        if number in active and (change := outdated(active[number], recipe_digest=recipe, input_digest=inputs))
+    }
+    for number, change in pointless.items():
+        still_waits = sa.update(run).where(run.id == number, run.retry_at.is_not(None))
+        session.execute(still_waits.values(retry_at=None, waiting_for=change))
+    return tuple(pointless)
 
 
 def _row(facts: Facts, candidate: Candidate) -> dict[str, object]:

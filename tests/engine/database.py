@@ -1,0 +1,111 @@
+"""One initialised database for many tests: what a test wrote is deleted, the reference data stay."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import MODULE, OBS_UNIT, TELESCOPE, find
+from ccat_ops_db.models import Base
+from ccat_ops_db.moves import advance
+from ccat_ops_db.nights import observing_night
+from ccat_ops_db.session import create_engine, transaction
+from ccat_ops_db.states import PackageState
+from ccat_ops_db.verbs.initialization import initialize, reference_data
+
+
+@contextmanager
+def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterator[sa.Engine]:
+    """Engine on a database as `opsdb_init` leaves it."""
+    name = f"initialized_{uuid.uuid4().hex[:12]}"
+    administrator = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        url = administrator.url.set(database=name).render_as_string(hide_password=False)
+        engine = create_engine(url, application_name="tests")
+        with transaction(engine) as session:
+            initialize(session, reference_data(), storage_root=storage)
+        yield engine
+        engine.dispose()
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    administrator.dispose()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The tables that hold reference data."""
+
+    tables: frozenset[str]
+
+    @classmethod
+    def of(cls, engine: sa.Engine) -> "Reference":
+        with engine.connect() as connection:
+            filled = {
+                table.name
+                for table in Base.metadata.sorted_tables
+                if connection.scalar(sa.select(sa.exists(sa.select(sa.literal(1)).select_from(table))))
+            }
+        return cls(frozenset(filled))
+
+    def restore(self, engine: sa.Engine) -> None:
+        """Delete all rows of all other tables, and every lease."""
+        others = [table.name for table in Base.metadata.sorted_tables if table.name not in self.tables]
+        lines = [
+            "SET LOCAL session_replication_role = replica",  # no foreign key is in the way
+            *(f'DELETE FROM "{name}"' for name in others),  # noqa: S608 - the names are those of our tables
+            "UPDATE data_location SET claimed_by = NULL, lease_until = NULL",
+        ]
+        with engine.begin() as connection:
+            connection.execute(sa.text("; ".join(lines)))
+
+
+def plan(session: Session, observation: str, *, source: str, program: str = "Cal") -> None:
+    """A planned observation of a source."""
+    if not session.scalar(sa.select(models.ObservingProgram.id).filter_by(short_name=program)):
+        session.add(models.ObservingProgram(short_name=program, name=program))
+    if not session.scalar(sa.select(models.Source.id).filter_by(name=source)):
+        session.add(models.FixedSource(name=source, ra_deg=10.0, dec_deg=-20.0))
+    session.flush()
+    session.add(
+        models.ObsUnit(
+            name=observation,
+            observing_program_id=session.scalars(
+                sa.select(models.ObservingProgram.id).filter_by(short_name=program)
+            ).one(),
+            source_id=session.scalars(sa.select(models.Source.id).filter_by(name=source)).one(),
+            obs_mode_id=session.scalars(sa.select(models.ObsMode.id).filter_by(name="OTF")).one(),
+        )
+    )
+    session.flush()
+
+
+def archive(session: Session, name: str, *, observation: str, at: datetime, module: str = "CHAI/LFA") -> int:
+    """A package of a scan of its own, ARCHIVED, of which no file exists; its id."""
+    telescope = find(session, TELESCOPE, "FYST")
+    scan = models.ExecutedObsUnit(
+        id=uuid.uuid4(),
+        obs_unit_id=find(session, OBS_UNIT, observation).id,
+        telescope_id=telescope.id,
+        started_at=at,
+        ended_at=at,
+        observing_night=observing_night(at, telescope.observatory.longitude_deg),
+    )
+    session.add(scan)
+    session.flush()
+    package = models.RawDataPackage(
+        executed_obs_unit_id=scan.id,
+        instrument_module_id=find(session, MODULE, module).id,
+        name=name,
+        checksum=f"sha256:{uuid.uuid5(uuid.NAMESPACE_URL, name).hex * 2}",
+    )
+    session.add(package)
+    session.flush()
+    for state, values in ((PackageState.TRANSFERRING, {}), (PackageState.ARCHIVED, {"archived_at": at})):
+        advance(session, models.RawDataPackage, [package.id], to=state, because="a test", by="a test", values=values)
+    return package.id

@@ -1,0 +1,300 @@
+"""What a person reads whose file of definitions cannot be meant: `ccat apply` before it asks any database."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ccat.cli import app
+
+NOTHING = " Nothing was applied.\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of definitions, where no settings are at hand."""
+    for name in list(os.environ):
+        if name.startswith("CCAT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pipelines.yaml"
+
+
+def refusal(file: Path, text: str) -> str:
+    """What `ccat apply` says of a file that it refuses."""
+    file.write_text(text)
+    result = CliRunner().invoke(app, ["apply", "-f", str(file)])
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    return result.stderr
+
+
+def step(**keys: object) -> str:
+    """A pipeline of one step, with these keys besides."""
+    said = {"key": "grid", "group_by": "[source]", "software": "gridder"} | keys
+    lines = ", ".join(f"{key}: {value}" for key, value in said.items())
+    return "pipelines: [{name: maps, grouping: all, location: cologne/ramses, steps: [{" + lines + "}]}]"
+
+
+def rule(**keys: object) -> str:
+    said = {"table": "Source", "column": "name", "operator": "eq", "value": "M17"} | keys
+    return "groupings: [{name: some, rules: [{" + ", ".join(f"{key}: {value}" for key, value in said.items()) + "}]}]"
+
+
+def version(**keys: object) -> str:
+    said = {
+        "version": "'1.0'",
+        "series": "'1'",
+        "command": "[grid]",
+        "environment": "env",
+        "distribution": "toy",
+    } | keys
+    text = ", ".join(f"{key}: {value}" for key, value in said.items() if value is not None)
+    return "software: [{name: gridder, versions: [{" + text + "}]}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("piplines: []", "file: unknown key `piplines`. Did you mean `pipelines`?"),
+        ("42", "file: it must be a mapping."),
+        ("sources: {name: M17}", "sources: it must be a list."),
+        (
+            step(cooldown_secs=5),
+            "pipelines[0].steps[0]: unknown key `cooldown_secs`. Did you mean `cooldown_seconds`?",
+        ),
+        (step(resources="{cpus: 2}"), "pipelines[0].steps[0].resources: unknown key `cpus`. Did you mean `cpu`?"),
+        (
+            "software: [{name: gridder, versions: [{versoin: '1.0'}]}]",
+            (
+                "software[0].versions[0].version: it is missing. software[0].versions[0].series: it is missing. "
+                "software[0].versions[0].command: it is missing. "
+                "software[0].versions[0]: unknown key `versoin`. Did you mean `version`?"
+            ),
+        ),
+        (
+            step(cooldown_seconds="soon"),
+            (
+                "pipelines[0].steps[0].cooldown_seconds: "
+                "input should be a valid integer, unable to parse string as an integer."
+            ),
+        ),
+        (
+            step(cooldown_seconds=-1),
+            "pipelines[0].steps[0].cooldown_seconds: input should be greater than or equal to 0.",
+        ),
+        (
+            step(cooldown_seconds=10**12),
+            "pipelines[0].steps[0].cooldown_seconds: input should be less than or equal to 31622400.",
+        ),
+        (
+            step(resources="{time_hours: .inf}"),
+            "pipelines[0].steps[0].resources.time_hours: input should be less than or equal to 8784.",
+        ),
+        (
+            step(resources="{memory_gb: .nan}"),
+            "pipelines[0].steps[0].resources.memory_gb: input should be a finite number.",
+        ),
+        (
+            step(version_policy="newest"),
+            "pipelines[0].steps[0].version_policy: input should be 'exact', 'compatible' or 'latest'.",
+        ),
+        (
+            step(version_policy="exact"),
+            "pipelines[0].steps[0]: `version` is given with `version_policy: exact`, and only then.",
+        ),
+        (
+            step(version="'1.0'"),
+            "pipelines[0].steps[0]: `version` is given with `version_policy: exact`, and only then.",
+        ),
+        (
+            step(version_policy="exact", version="one"),
+            "pipelines[0].steps[0].version: `one` is no version by PEP 440, such as 1.2.0.",
+        ),
+        (
+            step(inputs="[upstream]"),
+            "pipelines[0].steps[0]: `inputs` names `upstream` where `depends_on` names a step, and only then.",
+        ),
+        (
+            step(inputs="[]"),
+            "pipelines[0].steps[0]: `inputs` is empty; leave it out, or name `raw`, `upstream` or both.",
+        ),
+        (
+            step(group_by="[sources, observing_night, source, source]"),
+            (
+                "pipelines[0].steps[0].group_by[0]: there is no dimension `sources`. Did you mean `source`? "
+                "pipelines[0].steps[0].group_by[3]: `source` stands twice."
+            ),
+        ),
+        (
+            step(depends_on="[grd, grid]"),
+            (
+                "pipelines[0].steps[0].depends_on[0]: there is no step `grd`. Did you mean `grid`? "
+                "pipelines[0].steps: the steps depend on each other in a circle: grid → grid."
+            ),
+        ),
+        (
+            step(key="Grid it"),
+            (
+                "pipelines[0].steps[0].key: `Grid it` is no identifier: "
+                "lower-case letters, digits, `_`, `.` and `-` make one."
+            ),
+        ),
+        (
+            "pipelines: [{name: maps, grouping: all, location: x, steps: []}]",
+            "pipelines[0].steps: it is empty.",
+        ),
+        (
+            """
+pipelines:
+  - name: maps
+    grouping: all
+    location: cologne/ramses
+    steps:
+      - {key: a, group_by: [], software: toy, depends_on: [c]}
+      - {key: b, group_by: [], software: toy, depends_on: [a]}
+      - {key: c, group_by: [], software: toy, depends_on: [b]}
+      - {key: c, group_by: [], software: toy, depends_on: [b, b]}
+""",
+            (
+                "pipelines[0].steps[3].key: `c` is used twice in pipeline `maps`. "
+                "pipelines[0].steps[3].depends_on[1]: `b` stands twice. "
+                "pipelines[0].steps: the steps depend on each other in a circle: a → b → c → a."
+            ),
+        ),
+        (version(version=1.0), "software[0].versions[0].version: 1.0 is a number here; write it in quotes."),
+        (version(series=1), "software[0].versions[0].series: 1 is a number here; write it in quotes."),
+        (version(environment=None), "software[0].versions[0]: runtime process needs `environment`."),
+        (version(image="chai"), "software[0].versions[0]: runtime process takes no `image`."),
+        (version(runtime="apptainer"), "software[0].versions[0]: runtime apptainer needs `image`."),
+        (
+            version(state="old"),
+            "software[0].versions[0].state: input should be 'released', 'retired' or 'withdrawn'.",
+        ),
+        (
+            "sources: [{name: M17, ra_deg: 360, dec_deg: -91}]",
+            (
+                "sources[0].ra_deg: input should be less than 360. "
+                "sources[0].dec_deg: input should be greater than or equal to -90."
+            ),
+        ),
+        (
+            "configs: [{name: a}, {name: b}, {name: a}]",
+            "configs[2].name: `a` is defined twice.",
+        ),
+        (
+            (
+                "software: [{name: a, versions: ["
+                "{version: '1.0', series: '1', command: [x], environment: e, distribution: d},"
+                "{version: 1.0.0, series: '1', command: [x], environment: e, distribution: d}]}]"
+            ),
+            "software[0].versions[1].version: `1.0.0` is defined twice.",
+        ),
+        (
+            (
+                "observing_programs: [{short_name: A, observations: [{name: x, source: M17, obs_mode: OTF}]},"
+                " {short_name: A, observations: [{name: x, source: M17, obs_mode: OTF}]}]"
+            ),
+            (
+                "observing_programs[1].short_name: `A` is defined twice. "
+                "observing_programs[1].observations[0].name: `x` is defined twice."
+            ),
+        ),
+        (rule(table="Sorce"), "groupings[0].rules[0].table: there is no table `Sorce`. Did you mean `Source`?"),
+        (
+            rule(table="RawDataPackage", column="state", value="archved"),
+            "groupings[0].rules[0].value: `archved` is no PackageState. Did you mean `archived`?",
+        ),
+        (
+            rule(table="ExecutedObsUnit", column="started_at", operator="gt", value="2026-04-01"),
+            "groupings[0].rules[0].value: `2026-04-01` has no time zone; write `2026-04-01T00:00:00Z` for UTC.",
+        ),
+        (
+            "configs: [{name: a, parameters: {x: .nan}}]",
+            (
+                "configs[0].parameters: it has a value that JSON cannot hold: "
+                "Out of range float values are not JSON compliant."
+            ),
+        ),
+        (
+            "configs: [{name: a, environment: {N: 1}}]",
+            "configs[0].environment.N: 1 is a number here; write it in quotes.",
+        ),
+        (
+            "sources: [{name: M17}]\npipelines: [{name: maps, gruoping: all}]",
+            (
+                "sources[0].ra_deg: it is missing. sources[0].dec_deg: it is missing. "
+                "pipelines[0].grouping: it is missing. pipelines[0].location: it is missing. "
+                "pipelines[0].steps: it is missing. pipelines[0]: unknown key `gruoping`. Did you mean `grouping`?"
+            ),
+        ),
+    ],
+)
+def test_every_problem_is_named_with_its_place(file: Path, text: str, message: str) -> None:
+    assert refusal(file, text) == f"error: {message}{NOTHING}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("configs:\n  - name: a\n    name: b\n", ", line 3, column 5: not valid YAML: key `name` stands twice."),
+        ("configs:\n  - {1: a}\n", ", line 2, column 6: not valid YAML: key `1` is no text, write it in quotes."),
+        ("configs:\n  - {[a]: b}\n", ", line 2, column 6: not valid YAML: key `['a']` is no text, write it in quotes."),
+        (
+            "configs: [\n",
+            (
+                ", line 2, column 1: not valid YAML: while parsing a flow node "
+                "expected the node content, but found '<stream end>'."
+            ),
+        ),
+        (
+            "configs: !!python/object:os.system {}",
+            (
+                ", line 1, column 10: not valid YAML: "
+                "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'."
+            ),
+        ),
+    ],
+)
+def test_what_is_no_plain_yaml_is_refused_with_its_line(file: Path, text: str, message: str) -> None:
+    assert refusal(file, text) == f"error: {file}{message}{NOTHING}"
+
+
+def test_what_contains_itself_is_refused(file: Path) -> None:
+    said = refusal(file, "configs: [{name: a, parameters: &x {again: *x}}]")
+    assert said == (
+        "error: configs[0].parameters: it has a value that JSON cannot hold: Circular reference detected. "
+        "Nothing was applied.\n"
+    )
+
+
+def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe\x00")
+    result = CliRunner().invoke(app, ["apply", "-f", str(file)])
+    assert result.exit_code == 1
+    assert "not valid YAML: 'utf-8' codec can't decode byte 0xff" in result.stderr
+
+
+def test_a_program_gets_the_same_as_json(file: Path) -> None:
+    file.write_text("piplines: []")
+    result = CliRunner().invoke(app, ["apply", "-f", str(file), "--json"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        '{"code": "invalid_definition", "message": '
+        '"file: unknown key `piplines`. Did you mean `pipelines`? Nothing was applied."}\n'
+    )
+
+
+def test_the_process_ends_with_one_line(file: Path) -> None:
+    file.write_text(step(cooldown_secs=5))
+    command = [sys.executable, "-m", "ccat", "apply", "-f", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=file.parent)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: pipelines[0].steps[0]: unknown key `cooldown_secs`.")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_without_a_database_the_setting_is_named(file: Path) -> None:
+    assert refusal(file, "").startswith("error: CCAT_OPS_DB_URL: no operations database is named")

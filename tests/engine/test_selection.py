@@ -1,0 +1,173 @@
+"""Which packages a grouping selects, and what dimensions say of them."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue, select_packages
+from ccat_ops_db.grouping.rules import Operator, fits, parse_rules
+from ccat_ops_db.moves import advance
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import PackageState
+from tests.engine.conftest import OpsDb
+from tests.engine.database import archive, plan
+
+NOON = datetime(2026, 4, 5, 16, 30, tzinfo=UTC)  # local noon at the telescope
+EVENING, MORNING = NOON - timedelta(hours=12), NOON + timedelta(hours=12)
+
+
+@pytest.fixture(scope="module")
+def observed(clean_ops_db: OpsDb) -> Iterator[Session]:
+    """Three packages: two of M17 in two nights, one of Saturn by another module; `line_id` is set for one only."""
+    with clean_ops_db() as engine, transaction(engine) as session:
+        plan(session, "M17 map", source="M17")
+        plan(session, "Saturn scan", source="Saturn", program="Planets")
+        session.scalars(sa.select(models.ObsUnit).filter_by(name="M17 map")).one().line_id = "CO43"
+        archive(session, "m17-1", observation="M17 map", at=EVENING)
+        archive(session, "m17-2", observation="M17 map", at=MORNING)
+        archive(session, "saturn", observation="Saturn scan", at=MORNING, module="CHAI/HFA")
+        yield session
+        session.rollback()
+
+
+@pytest.fixture
+def session(observed: Session) -> Iterator[Session]:
+    """What a test changes is undone."""
+    with observed.begin_nested() as savepoint:
+        yield observed
+        savepoint.rollback()
+
+
+def selected(session: Session, *rules: dict[str, Any]) -> list[str]:
+    rows = session.execute(select_packages(parse_rules(rules, catalogue()), []))
+    return [row.name for row in rows]
+
+
+M17 = ["m17-1", "m17-2"]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "operator", "value", "expected"),
+    [
+        ("Source", "name", "eq", "M17", M17),
+        ("Source", "name", "neq", "M17", ["saturn"]),
+        ("Source", "name", "in", ["Saturn", "Mars"], ["saturn"]),
+        ("Source", "name", "not_in", ["Saturn", "Mars"], M17),
+        ("Source", "name", "like", "M%", M17),
+        ("Source", "name", "like", "m%", []),
+        ("Source", "name", "eq", "'; DROP TABLE source; --", []),
+        ("ObsUnit", "line_id", "eq", "CO43", M17),
+        ("ObsUnit", "line_id", "neq", "CO43", ["saturn"]),  # where nothing is said, it is another one
+        ("ObsUnit", "line_id", "not_in", ["CO43"], ["saturn"]),
+        ("InstrumentModule", "frequency_min_ghz", "gt", 455, ["saturn"]),
+        ("InstrumentModule", "frequency_min_ghz", "gte", 455, [*M17, "saturn"]),
+        ("InstrumentModule", "frequency_min_ghz", "lt", 800.5, [*M17, "saturn"]),
+        ("InstrumentModule", "frequency_min_ghz", "lte", 455.0, M17),
+        ("Instrument", "name", "eq", "CHAI", [*M17, "saturn"]),
+        ("Telescope", "name", "eq", "FYST", [*M17, "saturn"]),
+        ("ObservingProgram", "short_name", "eq", "Planets", ["saturn"]),
+        ("ExecutedObsUnit", "observing_night", "eq", "2026-04-04", ["m17-1"]),
+        ("ExecutedObsUnit", "started_at", "gte", "2026-04-05T18:00:00+02:00", ["m17-2", "saturn"]),
+        ("RawDataPackage", "state", "eq", "ARCHIVED", [*M17, "saturn"]),
+        ("RawDataPackage", "part", "lt", 2**63 - 1, [*M17, "saturn"]),
+    ],
+)
+def test_each_operator_selects_what_it_says(
+    session: Session, table: str, column: str, operator: str, value: object, expected: list[str]
+) -> None:
+    said = {"table": table, "column": column, "operator": operator, "value": value}
+    assert selected(session, said) == expected
+
+
+def test_a_package_matches_all_rules(session: Session) -> None:
+    m17 = {"table": "Source", "column": "name", "operator": "eq", "value": "M17"}
+    late = {"table": "ExecutedObsUnit", "column": "observing_night", "operator": "gt", "value": "2026-04-04"}
+    assert selected(session, m17, late) == ["m17-2"]
+
+
+def test_no_rule_selects_every_package(session: Session) -> None:
+    assert selected(session) == [*M17, "saturn"]
+
+
+TEXT: dict[type, object] = {
+    str: "x",
+    int: 1,
+    float: 1.5,
+    bool: True,
+    date: "2026-04-05",
+    datetime: "2026-04-05T00:00:00Z",
+    uuid.UUID: "5a0c0a4e-0000-4000-8000-000000000001",
+}
+
+
+@pytest.mark.parametrize("table", sorted(catalogue()))
+def test_whatever_is_accepted_can_be_asked(session: Session, table: str) -> None:
+    for column, kind in catalogue()[table].items():
+        value = next(iter(kind)) if issubclass(kind, StrEnum) else TEXT[kind]
+        for operator in Operator:
+            if not fits(operator, kind):
+                continue
+            wanted = [value] if operator in {Operator.IN, Operator.NOT_IN} else value
+            selected(session, {"table": table, "column": column, "operator": operator, "value": wanted})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"excluded_at": NOON, "excluded_because": "clouds"},
+        {"withdrawn_at": NOON, "withdrawn_because": "a wrong file"},
+    ],
+)
+def test_an_excluded_or_withdrawn_package_does_not_count(session: Session, change: dict[str, object]) -> None:
+    session.execute(sa.update(models.RawDataPackage).filter_by(name="m17-1").values(change))
+    assert selected(session) == ["m17-2", "saturn"]
+
+
+@pytest.mark.parametrize("state", [PackageState.WAITING, PackageState.TRANSFERRING, PackageState.FAILED])
+def test_only_archived_packages_count(session: Session, state: PackageState) -> None:
+    scan = session.scalars(sa.select(models.RawDataPackage).filter_by(name="m17-1")).one()
+    package = models.RawDataPackage(
+        executed_obs_unit_id=scan.executed_obs_unit_id,
+        instrument_module_id=scan.instrument_module_id,
+        name="on its way",
+        part=2,
+    )
+    session.add(package)
+    session.flush()
+    if state is not PackageState.WAITING:
+        advance(session, models.RawDataPackage, [package.id], to=state, because="a test", by="a test")
+    assert selected(session) == [*M17, "saturn"]
+
+
+def test_dimensions_say_identity_and_label_of_each_package(session: Session) -> None:
+    rows = session.execute(select_packages([], list(DIMENSIONS))).mappings().all()
+    first, last = rows[0], rows[-1]
+    assert {name: first[f"{name}_label"] for name in DIMENSIONS} == {
+        "executed_obs_unit": "2026-04-05 04:30:00+00",
+        "obs_unit": "M17 map",
+        "source": "M17",
+        "instrument": "CHAI",
+        "instrument_module": "LFA",
+        "observing_program": "Cal",
+        "observing_night": "2026-04-04",
+    }
+    assert first["observing_night_value"] == "2026-04-04"
+    differs = {name for name in DIMENSIONS if first[f"{name}_value"] != last[f"{name}_value"]}
+    assert differs == DIMENSIONS.keys() - {"instrument"}
+
+
+def test_renaming_a_source_changes_its_label_only(session: Session) -> None:
+    before = session.execute(select_packages([], ["source"])).first()
+    session.scalars(sa.select(models.Source).filter_by(name="M17")).one().name = "Omega Nebula"
+    after = session.execute(select_packages([], ["source"])).first()
+    assert before
+    assert after
+    assert after.source_label == "Omega Nebula"
+    assert after.source_value == before.source_value
