@@ -80,6 +80,8 @@ def _served(location: models.DataLocation | None, number: int, settings: Workflo
     where = f"{settings.env_prefix()}PROCESSING_LOCATION_ID"
     if location is None or location.location_type is not LocationType.PROCESSING:
         raise SettingsError(where, f"{number} is no processing location of this database")
+    if settings.hpc_backend != "local":
+        raise SettingsError(f"{settings.env_prefix()}HPC_BACKEND", f"{settings.hpc_backend} is not available yet")
     if location.backend is not BackendName.LOCAL:
         raise SettingsError(where, f"location {number} has backend {location.backend}, which is not available yet")
     if not isinstance(location, models.DiskDataLocation):

@@ -16,6 +16,7 @@ from ccat_service.logging import StructuredLogger
 from ccat_service.loop import Manager
 from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask
+from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.executing import PREPARED
 from ccat_workflow_manager.verbs.failing import fail_unstaged_runs, next_retry, retry_due_runs, unstaged
@@ -115,9 +116,9 @@ def _evaluate(context: Context, pipeline_id: int) -> tuple[int, datetime | None]
     try:
         with context.database.transaction() as session:
             evaluation = create_wanted_runs(session, pipeline_id, now=datetime.now(UTC))
-    except sa.exc.OperationalError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one pipeline, the others go on
+    except Exception as error:
+        if is_transient(error):
+            raise
         _log.exception("pipeline cannot be evaluated", error, pipeline=pipeline_id)
         return 0, None
     return len(evaluation.created) + len(evaluation.given_up), evaluation.due
@@ -159,9 +160,9 @@ def _start_pending(context: Context) -> int:
         claimed = claim(session, _Run, where=which, by=context.name, lease=_LEASE, limit=_BATCH, order_by=order)
     try:
         return _start(context, claimed) if claimed else 0
-    except sa.exc.OperationalError:
-        raise
-    except Exception as error:  # noqa: BLE001 - one bad run must not hold up the others of its batch
+    except Exception as error:
+        if is_transient(error):
+            raise
         _log.warning("a batch of runs did not start, trying them one by one", error=str(error))
     return sum(_start_alone(context, run_id) for run_id in claimed)
 
@@ -176,7 +177,9 @@ def _start(context: Context, run_ids: Sequence[int]) -> int:
 def _start_alone(context: Context, run_id: int) -> int:
     try:
         return _start(context, [run_id])
-    except Exception as error:  # noqa: BLE001 - its lease runs out, then it is tried again
+    except Exception as error:
+        if is_transient(error):
+            raise
         _log.exception("run did not start", error, run=run_id)
         return 0
 

@@ -138,5 +138,7 @@ def _explain(found: dict[str, Any]) -> None:
     for key, text in (("waiting_for", "it waits"), ("failure", "it failed"), ("retry_at", "it is tried again at")):
         if found[key]:
             typer.echo(f"{text}: {found[key]}")
+    if found["status"] == RunStatus.FAILED and not found["retry_at"]:
+        typer.echo("it is not tried again by itself: a new version, another config or other inputs start it anew")
     columns = ["at", "from", "to", "because", "by"]
     print_table("\nhistory", columns, [[one[name] for name in columns] for one in found["history"]])

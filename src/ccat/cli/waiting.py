@@ -35,10 +35,10 @@ class StillBusy(CcatError):
 
 
 def wait(*, timeout: Timeout = 3600, json: AsJson = False) -> None:
-    """Wait until everything that came in is packed, archived and reduced, and no cooldown runs."""
+    """Wait until nothing is under way and no cooldown runs; say what failed."""
     with reported(as_json=json), closing(open_database("wait")) as database:
         found = wait_until_quiet(database, timedelta(seconds=timeout))
-    print_json(found) if json else typer.echo("nothing is under way")
+    print_json(found) if json else typer.echo(conclude(found))
 
 
 def wait_until_quiet(database: DatabaseConnection, timeout: timedelta) -> Activity:
@@ -73,6 +73,19 @@ def _line_on_stderr() -> Iterator[Callable[[str], None]]:
             yield line.update
     else:
         yield tell
+
+
+def conclude(found: Activity) -> str:
+    """What is to be said once nothing is under way: also what failed on the way."""
+    failed = [
+        f"{number} {what} failed: {command}"
+        for number, what, command in (
+            (found.failed_packages, "raw packages", "`ccat packages --state failed`"),
+            (found.failed_sub_groups, "sub-groups", "`ccat runs --status failed`"),
+        )
+        if number
+    ]
+    return "\n".join(["nothing is under way", *failed])
 
 
 def describe(found: Activity) -> str:

@@ -25,6 +25,10 @@ class Activity:
     cooling: int
     next_due: datetime | None
     """End of the first cooldown."""
+    failed_packages: int
+    """Raw packages that wait for a person."""
+    failed_sub_groups: int
+    """Sub-groups whose run failed for good."""
 
     @property
     def is_over(self) -> bool:
@@ -42,11 +46,13 @@ def activity(session: Session, *, now: datetime) -> Activity:
     ]
     return Activity(
         unpackaged_files=_unpackaged_files(session),
-        moving_packages=_moving_packages(session),
+        moving_packages=_packages(session, PackageState.WAITING, PackageState.TRANSFERRING),
         active_runs=_active_runs(session),
         wanted=sum(one.verdict is Verdict.WANTED for one in decisions),
         cooling=sum(one.verdict is Verdict.COOLING for one in decisions),
         next_due=min((one.due for one in decisions if one.due), default=None),
+        failed_packages=_packages(session, PackageState.FAILED),
+        failed_sub_groups=sum(one.verdict is Verdict.FAILED for one in decisions),
     )
 
 
@@ -67,10 +73,9 @@ def _unpackaged_files(session: Session) -> int:
     return session.scalar(query.where(file.raw_data_package_id.is_(None), scan.ended_at.is_not(None))) or 0
 
 
-def _moving_packages(session: Session) -> int:
+def _packages(session: Session, *states: PackageState) -> int:
     package = models.RawDataPackage
-    moving = package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING])
-    return session.scalar(sa.select(sa.func.count()).select_from(package).where(moving)) or 0
+    return session.scalar(sa.select(sa.func.count()).select_from(package).where(package.state.in_(states))) or 0
 
 
 def _active_runs(session: Session) -> dict[RunStatus, int]:

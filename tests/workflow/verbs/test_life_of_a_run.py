@@ -15,7 +15,12 @@ def test_packages_become_products_of_every_step(works: Works) -> None:
     first, second, last = works.runs()
     assert [run.reduction_step.key for run in (first, second, last)] == ["calibrate", "calibrate", "grid"]
     assert {run.status for run in works.runs()} == {RunStatus.COMPLETED}
-    assert works.moves(last) == ["staging_data", "submitted", "collecting_results", "completed"]
+    assert [move for move in works.moves(last) if move != "running"] == [
+        "staging_data",
+        "submitted",
+        "collecting_results",
+        "completed",
+    ]
     [product] = last.products
     assert works.text(product) in {"one two ", "two one "}
     assert (product.type, product.state) == (DataProductType.INTERMEDIATE, ProductState.CURRENT)

@@ -1,4 +1,4 @@
-"""A whole installation in one process: real database, files and jobs; messages lie in a list until they are delivered."""
+"""A whole installation in one process: real database, files and jobs; messages lie in a list until delivered."""
 
 import hashlib
 import time
@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from celery import Celery
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.planning import plan_packages
-from ccat_data_transfer.verbs.scheduling import LANES, schedule_next
+from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
 from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue
@@ -172,19 +173,25 @@ class Works:
     def transfer(self) -> int:
         """Do all that data transfer has to do; how many transfers that was."""
         done = 0
-        while ids := [found for lane in LANES if (found := self._scheduled(lane))]:
-            for operation, transfer_id in ids:
+        while found := self._scheduled():
+            for operation, transfer_id in found:
                 TRANSFER_VERBS[operation](self.worker, transfer_id)
-            done += len(ids)
+            done += len(found)
         return done
 
-    def _scheduled(self, lane: Any) -> tuple[Any, int] | None:
+    def _scheduled(self) -> list[tuple[Operation, int]]:
         with transaction(self.engine) as session:
-            for location_id in session.scalars(sa.select(models.DataLocation.id)).all():
-                found = schedule_next(session, lane, location_id, by="transfer-manager", lease=timedelta(minutes=1))
-                if found is not None:
-                    return lane.operation, found
-        return None
+            return [
+                (lane.operation, found)
+                for lane in LANES
+                for location_id, number in waiting(session, lane, outstanding=100).items()
+                for _ in range(number)
+                if (
+                    found := schedule_next(
+                        session, lane, location_id, by="transfer-manager", lease=timedelta(minutes=1)
+                    )
+                )
+            ]
 
     def deliver(self) -> int:
         """Hand every message to a worker; how many there were."""
@@ -204,7 +211,14 @@ class Works:
 
     def until(self, status: RunStatus, run_id: int | None = None) -> models.ExecutedReductionStep:
         """Go on until a run, the newest if none is named, has this status."""
-        return eventually(lambda: (self.round(), self._in(status, run_id))[1])
+
+        def look() -> models.ExecutedReductionStep | None:
+            self.round()
+            return self._in(status, run_id)
+
+        found = eventually(look)
+        assert found is not None
+        return found
 
     def _in(self, status: RunStatus, run_id: int | None) -> models.ExecutedReductionStep | None:
         runs = self.runs()
@@ -246,7 +260,7 @@ class Works:
         [found] = self.runs(**where)
         return found
 
-    def all(self, noun: type[Found], **where: Any) -> list[Found]:
+    def all(self, noun: type[Found], /, **where: Any) -> list[Found]:
         with transaction(self.engine) as session:
             return list(session.scalars(sa.select(noun).filter_by(**where).order_by(sa.text("id"))).all())
 
