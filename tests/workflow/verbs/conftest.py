@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,31 +13,43 @@ from ccat_service.database import DatabaseConnection
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.engine.database import Reference, initialized
-from tests.engine.toy import install
 from tests.workflow.verbs.works import Works, backend, location_id
+
+OpenWorks = Callable[[Path], AbstractContextManager[Works]]
 
 
 @pytest.fixture(scope="session")
-def _database(postgresql_url: str, template_database: str) -> Iterator[tuple[sa.Engine, Reference]]:
+def open_works(postgresql_url: str, template_database: str, redis_address: RedisAddress) -> Iterator[OpenWorks]:
+    """Makes installations, one at a time, whose files lie in a given directory."""
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
-        yield engine, Reference.of(engine)
+        reference, here = Reference.of(engine), location_id(engine)
+        # One for all tests: what costs most is to compile the same statements again for a new engine.
+        database = DatabaseConnection(engine.url.render_as_string(hide_password=False), "tests")
+
+        @contextmanager
+        def open_in(root: Path) -> Iterator[Works]:
+            _put_locations(database.engine, root)
+            base = root / "cologne/ramses/pipelines"
+            with Redis.from_url(redis_address.url) as redis:
+                redis.flushdb()
+                workplace = Workplace(database, {here: backend(redis, base)}, base, "worker")
+                yield Works(root, database=database, workplace=workplace, location_id=here)
+            kill_jobs(base)
+            reference.restore(database.engine)
+
+        yield open_in
+        database.close()
+
+
+def _put_locations(engine: sa.Engine, root: Path) -> None:
+    with transaction(engine) as session:
+        for location in session.scalars(sa.select(models.DiskDataLocation)):
+            location.path = str(root / location.site.short_name / location.name)
+            Path(location.path).mkdir(parents=True)
 
 
 @pytest.fixture
-def works(_database: tuple[sa.Engine, Reference], redis_address: RedisAddress, tmp_path: Path) -> Iterator[Works]:
-    """An installation in which nothing was observed or defined yet; its files lie in a directory of this test."""
-    engine, reference = _database
-    with transaction(engine) as session:
-        for location in session.scalars(sa.select(models.DiskDataLocation)):
-            location.path = str(tmp_path / location.site.short_name / location.name)
-            Path(location.path).mkdir(parents=True)
-    install(tmp_path / "env")
-    base, here = tmp_path / "cologne/ramses/pipelines", location_id(engine)
-    database = DatabaseConnection(engine.url.render_as_string(hide_password=False), "tests")
-    with Redis.from_url(redis_address.url) as redis:
-        redis.flushdb()
-        workplace = Workplace(database, {here: backend(redis, base)}, base, "worker")
-        yield Works(engine, tmp_path, database=database, workplace=workplace, location_id=here)
-    kill_jobs(base)
-    database.close()
-    reference.restore(engine)
+def works(open_works: OpenWorks, tmp_path: Path) -> Iterator[Works]:
+    """An installation in which nothing was observed or defined yet."""
+    with open_works(tmp_path) as found:
+        yield found

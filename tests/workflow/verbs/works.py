@@ -25,7 +25,7 @@ from ccat_ops_db.plan.evaluation import Candidate
 from ccat_ops_db.queries.activity import Activity, activity
 from ccat_ops_db.queries.gaps import gap
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import RunStatus
+from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
@@ -36,11 +36,14 @@ from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.tasks import senders
 from ccat_workflow_manager.verbs.collecting import collect_runs
+from ccat_workflow_manager.verbs.describing import current_attempts
 from ccat_workflow_manager.verbs.executing import prepare_attempts, submit_attempts
-from ccat_workflow_manager.verbs.failing import retry_due_runs
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempt, retry_due_runs
 from ccat_workflow_manager.verbs.observing import observe_locations
+from ccat_workflow_manager.verbs.starting import Started, start_runs
 from ccat_workflow_manager.verbs.workplace import Workplace
-from tests.engine.database import plan
+from tests.engine.database import archive, plan
+from tests.engine.toy import install
 from tests.transfer.support import VERBS as TRANSFER_VERBS
 
 Found = TypeVar("Found")
@@ -83,7 +86,6 @@ class Post(TaskApp):
 class Works:
     """The installation: what people and the outside world do, and each process's rounds."""
 
-    engine: sa.Engine
     root: Path
     database: DatabaseConnection
     workplace: Workplace
@@ -92,6 +94,7 @@ class Works:
     _scans: int = 0
 
     def __post_init__(self) -> None:
+        self.engine = self.database.engine
         self.worker = Worker(engine=self.engine, name="worker", backoff=Backoff(first=timedelta(), ceiling=timedelta()))
 
     @property
@@ -124,10 +127,16 @@ class Works:
         return self.apply(document)
 
     def version(self, script: str = MERGE, version: str = "1.0", series: str = "1", **keys: Any) -> dict[str, Any]:
-        """A version that runs a line of shell; its environment is `env`."""
-        command = ["/bin/sh", "-c", script]
-        made = {"version": version, "series": series, "command": command, "environment": "env", "distribution": "toy"}
-        return made | keys
+        """A version that runs a line of shell, in an environment of its own."""
+        environment = install(self.root / f"env-{version}", version=version)
+        return {
+            "version": version,
+            "series": series,
+            "command": ["/bin/sh", "-c", script],
+            "environment": environment.name,
+            "distribution": "toy",
+            **keys,
+        }
 
     def apply(self, document: Mapping[str, Any]) -> list[Change]:
         definitions = parse_definitions(document, catalogue=catalogue(), dimensions=list(DIMENSIONS))
@@ -138,8 +147,7 @@ class Works:
 
     def observe(self, text: str, *, source: str = "M17", night: int = 0) -> int:
         """A scan of one file with this text, packed and archived; the id of its package."""
-        self._scans += 1
-        started_at, scan_id = START + timedelta(days=night, minutes=self._scans), uuid.uuid4()
+        started_at, scan_id = self._next_start() + timedelta(days=night), uuid.uuid4()
         path = self.root / "ccat/chai_raw_data" / f"{self._scans}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -155,6 +163,21 @@ class Works:
         self.transfer()
         return package_id
 
+    def archived(self, *names: str, source: str = "M17") -> list[int]:
+        """Packages that are archived in the database only, where nobody needs their files; their ids."""
+        with transaction(self.engine) as session:
+            if not session.scalar(sa.select(models.ObsUnit.id).filter_by(name=source)):
+                plan(session, source, source=source)
+            return [archive(session, name, observation=source, at=self._next_start()) for name in names]
+
+    def _next_start(self) -> datetime:
+        self._scans += 1
+        return START + timedelta(minutes=self._scans)
+
+    def exclude(self, package_id: int) -> None:
+        row = sa.update(models.RawDataPackage).where(models.RawDataPackage.id == package_id)
+        self.execute(row.values(excluded_at=START, excluded_because="clouds"))
+
     # What processes do.
 
     def context(self, name: str = "manager") -> managers.Context:
@@ -169,6 +192,19 @@ class Works:
 
     def follow(self) -> int:
         return managers.follow_runs(self.context())
+
+    def start(self, *run_ids: int) -> Started:
+        """Start PENDING runs, all if none is named."""
+        ids = run_ids or [run.id for run in self.runs(status=RunStatus.PENDING)]
+        with transaction(self.engine) as session:
+            return start_runs(session, ids, now=datetime.now(UTC), by="workflow-manager")
+
+    def fail(self, run_id: int, kind: FailureClass = FailureClass.PAYLOAD, cause: str = "it failed") -> None:
+        """Fail the current attempt of a run that was started."""
+        with transaction(self.engine) as session:
+            [attempt] = current_attempts(session, models.ExecutedReductionStep.id == run_id)
+            expected = [RunStatus.STAGING_DATA]
+            fail_attempt(session, attempt, Failure(kind, cause), expected=expected, now=datetime.now(UTC), by="worker")
 
     def transfer(self) -> int:
         """Do all that data transfer has to do; how many transfers that was."""
@@ -202,12 +238,14 @@ class Works:
 
     def round(self) -> int:
         """One round of every process."""
-        done = self.create() + self.advance() + self.deliver() + self.transfer() + self.advance() + self.deliver()
+        done = self.create() + self.advance() + self.transfer() + self.advance()
+        while self.deliver():
+            done += self.advance()
         return done + self.follow() + self.deliver()
 
     def settle(self, *, within: float = 20) -> None:
         """Go on until nothing is under way."""
-        eventually(lambda: (self.round(), self.activity().is_over)[1], within=within)
+        eventually(lambda: self.round() == 0 and self.activity().is_over, within=within)
 
     def until(self, status: RunStatus, run_id: int | None = None) -> models.ExecutedReductionStep:
         """Go on until a run, the newest if none is named, has this status."""
