@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import UUID
 
 import sqlalchemy as sa
-from ccat_ops_db.verbs.staging import request_staging
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
@@ -15,6 +14,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.evaluation import Candidate, Place
 from ccat_ops_db.queries.gaps import gap
 from ccat_ops_db.states import InputRole, RunStatus
+from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.execution.layout import run_layout
 from ccat_workflow_manager.hpc.base import job_name
 from ccat_workflow_manager.plan.starting import PendingRun, Start, start
