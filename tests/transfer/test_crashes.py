@@ -119,7 +119,7 @@ def check_each_once(observatory: Observatory, packages: Sequence[int]) -> None:
 def test_workers_killed_at_every_step_leave_work_that_is_done_again_once(
     observatory: Observatory, mortals: Mortals
 ) -> None:
-    packages = [observatory.observe(FILES) for _ in range(16)]
+    packages = [observatory.observe(FILES) for _ in range(28)]
     for operation in Operation:
         if operation is Operation.STAGING:
             observatory.request_staging(packages)

@@ -2,7 +2,8 @@
 
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from ccat.demo.report import as_json, show, show_places
 from ccat.demo.software import EXAMPLE
 from ccat.demo.stage import BEATS, Stage, running_stack, set_stage
 from ccat.demo.story import FIRST_VERSION, NEXT_VERSION, RELEASED, STORY, Act
-from ccat.demo.telescope import another_of, deliver
+from ccat.demo.telescope import Scan, another_of, observe_and_deliver
 from ccat.demo.telling import Teller
 from ccat_ops_db.errors import CcatError
 
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BEATS_OF_ACT: Final = 3
 _PATIENCE: Final = timedelta(minutes=4)
 """How long the work that follows from an act may take."""
@@ -40,8 +42,7 @@ class NotAsExpected(CcatError):
 def play(options: Options, console: Console) -> None:
     """Play the whole story; raises NotAsExpected at the first deviation."""
     teller = Teller(console, beats=BEATS + _BEATS_OF_ACT * len(STORY))
-    _let_every_signal_interrupt()
-    with demo_directory(options.data_dir) as directory:
+    with _every_signal_interrupts(), demo_directory(options.data_dir) as directory:
         teller.title("Preparations")
         stage = set_stage(options, directory, teller)
         runs: list[Run] = []
@@ -60,10 +61,15 @@ def play(options: Options, console: Console) -> None:
         teller.say(f"Everything is as expected: {len(runs)} runs, {len(outcome.products)} current products.")
 
 
-def _let_every_signal_interrupt() -> None:
-    """Every request to stop becomes a KeyboardInterrupt, so that the stack is taken down."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+@contextmanager
+def _every_signal_interrupts() -> Iterator[None]:
+    """Every request to stop is a KeyboardInterrupt inside the block, so that the stack is taken down."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _rest(start_took: timedelta) -> timedelta:
@@ -92,7 +98,7 @@ def _perform(stage: Stage, act: Act, *, known: Sequence[Run]) -> tuple[list[Run]
     teller = stage.teller
     teller.title(act.title)
     teller.say(act.tale)
-    with teller.beat("releasing software" if act.is_release else "registering raw files"):
+    with teller.beat("releasing software" if act.is_release else "observing"):
         teller.say(_happen(stage, act))
     with teller.beat("waiting"):
         stage.ccat.ask("wait", "--timeout", str(_PATIENCE.total_seconds()), on_news=teller.update)
@@ -114,10 +120,15 @@ def _happen(stage: Stage, act: Act) -> str:
         environment = stage.environments[NEXT_VERSION]
         _apply(stage, definitions.with_release(first, NEXT_VERSION, series=RELEASED, environment=environment))
         return f"Released: {', '.join(f'{name} {NEXT_VERSION} (series {series})' for name, series in RELEASED.items())}"
-    arriving = [stage.scans[number] for number in act.scans if number not in stage.fault.dropped]
-    again = [another_of(stage.scans[number]) for number in act.scans if number in stage.fault.doubled]
-    deliver(stage.ccat, [*arriving, *again], stage.disk)
-    return f"Registered: {', '.join(f'{scan.name} ({scan.file.name})' for scan in [*arriving, *again])}"
+    observed, arriving = _cast(stage, act.observed), _cast(stage, act.arriving)
+    observe_and_deliver(stage.ccat, observed=observed, arriving=arriving, disk=stage.disk)
+    return f"Registered: {', '.join(f'{scan.name} ({scan.file.name})' for scan in arriving)}"
+
+
+def _cast(stage: Stage, numbers: Iterable[int]) -> list[Scan]:
+    """The scans with these numbers, as far as the fault lets them be, and as often."""
+    there = [stage.scans[number] for number in numbers if number not in stage.fault.dropped]
+    return there + [another_of(stage.scans[number]) for number in numbers if number in stage.fault.doubled]
 
 
 def _apply(stage: Stage, document: Mapping[str, Any]) -> None:

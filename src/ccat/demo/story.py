@@ -43,8 +43,10 @@ class Act:
 
     title: str
     tale: str
-    scans: Sequence[int] = ()
-    """Numbers of the scans that arrive together."""
+    observed: Sequence[int] = ()
+    """Scans that the telescope executes."""
+    arriving: Sequence[int] = ()
+    """Scans whose raw files come, together."""
     is_release: bool = False
     expected: Sequence[ExpectedRun]
 
@@ -64,22 +66,24 @@ def _maps(*, night: int, of_night: RunReason, of_all: RunReason) -> list[Expecte
 STORY: Final = (
     Act(
         title="Night one",
-        tale="Scans 1 and 2 arrive. Each is calibrated and baselined at once; the maps rest a little, as more scans "
-        "may follow. Scan 3 was observed too, but its files are late.",
-        scans=(1, 2),
+        tale="Three scans are observed, two of them arrive; the file of scan 3 is late. Each is calibrated and "
+        "baselined at once; the maps rest a little, as more scans may follow.",
+        observed=(1, 2, 3),
+        arriving=(1, 2),
         expected=[*_scan(1), *_scan(2), *_maps(night=1, of_night=RunReason.MISSING, of_all=RunReason.MISSING)],
     ),
     Act(
         title="Night two",
-        tale="Scan 4 arrives. The map of this night is new, the map of all scans has to be made again; that of night "
-        "one is left alone.",
-        scans=(4,),
+        tale="Scan 4 is observed and arrives. The map of this night is new, the map of all scans has to be made again; "
+        "that of night one is left alone.",
+        observed=(4,),
+        arriving=(4,),
         expected=[*_scan(4), *_maps(night=2, of_night=RunReason.MISSING, of_all=RunReason.INPUTS_CHANGED)],
     ),
     Act(
         title="The late scan",
-        tale="Scan 3, of night one, arrives at last. Only what depends on it runs; the map of night two stays.",
-        scans=(3,),
+        tale="Scan 3 of night one arrives at last. Only what depends on it runs; the map of night two stays.",
+        arriving=(3,),
         expected=[*_scan(3), *_maps(night=1, of_night=RunReason.INPUTS_CHANGED, of_all=RunReason.INPUTS_CHANGED)],
     ),
     Act(

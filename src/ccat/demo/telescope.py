@@ -80,15 +80,17 @@ def names_of(scans: Iterable[Scan]) -> Mapping[str, str]:
     }
 
 
-def deliver(ccat: Ccat, scans: Iterable[Scan], disk: Path) -> None:
-    """Write the raw files to the instrument's disk and tell the scans: they start, have files, end.
+def observe_and_deliver(ccat: Ccat, *, observed: Iterable[Scan], arriving: Iterable[Scan], disk: Path) -> None:
+    """Tell that scans start, write raw files to the instrument's disk and register them, tell that the scans end.
 
-    They are told side by side, so that they are archived together however slow this machine is.
+    A scan is packed when it has ended and its file is there, whichever comes last. All scans are told side by side, so
+    that they are archived together however slow this machine is.
     """
-    written = [(scan, _write(scan, disk)) for scan in scans]
-    with ThreadPoolExecutor(max(1, len(written))) as side_by_side:
-        list(side_by_side.map(lambda one: _begin(ccat, *one), written))
-        list(side_by_side.map(lambda one: _end(ccat, one[0]), written))
+    observed, files = list(observed), [(scan, _write(scan, disk)) for scan in arriving]
+    with ThreadPoolExecutor() as side_by_side:
+        list(side_by_side.map(lambda scan: _start(ccat, scan), observed))
+        list(side_by_side.map(lambda one: _add(ccat, *one), files))
+        list(side_by_side.map(lambda scan: _end(ccat, scan), observed))
 
 
 def _write(scan: Scan, disk: Path) -> Path:
@@ -97,8 +99,11 @@ def _write(scan: Scan, disk: Path) -> Path:
     return shutil.copyfile(scan.file, target)
 
 
-def _begin(ccat: Ccat, scan: Scan, file: Path) -> None:
+def _start(ccat: Ccat, scan: Scan) -> None:
     ccat.ask("scan", "start", OBSERVATION, "--started-at", scan.start, "--id", str(scan.id))
+
+
+def _add(ccat: Ccat, scan: Scan, file: Path) -> None:
     listed = ("--checksums", str(scan.file.with_name(_CHECKSUMS)))
     ccat.ask("scan", "add", str(scan.id), str(file), "--module", MODULE, "--location", DISK, *listed)
 

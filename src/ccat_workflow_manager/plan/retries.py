@@ -48,4 +48,5 @@ def retry_after(failure: FailureClass, tries: Tries, *, jitter: float) -> Retry 
 
 
 def _delay(tries: int, jitter: float) -> timedelta:
-    return min(_FIRST_DELAY * (1 << tries), _LONGEST_DELAY) * (0.75 + jitter / 2)
+    doublings = min(tries, 32)  # far past the longest delay, and short of overflow
+    return min(_FIRST_DELAY * (1 << doublings), _LONGEST_DELAY) * (0.75 + jitter / 2)

@@ -16,6 +16,7 @@ from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_service.retries import first_line
+from ccat_service.trouble import is_transient
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
 from ccat_workflow_manager.hpc.base import BackendUnavailable
@@ -71,7 +72,10 @@ def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplac
         passes = isinstance(error, OSError) or error.transient
         kind = FailureClass.INFRASTRUCTURE if passes else FailureClass.CONFIGURATION
         _fail(workplace, attempt, Failure(kind, str(error)))
-    except Exception as error:  # noqa: BLE001 - told again for ever, it would fail for ever
+    except Exception as error:
+        if is_transient(error):
+            raise
+        # Told again for ever, it would fail for ever.
         _log.exception("an attempt met a defect of ours", error, run=run_id)
         cause = f"unexpected {type(error).__name__}: {first_line(error)}; the log of {workplace.name} has the rest"
         _fail(workplace, attempt, Failure(FailureClass.CONFIGURATION, cause))

@@ -11,6 +11,8 @@ from ccat_ops_db import models
 from ccat_ops_db.claims import release
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import RunStatus
+from ccat_service.logging import StructuredLogger
+from ccat_service.trouble import is_transient
 from ccat_workflow_manager.hpc.base import Backend, JobObservation
 from ccat_workflow_manager.hpc.failures import one_line_cause
 from ccat_workflow_manager.plan.outcomes import Outcome, outcome
@@ -19,6 +21,7 @@ from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.workplace import Workplace
 
 _Run = models.ExecutedReductionStep
+_log = StructuredLogger(__name__)
 _WATCHED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING)
 
 
@@ -48,9 +51,7 @@ def _observe(workplace: Workplace, location_id: int) -> int:
         return 0
     with workplace.database.transaction() as session:
         attempts = [attempt for attempt in _watched(session, location_id) if attempt.job_id in news]
-        for attempt in attempts:
-            _apply(session, attempt, news[str(attempt.job_id)], by=workplace.name)
-    return len(attempts)
+        return sum(_apply_alone(session, attempt, news[str(attempt.job_id)], by=workplace.name) for attempt in attempts)
 
 
 def _watched(session: Session, location_id: int) -> Sequence[models.RunAttempt]:
@@ -62,8 +63,26 @@ def _look(backend: Backend, watched: Mapping[str, RunStatus]) -> dict[str, _News
     for job_id, observation in backend.observe(watched.keys()).items():
         found = outcome(watched[job_id], observation)
         if found is not None:
-            news[job_id] = _News(observation, found, backend.logs(job_id) if observation.is_over else None)
+            news[job_id] = _News(observation, found, _log_tail(backend, job_id) if observation.is_over else None)
     return news
+
+
+def _log_tail(backend: Backend, job_id: str) -> str:
+    """What a job wrote last, without the one character that the database does not keep."""
+    return backend.logs(job_id).replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _apply_alone(session: Session, attempt: models.RunAttempt, news: _News, *, by: str) -> bool:
+    """Apply the news of one job; whatever is wrong with it, the others of its location go on."""
+    try:
+        with session.begin_nested():
+            _apply(session, attempt, news, by=by)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        _log.exception("news of a job cannot be recorded", error, run=attempt.run_id, job=attempt.job_id)
+        return False
+    return True
 
 
 def _apply(session: Session, attempt: models.RunAttempt, news: _News, *, by: str) -> None:

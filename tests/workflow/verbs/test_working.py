@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_workflow_manager.execution.collection import Collection, collect
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
+from ccat_workflow_manager.execution.products import Collected
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
@@ -28,8 +30,12 @@ from tests.engine.toy import install
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.works import MERGE, START, Works, eventually
 
-SCRIPT = f'{MERGE}; echo started >>"$WORKFLOW_LOG_DIR/../../starts"'
-ODD = {"greedy": {"resources": {"cpu": 1000}}, "changing": {}, "vanishing": {}}
+SCRIPT = f"""
+    {MERGE}
+    echo started >>"$WORKFLOW_LOG_DIR/../../starts"
+    case "$WORKFLOW_STEP_NAME" in slow*) sleep 0.5; esac
+"""
+ODD = {"greedy": {"resources": {"cpu": 1000}}, "changing": {}, "vanishing": {}, "slow": {}, "slower": {}}
 
 
 @dataclass
@@ -192,6 +198,24 @@ class TestPreparing:
         assert (staged.run.status, len(staged.run.attempts)) == (RunStatus.STAGING_DATA, 2)
         assert staged.run.attempts[1].cause is None
 
+    def test_a_lost_connection_fails_nothing(self, staged: One, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lose_connection(*_: object, **__: object) -> None:
+            raise sa.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+        monkeypatch.setattr(executing, "describe", lose_connection)
+        with pytest.raises(sa.exc.OperationalError):
+            staged.prepare()
+        assert (staged.run.status, staged.run.failure) == (RunStatus.STAGING_DATA, None)
+
+    def test_a_defect_of_ours_fails_the_run_with_its_name(self, staged: One, monkeypatch: pytest.MonkeyPatch) -> None:
+        def stumble(*_: object, **__: object) -> None:
+            raise KeyError("memory_gb")
+
+        monkeypatch.setattr(executing, "describe", stumble)
+        assert not staged.prepare()
+        assert (staged.run.failure_class, staged.run.retry_at) == (FailureClass.CONFIGURATION, None)
+        assert staged.run.failure == "unexpected KeyError: 'memory_gb'; the log of worker has the rest"
+
 
 class Doubtful(LocalBackend):
     """A cluster whose answer gets lost, or comes while something else happens."""
@@ -215,13 +239,16 @@ class TestSubmitting:
         in_two_threads(prepared.submit)
         prepared.complete()
 
-    def test_who_is_overtaken_by_another_worker_leaves_its_job_alone(self, prepared: One) -> None:
-        def another_worker() -> None:
-            prepared.directory.lock.unlink()  # as on a file system without locks
-            assert prepared.submit()
+    def test_who_is_overtaken_by_another_worker_leaves_its_job_alone(self, runs: dict[str, One]) -> None:
+        one = runs.pop("slow")
+        assert one.prepare()
 
-        assert not prepared.submit(doubtful(prepared.works, another_worker))
-        prepared.complete()
+        def another_worker() -> None:
+            one.directory.lock.unlink()  # as on a file system without locks
+            assert one.submit()
+
+        assert not one.submit(doubtful(one.works, another_worker))
+        one.complete()
 
     def test_a_worker_that_dies_before_it_recorded_the_job_is_followed_by_one_that_adopts_it(
         self, prepared: One
@@ -236,18 +263,21 @@ class TestSubmitting:
         assert prepared.submit()
         prepared.complete()
 
-    def test_the_job_of_a_run_that_was_cancelled_meanwhile_is_cancelled(self, prepared: One) -> None:
-        works, run = prepared.works, prepared.run
+    def test_the_job_of_a_run_that_was_cancelled_meanwhile_is_cancelled(self, runs: dict[str, One]) -> None:
+        one = runs.pop("slower")
+        assert one.prepare()
+        works, run = one.works, one.run
 
         def cancel() -> None:
             to, who = RunStatus.CANCELLED, "a person"
             works.session(lambda session: advance(session, type(run), [run.id], to=to, because="", by=who))
 
         workplace = doubtful(works, cancel)
-        assert not prepared.submit(workplace)
+        assert not one.submit(workplace)
         [backend], name = workplace.backends.values(), run.attempts[0].job_name
         eventually(lambda: backend.observe([name])[name].is_over)
-        assert prepared.run.status is RunStatus.CANCELLED
+        assert backend.observe([name])[name].cancelled
+        assert one.run.status is RunStatus.CANCELLED
 
     def test_a_cluster_that_does_not_answer_is_asked_again_later(self, prepared: One) -> None:
         def no_answer() -> None:
@@ -300,6 +330,19 @@ class TestCollecting:
         assert sorted(in_two_threads(ended.collect)) == [False, True]
         [product] = ended.run.products
         assert ended.works.text(product) == "one "
+
+    def test_who_is_overtaken_by_another_worker_registers_nothing(
+        self, ended: One, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def collect_after_another_worker(collection: Collection) -> Collected:
+            monkeypatch.undo()
+            ended.directory.lock.unlink()  # as on a file system without locks
+            assert ended.collect()
+            return collect(collection)
+
+        monkeypatch.setattr(collecting, "collect", collect_after_another_worker)
+        assert not ended.collect()
+        assert len(ended.run.products) == 1
 
     def test_a_worker_that_dies_after_publishing_is_followed_by_one_that_registers(
         self, ended: One, monkeypatch: pytest.MonkeyPatch

@@ -21,11 +21,12 @@ from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
 from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue
 from ccat_ops_db.lookup import LOCATION, MODULE, find
+from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.evaluation import Candidate
 from ccat_ops_db.queries.activity import Activity, activity
 from ccat_ops_db.queries.gaps import gap
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
@@ -173,6 +174,20 @@ class Works:
     def _next_start(self) -> datetime:
         self._scans += 1
         return START + timedelta(minutes=self._scans)
+
+    def staged_on_paper(self, *names: str) -> list[int]:
+        """The same, and unpacked at the processing location in the database only."""
+        packages, noun = self.archived(*names), models.RawDataPackagePhysicalCopy
+        with transaction(self.engine) as session:
+            copies = [
+                noun(raw_data_package_id=one, data_location_id=self.location_id, path=f"raw/{one}") for one in packages
+            ]
+            session.add_all(copies)
+            session.flush()
+            for status in (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED):
+                ids = [copy.id for copy in copies]
+                advance(session, models.PhysicalCopy, ids, to=status, because="a test", by="a test")
+        return packages
 
     def exclude(self, package_id: int) -> None:
         row = sa.update(models.RawDataPackage).where(models.RawDataPackage.id == package_id)

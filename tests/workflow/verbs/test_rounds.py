@@ -1,0 +1,206 @@
+"""Rounds of the managers: what they tell workers, and tell them again."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from ccat_ops_db import models
+from ccat_ops_db.claims import release
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_workflow_manager import managers
+from ccat_workflow_manager.managers import advance_runs, follow_runs
+from tests.workflow.verbs.works import Works
+
+CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+GRID = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
+
+
+@pytest.fixture
+def staged(works: Works) -> Works:
+    """A run in STAGING_DATA whose data are there, on paper: nobody will read them."""
+    works.define(CALIBRATE)
+    works.staged_on_paper("one")
+    works.create()
+    works.start()
+    return works
+
+
+class TestMessages:
+    def test_a_worker_is_told_once_while_the_lease_lasts(self, staged: Works) -> None:
+        assert staged.advance() == 1
+        assert staged.advance() == 0
+        assert staged.post.letters == [("workflow.prepare", [staged.run().id])]
+
+    def test_a_lost_message_is_sent_again_when_the_lease_is_over(self, staged: Works) -> None:
+        staged.advance()
+        staged.post.letters.clear()
+        staged.let_leases_end()
+        staged.advance()
+        assert staged.post.letters == [("workflow.prepare", [staged.run().id])]
+
+    def test_every_message_may_be_lost_once_and_every_one_may_come_twice(self, works: Works) -> None:
+        works.define(CALIBRATE, GRID)
+        works.observe("one ")
+        lost: set[str] = set()
+
+        def unreliable(task: str) -> bool:
+            if task in lost:
+                return True
+            lost.add(task)
+            return False
+
+        for _ in range(200):
+            works.create()
+            works.advance()
+            works.transfer()
+            works.follow()
+            works.post.letters[:] = [one for one in works.post.letters if unreliable(one[0])] * 2
+            works.deliver()
+            works.let_leases_end()
+            if works.activity().is_over:
+                break
+        assert lost == {"workflow.prepare", "workflow.submit", "workflow.observe", "workflow.collect"}
+        assert [run.status for run in works.runs()] == [RunStatus.COMPLETED] * 2
+        assert [len(run.attempts) for run in works.runs()] == [1, 1]
+        assert [len(run.products) for run in works.runs()] == [1, 1]
+
+    def test_only_so_many_are_told_at_a_time_each_with_a_message_of_its_own(
+        self, works: Works, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(managers, "_OUTSTANDING", 2)
+        works.define(CALIBRATE)
+        works.staged_on_paper("one", "two", "three")
+        works.create()
+        works.start()
+        assert [works.advance(), works.advance()] == [2, 0]
+        assert [(task, len(ids)) for task, ids in works.post.letters] == [("workflow.prepare", 1)] * 2
+        first = works.post.letters[0][1]
+        prepared = sa.update(models.RunAttempt).where(models.RunAttempt.run_id.in_(first))
+        works.execute(prepared.values(prepared_at=datetime.now(UTC)))
+        works.session(lambda session: release(session, models.ExecutedReductionStep, first))
+        assert [works.advance(), works.advance()] == [2, 0]
+        assert [task for task, _ in works.post.letters[2:]] == ["workflow.prepare", "workflow.submit"]
+
+    def test_nothing_is_sent_for_a_location_that_is_not_served(self, staged: Works) -> None:
+        context = staged.context()
+        context.locations = {}
+        assert [managers.create_runs(context), advance_runs(context), follow_runs(context)] == [0, 0, 0]
+        assert staged.post.letters == []
+
+    def test_nothing_is_prepared_before_its_data_are_there(self, works: Works) -> None:
+        works.define(CALIBRATE)
+        works.archived("one")
+        works.create()
+        works.advance()
+        assert works.post.letters == []
+        assert works.run().status is RunStatus.STAGING_DATA
+
+
+class TestDue:
+    def test_a_manager_looks_again_when_the_first_lease_is_over(self, staged: Works) -> None:
+        context = staged.context()
+        advance_runs(context)
+        assert context.due is not None
+        assert timedelta() < context.due - datetime.now(UTC) <= timedelta(seconds=5)
+
+    def test_it_has_nothing_to_wait_for_where_nothing_is_under_way(self, works: Works) -> None:
+        context = works.context()
+        advance_runs(context)
+        assert context.due is None
+        follow_runs(context)
+        assert context.due is None
+
+    def test_it_looks_again_when_the_first_retry_is_due(self, staged: Works) -> None:
+        staged.fail(staged.run().id, FailureClass.INFRASTRUCTURE)
+        context = staged.context()
+        assert follow_runs(context) == 0
+        assert context.due == staged.run().retry_at
+        due = sa.update(models.ExecutedReductionStep).values(retry_at=datetime.now(UTC))
+        staged.execute(due)
+        assert follow_runs(context) == 1
+        assert staged.run().status is RunStatus.PENDING
+
+
+class TestAsking:
+    @pytest.fixture
+    def submitted(self, staged: Works) -> Works:
+        """The same run, SUBMITTED on paper."""
+        runs, to = [staged.run().id], RunStatus.SUBMITTED
+        noun = models.ExecutedReductionStep
+        staged.session(lambda session: advance(session, noun, runs, to=to, because="a test", by="a test"))
+        return staged
+
+    def test_one_question_per_location_is_under_way_whoever_asks(self, submitted: Works) -> None:
+        for name in ("first", "second"):
+            follow_runs(submitted.context(name))
+        assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
+
+    def test_the_next_one_is_asked_half_a_second_later(self, submitted: Works) -> None:
+        context = submitted.context()
+        follow_runs(context)
+        submitted.deliver()
+        follow_runs(context)
+        assert submitted.post.letters == []
+        assert context.due is not None
+        context.observed[submitted.location_id] -= timedelta(seconds=0.5)
+        follow_runs(context)
+        assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
+
+    def test_an_answer_that_never_comes_is_asked_for_again(self, submitted: Works) -> None:
+        follow_runs(submitted.context())
+        submitted.post.letters.clear()
+        submitted.let_leases_end()
+        follow_runs(submitted.context())
+        assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
+
+
+class TestActivity:
+    """It is over only when nothing follows."""
+
+    def test_an_empty_installation_is_quiet(self, works: Works) -> None:
+        assert works.activity().is_over
+
+    def test_from_the_first_file_to_the_last_product_it_is_never_over(self, works: Works) -> None:
+        works.define(CALIBRATE, GRID)
+        works.observe("one ")
+        processes = (works.create, works.advance, works.deliver, works.transfer, works.follow)
+        for process in itertools.islice(itertools.cycle(processes), 500):
+            process()
+            is_over = works.activity().is_over
+            done = works.all(models.StatusChange, noun="executed_reduction_step", to_status="completed")
+            assert is_over == (len(done) == 2), process
+            if is_over:
+                return
+        raise AssertionError("it never ended")
+
+    def test_a_resting_sub_group_is_not_over_and_says_when(self, works: Works) -> None:
+        works.define({**CALIBRATE, "cooldown_seconds": 1000})
+        works.archived("one")
+        works.execute(sa.update(models.RawDataPackage).values(archived_at=datetime.now(UTC)))
+        found = works.activity()
+        assert (found.is_over, found.cooling) == (False, 1)
+        assert found.next_due is not None
+
+    def test_what_is_given_up_and_what_waits_for_it_is_over(self, works: Works) -> None:
+        works.define({**CALIBRATE, "max_retries": 0}, GRID)
+        works.archived("one")
+        works.create()
+        works.start()
+        works.fail(works.run().id, FailureClass.DATA)
+        assert works.activity().is_over
+
+    def test_a_run_that_waits_for_its_retry_is_not_over(self, works: Works) -> None:
+        works.define(CALIBRATE)
+        works.archived("one")
+        works.create()
+        works.start()
+        works.fail(works.run().id, FailureClass.INFRASTRUCTURE)
+        assert works.activity().active_runs == {RunStatus.FAILED: 1}
+
+    def test_a_pipeline_that_is_switched_off_follows_nothing(self, works: Works) -> None:
+        works.define(CALIBRATE, enabled=False)
+        works.archived("one")
+        assert works.activity().is_over
