@@ -31,7 +31,7 @@ set_up_system() {
     fi
     say "installing what requirements/dev.txt pins into $VENV"
     "$VENV/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r requirements/uv.txt || no_packages
-    "$VENV/bin/uv" pip sync --quiet --python "$VENV" --require-hashes --only-binary :all: requirements/dev.txt || no_packages
+    "$VENV/bin/uv" pip sync --quiet --compile-bytecode --python "$VENV" --require-hashes --only-binary :all: requirements/dev.txt || no_packages
     "$VENV/bin/uv" pip install --quiet --python "$VENV" --no-deps --no-build-isolation --editable .
 }
 

@@ -15,6 +15,7 @@ from ccat_data_transfer.queues import queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.outcomes import expire_orphans
 from ccat_service.database import DatabaseConnection
 from ccat_service.health import HealthCheck
 from ccat_service.logging import configure_logging
@@ -117,6 +118,8 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
     """Carry out transfer tasks at the sites and locations that can be reached from here."""
     with _process("transfer-worker") as process:
         settings = DataTransferSettings.load()
+        with process.database.transaction() as session:
+            expire_orphans(session)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
         names = queues_to_serve(all_locations(process.database), serve)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import LocationType
+from ccat_service.retries import first_line
 
 
 class LocationTrouble(CcatError):
@@ -12,7 +13,7 @@ class LocationTrouble(CcatError):
     transient = True
 
     def __init__(self, location: str, path: Path, *, problem: str, remedy: str) -> None:
-        super().__init__(f"Location {location} ({path}) {problem}; {remedy}. It is tried again.")
+        super().__init__(f"Location {location} ({path}) {problem}; {remedy}.")
 
 
 class LocationMissing(LocationTrouble):
@@ -130,7 +131,7 @@ class BadBufferCopy(CcatError):
     transient = True
 
     def __init__(self, package: str, problem: BadFile) -> None:
-        super().__init__(f"Package {package}: {problem.problem}. It is packed again from the source.")
+        super().__init__(f"Package {package} has to be packed again from its source: {problem.problem}.")
 
 
 class BadArchiveCopy(CcatError):
@@ -195,6 +196,28 @@ class GivenUp(CcatError):
         super().__init__(
             f"The process that worked on it ended unexpectedly {tries} times; look for the cause in the logs of the "
             "transfer workers."
+        )
+
+
+class PassingTrouble(CcatError):
+    """Something that a transfer needs did not work just then."""
+
+    code = "passing_trouble"
+    transient = True
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"Interrupted by trouble that passes ({first_line(error)}).")
+
+
+class DefectMet(CcatError):
+    """A transfer met an error that nobody foresaw."""
+
+    code = "defect_met"
+
+    def __init__(self, error: BaseException, worker: str) -> None:
+        super().__init__(
+            f"Unexpected {type(error).__name__}: {first_line(error)}. "
+            f"The log of {worker} has the rest; please report it."
         )
 
 

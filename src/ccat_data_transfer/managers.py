@@ -11,7 +11,7 @@ from ccat_data_transfer import plan
 from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.tasks import ARCHIVE, PACK, STAGE
 from ccat_data_transfer.verbs.attempts import LEASE
-from ccat_data_transfer.verbs.outcomes import recover_lost
+from ccat_data_transfer.verbs.outcomes import LOST, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_ops_db import models
@@ -30,7 +30,7 @@ WAKES_ON: Final = (
     "physical_copy:present",
     "raw_data_package:waiting",
     "raw_data_package:failed",
-    *(f"{noun.__tablename__}:{status}" for noun in _NOUNS for status in _MAY_GIVE_WORK),
+    *(f"{noun.__tablename__}:{status}" for noun in _NOUNS for status in (*_MAY_GIVE_WORK, LOST)),
 )
 """A transfer that ends, in any way, makes room for the next one."""
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ def claim(
     *,
     where: sa.ColumnElement[bool],
     by: str,
-    lease: timedelta,
+    lease: timedelta | sa.ColumnElement[timedelta],
     limit: int,
     order_by: Iterable[sa.ColumnElement[Any]] = (),
 ) -> list[int]:
@@ -63,6 +63,19 @@ def renew(session: Session, noun: type[Leased], ids: Iterable[int], *, by: str, 
         .returning(table.c.id)
     )
     return sorted(session.scalars(renewed))
+
+
+def holders(session: Session, noun: type[Leased]) -> list[str]:
+    """Whoever has a lease on a row now."""
+    table = _leased(noun)
+    return list(session.scalars(sa.select(table.c.claimed_by).where(table.c.lease_until >= _NOW).distinct()))
+
+
+def expire(session: Session, noun: type[Leased], *, of: Collection[str]) -> list[int]:
+    """End the leases of holders that are known to be gone, and return the ids: to be found like leases that ran out."""
+    table = _leased(noun)
+    held = sa.update(table).where(table.c.claimed_by.in_(of), table.c.lease_until >= _NOW)
+    return sorted(session.scalars(held.values(lease_until=_NOW).returning(table.c.id)))
 
 
 def release(session: Session, noun: type[Leased], ids: Iterable[int], *, by: str | None = None) -> None:

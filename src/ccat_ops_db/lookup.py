@@ -8,6 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.naming import nearest
+from ccat_ops_db.states import LocationType
 
 Row = TypeVar("Row", bound=models.Base)
 
@@ -52,6 +53,9 @@ LOCATION = Named(
     "location",
     sa.select(models.DataLocation).join(models.DataLocation.site),
     models.Site.short_name + "/" + models.DataLocation.name,
+)
+SOURCE_LOCATION = Named(
+    "source location", LOCATION.rows.where(models.DataLocation.location_type == LocationType.SOURCE), LOCATION.label
 )
 
 

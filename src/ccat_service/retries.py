@@ -10,7 +10,7 @@ class Backoff:
     ceiling: timedelta = timedelta(minutes=1)
 
     def delay(self, failures: int, *, jitter: float) -> timedelta:
-        """Pause after `failures` ≥ 1; `jitter` in [0, 1) spreads it over its upper half, so that crowds disperse."""
+        """Pause after `failures` ≥ 1; `jitter` in [0, 1] spreads it over its upper half, so that crowds disperse."""
         doublings = min(failures - 1, 32)  # past any sensible ceiling, and short of overflow
         return min(self.ceiling, self.first * (1 << doublings)) * (0.5 + 0.5 * jitter)
 

@@ -1,7 +1,6 @@
-import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -11,6 +10,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.naming import nearest
 
 COMPONENT_PREFIXES: Final = (
     "CCAT_OPS_DB_API_",
@@ -33,11 +33,8 @@ class SettingsError(CcatError):
 class UnknownSettingError(SettingsError):
     """A name that no setting has, with the nearest one that exists."""
 
-    def __init__(self, name: str, *, known: Iterable[str], place: str = "") -> None:
-        known = sorted(known)
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-        super().__init__(f"{place}{name}", f"no such setting; {hint}")
+    def __init__(self, name: str, *, known: Collection[str], place: str = "") -> None:
+        super().__init__(f"{place}{name}", f"no such setting.{nearest(name, known)}")
 
 
 class Environment(StrEnum):

@@ -1,8 +1,13 @@
 """The whole system on software of one line each: what goes well, what fails, and what is killed."""
 
+import hashlib
+import json
 import os
 import signal
-import time
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +58,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def observe(installation: Installation, toy: Path, *, day: int) -> None:
-    times = {"started_at": f"2026-04-{day:02}T02:00:00Z", "ended_at": f"2026-04-{day:02}T02:05:00Z"}
+def observe(installation: Installation, toy: Path, *, day: int, hour: int = 2) -> None:
+    times = {"started_at": f"2026-04-{day:02}T{hour:02}:00:00Z", "ended_at": f"2026-04-{day:02}T{hour:02}:05:00Z"}
     installation.observe("orion", [toy / "scan.dat"], **times)
 
 
@@ -111,25 +116,28 @@ def test_a_failing_step_says_what_was_wrong(
 
 
 def test_whatever_is_killed_everything_is_made_once(installation: Installation, toy: Path) -> None:
-    before = len(installation.json("runs", "--pipeline", "good", "--limit", 1000))
     services = installation.json("status")["services"]
     assert len(services) == SERVICES
     for day, service in enumerate(services, start=2):
-        observe(installation, toy, day=day)
         os.kill(service["pid"], signal.SIGKILL)
-        time.sleep(0.5)  # let some of the work be under way when the next one dies
+        for hour in (2, 3):
+            observe(installation, toy, day=day, hour=hour)
     installation.ccat("wait", "--timeout", 140)
+    scans = 1 + 2 * len(services)
     runs = installation.json("runs", "--pipeline", "good", "--limit", 1000)
-    assert len(runs) > before
-    made = [run for run in runs if run["step"] == "reduce"]
-    assert len({run["sub_group_key"] for run in made}) == len(made) == 1 + len(services)
-    assert {run["status"] for run in made} == {"completed"}
+    reduced = [run for run in runs if run["step"] == "reduce"]
+    assert len({run["sub_group_key"] for run in reduced}) == len(reduced) == scans
+    assert {run["status"] for run in reduced} == {"completed"}
     products = installation.json("products", "--pipeline", "good", "--limit", 1000)
-    assert len([one for one in products if one["step"] == "reduce"]) == len(made)
+    assert Counter(one["step"] for one in products) == {"reduce": scans, "combine": 1}
+    for product in products:
+        digest = hashlib.sha256(installation.path_of(product).read_bytes()).hexdigest()
+        assert product["checksum"] == f"sha256:{digest}"
     [combined] = [one for one in products if one["step"] == "combine"]
-    packages = installation.json("lineage", combined["id"])["packages"]
-    assert len(packages) == 1 + len(services)
+    lineage = installation.json("lineage", combined["id"])
+    assert len(lineage["packages"]) == len(lineage["runs"]) - 1 == scans
     assert all(service["state"] == "running" for service in installation.json("status")["services"])
+    assert {service["restarts"] for service in installation.json("status")["services"]} == {1}
 
 
 def test_an_unreachable_database_is_told_with_what_to_do(installation: Installation) -> None:
@@ -138,3 +146,26 @@ def test_an_unreachable_database_is_told_with_what_to_do(installation: Installat
     assert done.stderr.startswith("error: The operations database postgresql+psycopg://ccat:***@127.0.0.1:1/ccat")
     assert "Is it running? `ccat status` shows the embedded stack" in done.stderr
     assert "secret" not in done.stderr
+
+
+@pytest.fixture
+def stray(installation: Installation) -> Iterator[subprocess.Popen[str]]:
+    """One more worker of the installation, which looks for Redis where it is not."""
+    settings = {"CCAT_CONFIG": str(installation.directory / "ccat.toml"), "CCAT_WORKFLOW_MANAGER_REDIS_PORT": "1"}
+    command, pipe = [sys.executable, "-m", "ccat", "celery-worker"], subprocess.PIPE
+    with subprocess.Popen(
+        command, env=os.environ | settings, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as worker:
+        yield worker
+        worker.kill()
+
+
+def test_a_worker_without_redis_says_so_goes_on_trying_and_ends_when_it_is_told_to(
+    stray: subprocess.Popen[str],
+) -> None:
+    assert stray.stdout
+    said = next(line for line in map(json.loads, stray.stdout) if line["event"].startswith("Redis does not answer"))
+    assert said["event"] == "Redis does not answer, trying again"
+    assert said["error"] == "Error 111 connecting to 127.0.0.1:1. Connection refused."
+    stray.terminate()
+    assert stray.wait(10) == 0

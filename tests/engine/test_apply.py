@@ -267,7 +267,9 @@ class TestReleases:
         recorded = self.digest(applied)
         install(applied.folder / "env", code="answer = 41\n")
         said = applied.refusal(self.text())
-        assert said.startswith(f"error: toy 1.0 is released with content_digest {recorded}, now told sha256:")
+        assert said.startswith(
+            f"error: software[0].versions[0]: toy 1.0 is released with content_digest {recorded}, now told sha256:"
+        )
         assert said.endswith(
             "A released version never changes, because products name it: release a new version. Nothing was applied.\n"
         )
@@ -283,7 +285,7 @@ class TestReleases:
         self, applied: Desk, old: str, new: str, field: str, recorded: str, told: str
     ) -> None:
         assert applied.refusal(self.text().replace(old, new)) == (
-            f"error: toy 1.0 is released with {field} {recorded}, now told {told}. A released version never changes, "
+            f"error: software[0].versions[0]: toy 1.0 is released with {field} {recorded}, now told {told}. A released version never changes, "
             "because products name it: release a new version. Nothing was applied.\n"
         )
 
@@ -301,7 +303,8 @@ class TestReleases:
 
     def test_another_version_installed_is_refused(self, applied: Desk) -> None:
         assert applied.refusal(self.text("1.1")) == (
-            f"error: toy 1.1: {applied.folder}/env holds version 1.0. Install the one that you release there.\n"
+            f"error: software[0].versions[0]: toy 1.1: {applied.folder}/env holds version 1.0. "
+            "Install the one that you release there. Nothing was applied.\n"
         )
 
     @pytest.mark.parametrize(
@@ -311,8 +314,8 @@ class TestReleases:
     def test_a_missing_environment_or_distribution_is_refused(self, desk: Desk, environment: str, found: str) -> None:
         place = (desk.folder / environment).resolve()
         assert desk.refusal(self.text().replace("env,", f"{environment},")) == (
-            f"error: {place} {found} `toy`; "
-            f"install it there, for instance with `{place}/bin/python -m pip install …`.\n"
+            f"error: software[0].versions[0].environment: {place} {found} `toy`; "
+            f"install it there, for instance with `{place}/bin/python -m pip install …`. Nothing was applied.\n"
         )
 
     def test_a_version_is_retired_and_released_again(self, applied: Desk) -> None:
@@ -331,13 +334,15 @@ class TestReleases:
             to = VersionState.WITHDRAWN
             advance(session, models.ReductionSoftwareVersion, one, to=to, because="wrong", by="somebody")
         assert applied.refusal(self.text()) == (
-            "error: toy 1.0 is withdrawn, now told released. What is withdrawn can become retired only. "
+            "error: software[0].versions[0]: toy 1.0 is withdrawn, now told released. "
+            "What is withdrawn can become retired only. "
             "Nothing was applied.\n"
         )
 
     def test_the_same_version_written_differently_is_refused(self, applied: Desk) -> None:
         assert applied.refusal(self.text("1.0.0")) == (
-            "error: toy 1.0.0 is the same version as 1.0, which is released; write it so, or raise it.\n"
+            "error: software[0].versions[0]: toy 1.0.0 is the same version as 1.0, which is released; "
+            "write it so, or raise it. Nothing was applied.\n"
         )
 
 

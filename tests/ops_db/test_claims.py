@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_ops_db.claims import claim, is_free, release, renew
+from ccat_ops_db import claims
+from ccat_ops_db.claims import claim, expire, is_free, release, renew
 from ccat_ops_db.models import StagingJob
 from ccat_ops_db.session import transaction
 from tests.ops_db.rows import World, a_package
@@ -136,3 +137,15 @@ def test_a_lease_is_given_back_for_whoever_holds_it_where_nobody_is_named(
         claim_jobs(session, by="first", limit=2)
         release(session, StagingJob, jobs)
         assert holders(session, jobs) == [None] * 10
+
+
+def test_the_leases_of_who_is_gone_end_at_once_and_those_of_others_do_not(
+    shared_engine: sa.Engine, jobs: list[int]
+) -> None:
+    with transaction(shared_engine) as session:
+        claim_jobs(session, by="long over", limit=1, lease=OVER)
+        claim(session, StagingJob, where=StagingJob.id == jobs[1], by="gone", lease=LEASE, limit=1)
+        claim(session, StagingJob, where=StagingJob.id == jobs[2], by="alive", lease=LEASE, limit=1)
+        assert sorted(claims.holders(session, StagingJob)) == ["alive", "gone"]
+        assert expire(session, StagingJob, of=["gone", "long over"]) == [jobs[1]]
+        assert claim_jobs(session, by="next") == [jobs[0], jobs[1], *jobs[3:]]

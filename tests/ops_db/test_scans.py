@@ -216,7 +216,7 @@ def test_a_path_is_not_taken_by_a_second_file(session: Session) -> None:
         (
             "CHAI/LFA",
             "ccat/chai_raw_date",
-            "There is no location `ccat/chai_raw_date`. Did you mean `ccat/chai_raw_data`?",
+            "There is no source location `ccat/chai_raw_date`. Did you mean `ccat/chai_raw_data`?",
         ),
     ],
 )

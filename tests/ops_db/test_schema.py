@@ -136,11 +136,13 @@ def test_a_process_refuses_to_start_without_a_schema_and_names_the_command_that_
     assert process.stderr == f"error: {refused.value}\n"
 
 
-SECOND_MIGRATION = """
+HEAD = str(schema.head())
+LATER = f"{int(HEAD) + 1:04}"
+LATER_MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{LATER}", "{HEAD}"
 
 
 def upgrade() -> None:
@@ -157,7 +159,7 @@ def later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The software as it will be one migration later."""
     migrations = tmp_path / "100 % later"
     shutil.copytree(migrating._MIGRATIONS, migrations)
-    (migrations / "versions" / "0002_give_observatories_a_motto.py").write_text(SECOND_MIGRATION)
+    (migrations / "versions" / f"{LATER}_give_observatories_a_motto.py").write_text(LATER_MIGRATION)
     monkeypatch.setattr(migrating, "_MIGRATIONS", migrations)
     monkeypatch.setattr(schema, "_VERSIONS", migrations / "versions")
 
@@ -168,15 +170,15 @@ def test_an_outdated_schema_is_refused_with_the_command_that_migrates_it_on_and_
     with pytest.raises(SchemaOutdated) as refused:
         schema.require_current_schema(engine)
     assert str(refused.value) == (
-        "The operations database has schema revision 0001, this version needs 0002. "
+        f"The operations database has schema revision {HEAD}, this version needs {LATER}. "
         "Run `opsdb_migrate`, then start this process again."
     )
-    assert migrating.migrate(engine) == ("0001", "0002")
+    assert migrating.migrate(engine) == (HEAD, LATER)
     schema.require_current_schema(engine)
-    assert migrating.migrate(engine, to="0001") == ("0002", "0001")
+    assert migrating.migrate(engine, to=HEAD) == (LATER, HEAD)
     assert catalog(engine) == before
-    assert migrating.migrate(engine, to="0001") == ("0001", "0001")
-    assert migrating.migrate(engine, to="head") == ("0001", "0002")
+    assert migrating.migrate(engine, to=HEAD) == (HEAD, HEAD)
+    assert migrating.migrate(engine, to="head") == (HEAD, LATER)
 
 
 def test_a_schema_of_a_newer_version_is_refused_and_yet_can_be_dropped_without_what_others_put_there(

@@ -78,18 +78,18 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_misspelt_variable_stops_the_process_and_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}HPC_BACKED", "slurm")
     assert error_of() == (
-        "CCAT_WORKFLOW_MANAGER_HPC_BACKED: no such setting; did you mean CCAT_WORKFLOW_MANAGER_HPC_BACKEND?"
+        "CCAT_WORKFLOW_MANAGER_HPC_BACKED: no such setting. Did you mean `CCAT_WORKFLOW_MANAGER_HPC_BACKEND`?"
     )
 
 
 def test_a_misspelt_key_names_file_and_section() -> None:
     write_settings('[workflow_manager]\nhpc_backed = "slurm"')
-    assert error_of() == "ccat.toml [workflow_manager] hpc_backed: no such setting; did you mean hpc_backend?"
+    assert error_of() == "ccat.toml [workflow_manager] hpc_backed: no such setting. Did you mean `hpc_backend`?"
 
 
 def test_a_misspelt_section_is_found_although_no_component_reads_it() -> None:
     write_settings('[workflow-manager]\nhpc_backend = "slurm"')
-    assert error_of() == "ccat.toml [workflow-manager]: no such setting; did you mean [workflow_manager]?"
+    assert error_of() == "ccat.toml [workflow-manager]: no such setting. Did you mean `[workflow_manager]`?"
 
 
 def test_an_invalid_value_names_the_place_where_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

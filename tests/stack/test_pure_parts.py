@@ -1,4 +1,3 @@
-import os
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ from ccat.stack.logs import rotate
 from ccat.stack.processes import describe_end
 from ccat.stack.redis import RedisAddress
 from ccat.stack.settings_file import StackSettings, as_toml
-from ccat.stack.state import ProcessIdentity, own_identity
 
 
 def test_restarts_come_at_once_then_after_1_2_4_up_to_30_seconds() -> None:
@@ -36,18 +34,6 @@ def test_settings_survive_the_file_whatever_the_path(directory: str) -> None:
     assert found["workflow_manager"]["pipeline_base_dir"] == directory
     assert found["data_transfer"] == {"redis_host": "127.0.0.1", "redis_port": 20_000, "redis_password": "secret"}
     assert "processing_location_id" not in found["workflow_manager"]
-
-
-def test_an_identity_is_not_fooled_by_a_pid_that_is_used_again() -> None:
-    me = own_identity()
-    assert me.is_alive()
-    for other in ({"start_ticks": me.start_ticks + 1}, {"boot_id": "before the last boot"}):
-        assert not me.model_copy(update=other).is_alive()
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert ProcessIdentity.of(child) is None
 
 
 def test_an_end_is_told_in_words() -> None:

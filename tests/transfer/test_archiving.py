@@ -167,7 +167,8 @@ def test_a_tar_damaged_in_the_buffer_is_packed_again_and_never_archived(observat
     transfer = observatory.one(models.LongTermArchiveTransfer)
     assert (transfer.status, transfer.retry_count) == (Status.PENDING, 1)
     assert f"{tar} at location ccat/buffer has sha256:" in (transfer.failure or "")
-    assert (transfer.failure or "").endswith("It is packed again from the source.")
+    assert "has to be packed again from its source: " in (transfer.failure or "")
+    assert (transfer.failure or "").endswith(" It is tried again.")
     assert [path for path in observatory.directory("cologne/lta").rglob("*") if path.is_file()] == []
     observatory.do_all()
     assert observatory.package(package_id).state is PackageState.ARCHIVED

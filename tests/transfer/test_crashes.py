@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.outcomes import expire_orphans
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
@@ -81,6 +82,20 @@ def finish(observatory: Observatory, operation: Operation) -> None:
     """What a manager and a healthy worker do about it."""
     eventually(lambda: not _underway(observatory) or (observatory.recover() and False))
     observatory.do(operation)
+
+
+def test_the_work_of_a_dead_worker_of_the_same_host_goes_on_long_before_its_lease_is_over(
+    observatory: Observatory, mortals: Mortals
+) -> None:
+    observatory.observe(FILES)
+    [transfer_id] = observatory.schedule(Operation.PACKING)
+    mortals.ask(operation=Operation.PACKING, id=transfer_id, step=3, signal=SIGKILL, lease_s=3600)
+    assert observatory.recover() == 0
+    with transaction(observatory.engine) as session:
+        assert expire_orphans(session) == 1
+        assert expire_orphans(session) == 0
+    assert observatory.recover() == 1
+    assert observatory.do(Operation.PACKING) == 1
 
 
 def _underway(observatory: Observatory) -> int:

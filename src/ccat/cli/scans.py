@@ -13,8 +13,7 @@ from ccat.cli.output import AsJson, print_json
 from ccat.wiring import process_name, transaction
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.lookup import LOCATION, find
-from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
+from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, source_location, start_scan
 
 app = typer.Typer(no_args_is_help=True, help="What an instrument tells: a scan starts, writes files, ends.")
 
@@ -100,7 +99,7 @@ def add(
 ) -> None:
     """Register raw files of a scan; without --checksums they are read now."""
     with reported(as_json=json), transaction("scan") as session:
-        root = root_of(find(session, LOCATION, location), location)
+        root = root_of(source_location(session, location), location)
         described = describe(files, scan, root=root, location=location, checksums=checksums)
         new = add_files(session, scan, described, module=module, location=location, by=process_name("scan"))
     print_json({"scan": scan, "new": new}) if json else typer.echo(f"{new} new of {len(files)} files")

@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
+from ccat_service.retries import Backoff
+
 HEALTHY_AFTER = timedelta(seconds=60)
 """A process that lived this long is not in a crash loop."""
-_LONGEST = timedelta(seconds=30)
+_BACKOFF = Backoff(first=timedelta(seconds=1), ceiling=timedelta(seconds=30))
 
 
 def quick_deaths(before: int, lived: timedelta) -> int:
@@ -16,5 +18,4 @@ def restart_delay(quick_deaths: int) -> timedelta:
     """At once the first time, then 1, 2, 4 … 30 s."""
     if quick_deaths <= 1:
         return timedelta(0)
-    doublings = min(quick_deaths - 2, 10)  # far past the longest delay, far below overflow
-    return min(timedelta(seconds=2**doublings), _LONGEST)
+    return _BACKOFF.delay(quick_deaths - 1, jitter=1)

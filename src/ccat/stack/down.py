@@ -10,7 +10,8 @@ from datetime import timedelta
 from ccat.stack.directory import StackDirectory, exclusive
 from ccat.stack.errors import StillRunning
 from ccat.stack.leftovers import end_leftovers
-from ccat.stack.state import ProcessIdentity, read_state
+from ccat.stack.state import read_state
+from ccat_service.processes import ProcessIdentity
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
 
 _STOP_PATIENCE = timedelta(seconds=100)

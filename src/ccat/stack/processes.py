@@ -36,13 +36,17 @@ def start(spec: ServiceSpec, log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=spec.directory,
-            env={**os.environ, **spec.environment},
+            env={**_inherited(spec), **spec.environment},
             user=account and account.pw_uid,
             group=account and account.pw_gid,
             extra_groups=None if account is None else [],
             start_new_session=True,
             preexec_fn=_die_with(os.getpid(), spec.stop_signal),  # noqa: PLW1509 a death signal is set after fork and change of user
         )
+
+
+def _inherited(spec: ServiceSpec) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(spec.forgets)}
 
 
 def _die_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:

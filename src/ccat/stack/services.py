@@ -16,6 +16,8 @@ class ServiceSpec:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the environment of the supervisor."""
+    forgets: tuple[str, ...] = ()
+    """How variables begin that it does not inherit from the supervisor."""
     directory: Path | None = None
     """Working directory; None is that of the supervisor."""
     account: pwd.struct_passwd | None = None

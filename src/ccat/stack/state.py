@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ccat.stack.private import write_private
+from ccat_service.processes import ProcessIdentity
 
 Phase = Literal["starting", "up", "stopping"]
 
@@ -20,33 +21,6 @@ class ServiceStatus(enum.StrEnum):
     RUNNING = "running"
     WAITING = "waiting"
     """It died and will be started again when its back-off is over."""
-
-
-class ProcessIdentity(BaseModel):
-    """One process for certain: a pid alone is given to another process sooner or later."""
-
-    model_config = ConfigDict(frozen=True)
-
-    pid: int
-    start_ticks: int
-    """Clock ticks between the start of the machine and that of the process."""
-    boot_id: str
-
-    @classmethod
-    def of(cls, pid: int) -> "ProcessIdentity | None":
-        """The identity of a living process."""
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        if fields[0] in "ZX":  # ended; its parent has not noticed yet
-            return None
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return cls(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id)
-
-    def is_alive(self) -> bool:
-        """Whether exactly this process still runs."""
-        return ProcessIdentity.of(self.pid) == self
 
 
 class ServiceState(BaseModel):

@@ -14,6 +14,7 @@ from ccat.stack.program import Program
 from ccat.stack.services import ServiceSpec
 from ccat.stack.settings_file import StackSettings, as_toml
 from ccat.stack.supervisor import StopRequested, Supervisor, supervising
+from ccat_service.settings import COMPONENT_PREFIXES
 
 
 def start_stack(
@@ -62,5 +63,6 @@ def _bring_up(supervisor: Supervisor, directory: StackDirectory, program: Progra
 
 
 def _in_stack(spec: ServiceSpec, directory: StackDirectory) -> ServiceSpec:
+    """The service with the settings of this stack, whatever other servers the shell names."""
     ours = {MARK: str(directory.root), "CCAT_CONFIG": str(directory.settings)}
-    return replace(spec, environment={**ours, **spec.environment})
+    return replace(spec, environment={**ours, **spec.environment}, forgets=COMPONENT_PREFIXES)

@@ -11,30 +11,33 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import NoBackend
+from ccat_data_transfer.errors import DefectMet, NoBackend, PassingTrouble
 from ccat_data_transfer.verbs.outcomes import TRIES, Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.session import in_transaction
+from ccat_ops_db.session import DatabaseUnreachable, in_transaction
 from ccat_ops_db.states import Status
 from ccat_service.logging import StructuredLogger
+from ccat_service.processes import claimant
 from ccat_service.retries import Backoff, first_line
 from ccat_service.trouble import is_transient
 
 Result = TypeVar("Result")
 
 LEASE: Final = timedelta(minutes=1)
-"""A transfer whose message or worker is lost goes on after this long."""
+"""A transfer whose worker is lost goes on after this long, or as soon as a worker of the same host finds it gone."""
 BACKOFF: Final = Backoff(first=timedelta(seconds=10), ceiling=timedelta(hours=1))
 """Pauses between the tries of a transfer in trouble."""
+_PAUSE: Final = timedelta(milliseconds=500)
+"""Between two questions to a database that is away."""
 
 _log = StructuredLogger(__name__)
 
@@ -63,12 +66,17 @@ class Attempt:
         self._worker = worker
         self._noun = noun
         self._token = secrets.token_hex(4)
-        self._claimed_by = f"{worker.name} {self._token}"
+        self._claimed_by = f"{claimant(worker.name)} {self._token}"
         self._renew_at = 0.0
 
-    def take(self, session: Session) -> bool:
+    def take(self) -> bool:
         """Take the transfer over from the manager that scheduled it; False where there is nothing to take."""
+        return self._patiently(self._take)
+
+    def _take(self, session: Session) -> bool:
         noun, ids = self._noun, [self.transfer_id]
+        if claims.renew(session, noun, ids, by=self._claimed_by, lease=self._worker.lease):
+            return True  # by a commit whose answer was lost
         if not advance(session, noun, ids, to=Status.IN_PROGRESS, because="a worker took it", by=self.by):
             return False
         manager = session.scalar(sa.select(noun.claimed_by).where(noun.id == self.transfer_id))
@@ -86,7 +94,19 @@ class Attempt:
             self._renew(session)
             return work(session)
 
-        return in_transaction(self._worker.engine, guarded)
+        return self._patiently(guarded)
+
+    def _patiently(self, work: Callable[[Session], Result]) -> Result:
+        """Result of `work` in a transaction; a database that is away is waited for as long as the lease may last."""
+        deadline = monotonic() + self._worker.lease.total_seconds()
+        while True:
+            try:
+                return in_transaction(self._worker.engine, work)
+            except DatabaseUnreachable as error:
+                if monotonic() > deadline:
+                    raise
+                _log.warning("the database is away, waiting for it", id=self.transfer_id, error=first_line(error))
+                sleep(_PAUSE.total_seconds())
 
     def end(self, session: Session, to: Status, *, because: str) -> None:
         """Move the transfer on, as one that works, and give its lease back."""
@@ -113,9 +133,10 @@ class Attempt:
         failures = session.scalars(sa.select(self._noun.retry_count).where(self._noun.id == self.transfer_id)).one() + 1
         if error.transient and failures < TRIES:
             pause = self._worker.backoff.delay(failures, jitter=random.random())  # noqa: S311 - not a secret
-            put_back(session, self._noun, [self.transfer_id], because=str(error), by=self.by, pause=pause)
+            because = f"{error} It is tried again."
+            put_back(session, self._noun, [self.transfer_id], because=because, by=self.by, pause=pause)
         else:
-            give_up(session, self._noun, [self.transfer_id], because=str(error), by=self.by)
+            give_up(session, self._noun, self.transfer_id, error=error, tries=failures, by=self.by)
         claims.release(session, self._noun, [self.transfer_id], by=self._claimed_by)
 
     def _keep_lease(self) -> None:
@@ -154,17 +175,30 @@ def attempt(
     """Do `work` if the transfer is scheduled; where it fails, record what that means for other rows and settle it."""
     one = Attempt(worker, noun, transfer_id)
     log = _log.bind(transfer=noun.__tablename__, id=transfer_id)
-    if not in_transaction(worker.engine, one.take):
+    if not one.take():
         log.debug("nothing to do, somebody else has it")
         return
     try:
         try:
             work(one)
-        except CcatError as error:
-            log.warning("transfer failed", code=error.code, error=str(error))
-            one.transaction(partial(_fail, one=one, error=error, on_failure=on_failure))
+        except (LeaseLost, DatabaseUnreachable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told; left alone, it would be met for ever
+            known = _known(error, worker)
+            log.warning("transfer failed", code=known.code, error=str(known))
+            one.transaction(partial(_fail, one=one, error=known, on_failure=on_failure))
     except LeaseLost:
         log.warning("the lease is lost, somebody else goes on")
+
+
+def _known(error: Exception, worker: Worker) -> CcatError:
+    """What is recorded of an error."""
+    if isinstance(error, CcatError):
+        return error
+    if is_transient(error):
+        return PassingTrouble(error)
+    _log.exception("a transfer met a defect of ours", error)
+    return DefectMet(error, worker.name)
 
 
 def _fail(session: Session, *, one: Attempt, error: CcatError, on_failure: OnFailure) -> None:

@@ -7,15 +7,20 @@ from typing import Final, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.errors import GivenUp
+from ccat_data_transfer.errors import DefectMet, GivenUp
 from ccat_ops_db import claims, models
-from ccat_ops_db.moves import advance
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.states import PackageState, Status
+from ccat_service.processes import is_gone
 
 Transfer: TypeAlias = models.LongTermArchiveTransfer | models.StagingJob
 
 TRIES: Final = 10
 """Tries that may end in transient trouble before a transfer is given up."""
+
+LOST: Final = "lost"
+"""Payload, after the noun, of the wake-up that follows when the lease of a dead worker was ended."""
 
 _UNDERWAY: Final = (Status.SCHEDULED, Status.IN_PROGRESS)
 _BATCH: Final = 100
@@ -41,18 +46,35 @@ def put_back(
     )
 
 
-def give_up(session: Session, noun: type[Transfer], ids: Iterable[int], *, because: str, by: str) -> list[int]:
-    """Fail transfers for good; a package that cannot get into its archive is FAILED with the same sentence."""
-    failed = advance(session, noun, ids, to=Status.FAILED, because=because, by=by, values={"failure": because})
-    if noun is models.LongTermArchiveTransfer:
-        packages = session.scalars(
-            sa.select(models.LongTermArchiveTransfer.raw_data_package_id).where(
-                models.LongTermArchiveTransfer.id.in_(failed)
-            )
-        ).all()
-        values = {"failure": because}
-        advance(session, models.RawDataPackage, packages, to=PackageState.FAILED, because=because, by=by, values=values)
-    return failed
+def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: CcatError, tries: int, by: str) -> None:
+    """Fail a transfer for good; a package that cannot get into its archive is FAILED with the same sentence."""
+    package_id = session.scalars(sa.select(noun.raw_data_package_id).where(noun.id == transfer_id)).one()
+    is_archiving = noun is models.LongTermArchiveTransfer
+    because = f"{error}{_what_now(error, tries, package_id if is_archiving else None)}"
+    values = {"failure": because}
+    failed = advance(session, noun, [transfer_id], to=Status.FAILED, because=because, by=by, values=values)
+    if failed and is_archiving:
+        to = PackageState.FAILED
+        advance(session, models.RawDataPackage, [package_id], to=to, because=because, by=by, values=values)
+
+
+def _what_now(error: CcatError, tries: int, package_id: int | None) -> str:
+    """What follows the sentence of an error that says nothing of it; a staging job is asked for anew by its runs."""
+    if not error.transient and not isinstance(error, DefectMet | GivenUp):
+        return ""
+    tried = f" Given up after {tries} tries." if error.transient else ""
+    return tried + (f" Once that is mended, `ccat package retry {package_id}` takes it up again." if package_id else "")
+
+
+def expire_orphans(session: Session) -> int:
+    """End the leases of dead workers of this host, so that nobody waits for them, and return how many."""
+    orphans = 0
+    for noun in (models.LongTermArchiveTransfer, models.StagingJob):
+        gone = [holder for holder in claims.holders(session, noun) if is_gone(holder)]
+        if ids := claims.expire(session, noun, of=gone):
+            session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{noun.__tablename__}:{LOST}")))
+        orphans += len(ids)
+    return orphans
 
 
 def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:
@@ -75,7 +97,8 @@ def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:
         by=by,
     )
     dangerous = session.scalars(sa.select(noun.id).where(noun.id.in_(lost), noun.retry_count + 1 >= TRIES)).all()
-    give_up(session, noun, dangerous, because=str(GivenUp(TRIES)), by=by)
+    for transfer_id in dangerous:
+        give_up(session, noun, transfer_id, error=GivenUp(TRIES), tries=TRIES, by=by)
     put_back(session, noun, lost, because="its worker ended in the middle", by=by, pause=timedelta())
     claims.release(session, noun, lost, by=by)
     return len(lost)

@@ -13,6 +13,9 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus, Status
 
+_FIRST_PATIENCE: Final = timedelta(seconds=4)
+"""With a new transfer, before its message counts as lost."""
+
 _Archiving, _Staging = models.LongTermArchiveTransfer, models.StagingJob
 
 
@@ -75,9 +78,15 @@ def waiting(session: Session, lane: Lane, *, outstanding: int) -> dict[int, int]
 
 
 def schedule_next(session: Session, lane: Lane, location_id: int, *, by: str, lease: timedelta) -> int | None:
-    """Schedule the oldest transfer that waits at a location, and return its id; None where none does."""
+    """Schedule the oldest transfer that waits at a location, and return its id; None where none does.
+
+    Where no worker takes it, it is scheduled again: soon at first, for a message may be lost, and then at most after
+    `lease`, for the workers may be busy with others.
+    """
     here = sa.and_(_is_due(lane.noun), lane.belongs, lane.location_id == location_id)
-    for transfer_id in claims.claim(session, lane.noun, where=here, by=by, lease=lease, limit=1):
+    age = sa.func.clock_timestamp() - lane.noun.created_at
+    patience = sa.func.least(sa.func.greatest(age, _FIRST_PATIENCE), lease)
+    for transfer_id in claims.claim(session, lane.noun, where=here, by=by, lease=patience, limit=1):
         because = f"scheduled for {lane.operation}"
         advance(session, lane.noun, [transfer_id], to=Status.SCHEDULED, because=because, by=by)
         return transfer_id

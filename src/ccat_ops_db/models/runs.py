@@ -129,6 +129,9 @@ class RunAttempt(Base):
     submitted_at: Mapped[datetime | None] = mapped_column(comment="When the cluster took it.")
     started_at: Mapped[datetime | None] = mapped_column(comment="When the software started.")
     ended_at: Mapped[datetime | None] = mapped_column(comment="When the software ended, or was found gone.")
+    unknown_since: Mapped[datetime | None] = mapped_column(
+        comment="Since when the cluster cannot tell what the job does; NULL: it can."
+    )
     exit_code: Mapped[int | None] = mapped_column(comment="Exit code of the software.")
     failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of failure, if it failed.")
     cause: Mapped[str | None] = mapped_column(comment="What went wrong, in one line.")

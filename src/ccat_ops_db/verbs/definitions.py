@@ -37,7 +37,11 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     changes = [
         *(_apply_source(session, one) for one in definitions.sources),
         *(change for one in definitions.observing_programs for change in _apply_program(session, one)),
-        *(change for one in definitions.software for change in release_versions(session, one, folder=folder, by=by)),
+        *(
+            change
+            for index, one in enumerate(definitions.software)
+            for change in release_versions(session, one, folder=folder, place=f"software[{index}]", by=by)
+        ),
         *(_apply_config(session, one) for one in definitions.configs),
         *(_apply_grouping(session, one) for one in definitions.groupings),
         *(_apply_pipeline(session, one) for one in definitions.pipelines),

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -7,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import definitions as written
 from ccat_ops_db import models
-from ccat_ops_db.distributions import code_digest, installed_distribution
+from ccat_ops_db.distributions import DistributionMissing, code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import VERSION_MOVES, Runtime, VersionState
@@ -32,7 +33,10 @@ class WrongVersionInstalled(CcatError):
     code = "wrong_version_installed"
 
     def __init__(self, where: str, *, installed: str, environment: Path) -> None:
-        super().__init__(f"{where}: {environment} holds version {installed}. Install the one that you release there.")
+        super().__init__(
+            f"{where}: {environment} holds version {installed}. Install the one that you release there. "
+            "Nothing was applied."
+        )
 
 
 class SameVersion(CcatError):
@@ -41,7 +45,10 @@ class SameVersion(CcatError):
     code = "same_version"
 
     def __init__(self, where: str, *, recorded: str) -> None:
-        super().__init__(f"{where} is the same version as {recorded}, which is released; write it so, or raise it.")
+        super().__init__(
+            f"{where} is the same version as {recorded}, which is released; write it so, or raise it. "
+            "Nothing was applied."
+        )
 
 
 class VersionCannotMove(CcatError):
@@ -57,19 +64,33 @@ class VersionCannotMove(CcatError):
         )
 
 
-def release_versions(session: Session, one: written.Software, *, folder: Path, by: str) -> Iterator[Change]:
-    """Record a program and its released versions; raises VersionChanged where one was something else before."""
+@dataclass(frozen=True)
+class _Told:
+    """A version as a file tells of it, and where in the file."""
+
+    place: str
+    name: str
+    """Program and version, for people."""
+    version: written.SoftwareVersion
+
+
+def release_versions(session: Session, one: written.Software, *, folder: Path, place: str, by: str) -> Iterator[Change]:
+    """Record a program and its released versions; `place` is where the file tells of it.
+
+    Raises VersionChanged where one was something else before, and others of this module.
+    """
     key, values = {"name": one.name}, {"description": one.description}
     software, change = put(session, models.ReductionSoftware, key, values=values, kind="software", name=one.name)
     yield change
-    for version in one.versions:
-        yield _apply_version(session, software, version, folder=folder, by=by)
+    for index, version in enumerate(one.versions):
+        told = _Told(f"{place}.versions[{index}]", f"{software.name} {version.version}", version)
+        yield _apply_version(session, software, told, folder=folder, by=by)
 
 
 def _apply_version(
-    session: Session, software: models.ReductionSoftware, one: written.SoftwareVersion, *, folder: Path, by: str
+    session: Session, software: models.ReductionSoftware, told: _Told, *, folder: Path, by: str
 ) -> Change:
-    where = f"{software.name} {one.version}"
+    one, where = told.version, f"{told.place}: {told.name}"
     environment = str((folder / one.environment).resolve()) if one.environment else None
     known = _known_version(session, software.id, one.version, where=where)
     is_history = one.state is not VersionState.RELEASED  # what starts nothing need not be installed any more
@@ -80,21 +101,21 @@ def _apply_version(
         "image_ref": one.image,
         "environment_prefix": environment,
         "distribution": one.distribution,
-        "content_digest": known.content_digest if known and is_history else _content_digest(one, where, environment),
+        "content_digest": known.content_digest if known and is_history else _content_digest(told, environment),
     }
     if known is None:
         row = {"reduction_software_id": software.id, "version": one.version, "state": one.state}
         session.add(models.ReductionSoftwareVersion(**row, **values))
         session.flush()
-        return Change("version", where, "created", f"series {one.series}")
+        return Change("version", told.name, "created", f"series {one.series}")
     for field in ("content_digest", "series", "command"):
         if getattr(known, field) != values[field]:
             raise VersionChanged(where, field, recorded=getattr(known, field), told=values[field])
-    place = update(known, {"environment_prefix": environment, "image_ref": one.image}, kind="version", name=where)
+    place = update(known, {"environment_prefix": environment, "image_ref": one.image}, kind="version", name=told.name)
     if known.state is one.state:
         return place
     _move(session, known, one.state, where=where, by=by)
-    return Change("version", where, "changed", f"now {one.state}")
+    return Change("version", told.name, "changed", f"now {one.state}")
 
 
 def _known_version(
@@ -113,10 +134,15 @@ def _move(session: Session, version: models.ReductionSoftwareVersion, to: Versio
     advance(session, models.ReductionSoftwareVersion, [version.id], to=to, because="applied", by=by)
 
 
-def _content_digest(one: written.SoftwareVersion, where: str, environment: str | None) -> str:
+def _content_digest(told: _Told, environment: str | None) -> str:
+    one = told.version
     if one.runtime is Runtime.APPTAINER or environment is None or one.distribution is None:
         return str(one.image_digest)
-    installed = installed_distribution(Path(environment), one.distribution)
+    try:
+        installed = installed_distribution(Path(environment), one.distribution)
+    except DistributionMissing as error:
+        raise written.InvalidDefinition([f"{told.place}.environment: {error}"]) from error
     if installed.version != one.version:
+        where = f"{told.place}: {told.name}"
         raise WrongVersionInstalled(where, installed=installed.version, environment=Path(environment))
     return code_digest(installed)

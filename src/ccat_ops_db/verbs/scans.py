@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.lookup import LOCATION, MODULE, OBS_UNIT, TELESCOPE, find
+from ccat_ops_db.lookup import LOCATION, MODULE, OBS_UNIT, SOURCE_LOCATION, TELESCOPE, find
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.nights import observing_night
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
@@ -155,7 +155,7 @@ def add_files(
 
     `module` is `Instrument/Module`, `location` is `site/name`.
     """
-    scan, source = _scan(session, scan_id), _source(session, location)
+    scan, source = _scan(session, scan_id), source_location(session, location)
     owner = {"executed_obs_unit_id": scan.id, "instrument_module_id": find(session, MODULE, module).id}
     rows = [owner | asdict(file) for file in files]
     statement = insert(models.RawDataFile).on_conflict_do_nothing().returning(models.RawDataFile.id)
@@ -184,11 +184,12 @@ def _scan(session: Session, scan_id: uuid.UUID) -> models.ExecutedObsUnit:
     return scan
 
 
-def _source(session: Session, name: str) -> models.DataLocation:
-    location = find(session, LOCATION, name)
-    if location.location_type != LocationType.SOURCE:
-        raise NotASource(name, location.location_type)
-    return location
+def source_location(session: Session, name: str) -> models.DataLocation:
+    """The location where an instrument writes, by `site/name`; raises NotASource, or UnknownName with the nearest."""
+    other = session.scalars(LOCATION.rows.where(LOCATION.label == name)).one_or_none()
+    if other is not None and other.location_type is not LocationType.SOURCE:
+        raise NotASource(name, other.location_type)
+    return find(session, SOURCE_LOCATION, name)
 
 
 def _only_telescope(session: Session) -> models.Telescope:

@@ -6,13 +6,13 @@
 
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.naming import nearest
 from ccat_workflow_manager.execution.products import Product
 from ccat_workflow_manager.execution.scan import ANNOTATIONS_FILE
 
@@ -53,8 +53,9 @@ def annotate(products: Sequence[Product], output: Path) -> tuple[Product, ...]:
     known = [product.path for product in products]
     for path in said:
         if path not in known:
-            nearest = "".join(f", did you mean {match}?" for match in get_close_matches(path, known, n=1))
-            raise AnnotationInvalid(ANNOTATIONS_FILE, where=path, problem=f"there is no such product{nearest}")
+            raise AnnotationInvalid(
+                ANNOTATIONS_FILE, where=path, problem=f"there is no such product.{nearest(path, known)}"
+            )
     return tuple(product.model_copy(update=dict(said.get(product.path, Annotation()))) for product in products)
 
 

@@ -42,6 +42,8 @@ def _known_cause(observation: JobObservation) -> str | None:
     where = f" on {observation.host}" if observation.host else ""
     if observation.state is JobState.LOST:
         return f"the job vanished{where} without leaving an exit code"
+    if observation.state is JobState.UNKNOWN:
+        return "the cluster could not tell what became of the job until its time limit was long over"
     if observation.timed_out:
         after = f" after {observation.wall_time.total_seconds():.0f} s" if observation.wall_time else ""
         return f"time limit reached{after}{where}"

@@ -3,11 +3,11 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from ccat_ops_db.states import FailureClass
+from ccat_service.retries import Backoff
 
 TROUBLE_LIMIT: Final = 10
 """Most retries for trouble outside the software."""
-_FIRST_DELAY: Final = timedelta(seconds=2)
-_LONGEST_DELAY: Final = timedelta(hours=4)
+_BACKOFF: Final = Backoff(first=timedelta(seconds=2), ceiling=timedelta(hours=4))
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,12 @@ def retry_after(failure: FailureClass, tries: Tries, *, jitter: float) -> Retry 
         case FailureClass.INFRASTRUCTURE:
             if tries.trouble >= TROUBLE_LIMIT:
                 return None
-            return Retry(_delay(tries.trouble, jitter), tries.counted, tries.trouble + 1)
+            return Retry(_BACKOFF.delay(tries.trouble + 1, jitter=jitter), tries.counted, tries.trouble + 1)
         case FailureClass.RESOURCES | FailureClass.PAYLOAD:
             if tries.counted >= tries.allowed:
                 return None
-            return Retry(_delay(tries.counted, jitter), tries.counted + 1, tries.trouble)
+            return Retry(_BACKOFF.delay(tries.counted + 1, jitter=jitter), tries.counted + 1, tries.trouble)
         case FailureClass.DATA | FailureClass.CONFIGURATION:
             return None
         case never:
             assert_never(never)
-
-
-def _delay(tries: int, jitter: float) -> timedelta:
-    doublings = min(tries, 32)  # far past the longest delay, and short of overflow
-    return min(_FIRST_DELAY * (1 << doublings), _LONGEST_DELAY) * (0.75 + jitter / 2)

@@ -13,13 +13,15 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunStatus
 from ccat_service.logging import StructuredLogger
+from ccat_service.retries import first_line
+from ccat_service.trouble import is_transient
 from ccat_workflow_manager.execution.collection import Collection, collect
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
-from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, still_current
+from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, note, still_current
 
 _Run = models.ExecutedReductionStep
 _log = StructuredLogger(__name__)
@@ -41,11 +43,27 @@ def _collect_in_its_own_scope(workplace: Workplace, run_id: int) -> bool:
     try:
         with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
             return is_alone and _collect(workplace, attempt)
-    except (DatabaseUnreachable, OSError) as error:
+    except DatabaseUnreachable as error:
         _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))
     except CcatError as error:
         _refuse(workplace, attempt, error)
+    except Exception as error:
+        if is_transient(error) and not isinstance(error, OSError):
+            raise
+        _tell(workplace, run_id, error)
     return False
+
+
+def _tell(workplace: Workplace, run_id: int, error: Exception) -> None:
+    """Say why a run is not collected: trouble with its files or a defect of ours, which no payload is repeated for."""
+    if isinstance(error, OSError):
+        _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))
+        cause = str(error)
+    else:
+        _log.exception("a collection met a defect of ours, tried again when the lease is over", error, run=run_id)
+        cause = f"unexpected {type(error).__name__}: {first_line(error)}; the log of {workplace.name} has the rest"
+    with workplace.database.transaction() as session:
+        note(session, [run_id], f"its results cannot be collected ({cause}); tried again all the time")
 
 
 def _collect(workplace: Workplace, attempt: models.RunAttempt) -> bool:
@@ -96,6 +114,7 @@ def _register(
             "metrics": collected.metrics,
             "failure": None,
             "failure_class": None,
+            "waiting_for": None,
             "claimed_by": None,
             "lease_until": None,
         },

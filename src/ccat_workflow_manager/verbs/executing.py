@@ -22,7 +22,7 @@ from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChan
 from ccat_workflow_manager.hpc.base import BackendUnavailable
 from ccat_workflow_manager.verbs.describing import Description, describe, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
-from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, still_current
+from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, note, still_current
 
 _Run = models.ExecutedReductionStep
 _log = StructuredLogger(__name__)
@@ -66,7 +66,11 @@ def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplac
     try:
         with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
             return is_alone and act(workplace, run_id)
-    except (BackendUnavailable, DatabaseUnreachable) as error:
+    except BackendUnavailable as error:
+        _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
+        with workplace.database.transaction() as session:
+            note(session, [run_id], str(error))
+    except DatabaseUnreachable as error:
         _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
     except (CcatError, OSError) as error:
         passes = isinstance(error, OSError) or error.transient
@@ -174,7 +178,7 @@ def _record(workplace: Workplace, attempt: models.RunAttempt, description: Descr
             to=RunStatus.SUBMITTED,
             because=f"attempt {attempt.number} is job {job_id}",
             by=workplace.name,
-            values={"claimed_by": None, "lease_until": None},
+            values={"waiting_for": None, "claimed_by": None, "lease_until": None},
         )
     return True
 

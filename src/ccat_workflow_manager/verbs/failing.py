@@ -58,6 +58,7 @@ def fail_attempt(
         "retry_at": now + retry.delay if retry else None,
         "retry_count": retry.counted if retry else run.retry_count,
         "trouble_count": retry.trouble if retry else run.trouble_count,
+        "waiting_for": None,
         "claimed_by": None,
         "lease_until": None,
     }

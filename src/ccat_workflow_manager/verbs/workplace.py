@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,3 +38,9 @@ def still_current(session: Session, attempt: models.RunAttempt, status: RunStatu
     session.execute(sa.select(_Run.id).where(_Run.id == attempt.run_id).with_for_update())
     current = current_attempt(session, attempt.run_id, status)
     return current if current is not None and current.id == attempt.id else None
+
+
+def note(session: Session, run_ids: Collection[int], waiting_for: str) -> None:
+    """Write down why runs do not go on; the next move of each takes it away."""
+    runs = sa.update(_Run).where(_Run.id.in_(run_ids), _Run.waiting_for.is_distinct_from(waiting_for))
+    session.execute(runs.values(waiting_for=waiting_for))

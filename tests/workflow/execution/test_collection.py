@@ -209,7 +209,7 @@ def test_products_and_metrics_are_described_by_the_software(final: Collection) -
     ("file", "content", "message"),
     [
         ("products.json", "{", r"products\.json .* is invalid: .*line 1"),
-        ("products.json", '{"science/mep.fits": {}}', r"at science/mep.fits: .* did you mean science/map\.fits\?"),
+        ("products.json", '{"science/mep.fits": {}}', r"at science/mep.fits: .* Did you mean `science/map\.fits`\?"),
         ("products.json", '{"science/map.fits": {"colour": 1}}', r"at science/map\.fits\.colour: Extra inputs"),
         ("products.json", "[]", "valid dictionary"),
         ("products.json", '{"science/map.fits": {"metadata": {"a": NaN}}}', "NaN is not a number that JSON knows"),

@@ -23,7 +23,7 @@ from ccat_workflow_manager.hpc.base import BackendUnavailable, JobRefused, JobSp
 from ccat_workflow_manager.hpc.failures import failure_class
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
-from ccat_workflow_manager.hpc.local.processes import ProcessIdentity, boot_id, processes_by_job
+from ccat_workflow_manager.hpc.local.processes import processes_by_job
 from tests.workflow.hpc.bench import Bench, until
 from tests.workflow.hpc.conftest import LocalBackends
 
@@ -245,21 +245,6 @@ def test_what_a_job_leaves_behind_is_killed_before_it_counts_as_finished(bench: 
     bench.until_it_says(job, "here")
     assert bench.outcome(job.name).exit_code == 0
     assert job.directory not in processes_by_job()
-
-
-def test_a_zombie_counts_as_gone() -> None:
-    with subprocess.Popen(["true"]) as child:
-        stat = Path(f"/proc/{child.pid}/stat")
-        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
-        ticks = int(stat.read_text().rpartition(")")[2].split()[19])
-        assert not ProcessIdentity(pid=child.pid, start_ticks=ticks, boot_id=boot_id()).is_alive()
-
-
-def test_another_process_with_the_same_pid_is_not_the_job() -> None:
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    assert ProcessIdentity(pid=os.getpid(), start_ticks=ticks, boot_id=boot_id()).is_alive()
-    assert not ProcessIdentity(pid=os.getpid(), start_ticks=ticks + 1, boot_id=boot_id()).is_alive()
-    assert not ProcessIdentity(pid=os.getpid(), start_ticks=ticks, boot_id="another").is_alive()
 
 
 def test_after_a_reboot_what_was_running_is_lost(bench: Bench) -> None:

@@ -2,9 +2,10 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import sqlalchemy as sa
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import FailureClass, RunStatus
-from ccat_workflow_manager.execution.collection import Collection, collect
+from ccat_workflow_manager.execution.collection import Collection as WhatToCollect
+from ccat_workflow_manager.execution.collection import collect
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
-from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobObservation, JobSpec, JobState
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
 from ccat_workflow_manager.verbs.collecting import collect_runs
@@ -98,7 +100,7 @@ def in_two_threads(act: Callable[[], Any]) -> list[Any]:
 def runs(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, One]]:
     """Many runs in STAGING_DATA of one package that is there, by step; no test takes that of another."""
     with open_works(tmp_path_factory.mktemp("working")) as works:
-        keys = [*(f"step-{number}" for number in range(20)), *ODD]
+        keys = [*(f"step-{number}" for number in range(26)), *ODD]
         works.define(
             *({"key": key, "group_by": [], "max_retries": 1, **ODD.get(key, {})} for key in keys),
             scripts=dict.fromkeys(keys, SCRIPT),
@@ -285,6 +287,10 @@ class TestSubmitting:
 
         assert not prepared.submit(doubtful(prepared.works, no_answer))
         assert (prepared.run.status, prepared.run.failure) == (RunStatus.STAGING_DATA, None)
+        told = "the local backend cannot be used at the moment: it is away; it is tried again"
+        assert prepared.run.waiting_for == told
+        assert prepared.submit()
+        assert prepared.run.waiting_for is None
 
     def test_a_job_that_the_cluster_will_never_run_is_a_failure_of_the_configuration(
         self, runs: dict[str, One]
@@ -304,20 +310,74 @@ class TestObserving:
             in_two_threads(lambda: observe_locations(works.workplace, place))
         assert works.moves(submitted.run).count("collecting_results") == 1
 
-    def test_a_cluster_that_does_not_answer_is_asked_again_at_once(self, submitted: One) -> None:
+    def test_a_cluster_that_does_not_answer_is_told_and_asked_again_at_once(self, submitted: One) -> None:
         class Away(LocalBackend):
             def __init__(self) -> None:
                 pass
 
             def observe(self, job_ids: object) -> Any:
-                raise BackendUnavailable("local", f"nothing is known about {job_ids}")
+                raise BackendUnavailable("local", f"it is away, with {job_ids}")
 
         works, here = submitted.works, submitted.works.location_id
         works.execute(sa.update(models.DataLocation).values(claimed_by="manager", lease_until=START))
-        with pytest.raises(BackendUnavailable):
-            observe_locations(replace(works.workplace, backends={here: Away()}), [here])
+        assert observe_locations(replace(works.workplace, backends={here: Away()}), [here]) == 0
         assert works.all(models.DataLocation, id=here)[0].lease_until is None
         assert submitted.run.status is RunStatus.SUBMITTED
+        assert "it is away" in (submitted.run.waiting_for or "")
+        submitted.complete()
+        assert submitted.run.waiting_for is None
+
+    def test_a_job_that_waits_at_the_cluster_says_for_what(self, submitted: One) -> None:
+        class Full(LocalBackend):
+            def __init__(self) -> None:
+                pass
+
+            def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
+                waiting = JobObservation(state=JobState.PENDING, queue_reason="2 jobs wait before it")
+                return dict.fromkeys(job_ids, waiting)
+
+        works, here = submitted.works, submitted.works.location_id
+        observe_locations(replace(works.workplace, backends={here: Full()}), [here])
+        assert submitted.run.waiting_for == "its job waits: 2 jobs wait before it"
+        submitted.complete()
+
+    def test_a_job_that_nobody_knows_is_told_and_only_after_its_time_limit_tried_again(self, submitted: One) -> None:
+        cancelled: list[str] = []
+
+        class Forgetful(LocalBackend):
+            def __init__(self) -> None:
+                pass
+
+            def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
+                return dict.fromkeys(job_ids, JobObservation(state=JobState.UNKNOWN))
+
+            def cancel(self, job_ids: Collection[str]) -> None:
+                cancelled.extend(job_ids)
+
+            def logs(self, job_id: str, *, lines: int = 50) -> str:
+                raise AssertionError((job_id, lines))
+
+        works, here = submitted.works, submitted.works.location_id
+        workplace = replace(works.workplace, backends={here: Forgetful()})
+        assert observe_locations(workplace, [here]) == 1
+        [attempt] = submitted.run.attempts
+        since = attempt.unknown_since
+        assert since is not None
+        assert "cannot tell what its job does" in (submitted.run.waiting_for or "")
+        assert observe_locations(workplace, [here]) == 0
+
+        earlier = sa.update(models.RunAttempt).where(models.RunAttempt.id == attempt.id)
+        works.execute(earlier.values(unknown_since=since - timedelta(hours=1, minutes=11)))
+        assert observe_locations(workplace, [here]) == 1
+        run = submitted.run
+        assert (run.status, run.failure_class, run.waiting_for) == (
+            RunStatus.FAILED,
+            FailureClass.INFRASTRUCTURE,
+            None,
+        )
+        assert run.retry_at is not None
+        assert run.failure == "the cluster could not tell what became of the job until its time limit was long over"
+        assert cancelled == [attempt.job_name]
 
 
 class TestCollecting:
@@ -334,7 +394,7 @@ class TestCollecting:
     def test_who_is_overtaken_by_another_worker_registers_nothing(
         self, ended: One, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def collect_after_another_worker(collection: Collection) -> Collected:
+        def collect_after_another_worker(collection: WhatToCollect) -> Collected:
             monkeypatch.undo()
             ended.directory.lock.unlink()  # as on a file system without locks
             assert ended.collect()
@@ -372,4 +432,18 @@ class TestCollecting:
             patched.setattr(Path, "rename", no_space)
             assert not ended.collect()
         assert (ended.run.status, ended.run.failure) == (RunStatus.COLLECTING_RESULTS, None)
+        assert "its results cannot be collected ([Errno 28] No space left on device" in (ended.run.waiting_for or "")
+        ended.complete()
+        assert ended.run.waiting_for is None
+
+    def test_a_defect_of_ours_repeats_no_payload_and_is_told(self, ended: One, monkeypatch: pytest.MonkeyPatch) -> None:
+        def stumble(*_: object, **__: object) -> None:
+            raise KeyError("media_type")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(collecting, "_insert_products", stumble)
+            assert not ended.collect()
+        assert (ended.run.status, ended.run.failure) == (RunStatus.COLLECTING_RESULTS, None)
+        told = "its results cannot be collected (unexpected KeyError: 'media_type'; the log of worker has the rest)"
+        assert (ended.run.waiting_for or "").startswith(told)
         ended.complete()

@@ -109,6 +109,7 @@ class LocalBackend:
             self._start(claimed)
 
     def _restore(self) -> None:
+        self._files.prune()
         jobs = [job for job in self._files.live() if job.record.host == self._host]
         self._queue.restore(
             waiting=[job.record for job in jobs if not job.has_started],

@@ -12,17 +12,19 @@
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from ccat_service.processes import ProcessIdentity
 from ccat_workflow_manager.hpc.base import START_MARK, JobSpec
-from ccat_workflow_manager.hpc.local.processes import ProcessIdentity
 
+_KEPT_FOR: Final = timedelta(days=30)
 _EXIT_MARK: Final = "job.exit"
 _CANCEL_MARK: Final = "job.cancel"
 
@@ -108,6 +110,14 @@ class JobFiles:
         """Look at every job that is not settled."""
         names = [path.stem for path in self._live.glob("*.json")]
         return (job for name in names if (job := self.read(name)) is not None)
+
+    def prune(self) -> None:
+        """Remove the records of jobs that have been over for so long that nobody asks for them."""
+        overdue = time.time() - _KEPT_FOR.total_seconds()
+        for record in self._over.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # pruned by somebody else at the same moment
+                if record.stat().st_mtime < overdue:
+                    record.unlink()
 
     def read(self, name: str) -> Job | None:
         """Look at one job; None if no readable record of it exists. Raises OSError where its files cannot be read."""

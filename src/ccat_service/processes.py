@@ -1,0 +1,69 @@
+"""Which process of which host it was, so that whoever comes after can tell for certain that it is gone."""
+
+import os
+import re
+import socket
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict
+
+_PROC: Final = Path("/proc")
+_ENDED: Final = frozenset("ZX")
+_CLAIMANT: Final = re.compile(r"\[(?P<pid>\d+)\.(?P<start_ticks>\d+)\.(?P<world>[0-9a-f]{8})\]")
+
+
+class ProcessIdentity(BaseModel):
+    """One process for certain: a pid alone is given to another process sooner or later."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    start_ticks: int
+    """Clock ticks between the start of the machine and that of the process."""
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The identity of a living process of this host; a zombie is none."""
+        ticks = _start_ticks(pid)
+        return None if ticks is None else cls(pid=pid, start_ticks=ticks, boot_id=boot_id())
+
+    def is_alive(self) -> bool:
+        """Whether exactly this process still runs."""
+        return ProcessIdentity.of(self.pid) == self
+
+
+def boot_id() -> str:
+    """Id of this boot of the host."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def claimant(name: str) -> str:
+    """`name`, and which process it is: what a claim is signed with."""
+    pid = os.getpid()
+    return f"{name} [{pid}.{_start_ticks(pid)}.{_world()}]"
+
+
+def is_gone(claimed_by: str) -> bool:
+    """Whether the process that signed a claim is certainly dead; of another host or container nobody can tell."""
+    found = _CLAIMANT.search(claimed_by)
+    if found is None or found["world"] != _world():
+        return False
+    return _start_ticks(int(found["pid"])) != int(found["start_ticks"])
+
+
+def _world() -> str:
+    """Digest of where pids mean what they mean to us: this boot of this host, and this container of it."""
+    namespace = Path("/proc/self/ns/pid").readlink()
+    return sha256(f"{socket.gethostname()} {boot_id()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(") ")[2].split()  # the name in front may contain anything
+    return None if state in _ENDED else int(fields[18])
