@@ -15,11 +15,12 @@ from ccat_data_transfer.queues import queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
-from ccat_data_transfer.verbs.outcomes import expire_orphans
+from ccat_ops_db import models
 from ccat_service.database import DatabaseConnection
 from ccat_service.health import HealthCheck
 from ccat_service.logging import configure_logging
 from ccat_service.loop import Manager, run_manager
+from ccat_service.orphans import expire_orphans
 from ccat_service.servers import RedisSettings
 from ccat_service.stop import Stop, stop_on_signals
 from ccat_service.tasks import TaskApp, make_celery_app
@@ -98,6 +99,8 @@ def celery_worker(*, concurrency: int) -> None:
     with _process("celery-worker") as process:
         settings = WorkflowManagerSettings.load()
         served = served_locations(process.database, settings)
+        with process.database.transaction() as session:
+            expire_orphans(session, models.DataLocation)
         app = process.app(settings)
         backends = {one.id: _backend(one, settings) for one in served}
         register(app, Workplace(process.database, backends, settings.pipeline_base_dir, process.name))
@@ -119,7 +122,7 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
     with _process("transfer-worker") as process:
         settings = DataTransferSettings.load()
         with process.database.transaction() as session:
-            expire_orphans(session)
+            expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
         names = queues_to_serve(all_locations(process.database), serve)

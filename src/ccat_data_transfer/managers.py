@@ -11,7 +11,7 @@ from ccat_data_transfer import plan
 from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.tasks import ARCHIVE, PACK, STAGE
 from ccat_data_transfer.verbs.attempts import LEASE
-from ccat_data_transfer.verbs.outcomes import LOST, recover_lost
+from ccat_data_transfer.verbs.outcomes import recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_ops_db import models
@@ -19,6 +19,7 @@ from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import Status
 from ccat_service.logging import StructuredLogger
 from ccat_service.loop import Manager
+from ccat_service.orphans import LOST
 from ccat_service.retries import first_line
 from ccat_service.tasks import CeleryTask, TaskApp
 from ccat_service.trouble import is_transient

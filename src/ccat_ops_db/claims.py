@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db.models.base import Base, Leased
+from ccat_ops_db.sets import is_among
 
 _NOW = sa.func.clock_timestamp()
 
@@ -58,7 +59,7 @@ def renew(session: Session, noun: type[Leased], ids: Iterable[int], *, by: str, 
     table = _leased(noun)
     renewed = (
         sa.update(table)
-        .where(table.c.id.in_(list(ids)), table.c.claimed_by == by)
+        .where(is_among(table.c.id, ids), table.c.claimed_by == by)
         .values(lease_until=_NOW + lease)
         .returning(table.c.id)
     )
@@ -81,6 +82,6 @@ def expire(session: Session, noun: type[Leased], *, of: Collection[str]) -> list
 def release(session: Session, noun: type[Leased], ids: Iterable[int], *, by: str | None = None) -> None:
     """Give back the leases that `by` still holds, or whoever holds them, so that the rows can be claimed at once."""
     table = _leased(noun)
-    held = sa.update(table).where(table.c.id.in_(list(ids)))
+    held = sa.update(table).where(is_among(table.c.id, ids))
     mine = held if by is None else held.where(table.c.claimed_by == by)
     session.execute(mine.values(claimed_by=None, lease_until=None))

@@ -9,6 +9,7 @@ class DistributionMissing(CcatError):
     """An environment does not have the distribution that a software version names."""
 
     code = "distribution_missing"
+    transient = True
 
     def __init__(self, distribution: str, environment: Path) -> None:
         found = "has no installed Python distribution" if environment.is_dir() else "does not exist, and so has no"

@@ -9,6 +9,7 @@ from sqlalchemy.orm.util import identity_key
 
 from ccat_ops_db import models, states
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.sets import is_among
 
 CHANNEL: Final = "ccat_moves"
 """PostgreSQL channel of wake-ups; a payload is `<table>:<status>`, sent when the move commits."""
@@ -81,7 +82,7 @@ def advance(
     status = table.c[_MACHINES[noun].column]
     locked = (
         sa.select(table.c.id, status.label("was"))
-        .where(table.c.id == sa.any_(sa.literal(sorted(set(ids)), sa.ARRAY(sa.BigInteger))))
+        .where(is_among(table.c.id, ids))
         .where(status.in_(_sources(noun, to, expected)))
         .order_by(table.c.id)
         .with_for_update()

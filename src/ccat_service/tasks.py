@@ -28,6 +28,8 @@ _VISIBILITY: Final = timedelta(hours=2)
 work comes back within seconds by the database's sweeper, and not by this."""
 _SILENCE: Final = timedelta(seconds=5)
 """After a message could not be sent, none is tried for this long: each try may block for a second."""
+_LONGEST_QUEUE: Final = 1000
+"""Messages that may wait in a queue; what is dropped beyond them is sent again by the database's sweeper."""
 _BACKOFF: Final = Backoff(first=timedelta(seconds=2), ceiling=timedelta(minutes=2))
 
 _log = StructuredLogger(__name__)
@@ -57,15 +59,19 @@ class TaskApp(Celery):
         if monotonic() < self._silent_until:
             return
         try:
-            self.send_task(
-                task,
-                args=[list(ids)],
-                queue=declare_queue(queue),  # type: ignore[arg-type]  # Celery documents both, its stub only str
-                countdown=countdown.total_seconds() if countdown else None,
-                retries=attempt,
-                retry=False,
-                ignore_result=True,
-            )
+            with self.producer_or_acquire() as producer:
+                if producer.channel.client.llen(queue) >= _LONGEST_QUEUE:
+                    return  # nobody takes what is there; more of the same would only fill Redis
+                self.send_task(
+                    task,
+                    args=[list(ids)],
+                    queue=declare_queue(queue),  # type: ignore[arg-type]  # Celery documents both, its stub only str
+                    countdown=countdown.total_seconds() if countdown else None,
+                    retries=attempt,
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                )
         except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
             self._silent_until = monotonic() + _SILENCE.total_seconds()
             _log.warning("messages are lost, Redis does not take them", task=task, queue=queue, error=first_line(error))

@@ -19,7 +19,13 @@ from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.executing import PREPARED
-from ccat_workflow_manager.verbs.failing import fail_unstaged_runs, next_retry, retry_due_runs, unstaged
+from ccat_workflow_manager.verbs.failing import (
+    fail_unstaged_runs,
+    is_prepared,
+    next_retry,
+    retry_due_runs,
+    unstaged,
+)
 from ccat_workflow_manager.verbs.starting import start_runs
 from ccat_workflow_manager.verbs.triggering import create_wanted_runs, pipelines_to_evaluate
 
@@ -60,6 +66,8 @@ def trigger_manager(context: Context) -> Manager[Context]:
         due=lambda context: context.due,
         wakes_on=(
             "raw_data_package:archived",
+            "physical_copy:corrupt",
+            "physical_copy:missing",
             "executed_reduction_step:completed",
             "executed_reduction_step:cancelled",
             "executed_reduction_step:failed",
@@ -129,7 +137,7 @@ def advance_runs(context: Context) -> int:
     done = _start_pending(context)
     with context.database.transaction() as session:
         done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
-    staging, prepared = _Run.status == RunStatus.STAGING_DATA, _is_prepared()
+    staging, prepared = _Run.status == RunStatus.STAGING_DATA, is_prepared()
     ready = sa.not_(unstaged(hopeless=False))
     done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
     done += _tell(context, context.tasks.submit, SUBMISSION, which=sa.and_(staging, prepared))
@@ -184,19 +192,14 @@ def _start_alone(context: Context, run_id: int) -> int:
         return 0
 
 
-def _is_prepared() -> sa.ColumnElement[bool]:
-    attempt, newest = models.RunAttempt, sa.orm.aliased(models.RunAttempt)
-    number = sa.select(sa.func.max(newest.number)).where(newest.run_id == _Run.id).scalar_subquery()
-    return sa.exists().where(attempt.run_id == _Run.id, attempt.number == number, attempt.prepared_at.is_not(None))
-
-
 def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.ColumnElement[bool]) -> int:
     """Lease runs and tell the workers of their locations; what a worker does not finish in time is told again."""
     with context.database.transaction() as session:
         where = sa.and_(which, _Run.data_location_id.in_(context.locations))
         told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
         limit = max(0, _OUTSTANDING - told)
-        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit)
+        order = [_Run.priority.desc()]
+        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=order)
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
             task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from ccat_ops_db.grouping.keys import DimensionValue
-from ccat_ops_db.plan.digests import content_digest
+from ccat_ops_db.plan.digests import NOT_INPUTS, content_digest, made_digest
 from ccat_ops_db.plan.evaluation import (
     Candidate,
     CompletedFacts,
@@ -73,7 +73,6 @@ class Model:
                 upstream=tuple(after),
                 takes_raw=not after if raw is None else raw,
                 cooldown=timedelta(seconds=rest),
-                max_retries=0,
                 software=f"{key}-software",
                 policy=VersionPolicy.COMPATIBLE,
                 version=VersionFacts(1, "1.0", content_digest("1.0"), "1"),
@@ -200,8 +199,9 @@ class Model:
             series_digest=step.recipe.series_digest,
             input_digest=run.candidate.input_digest,
             version=step.version.version,
+            series=step.version.series,
             covers=self._covers(run),
-            took=frozenset(maker.id for maker in self._makers(run)),
+            took=frozenset(filter(None, map(_made, self._makers(run)))),
         )
 
     def _abandoned(self, run: Run) -> AbandonedRun:
@@ -211,7 +211,7 @@ class Model:
             recipe_digest=_recipe(run),
             input_digest=run.candidate.input_digest,
             covers=self._covers(run),
-            took=frozenset(maker.id for maker in self._makers(run)),
+            took=frozenset(filter(None, map(_made, self._makers(run)))),
             cancelled=run.outcome == "cancelled",
             failure="exit code 1",
         )
@@ -221,6 +221,11 @@ class Model:
 
     def _covers(self, run: Run) -> frozenset[int]:
         return frozenset(run.candidate.raw_package_ids).union(*(self._covers(maker) for maker in self._makers(run)))
+
+
+def _made(run: Run) -> str | None:
+    made = ((one.relative_path, one.checksum) for one in run.products if one.type not in NOT_INPUTS)
+    return made_digest(*_place(run), made)
 
 
 def _place(run: Run) -> Place:

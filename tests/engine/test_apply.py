@@ -285,7 +285,8 @@ class TestReleases:
         self, applied: Desk, old: str, new: str, field: str, recorded: str, told: str
     ) -> None:
         assert applied.refusal(self.text().replace(old, new)) == (
-            f"error: software[0].versions[0]: toy 1.0 is released with {field} {recorded}, now told {told}. A released version never changes, "
+            f"error: software[0].versions[0]: toy 1.0 is released with {field} {recorded}, now told {told}. "
+            "A released version never changes, "
             "because products name it: release a new version. Nothing was applied.\n"
         )
 

@@ -110,7 +110,7 @@ def test_every_policy_uses_the_new_version_for_new_work(settled: Model) -> None:
     assert settled.settle() == ["calibrate s3", "grid M17"]
 
 
-@pytest.mark.parametrize("change", ["key", "cooldown", "max_retries", "revision_id", "id"])
+@pytest.mark.parametrize("change", ["key", "cooldown", "revision_id", "id"])
 def test_what_changes_no_result_is_not_part_of_the_recipe(settled: Model, change: str) -> None:
     step = settled.steps[1]
     before = step.recipe
@@ -171,7 +171,28 @@ def test_a_step_whose_products_are_no_inputs_does_not_make_what_follows_run_for_
     assert model.settle() == ["calibrate s2"]
 
 
+def test_the_cause_is_the_version_only_where_it_makes_the_difference(settled: Model) -> None:
+    settled.release("grid", "1.1")
+    assert settled.verdict("grid M17") is Verdict.UP_TO_DATE
+    settled.change("grid", config_digest="sha256:other")
+    assert settled.because("grid M17") == "recipe changed since run 3: config or definition"
+    settled.release("grid", "2.0", series="2")
+    assert settled.because("grid M17") == "recipe changed since run 3: version 1.0 → 2.0"
+
+
 class TestCooldown:
+    def test_a_byte_identical_run_upstream_long_ago_does_not_shorten_the_next_rest(self) -> None:
+        model = Model(stable={"calibrate"})
+        model.step("calibrate", ["scan"])
+        model.step("grid", ["source"], after=["calibrate"], rest=60)
+        model.archive("s1")
+        model.settle()
+        model.end(model.begin("calibrate s1", force=True))
+        model.wait(3600)
+        model.archive("s2")
+        model.complete("calibrate s2")
+        assert model.verdict("grid M17") is Verdict.COOLING
+
     @pytest.fixture
     def model(self) -> Model:
         made = Model()

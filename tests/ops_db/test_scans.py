@@ -83,6 +83,11 @@ def test_a_scan_that_is_started_again_is_the_same_scan(session: Session) -> None
     assert count(session, models.ExecutedObsUnit) == 1
 
 
+def test_conditions_may_be_told_later(session: Session) -> None:
+    start_scan(session, SCAN, "map of M17", started_at=START)
+    assert start_scan(session, SCAN, "map of M17", started_at=START, conditions=CONDITIONS).conditions == CONDITIONS
+
+
 @pytest.mark.usefixtures("scan")
 @pytest.mark.parametrize(
     ("obs_unit", "started_at", "conditions", "contradiction"),

@@ -1,5 +1,6 @@
 from datetime import timedelta
 
+import psycopg
 import redis.exceptions
 import sqlalchemy.exc
 from hypothesis import given
@@ -34,6 +35,10 @@ def test_lost_connections_pass_and_mistakes_do_not() -> None:
     lost = sqlalchemy.exc.DBAPIError("SELECT", None, Exception("gone"), connection_invalidated=True)
     away = redis.exceptions.ConnectionError()
     assert all(is_transient(error) for error in (lost, away, ConnectionResetError(), TimeoutError()))
+    full = sqlalchemy.exc.OperationalError("INSERT", None, psycopg.errors.DiskFull("no space left"))
+    assert is_transient(full)
+    too_many = sqlalchemy.exc.OperationalError("SELECT", None, psycopg.OperationalError("too many parameters"))
+    assert not is_transient(too_many)
     twice = sqlalchemy.exc.IntegrityError("INSERT", None, Exception("twice"))
     assert not any(is_transient(error) for error in (ValueError(), FileNotFoundError(), twice))
 

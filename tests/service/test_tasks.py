@@ -13,6 +13,7 @@ from redis import Redis
 from sqlalchemy.orm import Session
 
 from ccat_ops_db.session import transaction
+from ccat_service import tasks
 from ccat_service.queues import RoutingError
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import CeleryTask, NotIdsError, TaskApp, make_celery_app, make_celery_task
@@ -97,6 +98,18 @@ def test_many_ids_leave_in_batches_of_the_size_that_suits_the_task(app: TaskApp,
     CeleryTask[int](app, "workflow.stage", batch=1).send(range(3), queue=RESULTS)
     assert [len(ids) for ids in sent(redis)] == [100, 100, 50]
     assert sent(redis, RESULTS) == [[0], [1], [2]]
+
+
+def test_no_more_is_sent_where_nobody_takes_what_is_there(
+    stage: CeleryTask[int], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_LONGEST_QUEUE", 2)
+    for number in range(5):
+        stage.send([number], queue=STAGING)
+    assert sent(redis) == [[0], [1]]
+    redis.rpop(STAGING)
+    stage.send([5], queue=STAGING)
+    assert sent(redis) == [[1], [5]]
 
 
 def test_a_session_serves_one_transaction_after_another(

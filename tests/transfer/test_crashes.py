@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.verbs.outcomes import expire_orphans
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+from ccat_service.orphans import expire_orphans
 from tests.transfer.support import Observatory, digest, eventually
 
 A_MOMENT = timedelta(milliseconds=20)
@@ -92,8 +92,8 @@ def test_the_work_of_a_dead_worker_of_the_same_host_goes_on_long_before_its_leas
     mortals.ask(operation=Operation.PACKING, id=transfer_id, step=3, signal=SIGKILL, lease_s=3600)
     assert observatory.recover() == 0
     with transaction(observatory.engine) as session:
-        assert expire_orphans(session) == 1
-        assert expire_orphans(session) == 0
+        assert expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob) == 1
+        assert expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob) == 0
     assert observatory.recover() == 1
     assert observatory.do(Operation.PACKING) == 1
 

@@ -10,17 +10,13 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.errors import DefectMet, GivenUp
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.moves import CHANNEL, advance
+from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PackageState, Status
-from ccat_service.processes import is_gone
 
 Transfer: TypeAlias = models.LongTermArchiveTransfer | models.StagingJob
 
 TRIES: Final = 10
 """Tries that may end in transient trouble before a transfer is given up."""
-
-LOST: Final = "lost"
-"""Payload, after the noun, of the wake-up that follows when the lease of a dead worker was ended."""
 
 _UNDERWAY: Final = (Status.SCHEDULED, Status.IN_PROGRESS)
 _BATCH: Final = 100
@@ -64,17 +60,6 @@ def _what_now(error: CcatError, tries: int, package_id: int | None) -> str:
         return ""
     tried = f" Given up after {tries} tries." if error.transient else ""
     return tried + (f" Once that is mended, `ccat package retry {package_id}` takes it up again." if package_id else "")
-
-
-def expire_orphans(session: Session) -> int:
-    """End the leases of dead workers of this host, so that nobody waits for them, and return how many."""
-    orphans = 0
-    for noun in (models.LongTermArchiveTransfer, models.StagingJob):
-        gone = [holder for holder in claims.holders(session, noun) if is_gone(holder)]
-        if ids := claims.expire(session, noun, of=gone):
-            session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{noun.__tablename__}:{LOST}")))
-        orphans += len(ids)
-    return orphans
 
 
 def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:

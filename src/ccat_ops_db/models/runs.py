@@ -24,8 +24,8 @@ from ccat_ops_db.models.pipelines import (
 from ccat_ops_db.states import DataProductType, FailureClass, InputRole, ProductState, RunReason, RunStatus
 
 ACTIVE_RUN = (
-    "status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')"
-    " OR (status = 'failed' AND retry_at IS NOT NULL)"
+    "(status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')"
+    " OR (status = 'failed' AND retry_at IS NOT NULL))"
 )
 """SQL predicate of an active run: at most one per (step, sub-group), guarded by a partial unique index."""
 

@@ -58,6 +58,15 @@ class Input:
     checksum: str
 
 
+def made_digest(step_id: int, sub_group_key: str, products: Iterable[tuple[str, str]]) -> str | None:
+    """Digest of what a run made for others, as (path, checksum); None where that is nothing.
+
+    A run that is repeated and makes the same bytes has the same digest.
+    """
+    made = sorted(products)
+    return content_digest([step_id, sub_group_key, made]) if made else None
+
+
 def input_digest(inputs: Iterable[Input]) -> str:
     """Digest of a set of inputs: the same bytes from the same places give the same digest, in any order."""
     return content_digest(

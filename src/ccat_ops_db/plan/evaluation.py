@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
-from ccat_ops_db.plan.digests import NOT_INPUTS, Definition, Input, Recipe, input_digest, recipe
+from ccat_ops_db.plan.digests import NOT_INPUTS, Definition, Input, Recipe, input_digest, made_digest, recipe
 from ccat_ops_db.plan.gap import (
     AbandonedRun,
     CompletedRun,
@@ -73,7 +73,6 @@ class StepFacts:
     upstream: tuple[str, ...]
     takes_raw: bool
     cooldown: timedelta
-    max_retries: int
     software: str
     policy: VersionPolicy
     version: VersionFacts | None
@@ -124,6 +123,8 @@ class Candidate:
     product_ids: tuple[int, ...]
     input_digest: str
     active_run_id: int | None
+    lost_inputs: bool
+    """Whether an upstream product that it takes is damaged or lost, and has to be made again first."""
 
 
 Evaluated = Mapping[str, Mapping[int, Candidate]]
@@ -189,7 +190,13 @@ def _candidate(
         product_ids=tuple(product.id for _, product in products),
         input_digest=digest,
         active_run_id=facts.active.get(place),
+        lost_inputs=any(_is_damaged(facts, source) for source in sources),
     )
+
+
+def _is_damaged(facts: Facts, source: Candidate) -> bool:
+    completed = facts.completed.get((source.step.id, source.name.key))
+    return completed is not None and bool(completed.run.damaged)
 
 
 def _recipes(step: StepFacts) -> Recipes | None:
@@ -201,6 +208,7 @@ def _recipes(step: StepFacts) -> Recipes | None:
         series_digest=wanted.series_digest,
         policy=step.policy,
         version=step.version.version,
+        series=step.version.series,
         since=step.since,
     )
 
@@ -238,6 +246,11 @@ def _upstream_input(source: Candidate, product: ProductFacts) -> Input:
     return Input(InputRole.UPSTREAM, source.step.key, source.name.key, product.relative_path, product.checksum)
 
 
+def _made(source: Candidate, products: Iterable[ProductFacts]) -> str | None:
+    inputs = ((one.relative_path, one.checksum) for one in products if one.type not in NOT_INPUTS)
+    return made_digest(source.step.id, source.name.key, inputs)
+
+
 def _upstream(facts: Facts, source: Candidate) -> Upstream:
     completed = facts.completed.get((source.step.id, source.name.key))
     return Upstream(
@@ -246,7 +259,7 @@ def _upstream(facts: Facts, source: Candidate) -> Upstream:
         verdict=source.decision.verdict,
         packages=frozenset(member.package.id for member in source.packages),
         ready=source.ready,
-        completed_run_id=completed.run.id if completed else None,
+        made=_made(source, completed.products) if completed else None,
         completed_at=completed.completed_at if completed else None,
         busy=source.active_run_id is not None,
     )

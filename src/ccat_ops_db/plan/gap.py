@@ -40,6 +40,7 @@ class Recipes:
     series_digest: str
     policy: VersionPolicy
     version: str
+    series: str
     since: datetime
     """When it came to be wanted."""
 
@@ -54,8 +55,8 @@ class PastRun:
     input_digest: str
     covers: frozenset[int]
     """Raw packages that went into it, directly or through upstream runs."""
-    took: frozenset[int]
-    """Upstream runs whose products went into it."""
+    took: frozenset[str]
+    """What went into it from upstream: for each sub-group the digest of what was made there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,9 @@ class CompletedRun(PastRun):
 
     series_digest: str
     version: str
+    series: str
+    damaged: tuple[str, ...] = ()
+    """Products of it that have no sound copy left, though nobody deleted them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,8 @@ class Upstream:
     packages: frozenset[int]
     ready: frozenset[int]
     """Those of its packages that its products cover as they are wanted now."""
-    completed_run_id: int | None
+    made: str | None
+    """Digest of what its newest completed run made; None where there is none, or it made nothing for others."""
     completed_at: datetime | None
     busy: bool
     """Whether a run of it is active."""
@@ -142,7 +147,7 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
     is released: then nothing better is to be had than what there is.
     """
     last, packages = sub_group.last, frozenset(package.id for package in sub_group.packages)
-    if last is None or (wanted is not None and not _same_recipe(last, wanted)):
+    if last is None or last.damaged or (wanted is not None and not _same_recipe(last, wanted)):
         return frozenset()
     if sub_group.input_digest == last.input_digest:
         covered = packages
@@ -156,12 +161,13 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
     if last is None:
         return RunReason.MISSING, "no run has completed yet"
     if not _same_recipe(last, wanted):
-        change = (
-            f"version {last.version} → {wanted.version}" if last.version != wanted.version else "config or definition"
-        )
-        return RunReason.RECIPE_CHANGED, f"recipe changed since run {last.id}: {change}"
-    if sub_group.input_digest == last.input_digest:
-        return None
+        return RunReason.RECIPE_CHANGED, f"recipe changed since run {last.id}: {_recipe_change(last, wanted)}"
+    if last.damaged:
+        return RunReason.INVALIDATED, f"products of run {last.id} are damaged or lost: {_some(last.damaged)}"
+    return None if sub_group.input_digest == last.input_digest else _input_change(sub_group, last)
+
+
+def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str]:
     new = [package.name for package in sub_group.packages if package.id not in last.covers]
     if new:
         return RunReason.INPUTS_CHANGED, f"new since run {last.id}: {_some(new)}"
@@ -169,6 +175,14 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
     if newer:
         return RunReason.UPSTREAM_CHANGED, f"new products since run {last.id}: {_some(newer)}"
     return RunReason.INPUTS_CHANGED, f"inputs differ from those of run {last.id}"
+
+
+def _recipe_change(last: CompletedRun, wanted: Recipes) -> str:
+    """What makes the difference: another version of the same series does not, where the policy is `compatible`."""
+    same_version = last.version == wanted.version
+    if wanted.policy is VersionPolicy.COMPATIBLE:
+        same_version = last.series == wanted.series
+    return "config or definition" if same_version else f"version {last.version} → {wanted.version}"
 
 
 def _same_recipe(last: CompletedRun, wanted: Recipes) -> bool:
@@ -207,7 +221,7 @@ def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime:
     if runs and not _was_tried(runs[-1], wanted):
         return max(wanted.since, runs[-1].created_at)
     covered = frozenset[int]().union(*(run.covers for run in runs))
-    took = [number for run in runs for number in run.took]
+    took = frozenset[str]().union(*(run.took for run in runs))
     changes = [package.archived_at for package in sub_group.packages if package.id not in covered]
     # An upstream sub-group that none of ours was in before came with its package, whenever it was completed.
     changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at and one.packages & covered]
@@ -226,9 +240,9 @@ def _was_tried(run: PastRun, wanted: Recipes) -> bool:
     return _same_recipe(run, wanted) if isinstance(run, CompletedRun) else run.recipe_digest == wanted.digest
 
 
-def _newer(sub_group: SubGroup, took: Collection[int]) -> Collection[Upstream]:
-    """Upstream sub-groups whose newest completed run is none of those that were taken."""
-    return [one for one in sub_group.upstream if one.completed_run_id is not None and one.completed_run_id not in took]
+def _newer(sub_group: SubGroup, took: Collection[str]) -> Collection[Upstream]:
+    """Upstream sub-groups that made something else than what was taken."""
+    return [one for one in sub_group.upstream if one.made is not None and one.made not in took]
 
 
 def _blocker(sub_group: SubGroup, needed: Collection[int]) -> str | None:

@@ -80,5 +80,11 @@ def _packages(session: Session, *states: PackageState) -> int:
 
 def _active_runs(session: Session) -> dict[RunStatus, int]:
     run = models.ExecutedReductionStep
-    rows = session.execute(sa.select(run.status, sa.func.count()).where(sa.text(ACTIVE_RUN)).group_by(run.status))
+    shelved = sa.and_(run.status == RunStatus.PENDING, sa.not_(models.Pipeline.enabled))
+    rows = session.execute(
+        sa.select(run.status, sa.func.count())
+        .join(run.pipeline)
+        .where(sa.text(ACTIVE_RUN), sa.not_(shelved))
+        .group_by(run.status)
+    )
     return dict(rows.all())

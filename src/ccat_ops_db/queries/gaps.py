@@ -13,6 +13,7 @@ from ccat_ops_db.grouping.compile import catalogue, select_packages
 from ccat_ops_db.grouping.keys import DimensionValue
 from ccat_ops_db.grouping.rules import parse_rules
 from ccat_ops_db.models.runs import ACTIVE_RUN
+from ccat_ops_db.plan.digests import made_digest
 from ccat_ops_db.plan.evaluation import (
     Candidate,
     CompletedFacts,
@@ -25,7 +26,8 @@ from ccat_ops_db.plan.evaluation import (
     evaluate,
 )
 from ccat_ops_db.plan.gap import AbandonedRun, CompletedRun, Package
-from ccat_ops_db.states import InputRole, ProductState, RunStatus, VersionPolicy, VersionState
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import InputRole, PhysicalCopyStatus, ProductState, RunStatus, VersionPolicy, VersionState
 
 _Run = models.ExecutedReductionStep
 
@@ -97,7 +99,6 @@ def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.Re
         upstream=tuple(step.key for step in revision.upstream),
         takes_raw=revision.takes_raw,
         cooldown=timedelta(seconds=revision.cooldown_seconds),
-        max_retries=revision.max_retries,
         software=revision.reduction_software.name,
         policy=revision.version_policy,
         version=VersionFacts(version.id, version.version, version.content_digest, version.series)
@@ -144,10 +145,17 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
         .options(joinedload(_Run.software_version))
         .execution_options(populate_existing=True)
     ).all()
-    past, products = _past(session, runs), _products(session, [run.id for run in runs])
+    run_ids = [run.id for run in runs]
+    past, products, damaged = _past(session, runs), _products(session, run_ids), _damaged(session, run_ids)
     return {
         (run.reduction_step_id, run.sub_group_key): CompletedFacts(
-            run=CompletedRun(**past[run.id], series_digest=run.series_digest, version=run.software_version.version),
+            run=CompletedRun(
+                **past[run.id],
+                series_digest=run.series_digest,
+                version=run.software_version.version,
+                series=run.software_version.series,
+                damaged=damaged.get(run.id, ()),
+            ),
             completed_at=run.finished_at or run.created_at,
             products=tuple(products[run.id]),
         )
@@ -189,13 +197,13 @@ class _Past(TypedDict):
     recipe_digest: str
     input_digest: str
     covers: frozenset[int]
-    took: frozenset[int]
+    took: frozenset[str]
 
 
 def _past(session: Session, runs: Sequence[_Run]) -> Mapping[int, _Past]:
     """What is told alike of every run that is over, by its id."""
     run_ids = [run.id for run in runs]
-    covers, took = _covers(session, run_ids), _used_runs(session, run_ids)
+    covers, took = _covers(session, run_ids), _took(session, run_ids)
     return {
         run.id: _Past(
             id=run.id,
@@ -203,7 +211,7 @@ def _past(session: Session, runs: Sequence[_Run]) -> Mapping[int, _Past]:
             recipe_digest=run.recipe_digest,
             input_digest=run.input_digest,
             covers=frozenset(covers[run.id]),
-            took=frozenset(took[run.id]),
+            took=frozenset(took.get(run.id, ())),
         )
         for run in runs
     }
@@ -211,11 +219,13 @@ def _past(session: Session, runs: Sequence[_Run]) -> Mapping[int, _Past]:
 
 def _covers(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[int]]:
     """Raw packages that went into each run, directly or through the runs whose products it took."""
-    ancestry = sa.select(_Run.id.label("root"), _Run.id.label("run_id")).where(_Run.id.in_(run_ids)).cte(recursive=True)
+    ancestry = (
+        sa.select(_Run.id.label("root"), _Run.id.label("run_id")).where(is_among(_Run.id, run_ids)).cte(recursive=True)
+    )
     made = sa.select(models.RunInput.run_id, models.DataProduct.run_id.label("maker")).join(
         models.DataProduct, models.DataProduct.id == models.RunInput.data_product_id
     )
-    edges = made.distinct().subquery()
+    edges = made.subquery()
     ancestry = ancestry.union(
         sa.select(ancestry.c.root, edges.c.maker).join(edges, edges.c.run_id == ancestry.c.run_id)
     )
@@ -228,18 +238,43 @@ def _covers(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[int]]:
     return _collect(rows)
 
 
-def _used_runs(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[int]]:
+def _took(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[str]]:
+    """For each run the digests of what it took, one for each sub-group upstream."""
+    product = models.DataProduct
     rows = session.execute(
-        sa.select(models.RunInput.run_id, models.DataProduct.run_id)
-        .join(models.DataProduct, models.DataProduct.id == models.RunInput.data_product_id)
-        .where(models.RunInput.run_id.in_(run_ids))
-        .distinct()
+        sa.select(
+            models.RunInput.run_id, _Run.reduction_step_id, _Run.sub_group_key, product.relative_path, product.checksum
+        )
+        .join(product, product.id == models.RunInput.data_product_id)
+        .join(_Run, _Run.id == product.run_id)
+        .where(is_among(models.RunInput.run_id, run_ids))
     )
-    return _collect(rows)
+    taken: defaultdict[tuple[int, int, str], list[tuple[str, str]]] = defaultdict(list)
+    for run_id, step_id, key, path, checksum in rows:
+        taken[run_id, step_id, key].append((path, checksum))
+    return _collect((place[0], made_digest(*place[1:], products)) for place, products in taken.items())
 
 
-def _collect(rows: Iterable[sa.Row[Any, Any]]) -> Mapping[int, set[int]]:
-    collected: defaultdict[int, set[int]] = defaultdict(set)
+def _damaged(session: Session, run_ids: Sequence[int]) -> Mapping[int, tuple[str, ...]]:
+    """For each run the products whose every copy was found damaged or missing; deleted ones are not among them."""
+    product, copy = models.DataProduct, models.PhysicalCopy
+    bad = copy.status.in_([PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING])
+    found = session.execute(
+        sa.select(product.run_id, product.relative_path)
+        .join(copy, copy.data_product_id == product.id)
+        .where(is_among(product.run_id, run_ids), copy.status != PhysicalCopyStatus.DELETED)
+        .group_by(product.id)
+        .having(sa.func.bool_and(bad))
+        .order_by(product.id)
+    ).all()
+    damaged: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for run_id, path in found:
+        damaged[run_id] += (path,)
+    return damaged
+
+
+def _collect(rows: Iterable[Iterable[Any]]) -> Mapping[int, set[Any]]:
+    collected: defaultdict[int, set[Any]] = defaultdict(set)
     for key, value in rows:
         collected[key].add(value)
     return collected
@@ -250,7 +285,7 @@ def _products(session: Session, run_ids: Sequence[int]) -> Mapping[int, list[Pro
     products: defaultdict[int, list[ProductFacts]] = defaultdict(list)
     found = session.scalars(
         sa.select(models.DataProduct).where(
-            models.DataProduct.run_id.in_(run_ids),
+            is_among(models.DataProduct.run_id, run_ids),
             models.DataProduct.state.in_([ProductState.CURRENT, ProductState.SUPERSEDED]),
         )
     )

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputRole
 
 
@@ -88,7 +89,7 @@ def lineage(session: Session, product_id: int) -> Lineage:
         raise UnknownProduct(product_id)
     run_ids = _ancestor_runs(session, product.run_id)
     inputs = session.scalars(
-        sa.select(models.RunInput).where(models.RunInput.run_id.in_(run_ids)).order_by(models.RunInput.id)
+        sa.select(models.RunInput).where(is_among(models.RunInput.run_id, run_ids)).order_by(models.RunInput.id)
     ).all()
     return Lineage(
         product=_product_node(product),
@@ -112,7 +113,7 @@ def _runs(session: Session, run_ids: Sequence[int], inputs: Iterable[models.RunI
     run = models.ExecutedReductionStep
     found = session.scalars(
         sa.select(run)
-        .where(run.id.in_(run_ids))
+        .where(is_among(run.id, run_ids))
         .options(
             joinedload(run.pipeline),
             joinedload(run.reduction_step),
@@ -159,7 +160,7 @@ def _product_node(product: models.DataProduct) -> ProductNode:
 
 
 def _products(session: Session, ids: Iterable[int]) -> dict[int, ProductNode]:
-    found = session.scalars(sa.select(models.DataProduct).where(models.DataProduct.id.in_(ids)))
+    found = session.scalars(sa.select(models.DataProduct).where(is_among(models.DataProduct.id, ids)))
     return {one.id: _product_node(one) for one in found}
 
 
@@ -167,7 +168,7 @@ def _packages(session: Session, ids: Iterable[int]) -> dict[int, PackageNode]:
     package = models.RawDataPackage
     found = session.scalars(
         sa.select(package)
-        .where(package.id.in_(ids))
+        .where(is_among(package.id, ids))
         .options(
             joinedload(package.executed_obs_unit)
             .joinedload(models.ExecutedObsUnit.obs_unit)
@@ -177,7 +178,7 @@ def _packages(session: Session, ids: Iterable[int]) -> dict[int, PackageNode]:
     files: dict[int, list[RawFileNode]] = {one.id: [] for one in found}
     rows = session.scalars(
         sa.select(models.RawDataFile)
-        .where(models.RawDataFile.raw_data_package_id.in_(files))
+        .where(is_among(models.RawDataFile.raw_data_package_id, files))
         .order_by(models.RawDataFile.relative_path)
     )
     for row in rows:

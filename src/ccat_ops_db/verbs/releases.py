@@ -104,9 +104,11 @@ def _apply_version(
         "content_digest": known.content_digest if known and is_history else _content_digest(told, environment),
     }
     if known is None:
-        row = {"reduction_software_id": software.id, "version": one.version, "state": one.state}
-        session.add(models.ReductionSoftwareVersion(**row, **values))
+        new = models.ReductionSoftwareVersion(reduction_software_id=software.id, version=one.version, **values)
+        session.add(new)
         session.flush()
+        if one.state is not VersionState.RELEASED:
+            _move(session, new, one.state, where=where, by=by)
         return Change("version", told.name, "created", f"series {one.series}")
     for field in ("content_digest", "series", "command"):
         if getattr(known, field) != values[field]:

@@ -142,9 +142,10 @@ def start_scan(
         "observation": (scan.obs_unit.name, planned.name),
         "telescope": (scan.telescope.name, where.name),
         "start": (scan.started_at, started_at),
-        "conditions": (scan.conditions, conditions),
+        "conditions": (scan.conditions or None, conditions),
     }
     _agree("Scan", scan_id, facts)
+    scan.conditions = scan.conditions or conditions or {}
     return scan
 
 
@@ -167,7 +168,7 @@ def add_files(
 
 def finish_scan(session: Session, scan_id: uuid.UUID, *, ended_at: datetime, expected_files: int | None = None) -> None:
     """Record the end of a scan and, as soon as the instrument knows it, the number of files that belong to it."""
-    scan = _scan(session, scan_id)
+    scan = _scan(session, scan_id, for_update=True)
     facts = {"end": (scan.ended_at, ended_at), "number of files": (scan.expected_files, expected_files)}
     _agree("Scan", scan_id, facts)
     if ended_at < scan.started_at:
@@ -177,8 +178,8 @@ def finish_scan(session: Session, scan_id: uuid.UUID, *, ended_at: datetime, exp
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, "executed_obs_unit:ended")))
 
 
-def _scan(session: Session, scan_id: uuid.UUID) -> models.ExecutedObsUnit:
-    scan = session.get(models.ExecutedObsUnit, scan_id)
+def _scan(session: Session, scan_id: uuid.UUID, *, for_update: bool = False) -> models.ExecutedObsUnit:
+    scan = session.get(models.ExecutedObsUnit, scan_id, with_for_update=for_update, populate_existing=for_update)
     if scan is None:
         raise UnknownScan(scan_id)
     return scan

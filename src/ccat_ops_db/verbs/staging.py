@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus, Status
 
 
@@ -22,7 +23,7 @@ def request_staging(session: Session, package_ids: Collection[int], location_id:
     )
     wanted = (
         sa.select(package.id, sa.literal(location_id, sa.BigInteger))
-        .where(package.id == sa.any_(sa.literal(sorted(set(package_ids)), sa.ARRAY(sa.BigInteger))), ~staged)
+        .where(is_among(package.id, package_ids), ~staged)
         .order_by(package.id)
     )
     live = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")

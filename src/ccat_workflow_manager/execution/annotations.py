@@ -67,8 +67,10 @@ def read_metrics(output: Path) -> dict[str, float]:
 def _read(output: Path, file: str, form: TypeAdapter[dict[str, T]]) -> dict[str, T]:
     try:
         text = (output / file).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except IsADirectoryError as error:
+        raise AnnotationInvalid(file, where="", problem="it is a directory") from error
     except UnicodeDecodeError as error:
         raise AnnotationInvalid(file, where="", problem="it is not UTF-8") from error
     try:
@@ -76,6 +78,8 @@ def _read(output: Path, file: str, form: TypeAdapter[dict[str, T]]) -> dict[str,
     except ValidationError as error:
         first = error.errors()[0]
         raise AnnotationInvalid(file, where=".".join(map(str, first["loc"])), problem=first["msg"]) from error
+    except RecursionError as error:
+        raise AnnotationInvalid(file, where="", problem="it is nested too deeply") from error
     except ValueError as error:
         raise AnnotationInvalid(file, where="", problem=str(error)) from error
 

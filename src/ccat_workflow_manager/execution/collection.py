@@ -77,6 +77,8 @@ def collect(collection: Collection) -> Collected:
 
     Raises OutputGone, PublishedBefore, or what `examine` raises.
     """
+    if not collection.record.parent.is_dir():
+        raise OutputGone(collection.output)
     with one_at_a_time(collection.record.with_suffix(".lock")):
         if not is_published(collection):
             examine(collection)

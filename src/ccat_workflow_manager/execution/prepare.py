@@ -14,13 +14,13 @@ from ccat_workflow_manager.hpc.base import START_MARK
 
 
 class InputChanged(CcatError):
-    """An input is not, or no longer, what was recorded of it: infrastructure trouble, mended by staging it anew."""
+    """An input is not, or no longer, what was recorded of it: trouble that is mended by staging or making it anew."""
 
     code = "input_changed"
     transient = True
 
     def __init__(self, label: str, path: Path, *, difference: str) -> None:
-        super().__init__(f"the staged copy of {label} at {path} has changed: {difference}; it has to be staged anew")
+        super().__init__(f"{label} at {path} has changed: {difference}; it has to be brought there anew")
         self.label = label
         self.path = path
 

@@ -37,8 +37,12 @@ def scan(output: Path, *, is_final: bool) -> tuple[Product, ...]:
 
 def _walk(root: Path, directory: PurePosixPath, *, tree: PurePosixPath | None = None) -> Iterator[PurePosixPath]:
     """Yield products or, inside of a `tree` that is one product, its files."""
-    with os.scandir(root / directory) as entries:
-        found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    try:
+        with os.scandir(root / directory) as entries:
+            found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except PermissionError as error:
+        remedy = "let the software leave the permissions of directories alone"
+        raise OutputRefused(str(directory), problem="nobody may look into it", remedy=remedy) from error
     for entry in found:
         path = directory / entry.name
         if entry.is_symlink():

@@ -23,6 +23,8 @@ class PendingRun:
     recipe_digest: str
     input_digest: str
     is_frozen: bool
+    is_enabled: bool
+    """Whether its pipeline is."""
 
 
 def start(run: PendingRun, candidate: Candidate | None) -> tuple[Start, str]:
@@ -30,6 +32,8 @@ def start(run: PendingRun, candidate: Candidate | None) -> tuple[Start, str]:
     if candidate is None:
         return Start.NOT_NEEDED, "its sub-group is gone"
     decision = candidate.decision
+    if not run.is_enabled:
+        return Start.WAIT, "its pipeline is disabled"
     if run.is_frozen:
         return _start_again(run, candidate)
     match decision.verdict:
@@ -44,6 +48,8 @@ def start(run: PendingRun, candidate: Candidate | None) -> tuple[Start, str]:
 def _start_again(run: PendingRun, candidate: Candidate) -> tuple[Start, str]:
     if candidate.step.recipe is None:
         return Start.WAIT, candidate.decision.because
+    if candidate.lost_inputs:
+        return Start.WAIT, "waits for what it takes to be made again: it is damaged or lost"
     if candidate.decision.verdict is Verdict.UP_TO_DATE:
         return Start.NOT_NEEDED, f"not needed: {candidate.decision.because}"
     change = outdated(candidate, recipe_digest=run.recipe_digest, input_digest=run.input_digest)

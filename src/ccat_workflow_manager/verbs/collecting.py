@@ -63,7 +63,8 @@ def _tell(workplace: Workplace, run_id: int, error: Exception) -> None:
         _log.exception("a collection met a defect of ours, tried again when the lease is over", error, run=run_id)
         cause = f"unexpected {type(error).__name__}: {first_line(error)}; the log of {workplace.name} has the rest"
     with workplace.database.transaction() as session:
-        note(session, [run_id], f"its results cannot be collected ({cause}); tried again all the time")
+        why = f"its results cannot be collected ({cause}); tried again all the time"
+        note(session, [run_id], why, where=_Run.status == RunStatus.COLLECTING_RESULTS)
 
 
 def _collect(workplace: Workplace, attempt: models.RunAttempt) -> bool:

@@ -1,5 +1,6 @@
 """From the rows of a run to what is executed: read once, then values only."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputRole, PhysicalCopyStatus
 from ccat_workflow_manager.execution import manifest as told
 from ccat_workflow_manager.execution.command import Execution, process_job
@@ -23,14 +25,13 @@ _Run = models.ExecutedReductionStep
 
 @dataclass(frozen=True)
 class Description:
-    """Everything that preparing and submitting an attempt needs."""
+    """Everything that preparing an attempt needs."""
 
     execution: Execution
     manifest: told.Manifest
     inputs: Sequence[Input]
     copies: Mapping[str, int]
     """Physical copy behind each input, by the input's label."""
-    job: JobSpec
 
 
 class InputGone(CcatError):
@@ -42,7 +43,7 @@ class InputGone(CcatError):
     def __init__(self, run_id: int, location: str, *, found: int, wanted: int) -> None:
         super().__init__(
             f"only {found} of {wanted} inputs of run {run_id} have a copy at {location}: "
-            "raw packages are staged again, a lost product has to be made again by its own step"
+            "raw packages are staged again, a lost product is made again by its own step"
         )
 
 
@@ -102,7 +103,6 @@ def describe(session: Session, attempt: models.RunAttempt, *, base: Path) -> Des
     raw, upstream = _raw(session, run), _upstream(session, run)
     _require_all(session, run, len(raw) + len(upstream))
     execution = execution_of(attempt, base=base)
-    resources = run.step_revision.resources
     return Description(
         execution=execution,
         manifest=_manifest(
@@ -112,13 +112,18 @@ def describe(session: Session, attempt: models.RunAttempt, *, base: Path) -> Des
         ),
         inputs=[*(_raw_input(one, root) for one in raw), *(_upstream_input(one, root) for one in upstream)],
         copies={_raw_label(one): one.copy.id for one in raw} | {_upstream_label(one): one.copy.id for one in upstream},
-        job=process_job(
-            execution,
-            name=attempt.job_name,
-            memory_gb=resources["memory_gb"],
-            time_limit=timedelta(hours=resources["time_hours"]),
-            priority=run.priority,
-        ),
+    )
+
+
+def job_of(attempt: models.RunAttempt, *, base: Path) -> JobSpec:
+    """The job of a prepared attempt."""
+    resources = attempt.run.step_revision.resources
+    return process_job(
+        execution_of(attempt, base=base),
+        name=attempt.job_name,
+        memory_gb=resources["memory_gb"],
+        time_limit=timedelta(hours=resources["time_hours"]),
+        priority=attempt.run.priority,
     )
 
 
@@ -167,13 +172,18 @@ def _raw(session: Session, run: _Run) -> list[_Raw]:
         .order_by(package.name)
     ).all()
     files = _files(session, [one.id for one, _ in rows])
-    return [_Raw(one, [file for file in files if file.raw_data_package_id == one.id], copy) for one, copy in rows]
+    return [_Raw(one, files[one.id], copy) for one, copy in rows]
 
 
-def _files(session: Session, package_ids: Iterable[int]) -> Sequence[models.RawDataFile]:
+def _files(session: Session, package_ids: Iterable[int]) -> Mapping[int | None, Sequence[models.RawDataFile]]:
+    """Raw files by their package, in the order of their paths."""
     file = models.RawDataFile
-    query = sa.select(file).where(file.raw_data_package_id.in_(package_ids)).order_by(file.relative_path)
-    return session.scalars(query).all()
+    found: defaultdict[int | None, list[models.RawDataFile]] = defaultdict(list)
+    for one in session.scalars(
+        sa.select(file).where(is_among(file.raw_data_package_id, package_ids)).order_by(file.relative_path)
+    ):
+        found[one.raw_data_package_id].append(one)
+    return found
 
 
 def _upstream(session: Session, run: _Run) -> list[_Upstream]:

@@ -19,8 +19,8 @@ from ccat_service.retries import first_line
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
-from ccat_workflow_manager.hpc.base import BackendUnavailable
-from ccat_workflow_manager.verbs.describing import Description, describe, run_directory
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
+from ccat_workflow_manager.verbs.describing import Description, describe, job_of, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, note, still_current
 
@@ -36,6 +36,7 @@ class SoftwareChanged(CcatError):
     """The environment of a released version no longer holds what was released."""
 
     code = "software_changed"
+    transient = True
 
     def __init__(self, software: str, environment: str) -> None:
         super().__init__(
@@ -69,21 +70,35 @@ def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplac
     except BackendUnavailable as error:
         _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
         with workplace.database.transaction() as session:
-            note(session, [run_id], str(error))
+            note(session, [run_id], str(error), where=_Run.status == RunStatus.STAGING_DATA)
     except DatabaseUnreachable as error:
         _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
     except (CcatError, OSError) as error:
         passes = isinstance(error, OSError) or error.transient
         kind = FailureClass.INFRASTRUCTURE if passes else FailureClass.CONFIGURATION
-        _fail(workplace, attempt, Failure(kind, str(error)))
+        _fail_unless_handed_in(workplace, attempt, Failure(kind, str(error)))
     except Exception as error:
         if is_transient(error):
             raise
         # Told again for ever, it would fail for ever.
         _log.exception("an attempt met a defect of ours", error, run=run_id)
         cause = f"unexpected {type(error).__name__}: {first_line(error)}; the log of {workplace.name} has the rest"
-        _fail(workplace, attempt, Failure(FailureClass.CONFIGURATION, cause))
+        _fail_unless_handed_in(workplace, attempt, Failure(FailureClass.CONFIGURATION, cause))
     return False
+
+
+def _fail_unless_handed_in(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
+    """Fail an attempt, unless its backend has its job already, or cannot be asked: then it is followed by and by."""
+    backend = workplace.backends[attempt.run.data_location_id]
+    try:
+        is_handed_in = bool(backend.find([attempt.job_name]))
+    except BackendUnavailable as error:
+        _log.warning("not now, tried again when the lease is over", run=attempt.run_id, error=str(error))
+        return
+    if is_handed_in:
+        _log.warning("trouble with a job that is handed in", run=attempt.run_id, cause=failure.cause)
+        return
+    _fail(workplace, attempt, failure)
 
 
 def _fail(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
@@ -148,20 +163,20 @@ def _distrust(workplace: Workplace, copy_id: int, error: InputChanged) -> None:
 
 
 def _submit(workplace: Workplace, run_id: int) -> bool:
-    found = _read(workplace, run_id)
-    if found is None:
+    with workplace.database.transaction() as session:
+        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
+    if attempt is None:
         return False
-    attempt, description = found
-    backend = workplace.backends[attempt.run.data_location_id]
-    job_id = backend.submit(description.job)
-    if _record(workplace, attempt, description, job_id=job_id):
+    backend, job = workplace.backends[attempt.run.data_location_id], job_of(attempt, base=workplace.base)
+    job_id = backend.submit(job)
+    if _record(workplace, attempt, job, job_id=job_id):
         return True
     if _is_superfluous(workplace, attempt):
         backend.cancel([job_id])
     return False
 
 
-def _record(workplace: Workplace, attempt: models.RunAttempt, description: Description, *, job_id: str) -> bool:
+def _record(workplace: Workplace, attempt: models.RunAttempt, job: JobSpec, *, job_id: str) -> bool:
     """Write down that the attempt is this job; False where the run does not wait for it any more."""
     with workplace.database.transaction() as session:
         current = still_current(session, attempt, RunStatus.STAGING_DATA)
@@ -169,8 +184,8 @@ def _record(workplace: Workplace, attempt: models.RunAttempt, description: Descr
             return False
         current.job_id = job_id
         current.submitted_at = datetime.now(UTC)
-        current.command = list(description.job.command)
-        current.environment = dict(description.job.environment)
+        current.command = list(job.command)
+        current.environment = dict(job.environment)
         advance(
             session,
             _Run,

@@ -108,6 +108,18 @@ def unstaged(*, hopeless: bool) -> sa.ColumnElement[bool]:
     return missing.where(sa.not_(under_way)) if hopeless else missing
 
 
+def is_prepared() -> sa.ColumnElement[bool]:
+    """Condition on a run: the directories of its newest attempt are complete."""
+    attempt, newest = models.RunAttempt, sa.orm.aliased(models.RunAttempt)
+    number = sa.select(sa.func.max(newest.number)).where(newest.run_id == _Run.id).correlate(_Run).scalar_subquery()
+    prepared = sa.orm.aliased(attempt)
+    return (
+        sa.exists()
+        .where(prepared.run_id == _Run.id, prepared.number == number, prepared.prepared_at.is_not(None))
+        .correlate(_Run)
+    )
+
+
 def fail_unstaged_runs(session: Session, location_ids: Iterable[int], *, now: datetime, by: str) -> int:
     """Fail STAGING_DATA runs whose data nobody brings any more, and return how many; their retry asks anew."""
     stuck = current_attempts(
@@ -115,6 +127,7 @@ def fail_unstaged_runs(session: Session, location_ids: Iterable[int], *, now: da
         _Run.status == RunStatus.STAGING_DATA,
         _Run.data_location_id.in_(location_ids),
         unstaged(hopeless=True),
+        sa.not_(is_prepared()),  # its job may be handed in already
     )
     for attempt in stuck:
         failure = Failure(FailureClass.INFRASTRUCTURE, _staging_failure(session, attempt.run))

@@ -13,6 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.evaluation import Candidate, Place
 from ccat_ops_db.queries.gaps import gap
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.execution.layout import run_layout
@@ -47,6 +48,8 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
         done[action].append(run.id)
         if action is Start.FRESH and candidate is not None:
             _freeze(session, run, candidate, now=now)
+        elif action is Start.AGAIN and candidate is not None:
+            _take_anew(session, run, candidate)
         if action in {Start.FRESH, Start.AGAIN}:
             _begin_attempt(session, run, installation, because=because, by=by)
         elif action is Start.NOT_NEEDED:
@@ -59,8 +62,8 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
 def _lock_pending(session: Session, run_ids: Iterable[int]) -> Sequence[_Run]:
     return session.scalars(
         sa.select(_Run)
-        .where(_Run.id.in_(list(run_ids)), _Run.status == RunStatus.PENDING)
-        .options(joinedload(_Run.reduction_step))
+        .where(is_among(_Run.id, run_ids), _Run.status == RunStatus.PENDING)
+        .options(joinedload(_Run.reduction_step), joinedload(_Run.pipeline))
         .order_by(_Run.id)
         .with_for_update(of=_Run)
     ).all()
@@ -73,17 +76,34 @@ def _candidates(session: Session, pipeline_ids: Iterable[int], now: datetime) ->
 
 
 def _pending(run: _Run) -> PendingRun:
-    return PendingRun(run.recipe_digest, run.input_digest, is_frozen=run.inputs_frozen_at is not None)
+    return PendingRun(
+        run.recipe_digest,
+        run.input_digest,
+        is_frozen=run.inputs_frozen_at is not None,
+        is_enabled=run.pipeline.enabled,
+    )
+
+
+def _take_anew(session: Session, run: _Run, candidate: Candidate) -> None:
+    """Take the products of now, which are the same bytes, where those that were frozen had to be made again."""
+    frozen = sa.select(models.RunInput.data_product_id).filter_by(run_id=run.id, role=InputRole.UPSTREAM)
+    if set(session.scalars(frozen)) != set(candidate.product_ids):
+        session.execute(sa.delete(models.RunInput).filter_by(run_id=run.id, role=InputRole.UPSTREAM))
+        _take(session, run, candidate.product_ids, role=InputRole.UPSTREAM)
 
 
 def _freeze(session: Session, run: _Run, candidate: Candidate, *, now: datetime) -> None:
-    raw = [{"role": InputRole.RAW, "raw_data_package_id": number} for number in candidate.raw_package_ids]
-    products = [{"role": InputRole.UPSTREAM, "data_product_id": number} for number in candidate.product_ids]
-    for rows in (raw, products):
-        if rows:
-            session.execute(sa.insert(models.RunInput), [{"run_id": run.id, **row} for row in rows])
-    for column, value in {**wanted(candidate), "inputs_frozen_at": now}.items():
+    _take(session, run, candidate.raw_package_ids, role=InputRole.RAW)
+    _take(session, run, candidate.product_ids, role=InputRole.UPSTREAM)
+    why = {"reason": candidate.decision.reason, "because": candidate.decision.because}
+    for column, value in {**wanted(candidate), **why, "inputs_frozen_at": now}.items():
         setattr(run, column, value)
+
+
+def _take(session: Session, run: _Run, ids: Sequence[int], *, role: InputRole) -> None:
+    column = "raw_data_package_id" if role is InputRole.RAW else "data_product_id"
+    if ids:
+        session.execute(sa.insert(models.RunInput), [{"run_id": run.id, "role": role, column: one} for one in ids])
 
 
 def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: str, by: str) -> None:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunStatus
 from ccat_service.database import DatabaseConnection
 from ccat_workflow_manager.hpc.base import Backend
@@ -40,7 +41,7 @@ def still_current(session: Session, attempt: models.RunAttempt, status: RunStatu
     return current if current is not None and current.id == attempt.id else None
 
 
-def note(session: Session, run_ids: Collection[int], waiting_for: str) -> None:
-    """Write down why runs do not go on; the next move of each takes it away."""
-    runs = sa.update(_Run).where(_Run.id.in_(run_ids), _Run.waiting_for.is_distinct_from(waiting_for))
+def note(session: Session, run_ids: Collection[int], waiting_for: str, *, where: sa.ColumnElement[bool]) -> None:
+    """Write down why runs, as far as they are still so, do not go on; the next move of each takes it away."""
+    runs = sa.update(_Run).where(is_among(_Run.id, run_ids), where, _Run.waiting_for.is_distinct_from(waiting_for))
     session.execute(runs.values(waiting_for=waiting_for))

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,14 @@ from ccat_workflow_manager.execution.scan import OutputRefused
 def final(run: RunLayout) -> Collection:
     """The collection of a final step whose output directory is there, and empty."""
     collection = Collection(run=run, attempt=1, step_key="grid", is_final=True)
+    collection.output.mkdir(parents=True)
+    return collection
+
+
+@pytest.fixture
+def intermediate(run: RunLayout) -> Collection:
+    """The same of an intermediate step."""
+    collection = Collection(run=run, attempt=1, step_key="grid", is_final=False)
     collection.output.mkdir(parents=True)
     return collection
 
@@ -140,6 +149,40 @@ def test_a_pattern_that_is_no_path_of_a_product_matches_nothing(final: Collectio
     write(final, "science/map.fits")
     with pytest.raises(RequiredOutputMissing):
         collect(requiring(final, pattern))
+
+
+# What is odd
+
+
+def test_a_file_where_the_metrics_directory_would_be_is_a_product_like_others(intermediate: Collection) -> None:
+    write(intermediate, "qa")
+    assert [product.path for product in collect(intermediate).products] == ["qa"]
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda output: (output / "products.json").mkdir(), "products.json .* is invalid: it is a directory"),
+        (
+            lambda output: (output / "qa/metrics.json").write_text("[" * 100_000),
+            "metrics.json .* is invalid: it is nested too deeply",
+        ),
+    ],
+)
+def test_descriptions_that_cannot_even_be_read_are_refused(
+    final: Collection, make: Callable[[Path], object], problem: str
+) -> None:
+    write(final, "science/map.fits")
+    (final.output / "qa").mkdir(exist_ok=True)
+    make(final.output)
+    with pytest.raises(AnnotationInvalid, match=problem):
+        collect(final)
+
+
+def test_an_attempt_whose_directory_is_gone_is_said_to_be_gone(final: Collection) -> None:
+    shutil.rmtree(final.record.parent)
+    with pytest.raises(OutputGone):
+        collect(final)
 
 
 # What is refused

@@ -136,9 +136,7 @@ def test_a_staged_file_that_changed_is_named_with_the_difference(
 ) -> None:
     file = inputs[0].target / "on.fits"
     change(file)
-    with pytest.raises(
-        InputChanged, match=f"staged copy of package 5 at {file} has changed: .*{difference}"
-    ) as refused:
+    with pytest.raises(InputChanged, match=f"package 5 at {file} has changed: .*{difference}") as refused:
         prepare(execution, inputs=inputs, manifest=manifest)
     assert refused.value.transient
     assert not execution.layout.directory.exists()

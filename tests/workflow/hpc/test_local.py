@@ -61,7 +61,7 @@ def test_the_highest_priority_starts_first_and_then_the_oldest(bench: Bench) -> 
     jobs = [bench.submit('echo "$1" >>"$2"', str(p), str(order), priority=p) for p in (0, 5, -3)]
     seen = bench.look(jobs[0])
     assert seen.state is JobState.PENDING
-    assert seen.queue_reason == "1 jobs hold the 1 CPUs of this host, 1 jobs wait before it"
+    assert seen.queue_reason == "1 jobs hold the 1 CPUs of this host"
     os.kill(first_process(blocker), signal.SIGKILL)
     for job in [blocker.name, *jobs]:
         bench.outcome(job)

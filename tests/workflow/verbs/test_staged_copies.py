@@ -6,6 +6,7 @@ import pytest
 
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.gap import Verdict
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunReason, RunStatus
 from ccat_workflow_manager.verbs.executing import prepare_attempts
 from tests.workflow.verbs.works import Works
@@ -41,8 +42,8 @@ def test_a_copy_that_was_tampered_with_is_corrupt_and_staged_anew(staged: Works,
     assert prepare_attempts(staged.workplace, [staged.run().id]) == []
     run = staged.run()
     assert (run.status, run.failure_class) == (RunStatus.FAILED, FailureClass.INFRASTRUCTURE)
-    assert (run.failure or "").startswith("the staged copy of package CHAI-LFA-")
-    assert (run.failure or "").endswith("it has to be staged anew")
+    assert (run.failure or "").startswith("package CHAI-LFA-")
+    assert (run.failure or "").endswith("it has to be brought there anew")
     assert staged.all(models.PhysicalCopy, id=copy.id)[0].status is PhysicalCopyStatus.CORRUPT
     staged.retry_now()
     staged.settle()
@@ -78,3 +79,42 @@ def test_a_new_scan_makes_the_old_products_superseded_and_keeps_them(staged: Wor
     assert len(staged.text(second.products[0])) == len("one two ")
     change = staged.all(models.StatusChange, noun="data_product", object_id=first.products[0].id)[-1]
     assert change.because == f"by run {second.id}"
+
+
+def test_a_product_that_is_damaged_is_made_again_before_it_is_taken(works: Works) -> None:
+    works.define(
+        {"key": "calibrate", "group_by": ["executed_obs_unit"]},
+        {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]},
+    )
+    works.observe("one ")
+    works.until(RunStatus.COMPLETED)
+    works.create()
+    works.start()
+    [grid] = works.runs(status=RunStatus.STAGING_DATA)
+    [calibrate] = works.runs(status=RunStatus.COMPLETED)
+    [product] = calibrate.products
+    file = next(works.base.rglob("products/*.txt"))
+    file.chmod(0o644)
+    file.write_text("damaged")
+
+    assert prepare_attempts(works.workplace, [grid.id]) == []
+    assert "has changed: bytes: 4 recorded, 7 found" in (works.run(id=grid.id).failure or "")
+    found = works.gap()
+    assert [one.decision.verdict for one in found.values()] == [Verdict.WANTED, Verdict.BLOCKED]
+    decision = next(iter(found.values())).decision
+    assert decision.reason is RunReason.INVALIDATED
+    assert decision.because == f"products of run {calibrate.id} are damaged or lost: {product.relative_path}"
+
+    works.retry_now()
+    works.advance()
+    waiting = works.run(id=grid.id)
+    assert (waiting.status, waiting.waiting_for) == (
+        RunStatus.PENDING,
+        "waits for what it takes to be made again: it is damaged or lost",
+    )
+    works.settle()
+    done = works.run(id=grid.id)
+    assert (done.status, len(done.attempts), works.text(done.products[0])) == (RunStatus.COMPLETED, 2, "one ")
+    [taken] = works.all(models.RunInput, run_id=grid.id)
+    assert taken.data_product_id != product.id
+    assert [run.reduction_step.key for run in works.runs()] == ["calibrate", "grid", "calibrate"]

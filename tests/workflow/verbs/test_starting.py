@@ -197,3 +197,18 @@ class TestRetry:
         failed.archived("three")
         assert failed.create() == 1
         assert failed.runs()[0].failure_class is FailureClass.PAYLOAD
+
+
+def test_what_a_disabled_pipeline_has_pending_waits_until_it_is_enabled_and_nobody_waits_for_it(works: Works) -> None:
+    works.define(CALIBRATE)
+    works.archived("one")
+    works.create()
+    works.define(CALIBRATE, enabled=False)
+    works.advance()
+    run = works.run()
+    assert (run.status, run.waiting_for) == (RunStatus.PENDING, "its pipeline is disabled")
+    assert works.activity().is_over
+    works.define(CALIBRATE)
+    works.let_leases_end()
+    works.advance()
+    assert works.run().status is RunStatus.STAGING_DATA

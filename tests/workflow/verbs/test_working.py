@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from ccat_workflow_manager.hpc.base import BackendUnavailable, JobObservation, J
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
 from ccat_workflow_manager.verbs.collecting import collect_runs
-from ccat_workflow_manager.verbs.describing import run_directory
+from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
 from ccat_workflow_manager.verbs.executing import prepare_attempts, submit_attempts
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.engine.toy import install
@@ -155,27 +156,26 @@ class TestPreparing:
             assert not staged.prepare()
         assert staged.prepare()
 
-    def test_software_that_is_not_what_was_released_is_a_failure_of_the_configuration(
-        self, runs: dict[str, One]
-    ) -> None:
+    def test_software_that_is_not_what_was_released_waits_until_it_is_restored(self, runs: dict[str, One]) -> None:
         one = runs.pop("changing")
         environment = install(one.works.root / "env-1.0", code="answer = 41\n")
         assert not one.prepare()
         install(environment)
         run = one.run
-        assert (run.status, run.failure_class, run.retry_at) == (RunStatus.FAILED, FailureClass.CONFIGURATION, None)
+        assert (run.status, run.failure_class) == (RunStatus.FAILED, FailureClass.INFRASTRUCTURE)
+        assert run.retry_at is not None
         assert run.failure == (
             f"{environment} no longer holds toy-changing 1.0 as it was released: its files differ. "
             "Restore the environment, or release what it holds as a new version."
         )
 
-    def test_an_environment_that_is_gone_is_one_too(self, runs: dict[str, One]) -> None:
+    def test_an_environment_that_is_gone_is_waited_for_too(self, runs: dict[str, One]) -> None:
         one = runs.pop("vanishing")
         environment = one.works.root / "env-1.0"
         shutil.rmtree(environment)
         one.prepare()
         install(environment)
-        assert one.run.failure_class is FailureClass.CONFIGURATION
+        assert one.run.failure_class is FailureClass.INFRASTRUCTURE
         assert f"{environment} does not exist, and so has no `toy`" in (one.run.failure or "")
 
     def test_a_disk_that_cannot_be_written_is_trouble_of_the_infrastructure(self, staged: One) -> None:
@@ -202,11 +202,11 @@ class TestPreparing:
 
     def test_a_lost_connection_fails_nothing(self, staged: One, monkeypatch: pytest.MonkeyPatch) -> None:
         def lose_connection(*_: object, **__: object) -> None:
-            raise sa.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+            lost = Exception("server closed the connection")
+            raise sa.exc.OperationalError("SELECT 1", {}, lost, connection_invalidated=True)
 
         monkeypatch.setattr(executing, "describe", lose_connection)
-        with pytest.raises(sa.exc.OperationalError):
-            staged.prepare()
+        assert not staged.prepare()
         assert (staged.run.status, staged.run.failure) == (RunStatus.STAGING_DATA, None)
 
     def test_a_defect_of_ours_fails_the_run_with_its_name(self, staged: One, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +291,25 @@ class TestSubmitting:
         assert prepared.run.waiting_for == told
         assert prepared.submit()
         assert prepared.run.waiting_for is None
+
+    def test_a_job_that_is_handed_in_is_not_forgotten_whatever_happens_before_it_is_recorded(
+        self, prepared: One, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lose_the_disk() -> None:
+            raise OSError(116, "Stale file handle")
+
+        assert not prepared.submit(doubtful(prepared.works, lose_the_disk))
+        assert (prepared.run.status, prepared.run.failure) == (RunStatus.STAGING_DATA, None)
+
+        def stumble(*_: object, **__: object) -> None:
+            raise KeyError("memory_gb")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(executing, "job_of", stumble)
+            assert not prepared.submit()
+        assert prepared.run.status is RunStatus.STAGING_DATA
+        assert prepared.submit()
+        prepared.complete()
 
     def test_a_job_that_the_cluster_will_never_run_is_a_failure_of_the_configuration(
         self, runs: dict[str, One]
@@ -378,6 +397,58 @@ class TestObserving:
         assert run.retry_at is not None
         assert run.failure == "the cluster could not tell what became of the job until its time limit was long over"
         assert cancelled == [attempt.job_name]
+
+    def test_late_news_of_an_old_attempt_is_not_that_of_the_new_one(self, submitted: One) -> None:
+        works, here = submitted.works, submitted.works.location_id
+
+        class Slow(Doubtful):
+            """Answers when somebody else has seen the job fail and its next attempt is submitted."""
+
+            def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
+                seen = dict.fromkeys(job_ids, JobObservation(state=JobState.FINISHED, exit_code=0))
+                self._meanwhile()
+                return seen
+
+        def fail_and_begin_anew() -> None:
+            works.session(
+                lambda session: fail_attempt(
+                    session,
+                    current_attempts(session, models.ExecutedReductionStep.id == submitted.id)[0],
+                    Failure(FailureClass.INFRASTRUCTURE, "its host died"),
+                    expected=[RunStatus.SUBMITTED],
+                    now=datetime.now(UTC),
+                    by="another worker",
+                )
+            )
+            works.retry_now()
+            works.start(submitted.id)
+            assert submitted.prepare()
+            assert submitted.submit()
+
+        observe_locations(replace(works.workplace, backends={here: Slow(works, fail_and_begin_anew)}), [here])
+        run = submitted.run
+        assert (run.status, len(run.attempts)) == (RunStatus.SUBMITTED, 2)
+        assert run.attempts[1].ended_at is None
+        submitted.await_end()
+        assert submitted.collect()
+
+    def test_a_location_that_another_worker_asks_about_is_left_to_it(self, submitted: One) -> None:
+        works, here = submitted.works, submitted.works.location_id
+
+        class Watched(Doubtful):
+            def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
+                self._meanwhile()
+                return super().observe(job_ids)
+
+        asked = []
+        workplace = replace(
+            works.workplace,
+            backends={here: Watched(works, lambda: asked.append(observe_locations(works.workplace, [here])))},
+        )
+        observe_locations(workplace, [here])
+        assert asked == [0]
+        assert works.all(models.DataLocation, id=here)[0].lease_until is None
+        submitted.complete()
 
 
 class TestCollecting:

@@ -24,7 +24,6 @@ from ccat_workflow_manager.hpc.local.queue import JobQueue
 _JOB_SCRIPT: Final = Path(__file__).with_name("job.sh")
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAIL_BYTES: Final = 64 * 1024
-_POLL: Final = timedelta(milliseconds=20)
 
 
 class LocalBackend:

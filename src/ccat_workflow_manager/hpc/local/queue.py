@@ -105,13 +105,12 @@ class JobQueue:
                 pipe.execute()
 
     def reasons(self) -> Mapping[str, str]:
-        """Return why each waiting job waits."""
+        """Return why each waiting job waits; not its place, which changes with every job that starts."""
         with _translated(), self._redis.pipeline() as pipe:
             pipe.zrange(self._waiting, 0, -1)
             pipe.zcard(self._claimed)
             waiting, claimed = pipe.execute()
-        busy = f"{claimed} jobs hold the {self._slots} CPUs of this host"
-        return {_text(name): f"{busy}, {place} jobs wait before it" for place, name in enumerate(waiting)}
+        return dict.fromkeys(map(_text, waiting), f"{claimed} jobs hold the {self._slots} CPUs of this host")
 
     def _keep(self, pipe: Pipeline) -> None:
         for key in (self._waiting, self._claimed, self._cpus):
