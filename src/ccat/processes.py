@@ -62,7 +62,7 @@ class _Process:
 
 @contextmanager
 def _process(title: str) -> Iterator[_Process]:
-    with reported(), stop_on_signals() as stop:
+    with reported(last_resort=False), stop_on_signals() as stop:
         configure_logging()
         database = open_database(title)
         database.require_current_schema()

@@ -139,10 +139,10 @@ class BadArchiveCopy(CcatError):
 
     code = "bad_archive_copy"
 
-    def __init__(self, package: str, problem: BadFile) -> None:
+    def __init__(self, package: str, package_id: int, problem: BadFile) -> None:
         super().__init__(
-            f"Package {package} is not staged: {problem.problem}. This archive copy is marked and not used any more; "
-            "restore the package from another copy."
+            f"Package {package} is not staged: {problem.problem}. This archive copy is marked and not used any more. "
+            f"Once it is restored there, `ccat package retry {package_id}` has it used again."
         )
 
 
@@ -151,9 +151,12 @@ class NoArchiveCopy(CcatError):
 
     code = "no_archive_copy"
 
-    def __init__(self, package: str, copies: Sequence[str]) -> None:
-        found = f"there are {', '.join(copies)}" if copies else "it was never archived"
-        super().__init__(f"Package {package} has no sound archive copy to stage from: {found}.")
+    def __init__(self, package: str, package_id: int, copies: Sequence[str]) -> None:
+        found = f"the copy at {', that at '.join(copies)}" if copies else "it was never archived"
+        super().__init__(
+            f"Package {package} has no sound archive copy to stage from: {found}. "
+            f"Restore it there, then `ccat package retry {package_id}`."
+        )
 
 
 class CopyInTheWay(CcatError):
@@ -221,13 +224,16 @@ class DefectMet(CcatError):
         )
 
 
-class NotFailed(CcatError):
-    """A retry was asked for something that did not fail."""
+class NothingToRetry(CcatError):
+    """A retry was asked for a package that does not need one."""
 
-    code = "not_failed"
+    code = "nothing_to_retry"
 
     def __init__(self, package: str, state: str) -> None:
-        super().__init__(f"Package {package} is {state}, only a failed one can be retried; nothing was changed.")
+        super().__init__(
+            f"Package {package} is {state}; what can be retried is a failed package, or an archived one that has no "
+            "sound archive copy any more. Nothing was changed."
+        )
 
 
 class UnknownPackage(CcatError):

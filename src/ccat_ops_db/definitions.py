@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -222,6 +223,9 @@ class InvalidDefinition(CcatError):
 
 def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequence[str]) -> Definitions:
     """Checked definitions; raises InvalidDefinition with all problems at once, each with its place in the file."""
+    with suppress(RecursionError):  # what contains itself is refused below, where it is not allowed to be at all
+        if unwritable := [f"{place}: it has a character that cannot be kept." for place in _unwritable(document, ())]:
+            raise InvalidDefinition(unwritable)
     try:
         definitions = Definitions.model_validate(document or {})
     except ValidationError as error:
@@ -232,6 +236,23 @@ def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequen
     if problems:
         raise InvalidDefinition(problems)
     return definitions
+
+
+_UNWRITABLE: Final = re.compile("[\0\ud800-\udfff]")
+"""NUL, and halves of surrogate pairs: no database keeps them."""
+
+
+def _unwritable(value: Any, place: tuple[str | int, ...]) -> Iterator[str]:
+    """Places of text that cannot be kept."""
+    if isinstance(value, str) and _UNWRITABLE.search(value):
+        yield _place(place) or "file"
+    elif isinstance(value, dict):
+        yield from _unwritable(list(value), place)
+        for key, inner in value.items():
+            yield from _unwritable(inner, (*place, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _unwritable(inner, (*place, index))
 
 
 _SENTENCES: Final = {
@@ -303,6 +324,8 @@ def _rule_problems(definitions: Definitions, catalogue: Catalogue) -> Iterator[s
 
 
 def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]) -> Iterator[str]:
+    if pipeline.trigger is not TriggerType.CONTINUOUS:
+        yield f"{where}.trigger: this version evaluates `continuous` pipelines only, not `{pipeline.trigger}` ones."
     keys = [step.key for step in pipeline.steps]
     for index, step in enumerate(pipeline.steps):
         place = f"{where}.steps[{index}]"

@@ -124,7 +124,7 @@ class RedisSettings(BaseModel):
 def _postgresql_url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         url = None
     if url is None or url.get_backend_name() not in {"postgresql", "postgres"}:
         # Not chained and not quoted: the URL may hold a password.

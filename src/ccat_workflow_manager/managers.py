@@ -23,6 +23,7 @@ from ccat_workflow_manager.verbs.failing import (
     fail_unstaged_runs,
     is_prepared,
     next_retry,
+    note_staging,
     retry_due_runs,
     unstaged,
 )
@@ -137,6 +138,7 @@ def advance_runs(context: Context) -> int:
     done = _start_pending(context)
     with context.database.transaction() as session:
         done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
+        note_staging(session, context.locations)
     staging, prepared = _Run.status == RunStatus.STAGING_DATA, is_prepared()
     ready = sa.not_(unstaged(hopeless=False))
     done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))

@@ -14,7 +14,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (PIPELINES_ENV / "bin" / "chai").exists():
         missing = f"the reductions are not installed in {PIPELINES_ENV}; `make set-up` does it"
         pytest.fail(missing) if os.environ.get("CCAT_REQUIRE_ALL") else pytest.skip(missing)
-    return tmp_path_factory.mktemp("demo-cache")
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-cache"
 
 
 @pytest.fixture

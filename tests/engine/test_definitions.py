@@ -270,6 +270,30 @@ def test_what_contains_itself_is_refused(file: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (r'sources: [{name: "De\0mo", ra_deg: 1, dec_deg: 1}]', "sources[0].name"),
+        (r'configs: [{name: a, parameters: {x: [1, "a\0b"]}}]', "configs[0].parameters.x[1]"),
+        (r'configs: [{name: a, parameters: {"a\0b": 1}}]', "configs[0].parameters[0]"),
+        (r'sources: [{name: "\ud800", ra_deg: 1, dec_deg: 1}]', "sources[0].name"),
+    ],
+)
+def test_text_that_no_database_keeps_is_refused_with_its_place(file: Path, text: str, place: str) -> None:
+    assert refusal(file, text) == f"error: {place}: it has a character that cannot be kept.{NOTHING}"
+
+
+def test_what_is_nested_too_deeply_is_refused(file: Path) -> None:
+    assert refusal(file, "[" * 3000) == f"error: {file}: it is nested too deeply.{NOTHING}"
+
+
+@pytest.mark.parametrize("trigger", ["cron", "manual"])
+def test_a_trigger_that_this_version_does_not_evaluate_is_not_accepted_in_silence(file: Path, trigger: str) -> None:
+    text = step().replace("grouping: all", f"grouping: all, trigger: {trigger}")
+    told = f"error: pipelines[0].trigger: this version evaluates `continuous` pipelines only, not `{trigger}` ones."
+    assert refusal(file, text) == told + NOTHING
+
+
 def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     result = CliRunner().invoke(app, ["apply", "-f", str(file)])

@@ -14,11 +14,13 @@ from ccat_ops_db.models import PhysicalCopyStatus
 from ccat_ops_db.session import transaction
 from ccat_ops_db.verbs.initialization import initialize, reference_data
 from ccat_ops_db.verbs.scans import (
+    Added,
     Contradiction,
     EndsBeforeStart,
     NewFile,
     NotASource,
     PathTaken,
+    RegisteredOtherwise,
     TelescopeNotSaid,
     UnknownScan,
     add_files,
@@ -62,7 +64,8 @@ def scan(session: Session) -> models.ExecutedObsUnit:
 
 
 def register(session: Session, files: list[NewFile], *, module: str = "CHAI/LFA", scan: uuid.UUID = SCAN) -> int:
-    return add_files(session, scan, files, module=module, location="ccat/chai_raw_data", by="chai-control")
+    where = "ccat/chai_raw_data"
+    return add_files(session, scan, files, module=module, location=where, by="chai-control").new
 
 
 def count(session: Session, noun: type[models.Base]) -> int | None:
@@ -164,26 +167,67 @@ def test_a_message_without_files_is_no_mistake(session: Session) -> None:
 
 
 @pytest.mark.usefixtures("scan")
-@pytest.mark.parametrize(
-    ("told", "contradiction"),
-    [
-        (replace(FILES[0], checksum=FILES[1].checksum), f"checksum {FILES[0].checksum}, now told {FILES[1].checksum}"),
-        (replace(FILES[0], size_bytes=11), "size 10, now told 11"),
-        (replace(FILES[0], relative_path="chai/9.fits"), "path chai/0.fits, now told chai/9.fits"),
-    ],
-)
-def test_a_file_does_not_change_under_its_identifier(session: Session, told: NewFile, contradiction: str) -> None:
+def test_a_file_does_not_change_its_path_under_its_identifier(session: Session) -> None:
     register(session, FILES)
+    told = replace(FILES[0], relative_path="chai/9.fits")
     for message in ([told], [FILES[0], told]):
         with pytest.raises(Contradiction) as refused:
             register(session, message)
-        assert f"Raw file {told.id} is recorded with {contradiction}" in str(refused.value)
+        assert f"Raw file {told.id} is recorded with path chai/0.fits, now told chai/9.fits" in str(refused.value)
+
+
+GROWN = replace(FILES[0], size_bytes=11, checksum=FILES[1].checksum)
 
 
 @pytest.mark.usefixtures("scan")
-def test_one_message_that_contradicts_itself_is_refused(session: Session) -> None:
-    with pytest.raises(Contradiction, match="size 10, now told 11"):
-        register(session, [FILES[0], replace(FILES[0], size_bytes=11)])
+def test_a_file_with_other_content_is_refused_and_it_is_said_how_to_correct_it(session: Session) -> None:
+    register(session, FILES)
+    for message in ([GROWN], [FILES[0], GROWN]):
+        with pytest.raises(RegisteredOtherwise) as refused:
+            register(session, message)
+        assert str(refused.value) == (
+            f"Raw file chai/0.fits is registered with 10 bytes, {FILES[0].checksum}, "
+            f"now told 11 bytes, {FILES[1].checksum}; if it was registered before it was complete, "
+            "`ccat scan add --replace` corrects that. Nothing was changed."
+        )
+
+
+def correct(session: Session) -> Added:
+    where = {"module": "CHAI/LFA", "location": "ccat/chai_raw_data"}
+    return add_files(session, SCAN, [GROWN], **where, replace=True, by="chai-control")
+
+
+@pytest.mark.usefixtures("scan")
+def test_a_file_that_is_not_packed_yet_can_be_corrected_which_the_audit_remembers(session: Session) -> None:
+    register(session, FILES)
+    assert correct(session) == Added(new=0, replaced=1)
+    assert correct(session) == Added(new=0, replaced=0)
+    file = session.get_one(models.RawDataFile, GROWN.id)
+    assert (file.size_bytes, file.checksum) == (GROWN.size_bytes, GROWN.checksum)
+    [entry] = session.scalars(sa.select(models.AuditEntry)).all()
+    assert (entry.action, entry.resource_id) == ("replace", str(GROWN.id))
+    assert entry.detail == {
+        "before": f"10 bytes, {FILES[0].checksum}",
+        "after": f"11 bytes, {FILES[1].checksum}",
+        "by": "chai-control",
+    }
+
+
+@pytest.mark.usefixtures("scan")
+def test_a_file_that_is_packed_is_not_corrected(session: Session) -> None:
+    register(session, FILES)
+    file = session.get_one(models.RawDataFile, GROWN.id)
+    package = models.RawDataPackage(
+        executed_obs_unit_id=SCAN,
+        instrument_module_id=file.instrument_module_id,
+        name="packed",
+        checksum=FILES[2].checksum,
+    )
+    session.add(package)
+    session.flush()
+    file.raw_data_package_id = package.id
+    with pytest.raises(RegisteredOtherwise, match="it is packed already: register what is right as a file of another"):
+        correct(session)
 
 
 @pytest.mark.usefixtures("scan")

@@ -8,13 +8,13 @@ from typing import Self
 import pytest
 import sqlalchemy as sa
 
-from ccat_data_transfer.errors import NotFailed, UnknownPackage
+from ccat_data_transfer.errors import NothingToRetry, UnknownPackage
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.verbs.outcomes import TRIES
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from tests.transfer.support import Observatory, digest
@@ -150,7 +150,7 @@ def test_only_a_failed_package_is_retried(observatory: Observatory) -> None:
     package_id = observatory.observe(FILES)
 
     with transaction(observatory.engine) as session:
-        with pytest.raises(NotFailed, match="is waiting, only a failed one can be retried"):
+        with pytest.raises(NothingToRetry, match="is waiting; what can be retried is a failed package"):
             retry_package(session, package_id, by="an operator")
         with pytest.raises(UnknownPackage, match="There is no raw package 4711"):
             retry_package(session, 4711, by="an operator")
@@ -165,7 +165,7 @@ def test_a_tar_damaged_in_the_buffer_is_packed_again_and_never_archived(observat
     observatory.do(Operation.ARCHIVING)
 
     transfer = observatory.one(models.LongTermArchiveTransfer)
-    assert (transfer.status, transfer.retry_count) == (Status.PENDING, 1)
+    assert (transfer.status, transfer.trouble_count) == (Status.PENDING, 1)
     assert f"{tar} at location ccat/buffer has sha256:" in (transfer.failure or "")
     assert "has to be packed again from its source: " in (transfer.failure or "")
     assert (transfer.failure or "").endswith(" It is tried again.")
@@ -175,26 +175,26 @@ def test_a_tar_damaged_in_the_buffer_is_packed_again_and_never_archived(observat
     assert digest(tar.read_bytes()) == observatory.package(package_id).checksum
 
 
-def test_a_missing_location_is_tried_again_later_and_given_up_after_a_while(observatory: Observatory) -> None:
+def test_a_missing_location_is_waited_for_however_long_it_takes(observatory: Observatory) -> None:
     package_id = observatory.observe(FILES)
     archive = observatory.directory("cologne/lta")
     archive.rename(archive.with_name("unmounted"))
     observatory.do(Operation.PACKING)
-    for tries in range(1, TRIES):
+    for tries in range(1, 15):
         observatory.do(Operation.ARCHIVING)
         transfer = observatory.one(models.LongTermArchiveTransfer)
-        assert (transfer.status, transfer.retry_count) == (Status.PENDING, tries)
-        assert transfer.not_before is not None
-        assert f"Location cologne/lta ({archive}) is missing" in (transfer.failure or "")
-    observatory.do_all()
-
-    assert observatory.one(models.LongTermArchiveTransfer).status is Status.FAILED
-    assert observatory.package(package_id).state is PackageState.FAILED
-    archive.with_name("unmounted").rename(archive)
+        assert (transfer.status, transfer.trouble_count, transfer.retry_count) == (Status.PENDING, tries, 0)
     with transaction(observatory.engine) as session:
-        retry_package(session, package_id, by="an operator")
+        [listed] = list_packages(session, None, limit=10)
+    assert listed.tried_again_at is not None
+    assert listed.failure == (
+        f"Location cologne/lta ({archive}) is missing: no such directory here; mount or make it. It is tried again."
+    )
+    archive.with_name("unmounted").rename(archive)
     observatory.do_all()
     assert observatory.package(package_id).state is PackageState.ARCHIVED
+    transfer = observatory.one(models.LongTermArchiveTransfer)
+    assert (transfer.trouble_count, transfer.failure, transfer.not_before) == (0, None, None)
 
 
 def test_a_missing_source_directory_marks_no_file_as_missing(observatory: Observatory) -> None:
@@ -204,7 +204,7 @@ def test_a_missing_source_directory_marks_no_file_as_missing(observatory: Observ
     observatory.do(Operation.PACKING)
 
     transfer = observatory.one(models.LongTermArchiveTransfer)
-    assert (transfer.status, transfer.retry_count) == (Status.PENDING, 1)
+    assert (transfer.status, transfer.trouble_count) == (Status.PENDING, 1)
     assert observatory.one(models.PhysicalCopy, path="empty").status is PhysicalCopyStatus.PRESENT
 
 

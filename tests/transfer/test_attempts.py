@@ -97,7 +97,7 @@ def test_an_error_that_nobody_foresaw_fails_its_package_at_once_and_says_where_t
 
 def test_trouble_that_passes_is_tried_again(observatory: Observatory) -> None:
     transfer = fail(observatory, PoolTimeout("no connection was free"))
-    assert (transfer.status, transfer.retry_count) == (Status.PENDING, 1)
+    assert (transfer.status, transfer.trouble_count) == (Status.PENDING, 1)
     assert transfer.failure == "Interrupted by trouble that passes (no connection was free). It is tried again."
 
 

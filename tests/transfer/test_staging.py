@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer.errors import NothingToRetry
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_data_transfer.verbs.staging import stage
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
@@ -154,7 +156,28 @@ def test_without_a_sound_archive_copy_a_job_says_so(observatory: Observatory, pa
     observatory.do_all()
 
     failure = observatory.one(models.StagingJob, id=again).failure or ""
-    assert failure.endswith("has no sound archive copy to stage from: there are missing at lta.")
+    assert failure.endswith(
+        "has no sound archive copy to stage from: the copy at cologne/lta is missing. "
+        f"Restore it there, then `ccat package retry {package_id}`."
+    )
+
+
+def test_an_archive_copy_that_comes_back_is_used_again_when_it_is_said_so(
+    observatory: Observatory, package_id: int
+) -> None:
+    tar = archive_tar(observatory, package_id)
+    tar.rename(tar.with_name("away"))
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    assert f"`ccat package retry {package_id}` has it used again" in (observatory.one(models.StagingJob).failure or "")
+    tar.with_name("away").rename(tar)
+    with transaction(observatory.engine) as session:
+        retry_package(session, package_id, by="an operator")
+    (again,) = observatory.request_staging([package_id])
+    observatory.do_all()
+    assert observatory.one(models.StagingJob, id=again).status is Status.COMPLETED
+    with transaction(observatory.engine) as session, pytest.raises(NothingToRetry, match="is archived; what can be"):
+        retry_package(session, package_id, by="an operator")
 
 
 def test_a_package_that_is_staged_already_is_not_copied_again(observatory: Observatory, package_id: int) -> None:

@@ -1,8 +1,11 @@
 """The `ccat` command: edges that unpack, call one verb or query, and print."""
 
+import sys
+
 import typer
 
 from ccat.cli import definitions, demo, packages, processes, products, runs, scans, stack, waiting
+from ccat.cli.errors import run_for_programs
 from ccat.wiring import find_settings
 
 app = typer.Typer(
@@ -37,4 +40,7 @@ for name, process in processes.PROCESSES.items():
 def main() -> None:
     """Run the command line."""
     find_settings()
+    arguments = sys.argv[1:]
+    if "--json" in arguments:
+        run_for_programs(app, arguments)
     app()

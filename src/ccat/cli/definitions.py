@@ -65,6 +65,8 @@ def _read(file: Path) -> Any:
         raise InvalidDefinition([_misspelt(file, error)]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidDefinition([f"{file}: not valid YAML: {error}"]) from error
+    except RecursionError as error:
+        raise InvalidDefinition([f"{file}: it is nested too deeply."]) from error
 
 
 def _misspelt(file: Path, error: yaml.MarkedYAMLError) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy.orm import Session
 
-from ccat.cli.errors import reported
+from ccat.cli.errors import reported, run_for_programs
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import find_settings, open_database
 from ccat_ops_db import migrating
@@ -112,12 +112,16 @@ def opsdb_migrate(*, to: To = "head", json: AsJson = False) -> None:
 def init_main() -> None:
     """Console script `opsdb_init`."""
     find_settings()
+    if "--json" in sys.argv:
+        run_for_programs(init_app, sys.argv[1:])
     init_app()
 
 
 def migrate_main() -> None:
     """Console script `opsdb_migrate`."""
     find_settings()
+    if "--json" in sys.argv:
+        run_for_programs(migrate_app, sys.argv[1:])
     migrate_app()
 
 

@@ -12,6 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+LARGEST_ID = 2**63 - 1
+"""That a row of the database can have."""
+Before = Annotated[
+    int | None, typer.Option(min=1, max=LARGEST_ID, help="Continue below this number, where the last page ended.")
+]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many, the newest.")]
 
 

@@ -6,7 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Limit, console, labels, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, console, labels, print_json, print_table
 from ccat.cli.runs import require_known
 from ccat.wiring import transaction
 from ccat_ops_db.queries.lineage import Lineage, ProductNode, RunNode, lineage
@@ -25,6 +25,7 @@ def products(
         ProductState | None, typer.Option(case_sensitive=False, help="Only those in it.")
     ] = ProductState.CURRENT,
     limit: Limit = 50,
+    before: Before = None,
     json: AsJson = False,
 ) -> None:
     """List data products, the newest first."""
@@ -44,7 +45,7 @@ def products(
                 "size_bytes": one.size_bytes,
                 "checksum": one.checksum,
             }
-            for one in list_products(session, which, limit=limit)
+            for one in list_products(session, which, limit=limit, before=before)
         ]
     if json:
         print_json(rows)
@@ -55,7 +56,9 @@ def products(
 
 
 def show_lineage(
-    product: Annotated[int, typer.Argument(metavar="PRODUCT", help="Number of the data product.")],
+    product: Annotated[
+        int, typer.Argument(metavar="PRODUCT", min=1, max=LARGEST_ID, help="Number of the data product.")
+    ],
     *,
     json: AsJson = False,
 ) -> None:

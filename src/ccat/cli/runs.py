@@ -5,7 +5,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Limit, labels, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, labels, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.lookup import PIPELINE, STEP, require
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
 _ATTEMPT = ["number", "directory", "job_name", "exit_code", "failure_class", "cause", "log_tail", "submitted_at"]
 _ATTEMPT += ["started_at", "ended_at", "wall_time_s", "cpu_time_s", "peak_memory_bytes", "host"]
 
-RunId = Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")]
+RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, max=LARGEST_ID, help="Number of the run.")]
 
 
 def runs(
@@ -26,7 +26,7 @@ def runs(
     step: Annotated[str | None, typer.Option(help="Only runs of this step.")] = None,
     status: Annotated[RunStatus | None, typer.Option(case_sensitive=False, help="Only runs in this status.")] = None,
     limit: Limit = 50,
-    before: Annotated[int | None, typer.Option(help="Continue below this run.")] = None,
+    before: Before = None,
     json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""

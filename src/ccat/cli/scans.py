@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 import uuid
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="What an instrument tells: a scan s
 _CHECKSUM_LINE: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 """As `sha256sum` writes it."""
 
+_FIRST_YEAR: Final = 1900
+
 ScanId = Annotated[uuid.UUID, typer.Argument(metavar="SCAN", help="UUID of the scan.")]
 
 
@@ -32,6 +35,24 @@ class OutsideOfLocation(CcatError):
         super().__init__(
             f"{file} is not below {root}, the root of location {location}; raw files are registered there."
         )
+
+
+class StillWritten(CcatError):
+    """A raw file changed while it was read."""
+
+    code = "still_written"
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(f"{file} is still being written; register it when it is complete. Nothing was registered.")
+
+
+class UnprintableName(CcatError):
+    """The name of a raw file has control characters, or is not UTF-8."""
+
+    code = "unprintable_name"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The file name {path!r} is not printable UTF-8; give it another one. Nothing was registered.")
 
 
 class NotListed(CcatError):
@@ -62,6 +83,8 @@ def moment(text: str) -> datetime:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(f"`{text}` is no ISO 8601 moment, such as 2026-04-01T02:00:00Z") from error
+    if parsed.year < _FIRST_YEAR:
+        raise typer.BadParameter(f"`{text}` is before {_FIRST_YEAR}, when nobody observed at these wavelengths")
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -95,14 +118,19 @@ def add(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="List by `sha256sum`, made where the files were written."),
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Correct files that are not packed yet.")] = False,
     json: AsJson = False,
 ) -> None:
     """Register raw files of a scan; without --checksums they are read now."""
-    with reported(as_json=json), transaction("scan") as session:
-        root = root_of(source_location(session, location), location)
-        described = describe(files, scan, root=root, location=location, checksums=checksums)
-        new = add_files(session, scan, described, module=module, location=location, by=process_name("scan"))
-    print_json({"scan": scan, "new": new}) if json else typer.echo(f"{new} new of {len(files)} files")
+    with reported(as_json=json):
+        with transaction("scan") as session:
+            root = root_of(source_location(session, location), location)
+        described = describe(files, scan, root=root, location=location, checksums=checksums)  # may take long
+        with transaction("scan") as session:
+            who = process_name("scan")
+            told = add_files(session, scan, described, module=module, location=location, replace=replace, by=who)
+    counts = {"new": told.new, "replaced": told.replaced}
+    print_json({"scan": scan, **counts}) if json else typer.echo(_registered(counts, len(files)))
 
 
 @app.command()
@@ -117,6 +145,14 @@ def end(
     with reported(as_json=json), transaction("scan") as session:
         finish_scan(session, scan, ended_at=ended_at, expected_files=files)
     print_json({"scan": scan}) if json else typer.echo(f"scan {scan} ended")
+
+
+def _registered(counts: Mapping[str, int], total: int) -> str:
+    return (
+        f"{counts['new']} new"
+        + (f", {counts['replaced']} replaced" if counts["replaced"] else "")
+        + f" of {total} files"
+    )
 
 
 def root_of(location: models.DataLocation, name: str) -> Path:
@@ -134,10 +170,12 @@ def describe(files: list[Path], scan: uuid.UUID, *, root: Path, location: str, c
         if not file.resolve().is_relative_to(root.resolve()):
             raise OutsideOfLocation(file, location, root)
         path = str(file.resolve().relative_to(root.resolve()))
+        if not path.isprintable():
+            raise UnprintableName(path)
         if known is not None and checksums is not None and file.name not in known:
             raise NotListed(file, checksums)
-        checksum = known[file.name] if known is not None else digest(file)
-        described.append(NewFile(uuid.uuid5(scan, path), path, file.stat().st_size, checksum))
+        size, checksum = measure(file) if known is None else (file.stat().st_size, known[file.name])
+        described.append(NewFile(uuid.uuid5(scan, path), path, size, checksum))
     return described
 
 
@@ -154,7 +192,12 @@ def read_checksums(file: Path) -> Mapping[str, str]:
     return known
 
 
-def digest(file: Path) -> str:
-    """`sha256:…` of a file's bytes."""
+def measure(file: Path) -> tuple[int, str]:
+    """Size in bytes and `sha256:…` of a file; raises StillWritten where somebody writes to it meanwhile."""
     with file.open("rb") as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        before = os.fstat(stream.fileno())
+        checksum = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        after = os.fstat(stream.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise StillWritten(file)
+    return after.st_size, checksum

@@ -30,7 +30,7 @@ class StillBusy(CcatError):
     def __init__(self, found: Activity, timeout: timedelta) -> None:
         super().__init__(
             f"after {timeout.total_seconds():g} s there is still work under way: {describe(found)}. "
-            "`ccat runs` lists the runs, `ccat run why RUN` explains one."
+            "`ccat packages` says what keeps packages, `ccat runs` lists the runs, `ccat run why RUN` explains one."
         )
 
 

@@ -76,9 +76,9 @@ def _rest(start_took: timedelta) -> timedelta:
     """How long maps rest: well above what lies between the archiving of two scans that arrive together.
 
     That is so even where a process is killed meanwhile: then it has to start anew and do its work again, which takes it
-    less long than all of them took to start together.
+    less than two thirds of what all of them took to start together.
     """
-    return min(max(start_took, _SHORTEST_REST), _LONGEST_REST)
+    return min(max(start_took * 2 / 3, _SHORTEST_REST), _LONGEST_REST)
 
 
 def _define(stage: Stage, *, rest: timedelta) -> None:

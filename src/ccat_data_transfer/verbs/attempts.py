@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import DefectMet, NoBackend, PassingTrouble
-from ccat_data_transfer.verbs.outcomes import TRIES, Transfer, give_up, put_back
+from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -34,8 +34,8 @@ Result = TypeVar("Result")
 
 LEASE: Final = timedelta(minutes=1)
 """A transfer whose worker is lost goes on after this long, or as soon as a worker of the same host finds it gone."""
-BACKOFF: Final = Backoff(first=timedelta(seconds=10), ceiling=timedelta(hours=1))
-"""Pauses between the tries of a transfer in trouble."""
+BACKOFF: Final = Backoff(first=timedelta(seconds=10), ceiling=timedelta(minutes=10))
+"""Pauses between the tries of a transfer in trouble; the last one is how long it takes to notice that all is well."""
 _PAUSE: Final = timedelta(milliseconds=500)
 """Between two questions to a database that is away."""
 
@@ -111,7 +111,7 @@ class Attempt:
     def end(self, session: Session, to: Status, *, because: str) -> None:
         """Move the transfer on, as one that works, and give its lease back."""
         ids = [self.transfer_id]
-        healthy = {"failure": None, "retry_count": 0}
+        healthy = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
         advance(session, self._noun, ids, to=to, because=because, by=self.by, values=healthy)
         claims.release(session, self._noun, ids, by=self._claimed_by)
 
@@ -129,15 +129,16 @@ class Attempt:
         )
 
     def settle(self, session: Session, error: CcatError) -> None:
-        """Have the transfer tried again later, or give it up."""
-        failures = session.scalars(sa.select(self._noun.retry_count).where(self._noun.id == self.transfer_id)).one() + 1
-        if error.transient and failures < TRIES:
-            pause = self._worker.backoff.delay(failures, jitter=random.random())  # noqa: S311 - not a secret
-            because = f"{error} It is tried again."
-            put_back(session, self._noun, [self.transfer_id], because=because, by=self.by, pause=pause)
+        """Have the transfer tried again later, for as long as the trouble lasts; else give it up."""
+        noun, ids = self._noun, [self.transfer_id]
+        if error.transient:
+            before = session.scalars(sa.select(noun.trouble_count).where(noun.id == self.transfer_id)).one()
+            pause = self._worker.backoff.delay(before + 1, jitter=random.random())  # noqa: S311 - not a secret
+            because, count = f"{error} It is tried again.", {"trouble_count": before + 1}
+            put_back(session, noun, ids, because=because, by=self.by, pause=pause, count=count)
         else:
-            give_up(session, self._noun, self.transfer_id, error=error, tries=failures, by=self.by)
-        claims.release(session, self._noun, [self.transfer_id], by=self._claimed_by)
+            give_up(session, noun, self.transfer_id, error=error, by=self.by)
+        claims.release(session, noun, ids, by=self._claimed_by)
 
     def _keep_lease(self) -> None:
         if monotonic() < self._renew_at:

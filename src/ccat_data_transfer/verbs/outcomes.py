@@ -1,8 +1,8 @@
 """What follows when a transfer did not end well."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -16,50 +16,40 @@ from ccat_ops_db.states import PackageState, Status
 Transfer: TypeAlias = models.LongTermArchiveTransfer | models.StagingJob
 
 TRIES: Final = 10
-"""Tries that may end in transient trouble before a transfer is given up."""
+"""Workers that may be lost with a transfer before it is given up: it may be what kills them."""
 
 _UNDERWAY: Final = (Status.SCHEDULED, Status.IN_PROGRESS)
 _BATCH: Final = 100
 
 
 def put_back(
-    session: Session, noun: type[Transfer], ids: Iterable[int], *, because: str, by: str, pause: timedelta
+    session: Session,
+    noun: type[Transfer],
+    ids: Iterable[int],
+    *,
+    because: str,
+    by: str,
+    pause: timedelta,
+    count: Mapping[str, Any],
 ) -> list[int]:
-    """Have transfers tried again after a pause; counts a try."""
-    return advance(
-        session,
-        noun,
-        ids,
-        to=Status.PENDING,
-        expected=_UNDERWAY,
-        because=because,
-        by=by,
-        values={
-            "failure": because,
-            "retry_count": noun.retry_count + 1,
-            "not_before": sa.func.clock_timestamp() + pause,
-        },
-    )
+    """Have transfers tried again after a pause; `count` are the new values of the counters of what went wrong."""
+    values = {"failure": because, "not_before": sa.func.clock_timestamp() + pause, **count}
+    to = Status.PENDING
+    return advance(session, noun, ids, to=to, expected=_UNDERWAY, because=because, by=by, values=values)
 
 
-def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: CcatError, tries: int, by: str) -> None:
+def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: CcatError, by: str) -> None:
     """Fail a transfer for good; a package that cannot get into its archive is FAILED with the same sentence."""
     package_id = session.scalars(sa.select(noun.raw_data_package_id).where(noun.id == transfer_id)).one()
     is_archiving = noun is models.LongTermArchiveTransfer
-    because = f"{error}{_what_now(error, tries, package_id if is_archiving else None)}"
+    because = str(error)
+    if is_archiving and isinstance(error, DefectMet | GivenUp):
+        because += f" Once that is mended, `ccat package retry {package_id}` takes it up again."
     values = {"failure": because}
     failed = advance(session, noun, [transfer_id], to=Status.FAILED, because=because, by=by, values=values)
     if failed and is_archiving:
         to = PackageState.FAILED
         advance(session, models.RawDataPackage, [package_id], to=to, because=because, by=by, values=values)
-
-
-def _what_now(error: CcatError, tries: int, package_id: int | None) -> str:
-    """What follows the sentence of an error that says nothing of it; a staging job is asked for anew by its runs."""
-    if not error.transient and not isinstance(error, DefectMet | GivenUp):
-        return ""
-    tried = f" Given up after {tries} tries." if error.transient else ""
-    return tried + (f" Once that is mended, `ccat package retry {package_id}` takes it up again." if package_id else "")
 
 
 def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:
@@ -83,7 +73,8 @@ def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:
     )
     dangerous = session.scalars(sa.select(noun.id).where(noun.id.in_(lost), noun.retry_count + 1 >= TRIES)).all()
     for transfer_id in dangerous:
-        give_up(session, noun, transfer_id, error=GivenUp(TRIES), tries=TRIES, by=by)
-    put_back(session, noun, lost, because="its worker ended in the middle", by=by, pause=timedelta())
+        give_up(session, noun, transfer_id, error=GivenUp(TRIES), by=by)
+    because, count = "its worker ended in the middle", {"retry_count": noun.retry_count + 1}
+    put_back(session, noun, lost, because=because, by=by, pause=timedelta(), count=count)
     claims.release(session, noun, lost, by=by)
     return len(lost)

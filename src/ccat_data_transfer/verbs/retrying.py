@@ -1,41 +1,52 @@
+from typing import Final
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.errors import NotFailed, UnknownPackage
+from ccat_data_transfer.errors import NothingToRetry, UnknownPackage
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 
-_LOST = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+_LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+_SAME: Final = ("type", "raw_data_file_id", "raw_data_package_id", "data_location_id", "path", "size_bytes", "checksum")
+"""What a restored copy has of the one that was lost."""
+_ASKED: Final = "a retry was asked for"
 
 
 def retry_package(session: Session, package_id: int, *, by: str) -> None:
-    """Send a FAILED package on its way again, believing that its raw files were restored; packing verifies them.
+    """Take a package up again whose files were restored; whoever reads them next verifies them.
 
-    Raises UnknownPackage or NotFailed.
+    A FAILED one is sent on its way to the archive again. One that is ARCHIVED, but has no sound copy there any more,
+    has its archive copies believed again. Raises UnknownPackage or NothingToRetry.
     """
-    because = "a retry was asked for"
     ids, values = [package_id], {"failure": None}
     to = PackageState.WAITING
-    if not advance(session, models.RawDataPackage, ids, to=to, because=because, by=by, values=values):
-        package = session.get(models.RawDataPackage, package_id)
-        raise UnknownPackage(package_id) if package is None else NotFailed(package.name, package.state)
-    _believe_restored(session, package_id, by=by)
+    if advance(session, models.RawDataPackage, ids, to=to, because=_ASKED, by=by, values=values):
+        _believe(session, _lost_raw_files(package_id), by=by)
+        _begin_anew(session, package_id, by=by)
+        return
+    package = session.get(models.RawDataPackage, package_id)
+    if package is None:
+        raise UnknownPackage(package_id)
+    if package.state is not PackageState.ARCHIVED or _has_sound_archive_copy(session, package_id):
+        raise NothingToRetry(package.name, package.state)
+    _believe(session, _lost_archive_copies(package_id), by=by)
+
+
+def _begin_anew(session: Session, package_id: int, *, by: str) -> None:
+    transfer = models.LongTermArchiveTransfer
     failed = session.scalars(
-        sa.select(models.LongTermArchiveTransfer.id).where(
-            models.LongTermArchiveTransfer.raw_data_package_id == package_id,
-            models.LongTermArchiveTransfer.status == Status.FAILED,
-        )
+        sa.select(transfer.id).where(transfer.raw_data_package_id == package_id, transfer.status == Status.FAILED)
     ).all()
-    anew = {"failure": None, "retry_count": 0, "not_before": None}
-    advance(session, models.LongTermArchiveTransfer, failed, to=Status.PENDING, because=because, by=by, values=anew)
+    anew = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
+    advance(session, transfer, failed, to=Status.PENDING, because=_ASKED, by=by, values=anew)
 
 
-def _believe_restored(session: Session, package_id: int, *, by: str) -> None:
-    """New rows for the copies of raw files that were CORRUPT or MISSING at their source."""
-    copy = models.RawDataFilePhysicalCopy
-    lost = session.scalars(
+def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
+    copy = models.PhysicalCopy
+    return (
         sa.select(copy)
         .join(models.RawDataFile, models.RawDataFile.id == copy.raw_data_file_id)
         .join(copy.location)
@@ -44,13 +55,38 @@ def _believe_restored(session: Session, package_id: int, *, by: str) -> None:
             models.DataLocation.location_type == LocationType.SOURCE,
             copy.status.in_(_LOST),
         )
-    ).all()
-    if not lost:
+    )
+
+
+def _archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
+    copy = models.PhysicalCopy
+    return (
+        sa.select(copy)
+        .join(copy.location)
+        .where(
+            copy.raw_data_package_id == package_id,
+            models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
+        )
+    )
+
+
+def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
+    return _archive_copies(package_id).where(models.PhysicalCopy.status.in_(_LOST))
+
+
+def _has_sound_archive_copy(session: Session, package_id: int) -> bool:
+    sound = _archive_copies(package_id).where(models.PhysicalCopy.status == PhysicalCopyStatus.PRESENT)
+    return session.scalars(sound.limit(1)).one_or_none() is not None
+
+
+def _believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) -> None:
+    """New rows for copies that were CORRUPT or MISSING."""
+    found = session.scalars(lost).all()
+    if not found:
         return
-    same = ("type", "raw_data_file_id", "data_location_id", "path", "size_bytes")
-    rows = [{column: getattr(one, column) for column in same} for one in lost]
+    rows = [{column: getattr(one, column) for column in _SAME} for one in found]
     because = "said to be restored"
-    closed = [one.id for one in lost]
+    closed = [one.id for one in found]
     advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
     made = session.scalars(insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
     advance(session, models.PhysicalCopy, made, to=PhysicalCopyStatus.PRESENT, because=because, by=by)

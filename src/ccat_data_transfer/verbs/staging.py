@@ -40,6 +40,7 @@ class _Staged:
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
+    package_id: int
     name: str
     checksums: Mapping[str, str]
     """Path of each raw file → its digest as the instrument registered it."""
@@ -52,7 +53,7 @@ class _Order:
 
 class _BadArchived(BadArchiveCopy):
     def __init__(self, order: _Order, problem: BadFile) -> None:
-        super().__init__(order.name, problem)
+        super().__init__(order.name, order.package_id, problem)
         self.problem = problem
         self.copy_id = order.archived.copy_id
 
@@ -96,6 +97,7 @@ def _prepare(session: Session, *, one: Attempt, gone: _Staged | None) -> _Order:
     ).all()
     path = staged_path(package.name)
     return _Order(
+        package_id=package.id,
         name=package.name,
         checksums={file.relative_path: file.checksum for file in files},
         size_bytes=sum(file.size_bytes for file in files),
@@ -114,7 +116,8 @@ def _archived(session: Session, one: Attempt, package: models.RawDataPackage) ->
             return _Archived(
                 copy_id=copy.id, disk=disk, path=copy.path, size_bytes=copy.size_bytes, checksum=copy.checksum
             )
-    raise NoArchiveCopy(package.name, [f"{copy.status} at {copy.location.name}" for copy in copies])
+    found = [f"{copy.location.site.short_name}/{copy.location.name} is {copy.status}" for copy in copies]
+    raise NoArchiveCopy(package.name, package.id, found)
 
 
 def _adopt(order: _Order) -> Stored | None:

@@ -16,7 +16,10 @@ class _Transfer(Leased):
     status: Mapped[Status] = mapped_column(
         server_default=Status.PENDING, comment="How far it is; written by advance() only."
     )
-    retry_count: Mapped[int] = mapped_column(server_default="0", comment="Tries that ended in transient trouble.")
+    trouble_count: Mapped[int] = mapped_column(
+        server_default="0", comment="Tries in a row that ended in trouble that passes; decides the pause."
+    )
+    retry_count: Mapped[int] = mapped_column(server_default="0", comment="Workers in a row that were lost with it.")
     not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, and what to do.")
     created_at: Mapped[CreatedAt]

@@ -25,10 +25,24 @@ _FILE_FACTS: Final = {
     "scan": "executed_obs_unit_id",
     "module": "instrument_module_id",
     "path": "relative_path",
-    "size": "size_bytes",
-    "checksum": "checksum",
 }
 """What a raw file is told with, and the column that records it."""
+
+
+class RegisteredOtherwise(CcatError):
+    """A raw file was registered with another size or checksum."""
+
+    code = "registered_otherwise"
+
+    def __init__(self, path: str, *, recorded: str, told: str, is_packed: bool) -> None:
+        remedy = (
+            "it is packed already: register what is right as a file of another name"
+            if is_packed
+            else "if it was registered before it was complete, `ccat scan add --replace` corrects that"
+        )
+        super().__init__(
+            f"Raw file {path} is registered with {recorded}, now told {told}; {remedy}. Nothing was changed."
+        )
 
 
 class Contradiction(CcatError):
@@ -149,21 +163,38 @@ def start_scan(
     return scan
 
 
-def add_files(
-    session: Session, scan_id: uuid.UUID, files: Sequence[NewFile], *, module: str, location: str, by: str
-) -> int:
-    """Record raw files that a module wrote to a SOURCE location, and return how many were new.
+@dataclass(frozen=True)
+class Added:
+    """How many raw files were new, and how many were corrected."""
 
-    `module` is `Instrument/Module`, `location` is `site/name`.
+    new: int
+    replaced: int
+
+
+def add_files(
+    session: Session,
+    scan_id: uuid.UUID,
+    files: Sequence[NewFile],
+    *,
+    module: str,
+    location: str,
+    replace: bool = False,
+    by: str,
+) -> Added:
+    """Record raw files that a module wrote to a SOURCE location.
+
+    `module` is `Instrument/Module`, `location` is `site/name`. With `replace`, what was registered before with another
+    size or checksum, and is not packed yet, is corrected; raises RegisteredOtherwise without, and Contradiction and
+    PathTaken where an identifier or a path was used for something else.
     """
     scan, source = _scan(session, scan_id), source_location(session, location)
     owner = {"executed_obs_unit_id": scan.id, "instrument_module_id": find(session, MODULE, module).id}
     rows = [owner | asdict(file) for file in files]
     statement = insert(models.RawDataFile).on_conflict_do_nothing().returning(models.RawDataFile.id)
     new = set(session.scalars(statement, rows)) if rows else set()
-    _check_recorded(session, rows)
+    replaced = _reconcile(session, rows, replace=replace, by=by)
     _register_copies(session, {file.id: file for file in files if file.id in new}.values(), source.id, by=by)
-    return len(new)
+    return Added(len(new), replaced)
 
 
 def finish_scan(session: Session, scan_id: uuid.UUID, *, ended_at: datetime, expected_files: int | None = None) -> None:
@@ -207,14 +238,40 @@ def _agree(what: str, identifier: uuid.UUID, facts: Mapping[str, tuple[object, o
             raise Contradiction(what, identifier, field, recorded=recorded, told=told)
 
 
-def _check_recorded(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
-    files = sa.select(models.RawDataFile.__table__).where(models.RawDataFile.id.in_([row["id"] for row in rows]))
-    recorded = {file["id"]: file for file in session.execute(files).mappings()}
+def _reconcile(session: Session, rows: Collection[Mapping[str, Any]], *, replace: bool, by: str) -> int:
+    """Compare what is told with what is recorded, and return how many files were corrected."""
+    told = sa.literal([row["id"] for row in rows], sa.ARRAY(sa.Uuid))
+    files = session.scalars(sa.select(models.RawDataFile).where(models.RawDataFile.id == sa.any_(told)))
+    recorded = {file.id: file for file in files}
+    replaced = 0
     for row in rows:
-        if row["id"] not in recorded:
+        file = recorded.get(row["id"])
+        if file is None:
             raise PathTaken(row["relative_path"], row["id"])
-        file = recorded[row["id"]]
-        _agree("Raw file", row["id"], {fact: (file[column], row[column]) for fact, column in _FILE_FACTS.items()})
+        facts = {fact: (getattr(file, column), row[column]) for fact, column in _FILE_FACTS.items()}
+        _agree("Raw file", row["id"], facts)
+        if (file.size_bytes, file.checksum) != (row["size_bytes"], row["checksum"]):
+            _correct(session, file, row, allowed=replace, by=by)
+            replaced += 1
+    return replaced
+
+
+def _correct(session: Session, file: models.RawDataFile, told: Mapping[str, Any], *, allowed: bool, by: str) -> None:
+    """Give a file that is not packed yet another size and checksum, and say in the audit who did."""
+    package = models.RawDataPackage
+    packed = session.scalar(
+        sa.select(package.checksum.is_not(None)).where(package.id == file.raw_data_package_id).with_for_update()
+    )
+    before, after = _content(file.size_bytes, file.checksum), _content(told["size_bytes"], told["checksum"])
+    if packed or not allowed:
+        raise RegisteredOtherwise(file.relative_path, recorded=before, told=after, is_packed=bool(packed))
+    file.size_bytes, file.checksum = told["size_bytes"], told["checksum"]
+    detail = {"before": before, "after": after, "by": by}
+    session.add(models.AuditEntry(action="replace", resource="raw_data_file", resource_id=str(file.id), detail=detail))
+
+
+def _content(size_bytes: int, checksum: str) -> str:
+    return f"{size_bytes} bytes, {checksum}"
 
 
 def _register_copies(session: Session, files: Collection[NewFile], location_id: int, *, by: str) -> None:

@@ -137,6 +137,7 @@ def _record_prepared(workplace: Workplace, attempt: models.RunAttempt) -> None:
     with workplace.database.transaction() as session:
         mark = sa.update(models.RunAttempt).where(models.RunAttempt.id == attempt.id)
         session.execute(mark.values(prepared_at=datetime.now(UTC)))
+        session.execute(sa.update(_Run).where(_Run.id == attempt.run_id).values(waiting_for=None))
         release(session, _Run, [attempt.run_id])
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, PREPARED)))
 

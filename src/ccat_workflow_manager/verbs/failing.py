@@ -135,6 +135,43 @@ def fail_unstaged_runs(session: Session, location_ids: Iterable[int], *, now: da
     return len(stuck)
 
 
+def note_staging(session: Session, location_ids: Iterable[int]) -> None:
+    """Write on STAGING_DATA runs how many of their packages they wait for, and what keeps these."""
+    copy, job, taken = models.PhysicalCopy, models.StagingJob, models.RunInput
+    staged = sa.exists().where(
+        copy.raw_data_package_id == taken.raw_data_package_id,
+        copy.data_location_id == _Run.data_location_id,
+        copy.status == PhysicalCopyStatus.STAGED,
+    )
+    on_its_way = sa.and_(
+        job.raw_data_package_id == taken.raw_data_package_id,
+        job.data_location_id == _Run.data_location_id,
+        job.status.in_(LIVE_TRANSFER_STATUSES),
+    )
+    waits = (
+        sa.select(
+            _Run.id,
+            sa.func.concat_ws(
+                ": ",
+                sa.func.format("waits for %s of its raw packages to be staged", sa.func.count(taken.id)),
+                sa.func.min(job.failure),
+            ).label("told"),
+        )
+        .join(taken, taken.run_id == _Run.id)
+        .outerjoin(job, on_its_way)
+        .where(
+            _Run.status == RunStatus.STAGING_DATA,
+            _Run.data_location_id.in_(location_ids),
+            taken.role == InputRole.RAW,
+            sa.not_(staged),
+        )
+        .group_by(_Run.id)
+        .subquery()
+    )
+    runs = sa.update(_Run).where(_Run.id == waits.c.id, _Run.waiting_for.is_distinct_from(waits.c.told))
+    session.execute(runs.values(waiting_for=waits.c.told).execution_options(synchronize_session=False))
+
+
 def _staging_failure(session: Session, run: _Run) -> str:
     job, taken = models.StagingJob, models.RunInput
     newest = session.scalars(

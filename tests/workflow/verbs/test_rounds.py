@@ -96,7 +96,11 @@ class TestMessages:
         works.create()
         works.advance()
         assert works.post.letters == []
-        assert works.run().status is RunStatus.STAGING_DATA
+        told = "waits for 1 of its raw packages to be staged"
+        assert (works.run().status, works.run().waiting_for) == (RunStatus.STAGING_DATA, told)
+        works.execute(sa.update(models.StagingJob).values(failure="Location cologne/lta is missing"))
+        works.advance()
+        assert works.run().waiting_for == f"{told}: Location cologne/lta is missing"
 
 
 class TestDue:

@@ -1,0 +1,50 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState
+
+
+@dataclass(frozen=True)
+class ListedPackage:
+    """A raw package as a list shows it."""
+
+    id: int
+    name: str
+    state: PackageState
+    size_bytes: int | None
+    archived_at: datetime | None
+    checksum: str | None
+    failure: str | None
+    """Why it is FAILED, or what keeps it from its archive at the moment."""
+    tried_again_at: datetime | None
+
+
+def list_packages(
+    session: Session, state: PackageState | None, *, limit: int, before: int | None = None
+) -> Sequence[ListedPackage]:
+    """The newest packages; `before` is the id where the last page ended."""
+    package, transfer = models.RawDataPackage, models.LongTermArchiveTransfer
+    under_way = sa.and_(transfer.raw_data_package_id == package.id, transfer.status.in_(LIVE_TRANSFER_STATUSES))
+    query = (
+        sa.select(
+            package.id,
+            package.name,
+            package.state,
+            package.size_bytes,
+            package.archived_at,
+            package.checksum,
+            sa.func.coalesce(package.failure, sa.func.min(transfer.failure)),
+            sa.func.min(transfer.not_before),
+        )
+        .outerjoin(transfer, under_way)
+        .where(*([package.state == state] if state else []), *([package.id < before] if before else []))
+        .group_by(package.id)
+        .order_by(package.id.desc())
+        .limit(limit)
+    )
+    return [ListedPackage(*row) for row in session.execute(query)]
