@@ -27,7 +27,7 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BEATS_OF_ACT: Final = 3
 _PATIENCE: Final = timedelta(minutes=4)
 """How long the work that follows from an act may take."""
-_SHORTEST_REST, _LONGEST_REST = timedelta(seconds=8), timedelta(seconds=30)
+_SHORTEST_REST, _LONGEST_REST = timedelta(seconds=5), timedelta(seconds=30)
 
 
 class NotAsExpected(CcatError):
@@ -75,10 +75,10 @@ def _every_signal_interrupts() -> Iterator[None]:
 def _rest(start_took: timedelta) -> timedelta:
     """How long maps rest: well above what lies between the archiving of two scans that arrive together.
 
-    That is so even where a process is killed meanwhile: then it has to start anew and do its work again, which takes it
-    less than two thirds of what all of them took to start together.
+    That is so even where a process is killed meanwhile: it starts anew and does its work again in less time than the
+    whole stack took to start.
     """
-    return min(max(start_took * 2 / 3, _SHORTEST_REST), _LONGEST_REST)
+    return min(max(start_took, _SHORTEST_REST), _LONGEST_REST)
 
 
 def _define(stage: Stage, *, rest: timedelta) -> None:

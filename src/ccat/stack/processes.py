@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
 from ccat.stack.errors import NotReady
+from ccat.stack.forked import Life, fork
 from ccat.stack.services import ServiceSpec
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -22,12 +24,42 @@ _POLL = timedelta(milliseconds=20)
 _KILL_PATIENCE = timedelta(seconds=10)
 
 
-def start(spec: ServiceSpec, log: Path) -> subprocess.Popen[bytes]:
+class Child(Protocol):
+    """A child process, exec'ed or forked."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Exit code; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Exit code once it has ended; raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal, unless it has ended."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+def start(spec: ServiceSpec, log: Path) -> Child:
     """Start a service in a session of its own, its output appended to `log`.
 
     The kernel sends it its stop signal when the calling thread ends, however that happens.
     """
     spec.before_start()
+    if spec.call is not None:
+        with log.open("a") as text:
+            life = Life(
+                call=spec.call,
+                title=f"ccat {spec.name}",
+                directory=spec.directory,
+                environment={**_inherited(spec), **spec.environment},
+                output=text,
+                set_up=_die_with(os.getpid(), spec.stop_signal),
+            )
+            return fork(life)
     account = spec.account
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -59,7 +91,7 @@ def _die_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
     return set_up_child
 
 
-def stop(*services: tuple[subprocess.Popen[bytes], ServiceSpec]) -> None:
+def stop(*services: tuple[Child, ServiceSpec]) -> None:
     """End services together: each gets its stop signal, and SIGKILL when its patience is over."""
     begin = time.monotonic()
     for process, spec in services:
@@ -78,19 +110,19 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], spec: ServiceSpec, log: Path) -> None:
+def wait_until_ready(process: Child, spec: ServiceSpec, log: Path) -> None:
     """Return when the service serves; raise NotReady when it ends or takes too long."""
     deadline = time.monotonic() + spec.ready_within.total_seconds()
     while not spec.is_ready(process.pid):
-        if process.poll() is not None:
-            raise NotReady(spec.name, what=describe_end(process.returncode), log=log)
+        if (code := process.poll()) is not None:
+            raise NotReady(spec.name, what=describe_end(code), log=log)
         if time.monotonic() > deadline:
             raise NotReady(spec.name, what=f"took more than {spec.ready_within.total_seconds():g} s", log=log)
         time.sleep(_POLL.total_seconds())
 
 
 @contextlib.contextmanager
-def running(spec: ServiceSpec, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(spec: ServiceSpec, log: Path) -> Iterator[Child]:
     """A service that is ready inside the `with` block and gone after it."""
     process = start(spec, log)
     try:
@@ -143,6 +175,18 @@ def working_in(directory: Path, program: str) -> list[psutil.Process]:
 def _works_in(process: psutil.Process, directory: Path, program: str) -> bool:
     try:
         return process.name() == program and Path(process.cwd()) == directory
+    except psutil.Error:
+        return False
+
+
+def forked_in(directory: Path) -> list[psutil.Process]:
+    """Processes of ours that were forked and work in this directory."""
+    return [process for process in psutil.process_iter() if _is_forked_in(process, directory)]
+
+
+def _is_forked_in(process: psutil.Process, directory: Path) -> bool:
+    try:
+        return " ".join(process.cmdline()).startswith("ccat ") and Path(process.cwd()) == directory
     except psutil.Error:
         return False
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from ccat.stack.redis import RedisAddress, has_key
@@ -35,15 +36,16 @@ SERVICES = (
 
 
 def whole_program(*, storage_root: Path) -> Program:
-    """Every process of the system; files of the seeded locations lie below `storage_root`."""
+    """Every process of the system; files of the seeded locations lie below `storage_root`.
+
+    Their code is imported here, before they are forked.
+    """
+    import_module("ccat.processes")
     return Program(
         preparations=[
             ServiceSpec(
                 name="opsdb_init",
-                command=[
-                    *(sys.executable, "-c", "from ccat.cli.opsdb import init_main; init_main()"),
-                    *("--storage-root", str(storage_root)),
-                ],
+                call=partial(_initialize, storage_root),
             )
         ],
         services=lambda redis: [_service(name, redis) for name in SERVICES],
@@ -54,10 +56,25 @@ def whole_program(*, storage_root: Path) -> Program:
 def _service(name: str, redis: RedisAddress) -> ServiceSpec:
     return ServiceSpec(
         name=name,
-        command=[sys.executable, "-m", "ccat", name],
+        call=partial(_run, name),
         is_ready=lambda pid: has_key(redis, f"health:*:{name}:*-{pid}"),
         ready_within=timedelta(minutes=3),  # six of them start at once, perhaps on a small busy machine
     )
+
+
+def _run(name: str) -> None:
+    """Be the process that the command of this name starts."""
+    from ccat.cli import main  # noqa: PLC0415 - the command line knows the stack, and the stack knows it here only
+
+    sys.argv = ["ccat", name]
+    main()
+
+
+def _initialize(storage_root: Path) -> None:
+    from ccat.cli.opsdb import init_main  # noqa: PLC0415 - Alembic, for a process that ends in a moment
+
+    sys.argv = ["opsdb_init", "--storage-root", str(storage_root)]
+    init_main()
 
 
 def _open_locations(storage_root: Path, database_url: str) -> Sequence[int]:

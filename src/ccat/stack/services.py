@@ -13,7 +13,10 @@ class ServiceSpec:
     """One long-running process: how to start it, how to know that it serves, how to end it."""
 
     name: str
-    command: Sequence[str]
+    command: Sequence[str] = ()
+    """Argument list of a program of others."""
+    call: Callable[[], object] | None = None
+    """What to do in a forked process, instead of a command: for our own code."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the environment of the supervisor."""
     forgets: tuple[str, ...] = ()

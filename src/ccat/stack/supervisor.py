@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
@@ -11,7 +10,7 @@ from datetime import datetime, timedelta
 from ccat.stack.directory import StackDirectory
 from ccat.stack.errors import NotReady, PreparationFailed
 from ccat.stack.logs import rotate
-from ccat.stack.processes import adopt_orphans, bury_orphans, kill_descendants, start, stop
+from ccat.stack.processes import Child, adopt_orphans, bury_orphans, kill_descendants, start, stop
 from ccat.stack.services import ServiceSpec
 from ccat.stack.state import Phase, ServiceStatus, StackState, own_identity, write_state
 from ccat.stack.watched import Watched
@@ -69,7 +68,7 @@ class Supervisor:
         self._phase: Phase = "starting"
         self._published: StackState | None = None
         self._stages: list[list[Watched]] = []
-        self._preparation: subprocess.Popen[bytes] | None = None
+        self._preparation: Child | None = None
         self._publish()
 
     def bring_up(self, *specs: ServiceSpec) -> None:

@@ -65,4 +65,5 @@ def _bring_up(supervisor: Supervisor, directory: StackDirectory, program: Progra
 def _in_stack(spec: ServiceSpec, directory: StackDirectory) -> ServiceSpec:
     """The service with the settings of this stack, whatever other servers the shell names."""
     ours = {MARK: str(directory.root), "CCAT_CONFIG": str(directory.settings)}
-    return replace(spec, environment={**ours, **spec.environment}, forgets=COMPONENT_PREFIXES)
+    place = spec.directory or directory.state.parent
+    return replace(spec, environment={**ours, **spec.environment}, forgets=COMPONENT_PREFIXES, directory=place)

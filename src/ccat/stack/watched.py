@@ -1,12 +1,11 @@
 """One process under supervision."""
 
-import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ccat.stack.backoff import quick_deaths, restart_delay
-from ccat.stack.processes import describe_end, kill_group, start
+from ccat.stack.processes import Child, describe_end, kill_group, start
 from ccat.stack.services import ServiceSpec
 from ccat.stack.state import ServiceState, ServiceStatus
 
@@ -20,7 +19,7 @@ class Watched:
     def __init__(self, spec: ServiceSpec, log: Path) -> None:
         self.spec = spec
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Child | None = None
         self.last_end: str | None = None
         """How it ended most recently."""
         self._due = time.monotonic()
@@ -65,8 +64,8 @@ class Watched:
         if self.process is None:
             is_due = self._status is ServiceStatus.WAITING and time.monotonic() >= self._due
             return self._start() if is_due else None
-        if self.process.poll() is not None:
-            return self._bury(describe_end(self.process.returncode))
+        if (code := self.process.poll()) is not None:
+            return self._bury(describe_end(code))
         if self._status is ServiceStatus.STARTING:
             return self._check_ready(self.process)
         return None
@@ -81,7 +80,7 @@ class Watched:
         self._enter(ServiceStatus.STARTING)
         return self._check_ready(self.process)
 
-    def _check_ready(self, process: subprocess.Popen[bytes]) -> str | None:
+    def _check_ready(self, process: Child) -> str | None:
         if self.spec.is_ready(process.pid):
             self._enter(ServiceStatus.RUNNING)
             return f"ready after {self._age.total_seconds():.1f} s (pid {process.pid})"
