@@ -12,7 +12,8 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.grouping.rules import Catalogue, InvalidRule, parse_rules
+from ccat_ops_db.grouping.checking import Catalogue, check_rules
+from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
 from ccat_ops_db.naming import nearest
 from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
 
@@ -318,7 +319,7 @@ def _repeated(names: Iterable[tuple[str, Hashable]]) -> Iterator[str]:
 def _rule_problems(definitions: Definitions, catalogue: Catalogue) -> Iterator[str]:
     for index, grouping in enumerate(definitions.groupings):
         try:
-            parse_rules(grouping.rules, catalogue, where=f"groupings[{index}].rules")
+            check_rules(parse_rules(grouping.rules, where=f"groupings[{index}].rules"), catalogue)
         except InvalidRule as error:
             yield str(error)
 

@@ -53,6 +53,7 @@ class Model:
 
     steps: list[StepFacts] = field(default_factory=list)
     packages: dict[str, PackageFacts] = field(default_factory=dict)
+    faded: dict[str, int] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     now: datetime = START
     stable: set[str] = field(default_factory=set)
@@ -96,6 +97,10 @@ class Model:
         package = Package(next(self._numbers), f"package {scan}", self.now)
         dimensions = {dimension: DimensionValue(value, value) for dimension, value in values.items()}
         self.packages[scan] = PackageFacts(package, content_digest(scan), dimensions)
+
+    def fade(self, scan: str) -> None:
+        """Have a package leave because of a relative time."""
+        self.faded[scan] = self.packages.pop(scan).package.id
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -183,6 +188,7 @@ class Model:
             priority=0,
             steps=tuple(self.steps),
             packages=tuple(self.packages.values()),
+            faded=frozenset(self.faded.values()),
             completed=completed,
             abandoned=abandoned,
             active={_place(run): run.id for run in self.runs if run.outcome == "active"},

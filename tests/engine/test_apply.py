@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
-from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue
+from ccat_ops_db.grouping.compile import DIMENSIONS
+from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.models import Base
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction

@@ -180,6 +180,16 @@ def test_the_cause_is_the_version_only_where_it_makes_the_difference(settled: Mo
     assert settled.because("grid M17") == "recipe changed since run 3: version 1.0 → 2.0"
 
 
+def test_what_leaves_by_a_relative_time_alone_makes_nothing_anew_but_the_next_run_goes_without_it(
+    settled: Model,
+) -> None:
+    settled.fade("s1")
+    assert {found.decision.verdict for found in settled.look().values()} == {Verdict.UP_TO_DATE}
+    settled.archive("s3")
+    assert settled.settle() == ["calibrate s3", "grid M17"]
+    assert settled._covers(settled.runs[-1]) == {settled.packages[one].package.id for one in ("s2", "s3")}
+
+
 class TestCooldown:
     def test_a_byte_identical_run_upstream_long_ago_does_not_shorten_the_next_rest(self) -> None:
         model = Model(stable={"calibrate"})

@@ -11,8 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue, select_packages
-from ccat_ops_db.grouping.rules import Operator, fits, parse_rules
+from ccat_ops_db.grouping.checking import check_rules, fits
+from ccat_ops_db.grouping.compile import DIMENSIONS, as_sql, select_packages
+from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.rules import AllOf, Operator, parse_rules
+from ccat_ops_db.grouping.telling import sentence
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState
@@ -46,7 +49,7 @@ def session(observed: Session) -> Iterator[Session]:
 
 
 def selected(session: Session, *rules: dict[str, Any]) -> list[str]:
-    rows = session.execute(select_packages(parse_rules(rules, catalogue()), []))
+    rows = session.execute(select_packages(check_rules(parse_rules(rules), catalogue()), [], now=MORNING))
     return [row.name for row in rows]
 
 
@@ -96,7 +99,8 @@ def test_no_rule_selects_every_package(session: Session) -> None:
     assert selected(session) == [*M17, "saturn"]
 
 
-TEXT: dict[type, object] = {
+EXAMPLES: dict[type, object] = {
+    dict: {"a": 1},
     str: "x",
     int: 1,
     float: 1.5,
@@ -110,12 +114,17 @@ TEXT: dict[type, object] = {
 @pytest.mark.parametrize("table", sorted(catalogue()))
 def test_whatever_is_accepted_can_be_asked(session: Session, table: str) -> None:
     for column, kind in catalogue()[table].items():
-        value = next(iter(kind)) if issubclass(kind, StrEnum) else TEXT[kind]
+        value = next(iter(kind)) if issubclass(kind, StrEnum) else EXAMPLES[kind]
+        wanted = dict.fromkeys(Operator, value) | {
+            Operator.IN: [value],
+            Operator.NOT_IN: [value],
+            Operator.BETWEEN: [value, value],
+            Operator.IS_NULL: True,
+        }
         for operator in Operator:
-            if not fits(operator, kind):
-                continue
-            wanted = [value] if operator in {Operator.IN, Operator.NOT_IN} else value
-            selected(session, {"table": table, "column": column, "operator": operator, "value": wanted})
+            if fits(operator, kind):
+                said = {"table": table, "column": column, "operator": operator, "value": wanted[operator]}
+                selected(session, said)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,7 @@ def test_only_archived_packages_count(session: Session, state: PackageState) -> 
 
 
 def test_dimensions_say_identity_and_label_of_each_package(session: Session) -> None:
-    rows = session.execute(select_packages([], list(DIMENSIONS))).mappings().all()
+    rows = session.execute(select_packages(AllOf(()), list(DIMENSIONS), now=MORNING)).mappings().all()
     first, last = rows[0], rows[-1]
     assert {name: first[f"{name}_label"] for name in DIMENSIONS} == {
         "executed_obs_unit": "2026-04-05 04:30:00+00",
@@ -164,10 +173,46 @@ def test_dimensions_say_identity_and_label_of_each_package(session: Session) -> 
 
 
 def test_renaming_a_source_changes_its_label_only(session: Session) -> None:
-    before = session.execute(select_packages([], ["source"])).first()
+    before = session.execute(select_packages(AllOf(()), ["source"], now=MORNING)).first()
     session.scalars(sa.select(models.Source).filter_by(name="M17")).one().name = "Omega Nebula"
-    after = session.execute(select_packages([], ["source"])).first()
+    after = session.execute(select_packages(AllOf(()), ["source"], now=MORNING)).first()
     assert before
     assert after
     assert after.source_label == "Omega Nebula"
     assert after.source_value == before.source_value
+
+
+EXAMPLE = [
+    {"table": "Source", "column": "name", "operator": "eq", "value": "M17"},
+    {"table": "ObsUnit", "column": "line_id", "operator": "eq", "value": "CO43"},
+    {"table": "InstrumentModule", "column": "name", "operator": "eq", "value": "LFA"},
+    {"table": "RawDataPackage", "column": "state", "operator": "eq", "value": "archived"},
+]
+"""As the reference system publishes it, with the name of one of our modules."""
+
+
+def test_the_published_example_works_as_it_stands(session: Session) -> None:
+    assert selected(session, *EXAMPLE) == M17
+
+
+RULES: list[dict[str, Any]] = [
+    EXAMPLE[0],
+    {"any": [EXAMPLE[1], {"not": {"table": "ObsUnit", "column": "line_id", "operator": "is_null", "value": True}}]},
+    {"table": "ExecutedObsUnit", "column": "started_at", "operator": "gte", "value": {"now": "-7d"}},
+    {"table": "RawDataPackage", "column": "part", "operator": "between", "value": [1, 2]},
+    {"table": "RawDataPackage", "column": "metadata", "operator": "lt", "value": 500, "json_path": "frequency.ghz"},
+    {"cone": {"ra_deg": 10, "dec_deg": -20, "radius_deg": 0.5}},
+]
+
+
+def test_rules_are_told_in_one_sentence_and_as_sql(session: Session) -> None:
+    checked = check_rules(parse_rules(RULES), catalogue())
+    assert sentence(checked) == (
+        "Archived packages for which Source.name is `M17` and (ObsUnit.line_id is `CO43` or it is not so that "
+        "ObsUnit.line_id is missing) and ExecutedObsUnit.started_at is at least 7 days ago and RawDataPackage.part is "
+        "between 1 and 2 and RawDataPackage.metadata.frequency.ghz is below 500 and the source is within 0.5° of "
+        "RA 10°, Dec -20°."
+    )
+    assert sentence(AllOf(())) == "All archived packages."
+    text = as_sql(checked, now=MORNING)
+    assert [row.name for row in session.execute(sa.text(text.replace(":", r"\:")))] == selected(session, *RULES)

@@ -8,7 +8,8 @@ from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import process_name, transaction
 from ccat_ops_db.definitions import InvalidDefinition, parse_definitions
-from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue
+from ccat_ops_db.grouping.compile import DIMENSIONS
+from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
 

@@ -1,17 +1,25 @@
-from collections import deque
+"""From checked rules to SQL. Every condition is true or false, never NULL, so that `not` is the complement."""
+
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
+from functools import reduce
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import RelationshipDirection, class_mapper
 
 from ccat_ops_db import models
-from ccat_ops_db.grouping.rules import Catalogue, Operator, Rule
+from ccat_ops_db.grouping.checking import Now, Test, Value
+from ccat_ops_db.grouping.paths import ROOT, Path, paths, table_of
+from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, Node, Not, Operator
 
-_ROOT: Final = models.RawDataPackage
+_PACKAGE: Final = models.RawDataPackage
+Condition = sa.ColumnElement[bool]
+Column = sa.ColumnElement[Any]
 
 
 @dataclass(frozen=True)
@@ -34,89 +42,182 @@ DIMENSIONS: Final[Mapping[str, Dimension]] = {
 }
 
 
-@cache
-def _paths() -> Mapping[str, tuple[sa.orm.InstrumentedAttribute[Any], ...]]:
-    """Table → to-one relationships that lead there from the raw package, the shortest path first found."""
-    paths: dict[str, tuple[sa.orm.InstrumentedAttribute[Any], ...]] = {_ROOT.__name__: ()}
-    open_ends = deque([_ROOT.__name__])
-    mappers = {_ROOT.__name__: class_mapper(_ROOT)}
-    while open_ends:
-        name = open_ends.popleft()
-        for relationship in mappers[name].relationships:
-            target = relationship.mapper.class_.__name__
-            if relationship.direction is RelationshipDirection.MANYTOONE and target not in paths:
-                paths[target] = (*paths[name], relationship.class_attribute)
-                mappers[target] = relationship.mapper
-                open_ends.append(target)
-    return paths
-
-
-@cache
-def catalogue() -> Catalogue:
-    """Every table and column that a rule may name, derived from the models."""
-    return {name: _columns(name) for name in _paths()}
-
-
-def _columns(name: str) -> dict[str, type]:
-    table = getattr(models, name).__table__
-    return {column.name: _type_of(column) for column in table.columns if not isinstance(column.type, JSONB)}
-
-
-def _type_of(column: sa.Column[Any]) -> type:
-    if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
-        return column.type.enum_class
-    return column.type.python_type
-
-
-def select_packages(rules: Sequence[Rule], dimensions: Sequence[str]) -> sa.Select[*tuple[Any, ...]]:
+def select_packages(rules: AllOf, dimensions: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
     """Usable packages that match all rules: id, name, checksum, archived_at, then value and label of each dimension.
 
-    Usable = ARCHIVED and neither excluded nor withdrawn. Values and labels are text.
+    Usable = ARCHIVED and neither excluded nor withdrawn. Values and labels are text. Relative times count from `now`.
     """
-    wanted = [DIMENSIONS[name] for name in dimensions]
-    tables = [rule.table for rule in rules] + [dimension.table for dimension in wanted]
+    joins = _Joins()
     columns = [
-        sa.cast(_column(one.table, column), sa.Text).label(f"{name}_{part}")
-        for name, one in zip(dimensions, wanted, strict=True)
+        sa.cast(joins.table(paths()[one.table]).c[column], sa.Text).label(f"{name}_{part}")
+        for name, one in ((name, DIMENSIONS[name]) for name in dimensions)
         for part, column in (("value", one.value), ("label", one.label))
     ]
-    packages: sa.Select[*tuple[Any, ...]] = sa.select(_ROOT.id, _ROOT.name, _ROOT.checksum, _ROOT.archived_at, *columns)
-    query = _join(packages.select_from(_ROOT), tables)
-    return query.where(
-        _ROOT.state == models.PackageState.ARCHIVED,
-        _ROOT.excluded_at.is_(None),
-        _ROOT.withdrawn_at.is_(None),
-        *(_condition(rule) for rule in rules),
-    ).order_by(_ROOT.id)
+    condition = _Compiler(joins, now).compile(rules)
+    packages: sa.Select[*tuple[Any, ...]] = sa.select(
+        _PACKAGE.id, _PACKAGE.name, _PACKAGE.checksum, _PACKAGE.archived_at, *columns
+    )
+    return (
+        packages.select_from(joins.joined)
+        .where(
+            _PACKAGE.state == models.PackageState.ARCHIVED,
+            _PACKAGE.excluded_at.is_(None),
+            _PACKAGE.withdrawn_at.is_(None),
+            condition,
+        )
+        .order_by(_PACKAGE.id)
+    )
 
 
-def _join(query: sa.Select[*tuple[Any, ...]], tables: Sequence[str]) -> sa.Select[*tuple[Any, ...]]:
-    joined: set[Any] = set()
-    for table in tables:
-        for relationship in _paths()[table]:
-            if relationship not in joined:
-                query = query.outerjoin(relationship)
-                joined.add(relationship)
-    return query
+def as_sql(rules: AllOf, *, now: datetime) -> str:
+    """The statement that selects the packages, for people who want to see it."""
+    statement = select_packages(rules, [], now=now)
+    return str(statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
 
-def _column(table: str, column: str) -> sa.ColumnElement[Any]:
-    found: sa.ColumnElement[Any] = getattr(models, table).__table__.c[column]
-    return found
+class _Joins:
+    """Tables that lie on ways to one row each, joined once whatever needs them."""
+
+    def __init__(self) -> None:
+        self.joined: sa.FromClause = table_of(ROOT)
+        self._known: dict[Path, sa.FromClause] = {(): table_of(ROOT)}
+
+    def table(self, path: Path) -> sa.FromClause:
+        """The table at the end of a way, which has no step to many rows."""
+        if path not in self._known:
+            before, step = self.table(path[:-1]), path[-1]
+            [target], [(near, far)] = step.tables, step.on
+            found = target.alias("_".join(one.target.lower() for one in path))
+            self.joined = self.joined.outerjoin(found, before.c[near.name] == found.c[far.name])
+            self._known[path] = found
+        return self._known[path]
 
 
-_CONDITIONS: Final[Mapping[Operator, Callable[[sa.ColumnElement[Any], Any], sa.ColumnElement[bool]]]] = {
-    Operator.EQ: lambda column, value: column == value,
-    Operator.NEQ: lambda column, value: column.is_distinct_from(value),
+@dataclass(frozen=True)
+class _Compiler:
+    joins: _Joins
+    now: datetime
+
+    def compile(self, node: Node | Test) -> Condition:
+        """The condition on a package that a rule stands for."""
+        match node:
+            case AllOf():
+                return sa.and_(sa.true(), *map(self.compile, node.members))
+            case AnyOf():
+                return sa.or_(sa.false(), *map(self.compile, node.members))
+            case Not():
+                return sa.not_(self.compile(node.member))
+            case Cone():
+                return self._at("FixedSource", lambda table: _in_cone(node, table.c.ra_deg, table.c.dec_deg))
+            case Test():
+                return self._at(node.table, lambda table: self._test(node, table.c[node.column]))
+            case _:
+                raise TypeError(f"{node} was not checked")
+
+    def _at(self, name: str, condition: Callable[[sa.FromClause], Condition]) -> Condition:
+        """The condition on a table: on the one row that belongs to the package, or on any of several."""
+        path = paths()[name]
+        if not path or not path[-1].is_to_many:
+            return sa.func.coalesce(condition(self.joins.table(path)), sa.false())
+        step, before = path[-1], self.joins.table(path[:-1])
+        aliases = [table.alias() for table in step.tables]
+        ends = [before, *aliases]
+        on = [ends[i].c[near.name] == ends[i + 1].c[far.name] for i, (near, far) in enumerate(step.on)]
+        return sa.exists(sa.select(sa.literal(1)).select_from(*aliases).where(*on, condition(aliases[-1])))
+
+    def _test(self, test: Test, column: Column) -> Condition:
+        values = [self._value(value, test.kind) for value in test.values]
+        if test.json_path:
+            found = sa.cast(column, JSONB).op("#>", return_type=JSONB)(
+                postgresql.array(list(test.json_path), type_=sa.Text)
+            )
+            return _on_json(test.operator, found, values)
+        if test.kind is dict and test.operator is Operator.CONTAINS:
+            return column.op("@>", return_type=sa.Boolean)(_jsonb(values[0]))
+        return _ON_COLUMN[test.operator](column, values)
+
+    def _value(self, value: Value, kind: type) -> Any:
+        if not isinstance(value, Now):
+            return value
+        moment = self.now + value.offset
+        return moment if issubclass(kind, datetime) else moment.date()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+_ON_COLUMN: Final[Mapping[Operator, Callable[[Column, Sequence[Any]], Condition]]] = {
+    Operator.EQ: lambda column, values: column == values[0],
+    Operator.NEQ: lambda column, values: column.is_distinct_from(values[0]),
     Operator.IN: lambda column, values: column.in_(values),
     Operator.NOT_IN: lambda column, values: sa.or_(column.not_in(values), column.is_(None)),
-    Operator.GT: lambda column, value: column > value,
-    Operator.GTE: lambda column, value: column >= value,
-    Operator.LT: lambda column, value: column < value,
-    Operator.LTE: lambda column, value: column <= value,
-    Operator.LIKE: lambda column, value: column.like(value),
+    Operator.GT: lambda column, values: column > values[0],
+    Operator.GTE: lambda column, values: column >= values[0],
+    Operator.LT: lambda column, values: column < values[0],
+    Operator.LTE: lambda column, values: column <= values[0],
+    Operator.LIKE: lambda column, values: column.like(values[0]),
+    Operator.ILIKE: lambda column, values: column.ilike(values[0]),
+    Operator.BETWEEN: lambda column, values: column.between(*values),
+    Operator.IS_NULL: lambda column, values: column.is_(None) if values[0] else column.is_not(None),
+    Operator.CONTAINS: lambda column, values: column.like(f"%{_escaped(values[0])}%", escape="\\"),
 }
 
 
-def _condition(rule: Rule) -> sa.ColumnElement[bool]:
-    return _CONDITIONS[rule.operator](_column(rule.table, rule.column), rule.value)
+def _jsonb(value: object) -> Column:
+    return sa.cast(sa.literal(json.dumps(value), sa.Text), JSONB(none_as_null=False))
+
+
+def _on_json(operator: Operator, found: Column, values: Sequence[Any]) -> Condition:
+    """A comparison with what lies within JSON: numbers with numbers, text with text; another type does not compare."""
+    match operator:
+        case Operator.EQ | Operator.IN:
+            return sa.or_(*(found == _jsonb(value) for value in values))
+        case Operator.NEQ | Operator.NOT_IN:
+            return sa.and_(*(found.is_distinct_from(_jsonb(value)) for value in values))
+        case Operator.IS_NULL:
+            is_null = sa.func.coalesce(sa.func.jsonb_typeof(found), "null") == "null"
+            return is_null if values[0] else sa.not_(is_null)
+        case Operator.CONTAINS:
+            return _json_contains(found, values[0])
+        case _:
+            of_text = isinstance(values[0], str)
+            return _ON_COLUMN[operator](_text(found) if of_text else _number(found), values)
+
+
+def _json_contains(found: Column, value: object) -> Condition:
+    """Part of a list or mapping; of text where both are text."""
+    within: Condition = found.op("@>", return_type=sa.Boolean)(_jsonb(value))
+    if not isinstance(value, str):
+        return within
+    is_text = sa.func.jsonb_typeof(found) == "string"
+    return sa.case((is_text, _ON_COLUMN[Operator.CONTAINS](_text(found), [value])), else_=within)
+
+
+def _plain(found: Column) -> Column:
+    return found.op("#>>", return_type=sa.Text)(sa.literal_column("'{}'::text[]"))
+
+
+def _text(found: Column) -> Column:
+    plain: Column = sa.case((sa.func.jsonb_typeof(found) == "string", _plain(found)))
+    return sa.collate(plain, "C")
+
+
+def _number(found: Column) -> Column:
+    return sa.case((sa.func.jsonb_typeof(found) == "number", sa.cast(_plain(found), sa.Double)))
+
+
+def _in_cone(cone: Cone, ra: Column, dec: Column) -> Condition:
+    """Within the circle: a band of declination, which an index narrows down, and there the exact distance."""
+    radius = cone.radius_deg
+    sind, cosd = sa.func.sind, sa.func.cosd
+    half = sa.func.power(sind((dec - cone.dec_deg) / 2), 2) + cosd(dec) * math.cos(math.radians(cone.dec_deg)) * (
+        sa.func.power(sind((ra - cone.ra_deg) / 2), 2)
+    )
+    distance = 2 * sa.func.asind(sa.func.sqrt(sa.func.least(1.0, half)))
+    band = dec.between(max(cone.dec_deg - radius, -90.0) - _ROUNDING, min(cone.dec_deg + radius, 90.0) + _ROUNDING)
+    return reduce(sa.and_, (band, distance <= radius + _ROUNDING))
+
+
+_ROUNDING: Final = 1e-9
+"""Degrees: far below any pointing accuracy, and above the errors of the arithmetic."""

@@ -1,16 +1,15 @@
-import uuid
-from collections.abc import Collection, Mapping, Sequence
+"""What a rule says, as written: its shape is checked here, its names and values in `checking`."""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias
 
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.naming import nearest
 
-Value = str | int | float | bool | date | datetime | uuid.UUID
-Catalogue = Mapping[str, Mapping[str, type]]
-"""Table → column → type of its values: everything that a rule may name."""
+MOST_NESTED: Final = 20
+"""Levels of any, all and not within one another."""
 
 
 class Operator(StrEnum):
@@ -25,22 +24,56 @@ class Operator(StrEnum):
     LT = "lt"
     LTE = "lte"
     LIKE = "like"
-
-
-_SETS: Final = frozenset({Operator.IN, Operator.NOT_IN})
-_LARGEST_INTEGER: Final = 2**63 - 1
-_ORDER: Final = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
-_KEYS: Final = ("table", "column", "operator", "value")
+    ILIKE = "ilike"
+    BETWEEN = "between"
+    IS_NULL = "is_null"
+    CONTAINS = "contains"
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One checked condition on one column."""
+class Condition:
+    """One column compared with a value; with `json_path`, what lies there within the column."""
 
-    table: str
-    column: str
-    operator: Operator
-    value: Value | tuple[Value, ...]
+    place: str
+    table: Any
+    column: Any
+    operator: Any
+    value: Any
+    json_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cone:
+    """A circle on the sky: ICRS, degrees."""
+
+    place: str
+    ra_deg: float
+    dec_deg: float
+    radius_deg: float
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """What at least one of these selects."""
+
+    members: tuple["Node", ...]
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """What all of these select; none of them select everything."""
+
+    members: tuple["Node", ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    """Every package that this does not select."""
+
+    member: "Node"
+
+
+Node: TypeAlias = Condition | Cone | AnyOf | AllOf | Not
 
 
 class InvalidRule(CcatError):
@@ -52,71 +85,110 @@ class InvalidRule(CcatError):
         super().__init__(f"{where}: {problem}")
 
 
-def parse_rules(rules: Sequence[Mapping[str, Any]], catalogue: Catalogue, *, where: str = "rules") -> tuple[Rule, ...]:
-    """Checked rules, which a package must all match; raises InvalidRule with the place and the nearest valid name."""
-    return tuple(_parse(rule, catalogue, f"{where}[{index}]") for index, rule in enumerate(rules))
+_REQUIRED: Final = ("table", "column", "operator", "value")
+_CONDITION: Final = (*_REQUIRED, "json_path")
+_CIRCLE: Final[Mapping[str, tuple[float, float]]] = {
+    "ra_deg": (0, 360),
+    "dec_deg": (-90, 90),
+    "radius_deg": (0, 180),
+}
+"""Keys of a cone, and the range of each; the right ascension stays below its upper end."""
 
 
-def _parse(rule: Mapping[str, Any], catalogue: Catalogue, where: str) -> Rule:
-    for key in rule:
-        if key not in _KEYS:
-            raise InvalidRule(f"{where}.{key}", f"a rule has no key `{key}`.{nearest(key, _KEYS)}")
-    for key in _KEYS:
+def parse_rules(rules: object, *, where: str = "rules") -> AllOf:
+    """The rules of a list, which a package must all match; raises InvalidRule with the place."""
+    return AllOf(_members(rules, where, 0))
+
+
+def _members(rules: object, where: str, depth: int) -> tuple[Node, ...]:
+    if not isinstance(rules, list | tuple):
+        raise InvalidRule(where, f"it is a list of rules, not {rules!r:.80}.")
+    if depth > MOST_NESTED:
+        raise InvalidRule(where, f"rules are nested more than {MOST_NESTED} levels deep.")
+    return tuple(_parse(rule, f"{where}[{index}]", depth) for index, rule in enumerate(rules))
+
+
+def _parse(rule: object, where: str, depth: int) -> Node:
+    if not isinstance(rule, Mapping):
+        raise InvalidRule(where, f"a rule is a mapping, not {rule!r:.80}.")
+    for key, parse in _COMPOUND.items():
+        if key in rule:
+            for other in rule:
+                if other != key:
+                    raise InvalidRule(f"{where}.{other}", f"beside `{key}` a rule has no other key.")
+            return parse(rule[key], f"{where}.{key}", depth + 1)
+    return _condition(rule, where)
+
+
+def _any(value: object, where: str, depth: int) -> Node:
+    members = _members(value, where, depth)
+    if not members:
+        raise InvalidRule(where, "it is empty, and would select nothing.")
+    return AnyOf(members)
+
+
+def _all(value: object, where: str, depth: int) -> Node:
+    members = _members(value, where, depth)
+    if not members:
+        raise InvalidRule(where, "it is empty, and would select everything.")
+    return AllOf(members)
+
+
+def _not(value: object, where: str, depth: int) -> Node:
+    if depth > MOST_NESTED:
+        raise InvalidRule(where, f"rules are nested more than {MOST_NESTED} levels deep.")
+    return Not(_parse(value, where, depth))
+
+
+def _cone(value: object, where: str, _depth: int) -> Node:
+    if not isinstance(value, Mapping):
+        raise InvalidRule(where, f"a cone is a mapping with {_listed(_CIRCLE)}, not {value!r:.80}.")
+    _refuse_unknown(value, list(_CIRCLE), what="cone", where=where)
+    numbers = {key: _coordinate(value, key, where) for key in _CIRCLE}
+    return Cone(where, **numbers)
+
+
+def _coordinate(cone: Mapping[str, Any], key: str, where: str) -> float:
+    low, high = _CIRCLE[key]
+    if key not in cone:
+        raise InvalidRule(where, f"`{key}` is missing; a cone has {_listed(_CIRCLE)}.")
+    value = cone[key]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (key == "ra_deg" and value == high):
+        raise InvalidRule(f"{where}.{key}", f"it is a number of degrees from {low:g} to {high:g}, not {value!r:.80}.")
+    return float(value)
+
+
+_COMPOUND: Final[Mapping[str, Callable[[object, str, int], Node]]] = {
+    "any": _any,
+    "all": _all,
+    "not": _not,
+    "cone": _cone,
+}
+
+
+def _condition(rule: Mapping[str, Any], where: str) -> Condition:
+    _refuse_unknown(rule, [*_CONDITION, *_COMPOUND], what="rule", where=where)
+    for key in _REQUIRED:
         if key not in rule:
-            raise InvalidRule(where, f"`{key}` is missing; a rule has {', '.join(f'`{one}`' for one in _KEYS)}.")
-    table = _known(rule["table"], catalogue, what="table", where=f"{where}.table")
-    column = _known(rule["column"], catalogue[table], what=f"column of {table}", where=f"{where}.column")
-    operator = Operator(_known(rule["operator"], list(Operator), what="operator", where=f"{where}.operator"))
-    kind = catalogue[table][column]
-    if not fits(operator, kind):
-        problem = f"`{operator}` does not go with {table}.{column}, which is of type {kind.__name__}."
-        raise InvalidRule(f"{where}.operator", problem)
-    value = _value(rule["value"], kind, takes_list=operator in _SETS, where=f"{where}.value")
-    return Rule(table, column, operator, value)
+            others = f"or one of {_listed(_COMPOUND)}"
+            raise InvalidRule(where, f"`{key}` is missing; a rule has {_listed(_REQUIRED)}, {others}.")
+    path = _json_path(rule["json_path"], f"{where}.json_path") if "json_path" in rule else ()
+    table, column, operator, value = (rule[key] for key in _REQUIRED)
+    return Condition(where, table, column, operator, value, path)
 
 
-def fits(operator: Operator, kind: type) -> bool:
-    """Whether values of this type can be compared so: `like` is for text, and what is true or false has no order."""
-    if operator is Operator.LIKE:
-        return kind is str
-    return kind is not bool or operator not in _ORDER
+def _json_path(path: object, where: str) -> tuple[str, ...]:
+    if not isinstance(path, str) or not all(parts := path.split(".")):
+        raise InvalidRule(where, f"it is names joined by dots, such as `observation.frequency_ghz`, not {path!r:.80}.")
+    return tuple(parts)
 
 
-def _known(name: object, known: Collection[str], *, what: str, where: str) -> str:
-    if not isinstance(name, str) or name not in known:
-        raise InvalidRule(where, f"there is no {what} `{name}`.{nearest(str(name), known)}")
-    return name
+def _refuse_unknown(mapping: Mapping[str, Any], known: Sequence[str], *, what: str, where: str) -> None:
+    for key in mapping:
+        if key not in known:
+            raise InvalidRule(f"{where}.{key}", f"a {what} has no key `{key}`.{nearest(str(key), known)}")
 
 
-def _value(value: object, kind: type, *, takes_list: bool, where: str) -> Value | tuple[Value, ...]:
-    if not takes_list:
-        return _scalar(value, kind, where)
-    if not isinstance(value, list) or not value:
-        raise InvalidRule(where, f"this operator takes a list of values, not {value!r}.")
-    return tuple(_scalar(one, kind, f"{where}[{index}]") for index, one in enumerate(value))
-
-
-def _scalar(value: object, kind: type, where: str) -> Value:
-    if issubclass(kind, StrEnum):
-        members = [member.value for member in kind]
-        if not isinstance(value, str) or value.lower() not in members:
-            raise InvalidRule(where, f"`{value}` is no {kind.__name__}.{nearest(str(value).lower(), members)}")
-        return kind(value.lower())
-    if issubclass(kind, date | uuid.UUID) and isinstance(value, str):
-        return _from_text(value, kind, where)
-    accepted = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise InvalidRule(where, f"{value!r} is not of type {kind.__name__}, as the column is.")
-    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        raise InvalidRule(where, f"{value} is larger than any value of the column.")
-    return cast("Value", value)
-
-
-def _from_text(value: str, kind: type[date] | type[uuid.UUID], where: str) -> Value:
-    try:
-        parsed = kind(value) if issubclass(kind, uuid.UUID) else kind.fromisoformat(value)
-    except ValueError as error:
-        raise InvalidRule(where, f"`{value}` is no {kind.__name__}; moments and dates are ISO 8601.") from error
-    if isinstance(parsed, datetime) and parsed.tzinfo is None:
-        raise InvalidRule(where, f"`{value}` has no time zone; write `{parsed.isoformat()}Z` for UTC.")
-    return parsed
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -59,6 +59,7 @@ class FixedSource(Source):
     __table_args__ = (
         sa.CheckConstraint("ra_deg >= 0 AND ra_deg < 360", name="ra_in_range"),
         sa.CheckConstraint("dec_deg BETWEEN -90 AND 90", name="dec_in_range"),
+        sa.Index("ix_fixed_source_dec_deg", "dec_deg"),  # narrows a cone down to a band of the sky
     )
 
     id: Mapped[int] = mapped_column(sa.ForeignKey("source.id"), primary_key=True, comment="The source that it details.")

@@ -104,6 +104,8 @@ class Facts:
     priority: int
     steps: tuple[StepFacts, ...]
     packages: tuple[PackageFacts, ...]
+    faded: frozenset[int]
+    """Packages that left only because of a relative time in the rules."""
     completed: Mapping[Place, CompletedFacts]
     abandoned: Mapping[Place, Sequence[AbandonedRun]]
     active: Mapping[Place, int]
@@ -178,6 +180,7 @@ def _candidate(
         last=completed.run if completed else None,
         abandoned=facts.abandoned.get(place, ()),
         cooldown=step.cooldown,
+        faded=facts.faded,
     )
     wanted = _recipes(step)
     return Candidate(

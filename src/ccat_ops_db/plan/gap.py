@@ -106,6 +106,8 @@ class SubGroup:
     last: CompletedRun | None
     abandoned: Sequence[AbandonedRun]
     cooldown: timedelta
+    faded: frozenset[int]
+    """Packages that left only because of a relative time: nothing is made without them for that alone."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,9 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
         return frozenset()
     if sub_group.input_digest == last.input_digest:
         covered = packages
-    else:  # where nothing is new, what it was made of has changed
-        covered = packages & last.covers if packages - last.covers else frozenset()
+    else:  # where nothing is new, and nothing has faded, what it was made of has changed
+        moved_on = packages - last.covers or _has_faded(sub_group, last)
+        covered = packages & last.covers if moved_on else frozenset()
     return covered.difference(*(one.packages - one.ready for one in sub_group.upstream))
 
 
@@ -167,14 +170,22 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
     return None if sub_group.input_digest == last.input_digest else _input_change(sub_group, last)
 
 
-def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str]:
+def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str] | None:
     new = [package.name for package in sub_group.packages if package.id not in last.covers]
     if new:
         return RunReason.INPUTS_CHANGED, f"new since run {last.id}: {_some(new)}"
     newer = sorted(f"{one.step} {one.sub_group}" for one in _newer(sub_group, last.took))
     if newer:
         return RunReason.UPSTREAM_CHANGED, f"new products since run {last.id}: {_some(newer)}"
+    if _has_faded(sub_group, last):
+        return None
     return RunReason.INPUTS_CHANGED, f"inputs differ from those of run {last.id}"
+
+
+def _has_faded(sub_group: SubGroup, last: CompletedRun) -> bool:
+    """Whether packages are gone, each because of a relative time only."""
+    gone = last.covers.difference(package.id for package in sub_group.packages)
+    return bool(gone) and gone <= sub_group.faded
 
 
 def _recipe_change(last: CompletedRun, wanted: Recipes) -> str:

@@ -9,9 +9,11 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from ccat_ops_db import models
-from ccat_ops_db.grouping.compile import catalogue, select_packages
+from ccat_ops_db.grouping.checking import check_rules, uses_now, without_now
+from ccat_ops_db.grouping.compile import select_packages
 from ccat_ops_db.grouping.keys import DimensionValue
-from ccat_ops_db.grouping.rules import parse_rules
+from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.digests import made_digest
 from ccat_ops_db.plan.evaluation import (
@@ -44,10 +46,10 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
 
 def gap(session: Session, pipeline_id: int, *, now: datetime) -> list[Candidate]:
     """Every sub-group of every step of a pipeline, each with its decision; in topological order of the steps."""
-    return evaluate(load_facts(session, pipeline_id), now=now)
+    return evaluate(load_facts(session, pipeline_id, now=now), now=now)
 
 
-def load_facts(session: Session, pipeline_id: int) -> Facts:
+def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
     """All that the gap of a pipeline depends on, read in a fixed number of statements."""
     revision = session.scalars(
         current_revisions()
@@ -66,6 +68,8 @@ def load_facts(session: Session, pipeline_id: int) -> Facts:
         .execution_options(populate_existing=True)
     ).one()
     step_ids = [step.reduction_step_id for step in revision.steps]
+    rules = check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue())
+    packages = _packages(session, revision, rules, now=now)
     # Active runs are read before completed ones: one that ends in between is seen as both, never as neither.
     active = _active(session, step_ids)
     return Facts(
@@ -73,7 +77,8 @@ def load_facts(session: Session, pipeline_id: int) -> Facts:
         location_id=revision.processing_location_id,
         priority=revision.pipeline.priority,
         steps=_steps(session, revision.steps),
-        packages=_packages(session, revision),
+        packages=packages,
+        faded=_faded(session, rules, packages, now=now),
         completed=_completed(session, step_ids),
         abandoned=_abandoned(session, step_ids),
         active=active,
@@ -121,11 +126,20 @@ def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int,
     return {one.reduction_software_id: one for one in sorted(released, key=lambda one: (Version(one.version), one.id))}
 
 
-def _packages(session: Session, revision: models.PipelineRevision) -> tuple[PackageFacts, ...]:
-    rules = parse_rules(revision.data_grouping_revision.filter_rules, catalogue())
+def _packages(
+    session: Session, revision: models.PipelineRevision, rules: AllOf, *, now: datetime
+) -> tuple[PackageFacts, ...]:
     dimensions = sorted({dimension for step in revision.steps for dimension in step.group_by})
-    rows = session.execute(select_packages(rules, dimensions))
+    rows = session.execute(select_packages(rules, dimensions, now=now))
     return tuple(_package(tuple(row), dimensions) for row in rows)
+
+
+def _faded(session: Session, rules: AllOf, packages: Iterable[PackageFacts], *, now: datetime) -> frozenset[int]:
+    """Packages that only a relative time leaves out."""
+    if not uses_now(rules):
+        return frozenset()
+    ever = session.scalars(select_packages(without_now(rules), [], now=now))
+    return frozenset(ever).difference(one.package.id for one in packages)
 
 
 def _package(row: tuple[Any, ...], dimensions: Sequence[str]) -> PackageFacts:

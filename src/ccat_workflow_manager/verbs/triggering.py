@@ -45,7 +45,7 @@ def pipelines_to_evaluate(session: Session, location_ids: Sequence[int]) -> list
 
 def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime) -> Evaluation:
     """Create a PENDING run for every sub-group that needs one and has none; racing another process is harmless."""
-    facts = load_facts(session, pipeline_id)
+    facts = load_facts(session, pipeline_id, now=now)
     candidates = evaluate(facts, now=now)
     rows = [_row(facts, one) for one in candidates if _is_wanted(one)]
     return Evaluation(

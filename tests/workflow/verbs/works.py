@@ -19,7 +19,8 @@ from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
-from ccat_ops_db.grouping.compile import DIMENSIONS, catalogue
+from ccat_ops_db.grouping.compile import DIMENSIONS
+from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.lookup import LOCATION, MODULE, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.evaluation import Candidate

@@ -1,0 +1,264 @@
+"""Whether what a rule says can be meant: names that exist, values of the type of their column. Pure."""
+
+import re
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, TypeAlias, cast
+
+from ccat_ops_db.grouping.rules import AllOf, AnyOf, Condition, Cone, InvalidRule, Node, Not, Operator
+from ccat_ops_db.naming import nearest
+
+Catalogue: TypeAlias = Mapping[str, Mapping[str, type]]
+"""Table → column → type of its values, `dict` for JSON: everything that a rule may name."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """A moment relative to that of the evaluation."""
+
+    offset: timedelta
+
+
+Scalar: TypeAlias = str | int | float | bool | date | datetime | uuid.UUID
+Value: TypeAlias = Scalar | Now | dict[str, object] | list[object]
+
+
+@dataclass(frozen=True)
+class Test:
+    """A checked condition; `values` are one, or as many as `in` and `between` take."""
+
+    table: str
+    column: str
+    kind: type
+    operator: Operator
+    values: tuple[Value, ...]
+    json_path: tuple[str, ...] = ()
+
+
+Checked: TypeAlias = "Test | Cone | AnyOf | AllOf | Not"
+
+_SETS: Final = frozenset({Operator.IN, Operator.NOT_IN})
+_ORDER: Final = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE, Operator.BETWEEN})
+_PATTERNS: Final = frozenset({Operator.LIKE, Operator.ILIKE})
+_LARGEST_INTEGER: Final = 2**63 - 1
+_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_OFFSET: Final = re.compile(r"(?P<sign>[+-]?)(?P<parts>(?:\d{1,6}[wdhms])+)")
+_PART: Final = re.compile(r"(\d+)([wdhms])")
+_CONE_TABLE: Final = "FixedSource"
+
+
+def check_rules(
+    rules: AllOf, catalogue: Catalogue, *, ambiguous: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> AllOf:
+    """The same tree with a Test for each condition; raises InvalidRule with the place and the nearest valid name.
+
+    `ambiguous` are tables that no bare name stands for, with the names that say which way to them is meant.
+    """
+    _refuse_ambiguous(rules, ambiguous)
+    checked = _check(rules, catalogue)
+    return checked if isinstance(checked, AllOf) else AllOf((checked,))
+
+
+def _refuse_ambiguous(node: Node, ambiguous: Mapping[str, Sequence[str]]) -> None:
+    match node:
+        case Condition() if isinstance(node.table, str) and node.table in ambiguous:
+            choices = " or ".join(f"`{name}`" for name in sorted(ambiguous[node.table]))
+            problem = f"several ways lead to `{node.table}`; say which one is meant: {choices}."
+            raise InvalidRule(f"{node.place}.table", problem)
+        case AnyOf() | AllOf():
+            for member in node.members:
+                _refuse_ambiguous(member, ambiguous)
+        case Not():
+            _refuse_ambiguous(node.member, ambiguous)
+        case _:
+            return
+
+
+def uses_now(node: Node | Test) -> bool:
+    """Whether what a rule selects changes with time alone."""
+    return any(isinstance(value, Now) for test in tests(node) for value in test.values)
+
+
+def without_now(node: Node, *, selects: bool = True) -> AllOf:
+    """The tree that selects what this one selects at any moment; within `not` that is turned round."""
+    return AllOf((_without_now(node, selects=selects),))
+
+
+def _without_now(node: Node | Test, *, selects: bool) -> Node:
+    match node:
+        case Test() if any(isinstance(value, Now) for value in node.values):
+            return AllOf(()) if selects else AnyOf(())
+        case AnyOf():
+            return AnyOf(tuple(_without_now(member, selects=selects) for member in node.members))
+        case AllOf():
+            return AllOf(tuple(_without_now(member, selects=selects) for member in node.members))
+        case Not():
+            return Not(_without_now(node.member, selects=not selects))
+        case _:
+            return cast("Node", node)
+
+
+def tests(node: Node | Test) -> Iterator[Test]:
+    """Every condition of a checked tree."""
+    match node:
+        case Test():
+            yield node
+        case AnyOf() | AllOf():
+            for member in node.members:
+                yield from tests(member)
+        case Not():
+            yield from tests(node.member)
+        case Cone() | Condition():
+            return
+
+
+def _check(node: Node, catalogue: Catalogue) -> Node:
+    match node:
+        case Condition():
+            return cast("Node", _test(node, catalogue))
+        case Cone():
+            return node
+        case AnyOf():
+            return AnyOf(tuple(_check(member, catalogue) for member in node.members))
+        case AllOf():
+            return AllOf(tuple(_check(member, catalogue) for member in node.members))
+        case Not():
+            return Not(_check(node.member, catalogue))
+
+
+def _test(said: Condition, catalogue: Catalogue) -> Test:
+    where = said.place
+    table = _known(said.table, catalogue, what="table", where=f"{where}.table")
+    column = _known(said.column, catalogue[table], what=f"column of {table}", where=f"{where}.column")
+    operator = Operator(_known(said.operator, list(Operator), what="operator", where=f"{where}.operator"))
+    kind = catalogue[table][column]
+    if said.json_path and kind is not dict:
+        raise InvalidRule(f"{where}.json_path", f"{table}.{column} holds no JSON, but {kind.__name__}.")
+    if not fits(operator, kind, is_path=bool(said.json_path)):
+        raise InvalidRule(f"{where}.operator", _misfit(operator, f"{table}.{column}", kind))
+    values = tuple(_values(operator, said, kind))
+    return Test(table, column, kind, operator, values, said.json_path)
+
+
+def fits(operator: Operator, kind: type, *, is_path: bool = False) -> bool:
+    """Whether values of this type can be compared so; `is_path` says that they lie within JSON."""
+    if operator is Operator.IS_NULL or is_path:
+        return True
+    if kind is dict:
+        return operator is Operator.CONTAINS
+    if operator in _PATTERNS or operator is Operator.CONTAINS:
+        return kind is str
+    return kind is not bool or operator not in _ORDER
+
+
+def _misfit(operator: Operator, column: str, kind: type) -> str:
+    if kind is dict:
+        return f"{column} is JSON: name what lies in it by `json_path`, or use `contains` or `is_null`."
+    return f"`{operator}` does not go with {column}, which is of type {kind.__name__}."
+
+
+def _known(name: object, known: Collection[str], *, what: str, where: str) -> str:
+    if not isinstance(name, str) or name not in known:
+        raise InvalidRule(where, f"there is no {what} `{name}`.{nearest(str(name), known)}")
+    return name
+
+
+def _values(operator: Operator, said: Condition, kind: type) -> Iterator[Value]:
+    where, value = f"{said.place}.value", said.value
+    scalar = _json_value if said.json_path else _column_value
+    if operator is Operator.IS_NULL:
+        yield _boolean(value, where)
+    elif operator in _SETS:
+        if not isinstance(value, list) or not value:
+            raise InvalidRule(where, f"this operator takes a list of values, not {value!r:.80}.")
+        for index, one in enumerate(value):
+            yield scalar(one, kind, f"{where}[{index}]", operator=operator)
+    elif operator is Operator.BETWEEN:
+        yield from _range(value, [scalar(one, kind, where, operator=operator) for one in _pair(value, where)], where)
+    else:
+        yield scalar(value, kind, where, operator=operator)
+
+
+def _boolean(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRule(where, f"this operator takes true or false, not {value!r:.80}.")
+    return value
+
+
+def _pair(value: object, where: str) -> list[object]:
+    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - the two ends
+        raise InvalidRule(where, f"this operator takes a list of the lower and the upper end, not {value!r:.80}.")
+    return value
+
+
+def _range(said: object, ends: list[Value], where: str) -> list[Value]:
+    if isinstance(ends[0], str) is not isinstance(ends[1], str):
+        raise InvalidRule(where, f"both ends are of one type, not {said!r:.80}.")
+    low, high = (one.offset if isinstance(one, Now) else one for one in ends)
+    if type(low) is type(high) and low > high:  # type: ignore[operator]  # of one type, which has an order
+        raise InvalidRule(where, f"the lower end comes first: {said!r:.80} is an empty range.")
+    return ends
+
+
+def _json_value(value: object, _kind: type, where: str, *, operator: Operator) -> Value:
+    """A value to be compared with what lies within JSON; it must be of a type that the comparison makes sense for."""
+    if operator in _PATTERNS and not isinstance(value, str):
+        raise InvalidRule(where, f"this operator takes text, not {value!r:.80}.")
+    if operator in _ORDER and (not isinstance(value, int | float | str) or isinstance(value, bool)):
+        raise InvalidRule(where, f"this operator takes a number or text, not {value!r:.80}.")
+    if operator is Operator.CONTAINS and isinstance(value, dict | list):
+        return cast("Value", value)
+    if not isinstance(value, str | int | float | bool):
+        raise InvalidRule(where, f"this operator takes a number, text, true or false, not {value!r:.80}.")
+    return value
+
+
+def _column_value(value: object, kind: type, where: str, *, operator: Operator) -> Value:
+    if kind is dict:
+        return cast("Value", value)
+    if isinstance(value, Mapping):
+        return _now(value, kind, where)
+    return _scalar(value, str if operator is Operator.CONTAINS else kind, where)
+
+
+def _now(value: Mapping[object, object], kind: type, where: str) -> Now:
+    if not issubclass(kind, date):
+        raise InvalidRule(where, f"a relative time is for moments and dates; the column is of type {kind.__name__}.")
+    offset = value.get("now")
+    found = _OFFSET.fullmatch(offset) if isinstance(offset, str) and list(value) == ["now"] else None
+    if found is None:
+        raise InvalidRule(where, 'a relative time is written {"now": "-7d"}, in units of w, d, h, m and s.')
+    total = sum((timedelta(**{_UNITS[unit]: int(n)}) for n, unit in _PART.findall(found["parts"])), timedelta())
+    if total > timedelta(days=36525):
+        raise InvalidRule(where, f"`{offset}` is more than a hundred years.")
+    return Now(-total if found["sign"] == "-" else total)
+
+
+def _scalar(value: object, kind: type, where: str) -> Scalar:
+    if issubclass(kind, StrEnum):
+        members = [member.value for member in kind]
+        if not isinstance(value, str) or value.lower() not in members:
+            raise InvalidRule(where, f"`{value}` is no {kind.__name__}.{nearest(str(value).lower(), members)}")
+        return kind(value.lower())
+    if issubclass(kind, date | uuid.UUID) and isinstance(value, str):
+        return _from_text(value, kind, where)
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise InvalidRule(where, f"{value!r:.80} is not of type {kind.__name__}, as the column is.")
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise InvalidRule(where, f"{value} is larger than any value of the column.")
+    return cast("Scalar", value)
+
+
+def _from_text(value: str, kind: type[date] | type[uuid.UUID], where: str) -> Scalar:
+    try:
+        parsed = kind(value) if issubclass(kind, uuid.UUID) else kind.fromisoformat(value)
+    except ValueError as error:
+        raise InvalidRule(where, f"`{value}` is no {kind.__name__}; moments and dates are ISO 8601.") from error
+    if isinstance(parsed, datetime) and parsed.tzinfo is None:
+        raise InvalidRule(where, f"`{value}` has no time zone; write `{parsed.isoformat()}Z` for UTC.")
+    return parsed
