@@ -124,6 +124,16 @@ class BadRawFiles(CcatError):
         )
 
 
+class RegisteredAnew(CcatError):
+    """Raw files were corrected while they were being packed."""
+
+    code = "registered_anew"
+    transient = True
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"Raw files of package {package} were corrected while they were being packed.")
+
+
 class BadBufferCopy(CcatError):
     """The tar in a buffer is damaged or gone before it was archived."""
 
@@ -231,8 +241,8 @@ class NothingToRetry(CcatError):
 
     def __init__(self, package: str, state: str) -> None:
         super().__init__(
-            f"Package {package} is {state}; what can be retried is a failed package, or an archived one that has no "
-            "sound archive copy any more. Nothing was changed."
+            f"Package {package} is {state}; what can be retried is a failed package, or an archived one of which an "
+            "archive copy was lost. Nothing was changed."
         )
 
 

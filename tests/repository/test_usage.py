@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from ccat.cli.errors import reported
 
@@ -41,6 +43,25 @@ def test_a_defect_is_told_in_one_line_and_shown_on_request(
     *traceback, last = capsys.readouterr().err.splitlines()
     assert traceback[0] == "Traceback (most recent call last):"
     assert json.loads(last) == {"code": "unexpected", "message": told}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device; nothing more was done"),
+        (TimeoutError("the connection timed out"), "the connection timed out; nothing more was done"),
+        (
+            OperationalError("SELECT 1", {}, psycopg.errors.TooManyConnections("too many clients")),
+            "(psycopg.errors.TooManyConnections) too many clients; try it again",
+        ),
+    ],
+)
+def test_trouble_of_the_system_is_not_called_a_defect(
+    capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    with pytest.raises(SystemExit, match="1"), reported():
+        raise error
+    assert capsys.readouterr().err == f"error: {told}\n"
 
 
 def test_of_a_process_the_log_has_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Real stacks in data directories, and what tests ask about them."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -92,6 +93,14 @@ class Stack:
     def processes(self) -> list[psutil.Process]:
         """Living processes that carry the stack's mark, or work in its directory as the servers do."""
         return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def command_lines(self) -> list[list[str]]:
+        """Of the same."""
+        lines = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                lines.append(process.cmdline())
+        return lines
 
     def _owns(self, process: psutil.Process) -> bool:
         try:

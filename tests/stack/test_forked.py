@@ -39,6 +39,7 @@ def ended(call: Callable[[], object], log: Path) -> int:
 @pytest.mark.parametrize(("code", "seen"), [(None, 0), (3, 3), ("a reason", 1)])
 def test_its_exit_code_is_what_the_code_leaves_with(tmp_path: Path, code: object, seen: int) -> None:
     assert ended(lambda: leave(code), tmp_path / "log") == seen
+    assert (tmp_path / "log").read_text() == (f"{code}\n" if isinstance(code, str) else "")
 
 
 def test_what_it_raises_is_in_its_log(tmp_path: Path) -> None:
@@ -53,7 +54,9 @@ def test_it_has_the_environment_and_the_directory_that_it_is_given_and_only_its_
 
     def tell() -> None:
         files = sorted(int(one.name) for one in Path("/proc/self/fd").iterdir() if one.exists())
-        print(os.environ.get("CCAT_OPS_DB_URL"), os.environ["OURS"], Path.cwd(), files, os.getsid(0) == os.getpid())  # noqa: T201
+        own_session = os.getsid(0) == os.getpid()
+        told = (os.environ.get("CCAT_OPS_DB_URL"), os.environ["OURS"], Path.cwd(), files, own_session)
+        print(*told)  # noqa: T201 - into its log
 
     spec = service(tell, environment={"OURS": "1"}, forgets=("CCAT_OPS_DB_",), directory=tmp_path)
     with (tmp_path / "of the supervisor").open("w"):

@@ -31,7 +31,7 @@ def test_ctrl_c_and_kill_leave_no_process_behind(own_stack: Stack) -> None:
 def test_a_signal_during_the_start_stops_what_was_started(own_stack: Stack) -> None:
     own_stack.environment = {"LAST_PREPARATION": "sleep 1003"}
     supervisor = own_stack.start()
-    eventually(lambda: ["sleep", "1003"] in [process.cmdline() for process in own_stack.processes()])
+    eventually(lambda: ["sleep", "1003"] in own_stack.command_lines())
     supervisor.terminate()
     supervisor.communicate(timeout=30)
     assert own_stack.processes() == []

@@ -8,8 +8,10 @@ from typing import Self
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer.backends.posix import Stored
 from ccat_data_transfer.errors import NothingToRetry, UnknownPackage
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs import packing
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
@@ -17,6 +19,7 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.scans import NewFile, add_files
 from tests.transfer.support import Observatory, digest
 
 FILES = {"2026-04-01/b.fits": b"b" * 1000, "2026-04-01/a.fits": b"a" * 3_000_000, "empty": b""}
@@ -267,3 +270,43 @@ def test_a_database_that_is_away_for_a_moment_does_not_stop_a_copy(observatory: 
     assert renewals.number > 4
     assert observatory.copies(package_id)["ccat/buffer"].status is PhysicalCopyStatus.PRESENT
     assert observatory.one(models.LongTermArchiveTransfer).retry_count == 0
+
+
+def test_a_file_that_is_corrected_while_it_is_packed_is_packed_anew(
+    observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_id = observatory.observe({"a.fits": b"too early"})
+    [file] = [observatory.one(models.RawDataFile)]
+    complete = b"complete"
+
+    def write_and_correct(order: packing._Order) -> Stored:
+        stored = write(order)
+        (observatory.directory("ccat/chai_raw_data") / "a.fits").write_bytes(complete)
+        corrected = NewFile(file.id, "a.fits", len(complete), digest(complete))
+        with transaction(observatory.engine) as session:
+            where = {"module": "CHAI/LFA", "location": "ccat/chai_raw_data"}
+            add_files(session, file.executed_obs_unit_id, [corrected], **where, replace=True, by="CHAI")
+        return stored
+
+    write = packing._write
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, "_write", write_and_correct)
+        observatory.do(Operation.PACKING)
+    failure = observatory.one(models.LongTermArchiveTransfer).failure or ""
+    assert "were corrected while they were being packed. It is tried again." in failure
+    observatory.do_all()
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    staged = observatory.directory("cologne/ramses") / observatory.copies(package_id)["cologne/ramses"].path
+    assert (staged / "a.fits").read_bytes() == complete
+
+
+def test_the_pause_grows_where_a_buffer_damages_what_is_packed_again_and_again(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    for tries in range(1, 4):
+        observatory.do(Operation.PACKING)
+        tar = tar_of(observatory, package_id, "ccat/buffer")
+        tar.chmod(0o644)
+        flip(tar)
+        observatory.do(Operation.ARCHIVING)
+        assert observatory.one(models.LongTermArchiveTransfer).trouble_count == tries

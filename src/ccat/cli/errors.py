@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from ccat_ops_db.errors import CcatError
+from ccat_service.trouble import is_transient
 
 _DEBUG = "CCAT_DEBUG"
 _USAGE = 2
@@ -32,9 +33,18 @@ def reported(*, as_json: bool = False, last_resort: bool = True) -> Iterator[Non
             raise
         if os.environ.get(_DEBUG):
             traceback.print_exc()
-        first_line = str(error).strip().partition("\n")[0]
-        hint = f"This is a defect, please report it; {_DEBUG}=1 shows where it is"
-        _end("unexpected", f"unexpected {type(error).__name__}: {first_line}. {hint}", as_json=as_json)
+        code, message = _told(error)
+        _end(code, message, as_json=as_json)
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    first_line = str(error).strip().partition("\n")[0]
+    if isinstance(error, OSError):
+        return "system", f"{first_line}; nothing more was done"
+    if is_transient(error):
+        return "trouble", f"{first_line}; try it again"
+    hint = f"This is a defect, please report it; {_DEBUG}=1 shows where it is"
+    return "unexpected", f"unexpected {type(error).__name__}: {first_line}. {hint}"
 
 
 def _end(code: str, message: str, *, as_json: bool) -> NoReturn:

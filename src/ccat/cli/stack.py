@@ -1,5 +1,6 @@
 """`ccat up`, `ccat down` and `ccat status`: the embedded stack."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
+from ccat.cli.processes import PROCESSES
 from ccat.stack.directory import existing_directory, open_directory
 from ccat.stack.down import take_down
 from ccat.stack.program import whole_program
@@ -25,9 +27,24 @@ def up(*, data_dir: DataDir = DEFAULT_DATA_DIR, detach: Detach = False) -> None:
     """Start PostgreSQL, Redis and our processes, and restart what dies, until Ctrl-C or `ccat down`."""
     with reported():
         directory = open_directory(data_dir)
-        program = whole_program(storage_root=directory.storage)
+        import_module("ccat.processes")  # once, before they are forked
+        program = whole_program(storage_root=directory.storage, initialize=_initialize, run=_run)
         if not start_stack(directory, program, detach=detach, say=typer.echo):
             raise typer.Exit(1)
+
+
+def _initialize(storage_root: Path) -> None:
+    from ccat.cli.opsdb import opsdb_init  # noqa: PLC0415 - Alembic, for a process that ends in a moment
+
+    opsdb_init(storage_root=storage_root)
+
+
+def _run(name: str) -> None:
+    """Be the process that the command of this name starts."""
+    try:
+        PROCESSES[name]()
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from end
 
 
 def down(*, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

@@ -1,5 +1,6 @@
 """Our own processes, forked from the supervisor: it imports the code once, and each of them is there at once."""
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -93,7 +94,9 @@ def _live(life: Life) -> NoReturn:
         life.call()
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:  # noqa: BLE001 - whatever it is, the process ends with it here
         traceback.print_exc()
     finally:
@@ -107,5 +110,10 @@ def _redirect(output: TextIO) -> None:
     os.dup2(nothing, sys.__stdin__.fileno() if sys.__stdin__ else 0)
     for number in (1, 2):
         os.dup2(output.fileno(), number)
-    os.closerange(_OUR_FILES, os.sysconf("SC_OPEN_MAX"))
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    for number in [int(one.name) for one in Path("/proc/self/fd").iterdir()]:
+        if number >= _OUR_FILES:
+            with contextlib.suppress(OSError):  # the listing itself had one
+                os.close(number)
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", buffering=1, errors="backslashreplace", closefd=False) for number in (1, 2)
+    )

@@ -1,11 +1,9 @@
 """What the stack runs on top of PostgreSQL and Redis."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from ccat.stack.redis import RedisAddress, has_key
@@ -35,46 +33,31 @@ SERVICES = (
 """Long-running commands of `ccat`, each one process."""
 
 
-def whole_program(*, storage_root: Path) -> Program:
+def whole_program(*, storage_root: Path, initialize: Callable[[Path], object], run: Callable[[str], object]) -> Program:
     """Every process of the system; files of the seeded locations lie below `storage_root`.
 
-    Their code is imported here, before they are forked.
+    `initialize` makes the database ready, `run` is the process of a name; both are called in forked processes.
     """
-    import_module("ccat.processes")
     return Program(
         preparations=[
             ServiceSpec(
                 name="opsdb_init",
-                call=partial(_initialize, storage_root),
+                call=partial(initialize, storage_root),
+                environment={"CCAT_DEBUG": "1"},
             )
         ],
-        services=lambda redis: [_service(name, redis) for name in SERVICES],
+        services=lambda redis: [_service(name, redis, call=partial(run, name)) for name in SERVICES],
         processing_locations=partial(_open_locations, storage_root),
     )
 
 
-def _service(name: str, redis: RedisAddress) -> ServiceSpec:
+def _service(name: str, redis: RedisAddress, *, call: Callable[[], object]) -> ServiceSpec:
     return ServiceSpec(
         name=name,
-        call=partial(_run, name),
+        call=call,
         is_ready=lambda pid: has_key(redis, f"health:*:{name}:*-{pid}"),
         ready_within=timedelta(minutes=3),  # six of them start at once, perhaps on a small busy machine
     )
-
-
-def _run(name: str) -> None:
-    """Be the process that the command of this name starts."""
-    from ccat.cli import main  # noqa: PLC0415 - the command line knows the stack, and the stack knows it here only
-
-    sys.argv = ["ccat", name]
-    main()
-
-
-def _initialize(storage_root: Path) -> None:
-    from ccat.cli.opsdb import init_main  # noqa: PLC0415 - Alembic, for a process that ends in a moment
-
-    sys.argv = ["opsdb_init", "--storage-root", str(storage_root)]
-    init_main()
 
 
 def _open_locations(storage_root: Path, database_url: str) -> Sequence[int]:

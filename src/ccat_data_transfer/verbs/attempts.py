@@ -111,7 +111,9 @@ class Attempt:
     def end(self, session: Session, to: Status, *, because: str) -> None:
         """Move the transfer on, as one that works, and give its lease back."""
         ids = [self.transfer_id]
-        healthy = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
+        healthy: dict[str, object] = {"failure": None, "not_before": None}
+        if to is Status.COMPLETED:  # not where it was only packed, or a bad buffer would never be given a rest
+            healthy |= {"retry_count": 0, "trouble_count": 0}
         advance(session, self._noun, ids, to=to, because=because, by=self.by, values=healthy)
         claims.release(session, self._noun, ids, by=self._claimed_by)
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.posix import Disk, Stored
 from ccat_data_transfer.backends.streams import Sink
-from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing
+from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing, RegisteredAnew
 from ccat_data_transfer.plan import tar_bytes, tar_path
 from ccat_data_transfer.tar import TarWriter
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
@@ -141,10 +141,20 @@ def _add(tar: TarWriter, member: _Member) -> BadFile | None:
 
 def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
     because = "packed, and read back; to be archived next"
+    package = session.get_one(models.RawDataPackage, order.package_id, with_for_update=True)
+    _require_registered_as_packed(session, order)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
-    package = session.get_one(models.RawDataPackage, order.package_id)
     package.size_bytes, package.checksum = stored.size_bytes, stored.checksum
     one.end(session, Status.PENDING, because=because)
+
+
+def _require_registered_as_packed(session: Session, order: _Order) -> None:
+    """Raise RegisteredAnew where a file was corrected while it was packed; the package is locked."""
+    file = models.RawDataFile
+    query = sa.select(file.relative_path, file.size_bytes, file.checksum)
+    now = {tuple(row) for row in session.execute(query.where(file.raw_data_package_id == order.package_id))}
+    if now != {(one.relative_path, one.size_bytes, one.checksum) for one in order.members}:
+        raise RegisteredAnew(order.name)
 
 
 def _mark_bad_files(session: Session, one: Attempt, error: CcatError) -> None:

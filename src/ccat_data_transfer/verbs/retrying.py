@@ -8,6 +8,7 @@ from ccat_data_transfer.errors import NothingToRetry, UnknownPackage
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.staging import retry_runs_of
 
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _SAME: Final = ("type", "raw_data_file_id", "raw_data_package_id", "data_location_id", "path", "size_bytes", "checksum")
@@ -18,8 +19,8 @@ _ASKED: Final = "a retry was asked for"
 def retry_package(session: Session, package_id: int, *, by: str) -> None:
     """Take a package up again whose files were restored; whoever reads them next verifies them.
 
-    A FAILED one is sent on its way to the archive again. One that is ARCHIVED, but has no sound copy there any more,
-    has its archive copies believed again. Raises UnknownPackage or NothingToRetry.
+    A FAILED one is sent on its way to the archive again. Of one that is ARCHIVED the lost archive copies are believed
+    again, and runs that failed for want of them are tried again. Raises UnknownPackage or NothingToRetry.
     """
     ids, values = [package_id], {"failure": None}
     to = PackageState.WAITING
@@ -30,9 +31,10 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     package = session.get(models.RawDataPackage, package_id)
     if package is None:
         raise UnknownPackage(package_id)
-    if package.state is not PackageState.ARCHIVED or _has_sound_archive_copy(session, package_id):
+    believed = _believe(session, _lost_archive_copies(package_id), by=by)
+    if package.state is not PackageState.ARCHIVED or not believed:
         raise NothingToRetry(package.name, package.state)
-    _believe(session, _lost_archive_copies(package_id), by=by)
+    retry_runs_of(session, package_id)
 
 
 def _begin_anew(session: Session, package_id: int, *, by: str) -> None:
@@ -58,7 +60,7 @@ def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
     )
 
 
-def _archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
+def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
     copy = models.PhysicalCopy
     return (
         sa.select(copy)
@@ -66,27 +68,20 @@ def _archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
         .where(
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
+            copy.status.in_(_LOST),
         )
     )
 
 
-def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
-    return _archive_copies(package_id).where(models.PhysicalCopy.status.in_(_LOST))
-
-
-def _has_sound_archive_copy(session: Session, package_id: int) -> bool:
-    sound = _archive_copies(package_id).where(models.PhysicalCopy.status == PhysicalCopyStatus.PRESENT)
-    return session.scalars(sound.limit(1)).one_or_none() is not None
-
-
-def _believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) -> None:
-    """New rows for copies that were CORRUPT or MISSING."""
+def _believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) -> int:
+    """New rows for copies that were CORRUPT or MISSING; how many there are."""
     found = session.scalars(lost).all()
     if not found:
-        return
+        return 0
     rows = [{column: getattr(one, column) for column in _SAME} for one in found]
     because = "said to be restored"
     closed = [one.id for one in found]
     advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
     made = session.scalars(insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
     advance(session, models.PhysicalCopy, made, to=PhysicalCopyStatus.PRESENT, because=because, by=by)
+    return len(made)

@@ -2,12 +2,12 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, FailureClass, PhysicalCopyStatus, RunStatus, Status
 
 
 def request_staging(session: Session, package_ids: Collection[int], location_id: int) -> list[int]:
@@ -36,3 +36,24 @@ def request_staging(session: Session, package_ids: Collection[int], location_id:
     if new:
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{job.__tablename__}:{Status.PENDING}")))
     return sorted(new)
+
+
+def retry_runs_of(session: Session, package_id: int) -> list[int]:
+    """Let runs be tried again that gave up for trouble outside their software, and take this package; their ids.
+
+    Only the newest run of a sub-group is: what came after an older one counts instead.
+    """
+    run, newer = models.ExecutedReductionStep, aliased(models.ExecutedReductionStep)
+    takes = sa.exists().where(models.RunInput.run_id == run.id, models.RunInput.raw_data_package_id == package_id)
+    followed = sa.exists().where(
+        newer.reduction_step_id == run.reduction_step_id, newer.sub_group_key == run.sub_group_key, newer.id > run.id
+    )
+    gave_up = sa.and_(
+        run.status == RunStatus.FAILED,
+        run.retry_at.is_(None),
+        run.failure_class == FailureClass.INFRASTRUCTURE,
+        takes,
+        sa.not_(followed),
+    )
+    again = sa.update(run).where(gave_up).values(retry_at=sa.func.clock_timestamp(), trouble_count=0)
+    return sorted(session.scalars(again.returning(run.id)))

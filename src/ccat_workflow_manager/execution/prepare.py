@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path, PurePosixPath
 
 from ccat_ops_db.errors import CcatError
@@ -59,10 +60,11 @@ class Recorded:
 class Input:
     """An input: where it lies, where the software finds it below `input/`, and what it must look like.
 
-    `label` names it for people: `package 17`.
+    `label` names it for people: `package 17`; `root` is the directory of its location.
     """
 
     label: str
+    root: Path
     target: Path
     place: PurePosixPath
     recorded: Sequence[Recorded] = ()
@@ -87,7 +89,12 @@ def prepare(execution: Execution, *, inputs: Sequence[Input], manifest: Manifest
 
 
 def confirm(item: Input) -> None:
-    """Compare an input with what is recorded of it: a look at size, mtime and inode, no reading."""
+    """Compare an input with what is recorded of it: a look at size, mtime and inode, no reading.
+
+    Raises OSError where its whole location is away, which says nothing about the input.
+    """
+    if next(item.root.iterdir(), None) is None:
+        raise OSError(ENOENT, f"{item.root} is empty, as a directory where nothing is mounted", str(item.root))
     for recorded in (Recorded(path=""), *item.recorded):
         difference = _difference(recorded, item.target / recorded.path)
         if difference:
@@ -98,7 +105,7 @@ def _difference(recorded: Recorded, path: Path) -> str | None:
     try:
         status = path.stat()
         size = _size_of_tree(path) if path.is_dir() and recorded.size_bytes is not None else status.st_size
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         return f"it cannot be found ({error.strerror})"
     looks = {
         "bytes": (recorded.size_bytes, size),

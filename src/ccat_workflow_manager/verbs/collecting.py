@@ -40,8 +40,10 @@ def _collect_in_its_own_scope(workplace: Workplace, run_id: int) -> bool:
         attempt = current_attempt(session, run_id, RunStatus.COLLECTING_RESULTS)
     if attempt is None:
         return False
+    layout = run_directory(attempt.run, workplace.base)
     try:
-        with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
+        layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
+        with alone(layout.lock) as is_alone:
             return is_alone and _collect(workplace, attempt)
     except DatabaseUnreachable as error:
         _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))

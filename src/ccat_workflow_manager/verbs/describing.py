@@ -224,12 +224,15 @@ def _upstream_place(one: _Upstream) -> PurePosixPath:
 def _raw_input(one: _Raw, root: Path) -> Input:
     files = [Recorded(path=file.relative_path, size_bytes=file.size_bytes) for file in one.files]
     recorded = [Recorded(path="", mtime_ns=one.copy.mtime_ns, inode=one.copy.inode), *files]
-    return Input(label=_raw_label(one), target=root / one.copy.path, place=_raw_place(one), recorded=recorded)
+    return Input(
+        label=_raw_label(one), root=root, target=root / one.copy.path, place=_raw_place(one), recorded=recorded
+    )
 
 
 def _upstream_input(one: _Upstream, root: Path) -> Input:
     return Input(
         label=_upstream_label(one),
+        root=root,
         target=root / one.copy.path,
         place=_upstream_place(one),
         recorded=[Recorded(path="", size_bytes=one.product.size_bytes)],

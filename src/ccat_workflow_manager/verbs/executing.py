@@ -68,9 +68,7 @@ def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplac
         with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
             return is_alone and act(workplace, run_id)
     except BackendUnavailable as error:
-        _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
-        with workplace.database.transaction() as session:
-            note(session, [run_id], str(error), where=_Run.status == RunStatus.STAGING_DATA)
+        _wait(workplace, run_id, str(error))
     except DatabaseUnreachable as error:
         _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
     except (CcatError, OSError) as error:
@@ -92,13 +90,20 @@ def _fail_unless_handed_in(workplace: Workplace, attempt: models.RunAttempt, fai
     backend = workplace.backends[attempt.run.data_location_id]
     try:
         is_handed_in = bool(backend.find([attempt.job_name]))
-    except BackendUnavailable as error:
-        _log.warning("not now, tried again when the lease is over", run=attempt.run_id, error=str(error))
+    except (BackendUnavailable, OSError) as error:
+        _wait(workplace, attempt.run_id, f"{failure.cause}; {error}")
         return
     if is_handed_in:
-        _log.warning("trouble with a job that is handed in", run=attempt.run_id, cause=failure.cause)
+        _wait(workplace, attempt.run_id, f"its job is handed in, but cannot be recorded: {failure.cause}")
         return
     _fail(workplace, attempt, failure)
+
+
+def _wait(workplace: Workplace, run_id: int, why: str) -> None:
+    """Leave a run where it is, with the reason; it is told again when its lease is over."""
+    _log.warning("not now, tried again when the lease is over", run=run_id, error=why)
+    with workplace.database.transaction() as session:
+        note(session, [run_id], why, where=_Run.status == RunStatus.STAGING_DATA)
 
 
 def _fail(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
@@ -169,6 +174,8 @@ def _submit(workplace: Workplace, run_id: int) -> bool:
     if attempt is None:
         return False
     backend, job = workplace.backends[attempt.run.data_location_id], job_of(attempt, base=workplace.base)
+    if not backend.find([job.name]) and _read(workplace, run_id) is None:  # raises InputGone where an input is lost
+        return False
     job_id = backend.submit(job)
     if _record(workplace, attempt, job, job_id=job_id):
         return True

@@ -28,9 +28,10 @@ def inputs(tmp_path: Path) -> list[Input]:
     status = (package / "on.fits").stat()
     on = Recorded(path="on.fits", size_bytes=12, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
     return [
-        Input(label="package 5", target=package, place=PurePosixPath("raw/scan-5"), recorded=[on]),
+        Input(label="package 5", root=tmp_path, target=package, place=PurePosixPath("raw/scan-5"), recorded=[on]),
         Input(
             label="product 9",
+            root=tmp_path,
             target=tree,
             place=PurePosixPath("upstream/baseline/41/cube.zarr"),
             recorded=[Recorded(path="", size_bytes=4)],
@@ -140,6 +141,23 @@ def test_a_staged_file_that_changed_is_named_with_the_difference(
         prepare(execution, inputs=inputs, manifest=manifest)
     assert refused.value.transient
     assert not execution.layout.directory.exists()
+
+
+def empty(root: Path) -> None:
+    root.rename(root.with_name("away"))
+    root.mkdir()
+
+
+@pytest.mark.parametrize("unmount", [lambda root: root.rename(root.with_name("away")), empty])
+def test_where_a_whole_location_is_away_nothing_is_said_of_its_files(
+    execution: Execution, inputs: list[Input], manifest: Manifest, tmp_path: Path, unmount: Callable[[Path], object]
+) -> None:
+    location = tmp_path / "location"
+    (location / "raw").mkdir(parents=True)
+    lost = replace(inputs[0], root=location, target=location / "raw" / "scan-5")
+    unmount(location)
+    with pytest.raises(OSError, match="location"):
+        prepare(execution, inputs=[lost], manifest=manifest)
 
 
 def test_a_product_directory_that_lost_a_file_is_noticed(

@@ -3,7 +3,9 @@
 import shutil
 
 import pytest
+import sqlalchemy as sa
 
+from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.gap import Verdict
@@ -118,3 +120,23 @@ def test_a_product_that_is_damaged_is_made_again_before_it_is_taken(works: Works
     [taken] = works.all(models.RunInput, run_id=grid.id)
     assert taken.data_product_id != product.id
     assert [run.reduction_step.key for run in works.runs()] == ["calibrate", "grid", "calibrate"]
+
+
+def test_runs_that_gave_up_for_want_of_an_archive_copy_go_on_when_it_is_restored(staged: Works) -> None:
+    copy, run = staged_copy(staged), staged.run()
+    lost, to = [copy.id, *(one.id for one in archive_copies(staged))], PhysicalCopyStatus.MISSING
+    staged.session(lambda session: advance(session, models.PhysicalCopy, lost, to=to, because="a test", by="a test"))
+    staged.execute(sa.update(models.ExecutedReductionStep).values(trouble_count=10))
+    staged.advance()
+    gave_up = staged.run()
+    assert (gave_up.status, gave_up.retry_at) == (RunStatus.FAILED, None)
+    assert staged.create() == 0
+    [package] = staged.all(models.RawDataPackage)
+    staged.session(lambda session: retry_package(session, package.id, by="an operator"))
+    staged.settle()
+    assert (staged.run().id, staged.run().status) == (run.id, RunStatus.COMPLETED)
+
+
+def archive_copies(works: Works) -> list[models.PhysicalCopy]:
+    found = works.all(models.PhysicalCopy, type="raw_data_package", status=PhysicalCopyStatus.PRESENT)
+    return [one for one in found if one.path.endswith(".tar")]

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_workflow_manager.execution.collection import Collection as WhatToCollect
 from ccat_workflow_manager.execution.collection import collect
 from ccat_workflow_manager.execution.durable import alone
@@ -101,7 +101,7 @@ def in_two_threads(act: Callable[[], Any]) -> list[Any]:
 def runs(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, One]]:
     """Many runs in STAGING_DATA of one package that is there, by step; no test takes that of another."""
     with open_works(tmp_path_factory.mktemp("working")) as works:
-        keys = [*(f"step-{number}" for number in range(26)), *ODD]
+        keys = [*(f"step-{number}" for number in range(30)), *ODD]
         works.define(
             *({"key": key, "group_by": [], "max_retries": 1, **ODD.get(key, {})} for key in keys),
             scripts=dict.fromkeys(keys, SCRIPT),
@@ -300,6 +300,8 @@ class TestSubmitting:
 
         assert not prepared.submit(doubtful(prepared.works, lose_the_disk))
         assert (prepared.run.status, prepared.run.failure) == (RunStatus.STAGING_DATA, None)
+        told = "its job is handed in, but cannot be recorded: [Errno 116] Stale file handle"
+        assert prepared.run.waiting_for == told
 
         def stumble(*_: object, **__: object) -> None:
             raise KeyError("memory_gb")
@@ -310,6 +312,28 @@ class TestSubmitting:
         assert prepared.run.status is RunStatus.STAGING_DATA
         assert prepared.submit()
         prepared.complete()
+
+    def test_nothing_is_failed_while_nobody_can_tell_whether_the_job_is_handed_in(self, prepared: One) -> None:
+        class Blind(Doubtful):
+            def find(self, names: Collection[str]) -> Mapping[str, str]:
+                raise OSError(5, f"Input/output error, as for {names}")
+
+        works = prepared.works
+        assert not prepared.submit(replace(works.workplace, backends={works.location_id: Blind(works, int)}))
+        assert (prepared.run.status, prepared.run.failure) == (RunStatus.STAGING_DATA, None)
+        assert "Input/output error" in (prepared.run.waiting_for or "")
+        assert prepared.submit()
+        prepared.complete()
+
+    def test_no_job_is_handed_in_whose_input_was_lost_since_it_was_prepared(self, prepared: One) -> None:
+        works = prepared.works
+        [copy] = works.all(models.PhysicalCopy, data_location_id=works.location_id, status=PhysicalCopyStatus.STAGED)
+        set_status = sa.update(models.PhysicalCopy).where(models.PhysicalCopy.id == copy.id)
+        works.execute(set_status.values(status="corrupt"))
+        assert not prepared.submit()
+        works.execute(set_status.values(status="staged"))
+        assert prepared.run.failure_class is FailureClass.INFRASTRUCTURE
+        assert (prepared.run.failure or "").startswith(f"only 0 of 1 inputs of run {prepared.id} have a copy at ramses")
 
     def test_a_job_that_the_cluster_will_never_run_is_a_failure_of_the_configuration(
         self, runs: dict[str, One]
@@ -506,6 +530,18 @@ class TestCollecting:
         assert "its results cannot be collected ([Errno 28] No space left on device" in (ended.run.waiting_for or "")
         ended.complete()
         assert ended.run.waiting_for is None
+
+    def test_a_disk_that_is_not_mounted_repeats_no_payload(self, ended: One) -> None:
+        base = ended.works.base
+        base.rename(base.with_name("unmounted"))
+        base.mkdir()
+        assert not ended.collect()
+        assert list(base.iterdir()) == []
+        base.rmdir()
+        base.with_name("unmounted").rename(base)
+        assert (ended.run.status, ended.run.retry_count) == (RunStatus.COLLECTING_RESULTS, 0)
+        assert "No such file or directory" in (ended.run.waiting_for or "")
+        ended.complete()
 
     def test_a_defect_of_ours_repeats_no_payload_and_is_told(self, ended: One, monkeypatch: pytest.MonkeyPatch) -> None:
         def stumble(*_: object, **__: object) -> None:

@@ -21,6 +21,7 @@ def upgrade() -> None:
         column = sa.Column("trouble_count", sa.BigInteger(), server_default="0", nullable=False, comment=told)
         op.add_column(table, column)
         op.alter_column(table, "retry_count", comment=_AFTER, existing_comment=_BEFORE)
+        op.execute(f"UPDATE {table} SET trouble_count = retry_count, retry_count = 0")  # noqa: S608 - our own tables
 
 
 def downgrade() -> None:
