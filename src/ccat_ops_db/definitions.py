@@ -343,7 +343,8 @@ def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]
 def _list_problems(names: Sequence[str], where: str, *, known: Sequence[str], what: str) -> Iterator[str]:
     for index, name in enumerate(names):
         if name not in known:
-            yield f"{where}[{index}]: there is no {what} `{name}`.{nearest(name, known)}"
+            meant = [one for one in known if "." in name or "." not in one]  # columns where it looks like one
+            yield f"{where}[{index}]: there is no {what} `{name}`.{nearest(name, meant)}"
         elif name in names[:index]:
             yield f"{where}[{index}]: `{name}` stands twice."
 

@@ -148,6 +148,14 @@ def test_an_unreachable_database_is_told_with_what_to_do(installation: Installat
     assert "secret" not in done.stderr
 
 
+def test_a_grouping_is_explained_in_a_sentence_and_in_sql(installation: Installation) -> None:
+    explained = installation.json("grouping", "explain", "chai")
+    assert explained["selects"] == "Archived packages for which Instrument.name is `CHAI`."
+    assert explained["packages"] == len(installation.json("packages", "--state", "archived", "--limit", 1000))
+    assert explained["sql"].startswith("SELECT raw_data_package.id")
+    assert explained["selects"] in installation.ccat("grouping", "explain", "chai")
+
+
 @pytest.fixture
 def stray(installation: Installation) -> Iterator[subprocess.Popen[str]]:
     """One more worker of the installation, which looks for Redis where it is not."""

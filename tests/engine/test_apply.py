@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
-from ccat_ops_db.grouping.compile import DIMENSIONS
+from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.models import Base
 from ccat_ops_db.moves import advance
@@ -349,7 +349,7 @@ class TestReleases:
 
 
 def test_two_that_apply_at_once_take_turns(desk: Desk) -> None:
-    definitions = parse_definitions(yaml.safe_load(BASE), catalogue=catalogue(), dimensions=list(DIMENSIONS))
+    definitions = parse_definitions(yaml.safe_load(BASE), catalogue=catalogue(), dimensions=list(dimensions()))
     together = threading.Barrier(2)
 
     def apply() -> int:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ccat.cli import app
+from ccat_ops_db.grouping.dimensions import dimensions
 
 NOTHING = " Nothing was applied.\n"
 
@@ -285,6 +286,19 @@ def test_text_that_no_database_keeps_is_refused_with_its_place(file: Path, text:
 
 def test_what_is_nested_too_deeply_is_refused(file: Path) -> None:
     assert refusal(file, "[" * 3000) == f"error: {file}: it is nested too deeply.{NOTHING}"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sources", " Did you mean `source`?"),
+        ("ObsUnit.lineid", " Did you mean `ObsUnit.line_id`?"),
+        ("weather", f" Known: {', '.join(f'`{name}`' for name in sorted(dimensions()) if '.' not in name)}."),
+    ],
+)
+def test_a_dimension_that_does_not_exist_is_refused_with_what_may_be_meant(file: Path, name: str, hint: str) -> None:
+    told = f"error: pipelines[0].steps[0].group_by[0]: there is no dimension `{name}`.{hint}"
+    assert refusal(file, step(group_by=f"[{name}]")) == told + NOTHING
 
 
 @pytest.mark.parametrize("trigger", ["cron", "manual"])

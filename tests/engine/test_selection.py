@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import check_rules, fits
-from ccat_ops_db.grouping.compile import DIMENSIONS, as_sql, select_packages
+from ccat_ops_db.grouping.compile import as_sql, select_packages
+from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, Operator, parse_rules
 from ccat_ops_db.grouping.telling import sentence
@@ -155,8 +156,11 @@ def test_only_archived_packages_count(session: Session, state: PackageState) -> 
     assert selected(session) == [*M17, "saturn"]
 
 
+DIMENSIONS = [name for name in dimensions() if "." not in name]
+
+
 def test_dimensions_say_identity_and_label_of_each_package(session: Session) -> None:
-    rows = session.execute(select_packages(AllOf(()), list(DIMENSIONS), now=MORNING)).mappings().all()
+    rows = session.execute(select_packages(AllOf(()), DIMENSIONS, now=MORNING)).mappings().all()
     first, last = rows[0], rows[-1]
     assert {name: first[f"{name}_label"] for name in DIMENSIONS} == {
         "executed_obs_unit": "2026-04-05 04:30:00+00",
@@ -169,7 +173,7 @@ def test_dimensions_say_identity_and_label_of_each_package(session: Session) -> 
     }
     assert first["observing_night_value"] == "2026-04-04"
     differs = {name for name in DIMENSIONS if first[f"{name}_value"] != last[f"{name}_value"]}
-    assert differs == DIMENSIONS.keys() - {"instrument"}
+    assert differs == set(DIMENSIONS) - {"instrument"}
 
 
 def test_renaming_a_source_changes_its_label_only(session: Session) -> None:
@@ -216,3 +220,13 @@ def test_rules_are_told_in_one_sentence_and_as_sql(session: Session) -> None:
     assert sentence(AllOf(())) == "All archived packages."
     text = as_sql(checked, now=MORNING)
     assert [row.name for row in session.execute(sa.text(text.replace(":", r"\:")))] == selected(session, *RULES)
+
+
+def test_a_step_may_divide_by_any_column_that_is_one_value_for_a_package(session: Session) -> None:
+    names = list(dimensions())
+    [first, *_] = session.execute(select_packages(AllOf(()), names, now=MORNING)).mappings()
+    assert (first["ObsUnit.line_id_value"], first["ObsUnit.line_id_label"]) == ("CO43", "CO43")
+    assert first["InstrumentModule.Instrument.Telescope.name_value"] == "FYST"
+    assert first["SolarSystemObject.naif_id_value"] is None
+    assert not {name for name in names if name.startswith("RawDataFile.")}
+    assert "RawDataPackage.metadata" not in names

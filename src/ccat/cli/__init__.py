@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ccat.cli import definitions, demo, packages, processes, products, runs, scans, stack, waiting
+from ccat.cli import definitions, demo, groupings, packages, processes, products, runs, scans, stack, waiting
 from ccat.cli.errors import run_for_programs
 from ccat.wiring import find_settings
 
@@ -27,6 +27,7 @@ app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
+app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(products.products)

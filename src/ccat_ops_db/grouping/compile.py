@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import Now, Test, Value
+from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import ROOT, Path, paths, table_of
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, Node, Not, Operator
 
@@ -22,35 +23,15 @@ Condition = sa.ColumnElement[bool]
 Column = sa.ColumnElement[Any]
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """What `group_by` may name: where its identity and its label are found."""
-
-    table: str
-    value: str
-    label: str
-
-
-DIMENSIONS: Final[Mapping[str, Dimension]] = {
-    "executed_obs_unit": Dimension("ExecutedObsUnit", "id", "started_at"),
-    "obs_unit": Dimension("ObsUnit", "id", "name"),
-    "source": Dimension("Source", "id", "name"),
-    "instrument": Dimension("Instrument", "id", "name"),
-    "instrument_module": Dimension("InstrumentModule", "id", "name"),
-    "observing_program": Dimension("ObservingProgram", "id", "short_name"),
-    "observing_night": Dimension("ExecutedObsUnit", "observing_night", "observing_night"),
-}
-
-
-def select_packages(rules: AllOf, dimensions: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
+def select_packages(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
     """Usable packages that match all rules: id, name, checksum, archived_at, then value and label of each dimension.
 
     Usable = ARCHIVED and neither excluded nor withdrawn. Values and labels are text. Relative times count from `now`.
     """
-    joins = _Joins()
+    joins, known = _Joins(), dimensions()
     columns = [
         sa.cast(joins.table(paths()[one.table]).c[column], sa.Text).label(f"{name}_{part}")
-        for name, one in ((name, DIMENSIONS[name]) for name in dimensions)
+        for name, one in ((name, known[name]) for name in group_by)
         for part, column in (("value", one.value), ("label", one.label))
     ]
     condition = _Compiler(joins, now).compile(rules)

@@ -19,7 +19,7 @@ from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
-from ccat_ops_db.grouping.compile import DIMENSIONS
+from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.lookup import LOCATION, MODULE, find
 from ccat_ops_db.moves import advance
@@ -141,7 +141,7 @@ class Works:
         }
 
     def apply(self, document: Mapping[str, Any]) -> list[Change]:
-        definitions = parse_definitions(document, catalogue=catalogue(), dimensions=list(DIMENSIONS))
+        definitions = parse_definitions(document, catalogue=catalogue(), dimensions=list(dimensions()))
         with transaction(self.engine) as session:
             return apply_definitions(session, definitions, folder=self.root, by="a test")
 
