@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from ccat.stack.redis import RedisAddress
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_service.database import DatabaseConnection
+from ccat_service.retries import Backoff
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
+from ccat_workflow_manager.plan import retries
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.engine.database import Reference, initialized
 from tests.workflow.verbs.works import Works, backend, location_id
@@ -20,7 +23,8 @@ OpenWorks = Callable[[Path], AbstractContextManager[Works]]
 
 @pytest.fixture(scope="session")
 def open_works(postgresql_url: str, template_database: str, redis_address: RedisAddress) -> Iterator[OpenWorks]:
-    """Makes installations, one at a time, whose files lie in a given directory."""
+    """Makes installations, one at a time, whose files lie in a given directory; what failed waits for `retry_now`."""
+    hour = timedelta(hours=1)
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
         reference, here = Reference.of(engine), location_id(engine)
         # One for all tests: what costs most is to compile the same statements again for a new engine.
@@ -30,7 +34,8 @@ def open_works(postgresql_url: str, template_database: str, redis_address: Redis
         def open_in(root: Path) -> Iterator[Works]:
             _put_locations(database.engine, root)
             base = root / "cologne/ramses/pipelines"
-            with Redis.from_url(redis_address.url) as redis:
+            with Redis.from_url(redis_address.url) as redis, pytest.MonkeyPatch.context() as pace:
+                pace.setattr(retries, "_BACKOFF", Backoff(first=hour, ceiling=4 * hour))
                 redis.flushdb()
                 workplace = Workplace(database, {here: backend(redis, base)}, base, "worker")
                 yield Works(root, database=database, workplace=workplace, location_id=here)
