@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.checking import Catalogue, check_rules
+from ccat_ops_db.grouping.presets import Preset, expand
 from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
 from ccat_ops_db.naming import nearest
 from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
@@ -222,8 +223,13 @@ class InvalidDefinition(CcatError):
         self.problems = tuple(problems)
 
 
-def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequence[str]) -> Definitions:
-    """Checked definitions; raises InvalidDefinition with all problems at once, each with its place in the file."""
+def parse_definitions(
+    document: Any, *, catalogue: Catalogue, dimensions: Sequence[str], presets: Mapping[str, Preset]
+) -> Definitions:
+    """Checked definitions, in which presets are filled in.
+
+    Raises InvalidDefinition with all problems at once, each with its place in the file.
+    """
     with suppress(RecursionError):  # what contains itself is refused below, where it is not allowed to be at all
         if unwritable := [f"{place}: it has a character that cannot be kept." for place in _unwritable(document, ())]:
             raise InvalidDefinition(unwritable)
@@ -231,7 +237,9 @@ def parse_definitions(document: Any, *, catalogue: Catalogue, dimensions: Sequen
         definitions = Definitions.model_validate(document or {})
     except ValidationError as error:
         raise InvalidDefinition([_problem(detail) for detail in error.errors()]) from error
-    problems = [*_repeated_names(definitions), *_rule_problems(definitions, catalogue)]
+    groupings, problems = _with_rules_of(presets, definitions.groupings, catalogue)
+    definitions = definitions.model_copy(update={"groupings": groupings})
+    problems += _repeated_names(definitions)
     for index, pipeline in enumerate(definitions.pipelines):
         problems += _pipeline_problems(pipeline, f"pipelines[{index}]", dimensions)
     if problems:
@@ -316,12 +324,20 @@ def _repeated(names: Iterable[tuple[str, Hashable]]) -> Iterator[str]:
         seen.add(name)
 
 
-def _rule_problems(definitions: Definitions, catalogue: Catalogue) -> Iterator[str]:
-    for index, grouping in enumerate(definitions.groupings):
+def _with_rules_of(
+    presets: Mapping[str, Preset], groupings: Iterable[Grouping], catalogue: Catalogue
+) -> tuple[tuple[Grouping, ...], list[str]]:
+    """The groupings with their presets filled in, and what is wrong with their rules."""
+    filled, problems = [], []
+    for index, grouping in enumerate(groupings):
+        where = f"groupings[{index}].rules"
         try:
-            check_rules(parse_rules(grouping.rules, where=f"groupings[{index}].rules"), catalogue)
+            rules = expand(grouping.rules, presets, where=where)
+            check_rules(parse_rules(rules, where=where), catalogue)
+            filled.append(grouping.model_copy(update={"rules": tuple(rules)}))
         except InvalidRule as error:
-            yield str(error)
+            problems.append(str(error))
+    return tuple(filled), problems
 
 
 def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]) -> Iterator[str]:

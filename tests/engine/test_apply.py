@@ -18,6 +18,7 @@ from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.models import Base
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
@@ -349,7 +350,9 @@ class TestReleases:
 
 
 def test_two_that_apply_at_once_take_turns(desk: Desk) -> None:
-    definitions = parse_definitions(yaml.safe_load(BASE), catalogue=catalogue(), dimensions=list(dimensions()))
+    definitions = parse_definitions(
+        yaml.safe_load(BASE), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+    )
     together = threading.Barrier(2)
 
     def apply() -> int:

@@ -284,6 +284,13 @@ def test_text_that_no_database_keeps_is_refused_with_its_place(file: Path, text:
     assert refusal(file, text) == f"error: {place}: it has a character that cannot be kept.{NOTHING}"
 
 
+def test_a_preset_is_refused_with_its_place_in_the_file(file: Path) -> None:
+    said = refusal(file, "groupings: [{name: some, rules: [{preset: by-sauce, with: {source: M17}}]}]")
+    assert said == (
+        f"error: groupings[0].rules[0].preset: there is no preset `by-sauce`. Did you mean `by-source`?{NOTHING}"
+    )
+
+
 def test_what_is_nested_too_deeply_is_refused(file: Path) -> None:
     assert refusal(file, "[" * 3000) == f"error: {file}: it is nested too deeply.{NOTHING}"
 

@@ -10,6 +10,7 @@ from ccat.wiring import process_name, transaction
 from ccat_ops_db.definitions import InvalidDefinition, parse_definitions
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
 
@@ -51,7 +52,9 @@ def apply(*, file: File, dry_run: DryRun = False, json: AsJson = False) -> None:
 
 
 def _apply(file: Path, *, dry_run: bool) -> list[Change]:
-    definitions = parse_definitions(_read(file), catalogue=catalogue(), dimensions=list(dimensions()))
+    definitions = parse_definitions(
+        _read(file), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+    )
     with transaction("apply") as session:
         changes = apply_definitions(session, definitions, folder=file.absolute().parent, by=process_name("apply"))
         if dry_run:

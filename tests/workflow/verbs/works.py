@@ -21,6 +21,7 @@ from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.lookup import LOCATION, MODULE, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.evaluation import Candidate
@@ -141,7 +142,9 @@ class Works:
         }
 
     def apply(self, document: Mapping[str, Any]) -> list[Change]:
-        definitions = parse_definitions(document, catalogue=catalogue(), dimensions=list(dimensions()))
+        definitions = parse_definitions(
+            document, catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+        )
         with transaction(self.engine) as session:
             return apply_definitions(session, definitions, folder=self.root, by="a test")
 
