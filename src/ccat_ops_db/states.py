@@ -176,6 +176,26 @@ class RunReason(StrEnum):
     INVALIDATED = "invalidated"
 
 
+class Verdict(StrEnum):
+    """What is to be done about a sub-group."""
+
+    UP_TO_DATE = "up_to_date"
+    WANTED = "wanted"
+    COOLING = "cooling"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Readiness(StrEnum):
+    """Which packages of a sub-group its newest run covers as they are wanted now."""
+
+    ALL = "all"
+    COVERED = "covered"
+    """Those that went into it: only later ones are missing."""
+    NONE = "none"
+
+
 class FailureClass(StrEnum):
     """Kind of a failure; it decides about retries."""
 

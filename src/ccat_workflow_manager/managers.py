@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import claim, is_free, renew
+from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.states import RunStatus
 from ccat_service.database import DatabaseConnection
 from ccat_service.logging import StructuredLogger
@@ -28,7 +29,7 @@ from ccat_workflow_manager.verbs.failing import (
     unstaged,
 )
 from ccat_workflow_manager.verbs.starting import start_runs
-from ccat_workflow_manager.verbs.triggering import create_wanted_runs, pipelines_to_evaluate
+from ccat_workflow_manager.verbs.triggering import create_wanted_runs, next_evaluation, pipelines_to_evaluate
 
 _Run = models.ExecutedReductionStep
 _BATCH: Final = 100
@@ -65,16 +66,7 @@ def trigger_manager(context: Context) -> Manager[Context]:
         context=context,
         tick=create_runs,
         due=lambda context: context.due,
-        wakes_on=(
-            "raw_data_package:archived",
-            "physical_copy:corrupt",
-            "physical_copy:missing",
-            "executed_reduction_step:completed",
-            "executed_reduction_step:cancelled",
-            "executed_reduction_step:failed",
-            "reduction_software_version:*",
-            "definitions:applied",
-        ),
+        wakes_on=("pending_change:*", "pipeline_evaluation:*"),
     )
 
 
@@ -113,24 +105,30 @@ def result_manager(context: Context) -> Manager[Context]:
 
 
 def create_runs(context: Context) -> int:
-    """Evaluate every pipeline in a transaction of its own; one that cannot be evaluated does not hold up the others."""
+    """Evaluate what changed, each pipeline in a transaction of its own, so that one does not hold up the others."""
+    now = datetime.now(UTC)
     with context.database.transaction() as session:
-        pipeline_ids = pipelines_to_evaluate(session, list(context.locations))
-    evaluations = [_evaluate(context, pipeline_id) for pipeline_id in pipeline_ids]
-    context.due = min((due for _, due in evaluations if due is not None), default=None)
-    return sum(created for created, _ in evaluations)
+        hand_out(session)
+    with context.database.transaction() as session:
+        pipeline_ids = pipelines_to_evaluate(session, list(context.locations), now=now)
+    done = sum(_evaluate(context, pipeline_id) for pipeline_id in pipeline_ids)
+    with context.database.transaction() as session:
+        context.due = next_evaluation(session)
+    return done
 
 
-def _evaluate(context: Context, pipeline_id: int) -> tuple[int, datetime | None]:
+def _evaluate(context: Context, pipeline_id: int) -> int:
     try:
         with context.database.transaction() as session:
-            evaluation = create_wanted_runs(session, pipeline_id, now=datetime.now(UTC))
+            done = create_wanted_runs(session, pipeline_id, now=datetime.now(UTC), by=context.name)
     except Exception as error:
         if is_transient(error):
             raise
         _log.exception("pipeline cannot be evaluated", error, pipeline=pipeline_id)
-        return 0, None
-    return len(evaluation.created) + len(evaluation.given_up), evaluation.due
+        return 0
+    if done.drift:
+        _log.warning("the maintained tables had drifted and were mended", pipeline=pipeline_id, rows=done.drift)
+    return done.created + done.given_up
 
 
 def advance_runs(context: Context) -> int:

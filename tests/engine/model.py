@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from ccat_ops_db.grouping.keys import DimensionValue
 from ccat_ops_db.plan.digests import NOT_INPUTS, content_digest, made_digest
-from ccat_ops_db.plan.evaluation import (
+from ccat_ops_db.states import DataProductType, VersionPolicy
+from tests.engine.oracle.evaluation import (
     Candidate,
     CompletedFacts,
     Facts,
@@ -19,8 +20,7 @@ from ccat_ops_db.plan.evaluation import (
     VersionFacts,
     evaluate,
 )
-from ccat_ops_db.plan.gap import AbandonedRun, CompletedRun, Package, Verdict
-from ccat_ops_db.states import DataProductType, VersionPolicy
+from tests.engine.oracle.gap import AbandonedRun, CompletedRun, Package, Verdict
 
 START = datetime(2026, 4, 5, 1, 0, tzinfo=UTC)
 DIMENSIONS = {"scan": "executed_obs_unit", "source": "source", "night": "observing_night"}

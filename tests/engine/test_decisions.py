@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from ccat_ops_db.plan.gap import Verdict
 from ccat_ops_db.states import DataProductType, RunReason, VersionPolicy
 from tests.engine.model import START, Model
+from tests.engine.oracle.gap import Verdict
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccat_ops_db.plan.gap import Verdict
 from ccat_ops_db.states import DataProductType, VersionPolicy
 from tests.engine.model import Model
+from tests.engine.oracle.gap import Verdict
 
 QUIET = {Verdict.UP_TO_DATE, Verdict.BLOCKED, Verdict.FAILED, Verdict.CANCELLED}
 

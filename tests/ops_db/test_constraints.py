@@ -38,6 +38,7 @@ BAD_VALUES: list[tuple[type[Base], str, list[Any], str]] = [
             (models.ExecutedReductionStep, "recipe_digest"),
             (models.ExecutedReductionStep, "series_digest"),
             (models.ExecutedReductionStep, "input_digest"),
+            (models.ExecutedReductionStep, "made_digest"),
         ]
     ),
     *(

@@ -1,7 +1,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Final
 
 import sqlalchemy as sa
@@ -48,7 +48,7 @@ def wait_until_quiet(database: DatabaseConnection, timeout: timedelta) -> Activi
         while True:
             with database.transaction() as session:
                 session.execute(_ONE_SNAPSHOT)
-                found = activity(session, now=datetime.now(UTC))
+                found = activity(session)
             if found.is_over:
                 return found
             show(describe(found))

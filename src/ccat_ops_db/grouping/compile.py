@@ -13,8 +13,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from ccat_ops_db import models
-from ccat_ops_db.grouping.checking import Now, Test, Value
+from ccat_ops_db.grouping.checking import Now, Test, Value, uses_now, without_now
 from ccat_ops_db.grouping.dimensions import dimensions
+from ccat_ops_db.grouping.names import Named, key_of, labels_of
 from ccat_ops_db.grouping.paths import ROOT, Path, paths, table_of
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, Node, Not, Operator
 
@@ -28,25 +29,47 @@ def select_packages(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> 
 
     Usable = ARCHIVED and neither excluded nor withdrawn. Values and labels are text. Relative times count from `now`.
     """
-    joins, known = _Joins(), dimensions()
+    joins = _Joins()
     columns = [
-        sa.cast(joins.table(paths()[one.table]).c[column], sa.Text).label(f"{name}_{part}")
-        for name, one in ((name, known[name]) for name in group_by)
-        for part, column in (("value", one.value), ("label", one.label))
+        sa.cast(column, sa.Text).label(f"{name}_{part}")
+        for name, *named in (_named(joins, name) for name in group_by)
+        for part, column in zip(("value", "label"), named, strict=True)
     ]
     condition = _Compiler(joins, now).compile(rules)
     packages: sa.Select[*tuple[Any, ...]] = sa.select(
         _PACKAGE.id, _PACKAGE.name, _PACKAGE.checksum, _PACKAGE.archived_at, *columns
     )
-    return (
-        packages.select_from(joins.joined)
-        .where(
-            _PACKAGE.state == models.PackageState.ARCHIVED,
-            _PACKAGE.excluded_at.is_(None),
-            _PACKAGE.withdrawn_at.is_(None),
-            condition,
-        )
-        .order_by(_PACKAGE.id)
+    return packages.select_from(joins.joined).where(_is_usable(), condition).order_by(_PACKAGE.id)
+
+
+def select_members(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
+    """Usable packages with the names of their sub-groups, and whether they left, only because of a relative time.
+
+    Columns: raw_data_package_id, archived_at, is_faded, key, labels.
+    """
+    joins = _Joins()
+    compiler = _Compiler(joins, now)
+    named = [_named(joins, name) for name in group_by]
+    matches, ever = compiler.compile(rules), compiler.compile(without_now(rules))
+    members: sa.Select[*tuple[Any, ...]] = sa.select(
+        _PACKAGE.id.label("raw_data_package_id"),
+        _PACKAGE.archived_at,
+        (sa.not_(matches) if uses_now(rules) else sa.false()).label("is_faded"),
+        key_of(named).label("key"),
+        labels_of(named).label("labels"),
+    )
+    return members.select_from(joins.joined).where(_is_usable(), sa.or_(matches, ever) if uses_now(rules) else matches)
+
+
+def _named(joins: "_Joins", name: str) -> Named:
+    one = dimensions()[name]
+    table = joins.table(paths()[one.table])
+    return name, table.c[one.value], table.c[one.label]
+
+
+def _is_usable() -> Condition:
+    return sa.and_(
+        _PACKAGE.state == models.PackageState.ARCHIVED, _PACKAGE.excluded_at.is_(None), _PACKAGE.withdrawn_at.is_(None)
     )
 
 

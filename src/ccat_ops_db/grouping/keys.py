@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-_SLUG_LENGTH: Final = 60
+SLUG_LENGTH: Final = 60
 ALL: Final = "all"
 
 
@@ -33,7 +33,7 @@ def name_sub_group(values: Sequence[tuple[str, DimensionValue]]) -> SubGroupName
     hexadecimal digits of the key's SHA-256.
     """
     key = ",".join(f"{dimension}={_encode(one.value)}" for dimension, one in values) or ALL
-    slug = "_".join(_slug(one.label) for _, one in values)[:_SLUG_LENGTH] or ALL
+    slug = "_".join(_slug(one.label) for _, one in values)[:SLUG_LENGTH] or ALL
     digest = hashlib.sha256(key.encode()).hexdigest()[:8]
     return SubGroupName(key, f"{slug}-{digest}", {dimension: one.label for dimension, one in values})
 

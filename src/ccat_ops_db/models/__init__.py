@@ -12,6 +12,7 @@ from ccat_ops_db.models.data import (
     RawDataPackage,
     RawDataPackagePhysicalCopy,
 )
+from ccat_ops_db.models.gaps import PendingChange, PipelineEvaluation, SubGroup, SubGroupPackage
 from ccat_ops_db.models.locations import (
     DataLocation,
     DataTransferRoute,
@@ -53,7 +54,7 @@ from ccat_ops_db.models.pipelines import (
     ReductionStepDependency,
     ReductionStepRevision,
 )
-from ccat_ops_db.models.runs import DataProduct, ExecutedReductionStep, RunAttempt, RunInput
+from ccat_ops_db.models.runs import DataProduct, ExecutedReductionStep, RunAttempt, RunCoverage, RunInput
 from ccat_ops_db.models.system import Installation, StatusChange
 from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, StagingJob
 from ccat_ops_db.states import (
@@ -65,6 +66,7 @@ from ccat_ops_db.states import (
     PackageState,
     PhysicalCopyStatus,
     ProductState,
+    Readiness,
     RouteType,
     RunReason,
     RunStatus,
@@ -72,6 +74,7 @@ from ccat_ops_db.states import (
     Status,
     StorageType,
     TriggerType,
+    Verdict,
     VersionPolicy,
     VersionState,
 )
@@ -110,16 +113,19 @@ __all__ = [
     "Observatory",
     "ObservingProgram",
     "PackageState",
+    "PendingChange",
     "Permission",
     "PhysicalCopy",
     "PhysicalCopyStatus",
     "Pipeline",
+    "PipelineEvaluation",
     "PipelineRevision",
     "ProductState",
     "RawDataFile",
     "RawDataFilePhysicalCopy",
     "RawDataPackage",
     "RawDataPackagePhysicalCopy",
+    "Readiness",
     "ReductionSoftware",
     "ReductionSoftwareVersion",
     "ReductionStep",
@@ -130,6 +136,7 @@ __all__ = [
     "Role",
     "RouteType",
     "RunAttempt",
+    "RunCoverage",
     "RunInput",
     "RunReason",
     "RunStatus",
@@ -142,11 +149,14 @@ __all__ = [
     "Status",
     "StatusChange",
     "StorageType",
+    "SubGroup",
+    "SubGroupPackage",
     "SubObservingProgram",
     "TapeDataLocation",
     "Telescope",
     "TriggerType",
     "User",
+    "Verdict",
     "VersionPolicy",
     "VersionState",
     "obs_unit_module_configuration",

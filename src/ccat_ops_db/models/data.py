@@ -145,6 +145,11 @@ class PhysicalCopy(Base):
             )
             for noun in ("raw_data_file", "raw_data_package", "data_transfer_package", "data_product")
         ),
+        sa.Index(
+            "ix_physical_copy_bad_product",
+            "data_product_id",
+            postgresql_where=sa.text("data_product_id IS NOT NULL AND status IN ('corrupt', 'missing')"),
+        ),
     )
 
     id: Mapped[Identity]

@@ -47,6 +47,7 @@ class ExecutedReductionStep(Leased, Base):
         is_checksum("recipe_digest"),
         is_checksum("series_digest"),
         is_checksum("input_digest"),
+        is_checksum("made_digest"),
         is_not_negative("retry_count"),
         is_path_inside("sub_group_path"),
         sa.CheckConstraint("status = 'failed' OR retry_at IS NULL", name="only_failed_is_retried"),
@@ -96,6 +97,9 @@ class ExecutedReductionStep(Leased, Base):
     )
     failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of the last failure.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, in one line, and what to do.")
+    made_digest: Mapped[str | None] = mapped_column(
+        comment="Digest of what it made for others; NULL: nothing, or not yet COMPLETED."
+    )
     metrics: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Quality metrics of its products.")
     created_at: Mapped[CreatedAt]
 
@@ -156,6 +160,7 @@ class DataProduct(Base):
         is_checksum("checksum"),
         is_not_negative("size_bytes"),
         is_path_inside("relative_path"),
+        sa.Index("ix_data_product_invalid", "run_id", postgresql_where=sa.text("state IN ('orphaned', 'withdrawn')")),
     )
 
     id: Mapped[Identity]
@@ -213,4 +218,17 @@ class RunInput(Base):
     )
     data_product_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("data_product.id"), index=True, comment="The product, for the other roles."
+    )
+
+
+class RunCoverage(Base):
+    """A raw package that went into a run, directly or through the runs whose products it took."""
+
+    __tablename__ = "run_coverage"
+
+    run_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("executed_reduction_step.id"), primary_key=True, comment="The run, once its inputs are fixed."
+    )
+    raw_data_package_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("raw_data_package.id"), primary_key=True, comment="The raw package."
     )

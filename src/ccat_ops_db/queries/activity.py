@@ -6,10 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.models.runs import ACTIVE_RUN
-from ccat_ops_db.plan.gap import Verdict
-from ccat_ops_db.queries.gaps import current_revisions, gap
-from ccat_ops_db.states import PackageState, RunStatus, TriggerType
+from ccat_ops_db.states import PackageState, RunStatus, TriggerType, Verdict
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,8 @@ class Activity:
     unpackaged_files: int
     """Raw files of ended scans that are in no package yet."""
     moving_packages: int
+    unevaluated_changes: int
+    """What happened and was not taken into account yet."""
     active_runs: Mapping[RunStatus, int]
     wanted: int
     """Sub-groups that need a run and have none yet."""
@@ -33,37 +34,54 @@ class Activity:
     @property
     def is_over(self) -> bool:
         """Whether nothing will happen until something new comes in."""
-        return not (self.unpackaged_files or self.moving_packages or self.active_runs or self.wanted or self.cooling)
+        under_way = (self.unpackaged_files, self.moving_packages, self.unevaluated_changes, self.active_runs)
+        return not any((*under_way, self.wanted, self.cooling))
 
 
-def activity(session: Session, *, now: datetime) -> Activity:
-    """What is under way in the whole installation."""
-    decisions = [
-        candidate.decision
-        for pipeline_id in _evaluated_pipelines(session)
-        for candidate in gap(session, pipeline_id, now=now)
-        if candidate.active_run_id is None
-    ]
+def activity(session: Session) -> Activity:
+    """What is under way in the whole installation, as it was last evaluated."""
+    verdicts, next_due = _sub_groups(session)
     return Activity(
         unpackaged_files=_unpackaged_files(session),
         moving_packages=_packages(session, PackageState.WAITING, PackageState.TRANSFERRING),
+        unevaluated_changes=_unevaluated_changes(session),
         active_runs=_active_runs(session),
-        wanted=sum(one.verdict is Verdict.WANTED for one in decisions),
-        cooling=sum(one.verdict is Verdict.COOLING for one in decisions),
-        next_due=min((one.due for one in decisions if one.due), default=None),
+        wanted=verdicts.get(Verdict.WANTED, 0),
+        cooling=verdicts.get(Verdict.COOLING, 0),
+        next_due=next_due,
         failed_packages=_packages(session, PackageState.FAILED),
-        failed_sub_groups=sum(one.verdict is Verdict.FAILED for one in decisions),
+        failed_sub_groups=verdicts.get(Verdict.FAILED, 0),
     )
 
 
-def _evaluated_pipelines(session: Session) -> list[int]:
-    revision = current_revisions().subquery()
-    return list(
-        session.scalars(
-            sa.select(models.Pipeline.id)
-            .join(revision, revision.c.pipeline_id == models.Pipeline.id)
-            .where(models.Pipeline.enabled, revision.c.trigger_type == TriggerType.CONTINUOUS)
+def _sub_groups(session: Session) -> tuple[Mapping[Verdict, int], datetime | None]:
+    """How many sub-groups without an active run have each verdict, and when the first rest ends."""
+    group, step = models.SubGroup, models.ReductionStep
+    rows = session.execute(
+        sa.select(group.verdict, sa.func.count(), sa.func.min(group.due_at))
+        .join(step, step.id == group.reduction_step_id)
+        .where(
+            group.verdict != Verdict.UP_TO_DATE,
+            group.active_run_id.is_(None),
+            step.pipeline_id.in_(_evaluated_pipelines()),
         )
+        .group_by(group.verdict)
+    ).all()
+    return {verdict: number for verdict, number, _ in rows}, min((due for *_, due in rows if due), default=None)
+
+
+def _unevaluated_changes(session: Session) -> int:
+    change = models.PendingChange
+    ours = sa.or_(change.pipeline_id.is_(None), change.pipeline_id.in_(_evaluated_pipelines()))
+    return session.scalar(sa.select(sa.func.count()).select_from(change).where(ours)) or 0
+
+
+def _evaluated_pipelines() -> sa.Select[int]:
+    revision = current_revisions().subquery()
+    return (
+        sa.select(models.Pipeline.id)
+        .join(revision, revision.c.pipeline_id == models.Pipeline.id)
+        .where(models.Pipeline.enabled, revision.c.trigger_type == TriggerType.CONTINUOUS)
     )
 
 

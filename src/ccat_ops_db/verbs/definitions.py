@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import definitions as written
 from ccat_ops_db import models
+from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.digests import content_digest
-from ccat_ops_db.queries.gaps import current_revisions
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
 from ccat_ops_db.verbs.releases import release_versions

@@ -1,8 +1,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from ccat_ops_db.plan.evaluation import Candidate
-from ccat_ops_db.plan.gap import Verdict
+from ccat_ops_db.states import Verdict
+
+RECIPE_CHANGED: Final = "outdated: the recipe changed since its last attempt"
+INPUTS_CHANGED: Final = "outdated: the inputs changed since its last attempt"
 
 
 class Start(StrEnum):
@@ -18,7 +21,7 @@ class Start(StrEnum):
 
 @dataclass(frozen=True)
 class PendingRun:
-    """What the decision depends on, beside the gap."""
+    """What the decision depends on, beside its sub-group."""
 
     recipe_digest: str
     input_digest: str
@@ -27,40 +30,45 @@ class PendingRun:
     """Whether its pipeline is."""
 
 
-def start(run: PendingRun, candidate: Candidate | None) -> tuple[Start, str]:
+@dataclass(frozen=True)
+class Place:
+    """The sub-group of a run as it is now."""
+
+    verdict: Verdict
+    because: str
+    recipe_digest: str | None
+    """What a run would be made with; None where no version is released."""
+    input_digest: str
+    lost_inputs: bool
+    """Whether what a run would take from upstream is damaged or lost."""
+
+
+def start(run: PendingRun, place: Place | None) -> tuple[Start, str]:
     """What becomes of a PENDING run, given its sub-group as it is now, and why."""
-    if candidate is None:
+    if place is None:
         return Start.NOT_NEEDED, "its sub-group is gone"
-    decision = candidate.decision
     if not run.is_enabled:
         return Start.WAIT, "its pipeline is disabled"
     if run.is_frozen:
-        return _start_again(run, candidate)
-    match decision.verdict:
+        return _start_again(run, place)
+    match place.verdict:
         case Verdict.WANTED:
-            return Start.FRESH, decision.because
+            return Start.FRESH, place.because
         case Verdict.BLOCKED | Verdict.COOLING:
-            return Start.WAIT, decision.because
+            return Start.WAIT, place.because
         case _:
-            return Start.NOT_NEEDED, f"not needed: {decision.because}"
+            return Start.NOT_NEEDED, f"not needed: {place.because}"
 
 
-def _start_again(run: PendingRun, candidate: Candidate) -> tuple[Start, str]:
-    if candidate.step.recipe is None:
-        return Start.WAIT, candidate.decision.because
-    if candidate.lost_inputs:
+def _start_again(run: PendingRun, place: Place) -> tuple[Start, str]:
+    if place.recipe_digest is None:
+        return Start.WAIT, place.because
+    if place.lost_inputs:
         return Start.WAIT, "waits for what it takes to be made again: it is damaged or lost"
-    if candidate.decision.verdict is Verdict.UP_TO_DATE:
-        return Start.NOT_NEEDED, f"not needed: {candidate.decision.because}"
-    change = outdated(candidate, recipe_digest=run.recipe_digest, input_digest=run.input_digest)
-    return (Start.NOT_NEEDED, change) if change else (Start.AGAIN, "tried again with the same inputs")
-
-
-def outdated(candidate: Candidate, *, recipe_digest: str, input_digest: str) -> str | None:
-    """What makes another try with this recipe and these inputs pointless; None where nothing does."""
-    recipe = candidate.step.recipe
-    if recipe is not None and recipe.digest != recipe_digest:
-        return "outdated: the recipe changed since its last attempt"
-    if candidate.input_digest != input_digest:
-        return "outdated: the inputs changed since its last attempt"
-    return None
+    if place.verdict is Verdict.UP_TO_DATE:
+        return Start.NOT_NEEDED, f"not needed: {place.because}"
+    if place.recipe_digest != run.recipe_digest:
+        return Start.NOT_NEEDED, RECIPE_CHANGED
+    if place.input_digest != run.input_digest:
+        return Start.NOT_NEEDED, INPUTS_CHANGED
+    return Start.AGAIN, "tried again with the same inputs"

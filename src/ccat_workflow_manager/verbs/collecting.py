@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.digests import NOT_INPUTS, made_digest
 from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunStatus
 from ccat_service.logging import StructuredLogger
@@ -115,6 +116,7 @@ def _register(
         values={
             "finished_at": datetime.now(UTC),
             "metrics": collected.metrics,
+            "made_digest": _made(attempt.run, collected),
             "failure": None,
             "failure_class": None,
             "waiting_for": None,
@@ -122,6 +124,12 @@ def _register(
             "lease_until": None,
         },
     )
+
+
+def _made(run: _Run, collected: Collected) -> str | None:
+    """Digest of what steps further down can take."""
+    products = ((one.path, one.checksum) for one in collected.products if one.type not in NOT_INPUTS)
+    return made_digest(run.reduction_step_id, run.sub_group_key, products)
 
 
 def _supersede(session: Session, run: _Run, *, by: str) -> None:

@@ -10,16 +10,20 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
-from ccat_ops_db.moves import advance
-from ccat_ops_db.plan.evaluation import Candidate, Place
-from ccat_ops_db.queries.gaps import gap
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.statements import take_inputs, take_products, with_lost_inputs
+from ccat_ops_db.gap.steps import PipelineNow
+from ccat_ops_db.moves import CHANNEL, advance
+from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.execution.layout import run_layout
 from ccat_workflow_manager.hpc.base import job_name
-from ccat_workflow_manager.plan.starting import PendingRun, Start, start
-from ccat_workflow_manager.verbs.triggering import wanted
+from ccat_workflow_manager.plan import starting as plan
+from ccat_workflow_manager.plan.starting import Start
+from ccat_workflow_manager.verbs.triggering import made_with
 
 _Run = models.ExecutedReductionStep
 
@@ -38,25 +42,34 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
 
     A run that nothing needs any more is CANCELLED as not needed; one that is not ready stays PENDING with the reason.
     """
+    pipelines = _evaluate(session, run_ids, now=now, by=by)
     runs = _lock_pending(session, run_ids)
-    candidates = _candidates(session, {run.pipeline_id for run in runs}, now)
     installation = session.scalars(sa.select(models.Installation.installation_id)).one()
     done: dict[Start, list[int]] = {one: [] for one in Start}
-    for run in runs:
-        candidate = candidates.get((run.reduction_step_id, run.sub_group_key))
-        action, because = start(_pending(run), candidate)
-        done[action].append(run.id)
-        if action is Start.FRESH and candidate is not None:
-            _freeze(session, run, candidate, now=now)
-        elif action is Start.AGAIN and candidate is not None:
-            _take_anew(session, run, candidate)
-        if action in {Start.FRESH, Start.AGAIN}:
-            _begin_attempt(session, run, installation, because=because, by=by)
-        elif action is Start.NOT_NEEDED:
-            _drop(session, run, because=because, now=now, by=by)
-        else:
-            run.waiting_for = because
+    for pipeline in pipelines:
+        of_pipeline = [run for run in runs if run.pipeline_id == pipeline.id]
+        places = at_places(session, pipeline, {_place(run) for run in of_pipeline})
+        lost = _with_lost_inputs(session, of_pipeline, places)
+        for run in of_pipeline:
+            place = places.get(_place(run))
+            action, because = plan.start(_pending(run), _now(place, is_lost=place.id in lost) if place else None)
+            done[action].append(run.id)
+            if place is not None and action is Start.FRESH:
+                _freeze(session, run, place, pipeline=pipeline, now=now)
+            elif place is not None and action is Start.AGAIN:
+                _take_anew(session, run, place)
+            _act(session, run, action, installation=installation, because=because, now=now, by=by)
     return Started((*done[Start.FRESH], *done[Start.AGAIN]), (*done[Start.WAIT],), (*done[Start.NOT_NEEDED],))
+
+
+def _evaluate(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> list[PipelineNow]:
+    """The pipelines of runs, as they are now; nothing changes them until the caller's transaction is over."""
+    hand_out(session)
+    pipeline_ids = session.scalars(sa.select(_Run.pipeline_id).where(is_among(_Run.id, run_ids)).distinct())
+    evaluated = [evaluate(session, one, now=now, by=by) for one in sorted(pipeline_ids)]
+    if any(one.has_news for one in evaluated):  # the trigger-manager does what else follows
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{models.PipelineEvaluation.__tablename__}:made")))
+    return [one.pipeline for one in evaluated]
 
 
 def _lock_pending(session: Session, run_ids: Iterable[int]) -> Sequence[_Run]:
@@ -69,14 +82,24 @@ def _lock_pending(session: Session, run_ids: Iterable[int]) -> Sequence[_Run]:
     ).all()
 
 
-def _candidates(session: Session, pipeline_ids: Iterable[int], now: datetime) -> Mapping[Place, Candidate]:
-    return {
-        (one.step.id, one.name.key): one for pipeline_id in pipeline_ids for one in gap(session, pipeline_id, now=now)
-    }
+def _place(run: _Run) -> Place:
+    return run.reduction_step_id, run.sub_group_key
 
 
-def _pending(run: _Run) -> PendingRun:
-    return PendingRun(
+def _with_lost_inputs(session: Session, runs: Iterable[_Run], places: Mapping[Place, SubGroupNow]) -> frozenset[int]:
+    """Sub-groups of runs that were started before, whose inputs are not all there any more."""
+    frozen = [places[_place(run)] for run in runs if run.inputs_frozen_at and _place(run) in places]
+    steps = {one.step.id: one.step for one in frozen}
+    return frozenset().union(
+        *(
+            with_lost_inputs(session, step, [one.id for one in frozen if one.step.id == step.id])
+            for step in steps.values()
+        )
+    )
+
+
+def _pending(run: _Run) -> plan.PendingRun:
+    return plan.PendingRun(
         run.recipe_digest,
         run.input_digest,
         is_frozen=run.inputs_frozen_at is not None,
@@ -84,26 +107,35 @@ def _pending(run: _Run) -> PendingRun:
     )
 
 
-def _take_anew(session: Session, run: _Run, candidate: Candidate) -> None:
-    """Take the products of now, which are the same bytes, where those that were frozen had to be made again."""
-    frozen = sa.select(models.RunInput.data_product_id).filter_by(run_id=run.id, role=InputRole.UPSTREAM)
-    if set(session.scalars(frozen)) != set(candidate.product_ids):
-        session.execute(sa.delete(models.RunInput).filter_by(run_id=run.id, role=InputRole.UPSTREAM))
-        _take(session, run, candidate.product_ids, role=InputRole.UPSTREAM)
+def _now(place: SubGroupNow, *, is_lost: bool) -> plan.Place:
+    recipe = place.step.recipe
+    return plan.Place(place.verdict, place.because, recipe.digest if recipe else None, place.input_digest, is_lost)
 
 
-def _freeze(session: Session, run: _Run, candidate: Candidate, *, now: datetime) -> None:
-    _take(session, run, candidate.raw_package_ids, role=InputRole.RAW)
-    _take(session, run, candidate.product_ids, role=InputRole.UPSTREAM)
-    why = {"reason": candidate.decision.reason, "because": candidate.decision.because}
-    for column, value in {**wanted(candidate), **why, "inputs_frozen_at": now}.items():
+def _freeze(session: Session, run: _Run, place: SubGroupNow, *, pipeline: PipelineNow, now: datetime) -> None:
+    take_inputs(session, place.step, {run.id: place.id})
+    told = {"reason": place.reason, "because": place.because, "input_digest": place.input_digest}
+    moments = {"packages_until": place.cut_off, "inputs_frozen_at": now}
+    for column, value in {**made_with(pipeline, place.step), **told, **moments}.items():
         setattr(run, column, value)
 
 
-def _take(session: Session, run: _Run, ids: Sequence[int], *, role: InputRole) -> None:
-    column = "raw_data_package_id" if role is InputRole.RAW else "data_product_id"
-    if ids:
-        session.execute(sa.insert(models.RunInput), [{"run_id": run.id, "role": role, column: one} for one in ids])
+def _take_anew(session: Session, run: _Run, place: SubGroupNow) -> None:
+    """Take the products of now, which are the same bytes, where those that were frozen had to be made again."""
+    session.execute(sa.delete(models.RunInput).filter_by(run_id=run.id, role=InputRole.UPSTREAM))
+    take_products(session, place.step, {run.id: place.id})
+
+
+def _act(
+    session: Session, run: _Run, action: Start, *, installation: UUID, because: str, now: datetime, by: str
+) -> None:
+    match action:
+        case Start.FRESH | Start.AGAIN:
+            _begin_attempt(session, run, installation, because=because, by=by)
+        case Start.NOT_NEEDED:
+            _drop(session, run, because=because, now=now, by=by)
+        case Start.WAIT:
+            run.waiting_for = because
 
 
 def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: str, by: str) -> None:

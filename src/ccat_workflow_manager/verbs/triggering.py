@@ -1,118 +1,143 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.evaluation import evaluate, rest
+from ccat_ops_db.gap.steps import PipelineNow, StepNow, current_revisions
+from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.moves import CHANNEL
-from ccat_ops_db.plan.evaluation import Candidate, Facts, evaluate
-from ccat_ops_db.plan.gap import Verdict
-from ccat_ops_db.queries.gaps import current_revisions, load_facts
-from ccat_ops_db.states import RunStatus, TriggerType
-from ccat_workflow_manager.plan.starting import outdated
+from ccat_ops_db.states import RunStatus, TriggerType, Verdict
+from ccat_workflow_manager.plan.starting import INPUTS_CHANGED, RECIPE_CHANGED
+
+_Run, _Group = models.ExecutedReductionStep, models.SubGroup
+_PAGE: Final = 5_000
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What evaluating one pipeline did."""
 
-    created: tuple[int, ...]
-    given_up: tuple[int, ...]
+    created: int
+    given_up: int
     """FAILED runs whose retry became pointless: with the next evaluation, what is wanted now gets a run."""
-    due: datetime | None
-    """When a decision changes without anything happening."""
+    drift: int
 
 
-def pipelines_to_evaluate(session: Session, location_ids: Sequence[int]) -> list[int]:
-    """Enabled CONTINUOUS pipelines that run at these locations, the most important first."""
-    revision = current_revisions().subquery()
+def pipelines_to_evaluate(session: Session, location_ids: Sequence[int], *, now: datetime) -> list[int]:
+    """Enabled CONTINUOUS pipelines that run at these locations and have something new, the most important first."""
+    revision, evaluation, change = current_revisions().subquery(), models.PipelineEvaluation, models.PendingChange
+    is_changed = sa.exists().where(change.pipeline_id == models.Pipeline.id)
+    is_due = sa.or_(evaluation.due_at.is_(None), evaluation.due_at <= now)
     return list(
         session.scalars(
             sa.select(models.Pipeline.id)
             .join(revision, revision.c.pipeline_id == models.Pipeline.id)
+            .outerjoin(evaluation, evaluation.pipeline_id == models.Pipeline.id)
             .where(
                 models.Pipeline.enabled,
                 revision.c.trigger_type == TriggerType.CONTINUOUS,
                 revision.c.processing_location_id.in_(location_ids),
+                sa.or_(is_changed, is_due),
             )
             .order_by(models.Pipeline.priority.desc(), models.Pipeline.id)
         )
     )
 
 
-def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime) -> Evaluation:
+def next_evaluation(session: Session) -> datetime | None:
+    """When something changes by itself, in any pipeline that is evaluated."""
+    evaluation = models.PipelineEvaluation
+    due = sa.select(sa.func.min(evaluation.due_at)).join(
+        models.Pipeline, sa.and_(models.Pipeline.id == evaluation.pipeline_id, models.Pipeline.enabled)
+    )
+    return session.scalar(due)
+
+
+def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by: str) -> Evaluation:
     """Create a PENDING run for every sub-group that needs one and has none; racing another process is harmless."""
-    facts = load_facts(session, pipeline_id, now=now)
-    candidates = evaluate(facts, now=now)
-    rows = [_row(facts, one) for one in candidates if _is_wanted(one)]
-    return Evaluation(
-        created=_insert(session, rows) if rows else (),
-        given_up=_give_up_outdated(session, facts, candidates),
-        due=min((one.decision.due for one in candidates if one.decision.due), default=None),
-    )
-
-
-def _is_wanted(candidate: Candidate) -> bool:
-    return candidate.decision.verdict is Verdict.WANTED and candidate.active_run_id is None
-
-
-def _insert(session: Session, rows: list[dict[str, object]]) -> tuple[int, ...]:
-    run = models.ExecutedReductionStep
-    created = session.scalars(insert(run).on_conflict_do_nothing().returning(run.id), rows).all()
+    evaluated = evaluate(session, pipeline_id, now=now, by=by)
+    created = sum(_create(session, evaluated.pipeline, step) for step in evaluated.pipeline.steps)
     if created:
-        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{run.__tablename__}:{RunStatus.PENDING}")))
-    return tuple(created)
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Run.__tablename__}:{RunStatus.PENDING}")))
+    given_up = sum(_give_up_outdated(session, step) for step in evaluated.pipeline.steps)
+    rest(session, evaluated.pipeline)
+    return Evaluation(created, given_up, evaluated.drift)
 
 
-def _give_up_outdated(session: Session, facts: Facts, candidates: Iterable[Candidate]) -> tuple[int, ...]:
-    """Let runs that wait for their retry have none where recipe or inputs are not wanted any more."""
-    run = models.ExecutedReductionStep
-    active = {one.active_run_id: one for one in candidates}
-    waiting = session.execute(
-        sa.select(run.id, run.recipe_digest, run.input_digest).where(
-            run.pipeline_id == facts.pipeline_id, run.retry_at.is_not(None)
-        )
+def _create(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
+    created = 0
+    while ids := _to_create(session, step):
+        runs = _insert(session, pipeline, step, ids=ids)
+        created += runs
+        if runs < len(ids):  # somebody else has just created the rest
+            break
+    return created
+
+
+def _to_create(session: Session, step: StepNow) -> Sequence[int]:
+    wanted = sa.select(_Group.id).where(
+        _Group.reduction_step_id == step.id, _Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None)
     )
-    pointless = {
-        number: change
-        for number, recipe, inputs in waiting
-        if number in active and (change := outdated(active[number], recipe_digest=recipe, input_digest=inputs))
+    return session.scalars(wanted.order_by(_Group.id).limit(_PAGE)).all()
+
+
+def _insert(session: Session, pipeline: PipelineNow, step: StepNow, *, ids: Sequence[int]) -> int:
+    """Create runs for sub-groups of a step, and note them there; how many."""
+    because = tell(session, step, ids)
+    told = sa.func.unnest(
+        sa.literal(list(because), sa.ARRAY(sa.BigInteger)), sa.literal(list(because.values()), sa.ARRAY(sa.Text))
+    ).table_valued("id", "because", name="told")
+    told = told.render_derived()
+    of_group = {
+        "sub_group_key": _Group.key,
+        "sub_group_path": _Group.path,
+        "sub_group_labels": _Group.labels,
+        "reason": _Group.reason,
+        "input_digest": _Group.input_digest,
+        "packages_until": _Group.cut_off,
+        "because": told.c.because,
+        **{name: sa.literal(value) for name, value in made_with(pipeline, step).items() if value is not None},
     }
-    for number, change in pointless.items():
-        still_waits = sa.update(run).where(run.id == number, run.retry_at.is_not(None))
-        session.execute(still_waits.values(retry_at=None, waiting_for=change))
-    return tuple(pointless)
+    chosen = sa.select(*of_group.values()).join_from(told, _Group, _Group.id == told.c.id).order_by(_Group.id)
+    new = insert(_Run).from_select(list(of_group), chosen).on_conflict_do_nothing()
+    made = new.returning(_Run.id, _Run.sub_group_key).cte("made")
+    noted = sa.update(_Group).where(_Group.reduction_step_id == step.id, _Group.key == made.c.sub_group_key)
+    statement = noted.values(active_run_id=made.c.id).returning(_Group.id)
+    return len(session.scalars(statement, execution_options={"synchronize_session": False}).all())
 
 
-def _row(facts: Facts, candidate: Candidate) -> dict[str, object]:
+def made_with(pipeline: PipelineNow, step: StepNow) -> dict[str, int | str | None]:
+    """Columns of a run that say where it belongs and with what it is made."""
+    assert step.version is not None  # noqa: S101 - without one no sub-group is WANTED; narrows the type
+    assert step.recipe is not None  # noqa: S101 - goes with the version
     return {
-        "pipeline_id": facts.pipeline_id,
-        "data_location_id": facts.location_id,
-        "priority": facts.priority,
-        "reduction_step_id": candidate.step.id,
-        "sub_group_key": candidate.name.key,
-        "sub_group_path": candidate.name.path,
-        "sub_group_labels": dict(candidate.name.labels),
-        "reason": candidate.decision.reason,
-        "because": candidate.decision.because,
-        **wanted(candidate),
-    }
-
-
-def wanted(candidate: Candidate) -> dict[str, object]:
-    """Columns of a run that say with what it is made: revision, version, config, digests and cut-off."""
-    step, recipe = candidate.step, candidate.step.recipe
-    if step.version is None or recipe is None:
-        return {}
-    return {
+        "pipeline_id": pipeline.id,
+        "data_location_id": pipeline.location_id,
+        "priority": pipeline.priority,
+        "reduction_step_id": step.id,
         "step_revision_id": step.revision_id,
         "software_version_id": step.version.id,
         "config_revision_id": step.config_revision_id,
-        "recipe_digest": recipe.digest,
-        "series_digest": recipe.series_digest,
-        "input_digest": candidate.input_digest,
-        "packages_until": candidate.decision.cut_off,
+        "recipe_digest": step.recipe.digest,
+        "series_digest": step.recipe.series_digest,
     }
+
+
+def _give_up_outdated(session: Session, step: StepNow) -> int:
+    """Let runs that wait for their retry have none where recipe or inputs are not wanted any more; how many."""
+    of_its_group = sa.and_(_Group.reduction_step_id == _Run.reduction_step_id, _Group.key == _Run.sub_group_key)
+    other_recipe = _Run.recipe_digest != step.recipe.digest if step.recipe else sa.false()
+    other_inputs = _Run.input_digest != _Group.input_digest
+    outdated = (
+        sa.update(_Run)
+        .where(_Run.reduction_step_id == step.id, _Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None))
+        .where(of_its_group, sa.or_(other_recipe, other_inputs))
+        .values(retry_at=None, waiting_for=sa.case((other_recipe, RECIPE_CHANGED), else_=INPUTS_CHANGED))
+    )
+    return len(session.scalars(outdated.returning(_Run.id), execution_options={"synchronize_session": False}).all())

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from ccat_ops_db import models
-from ccat_ops_db.plan.gap import Verdict
-from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_ops_db.states import FailureClass, RunStatus, Verdict
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.works import MERGE, Works, eventually
 
@@ -120,7 +119,7 @@ def test_trouble_outside_the_software_is_not_counted_against_the_step(story: Sto
 def test_what_was_given_up_is_shown_with_its_cause_and_not_started_again(story: Story, step: str) -> None:
     run = story.last[step]
     assert run.retry_at is None
-    [decision] = [found.decision for name, found in story.works.gap().items() if name.startswith(f"{step} ")]
+    [decision] = [found for name, found in story.works.gap().items() if name.startswith(f"{step} ")]
     assert decision.verdict is Verdict.FAILED
     assert decision.because == f"run {run.id} with this recipe and these inputs failed: {run.failure}"
     assert len(story.works.runs(reduction_step_id=run.reduction_step_id)) == 1

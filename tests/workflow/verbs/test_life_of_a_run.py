@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pytest
 
 from ccat_ops_db import models
-from ccat_ops_db.plan.gap import Verdict
 from ccat_ops_db.queries.lineage import Lineage, UnknownProduct, lineage
 from ccat_ops_db.states import (
     DataProductType,
@@ -16,6 +15,7 @@ from ccat_ops_db.states import (
     ProductState,
     RunReason,
     RunStatus,
+    Verdict,
 )
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.works import Works
@@ -64,7 +64,7 @@ def test_every_step_runs_once_for_each_sub_group_in_order(story: Story) -> None:
     assert [run.reduction_step.key for run in story.works.runs()] == ["calibrate", "calibrate", "grid", "check"]
     assert {run.status for run in story.works.runs()} == {RunStatus.COMPLETED}
     assert {run.reason for run in story.works.runs()} == {RunReason.MISSING}
-    assert {found.decision.verdict for found in story.works.gap().values()} == {Verdict.UP_TO_DATE}
+    assert {found.verdict for found in story.works.gap().values()} == {Verdict.UP_TO_DATE}
 
 
 def test_every_move_is_in_the_history(story: Story) -> None:

@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.plan.gap import Verdict
-from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunReason, RunStatus
+from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunReason, RunStatus, Verdict
 from ccat_workflow_manager.verbs.executing import prepare_attempts
 from tests.workflow.verbs.works import Works
 
@@ -102,8 +101,8 @@ def test_a_product_that_is_damaged_is_made_again_before_it_is_taken(works: Works
     assert prepare_attempts(works.workplace, [grid.id]) == []
     assert "has changed: bytes: 4 recorded, 7 found" in (works.run(id=grid.id).failure or "")
     found = works.gap()
-    assert [one.decision.verdict for one in found.values()] == [Verdict.WANTED, Verdict.BLOCKED]
-    decision = next(iter(found.values())).decision
+    assert [one.verdict for one in found.values()] == [Verdict.WANTED, Verdict.BLOCKED]
+    decision = next(iter(found.values()))
     assert decision.reason is RunReason.INVALIDATED
     assert decision.because == f"products of run {calibrate.id} are damaged or lost: {product.relative_path}"
 

@@ -30,9 +30,9 @@ def test_every_sub_group_that_needs_a_run_gets_one(observed: Works) -> None:
     assert observed.create() == 3
     assert observed.create() == 0
     run = min(observed.runs(), key=lambda run: str(run.sub_group_labels))
-    candidate = next(found for found in observed.gap().values() if found.name.key == run.sub_group_key)
+    candidate = next(found for found in observed.gap().values() if found.key == run.sub_group_key)
     assert (run.status, run.reason, run.because) == (RunStatus.PENDING, RunReason.MISSING, "no run has completed yet")
-    assert (run.priority, run.sub_group_path) == (3, candidate.name.path)
+    assert (run.priority, run.sub_group_path) == (3, candidate.path)
     assert run.sub_group_labels == {"executed_obs_unit": "2026-04-05 01:01:00+00"}
     assert candidate.step.recipe
     assert run.recipe_digest == candidate.step.recipe.digest
@@ -50,8 +50,7 @@ def test_of_two_trigger_managers_that_see_the_same_gap_only_one_creates_its_runs
         with transaction(observed.engine) as session:
             session.execute(sa.text("SELECT 1"))
             together.wait()
-            created = create_wanted_runs(session, pipeline_id, now=datetime.now(UTC)).created
-            return len(created)
+            return create_wanted_runs(session, pipeline_id, now=datetime.now(UTC), by="a test").created
 
     with ThreadPoolExecutor() as pool:
         created = [one.result() for one in [pool.submit(evaluate), pool.submit(evaluate)]]
@@ -69,8 +68,8 @@ def test_only_pipelines_of_locations_that_are_served_are_evaluated_the_most_impo
         observed.define(CALIBRATE, name=name, priority=priority)
     names = {one.id: one.name for one in observed.all(models.Pipeline)}
     with transaction(observed.engine) as session:
-        assert pipelines_to_evaluate(session, []) == []
-        found = pipelines_to_evaluate(session, [observed.location_id])
+        assert pipelines_to_evaluate(session, [], now=datetime.now(UTC)) == []
+        found = pipelines_to_evaluate(session, [observed.location_id], now=datetime.now(UTC))
     assert [names[number] for number in found] == ["high", "middle", "low"]
 
 

@@ -19,14 +19,15 @@ from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.lookup import LOCATION, MODULE, find
 from ccat_ops_db.moves import advance
-from ccat_ops_db.plan.evaluation import Candidate
 from ccat_ops_db.queries.activity import Activity, activity
-from ccat_ops_db.queries.gaps import gap
+from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_ops_db.verbs.changes import Change
@@ -295,14 +296,16 @@ class Works:
 
     def activity(self) -> Activity:
         with transaction(self.engine) as session:
-            return activity(session, now=datetime.now(UTC))
+            return activity(session)
 
-    def gap(self, pipeline: str = "toy") -> dict[str, Candidate]:
-        """Every sub-group by step and labels."""
+    def gap(self, pipeline: str = "toy") -> dict[str, SubGroupNow]:
+        """Every sub-group by step and labels, evaluated now."""
         with transaction(self.engine) as session:
             number = session.scalars(sa.select(models.Pipeline.id).filter_by(name=pipeline)).one()
-            found = gap(session, number, now=datetime.now(UTC))
-        return {" ".join([one.step.key, *(str(label) for label in one.name.labels.values())]): one for one in found}
+            hand_out(session)
+            evaluated = evaluate(session, number, now=datetime.now(UTC), by="a test")
+            found = list(sub_groups(session, evaluated.pipeline, which=sa.true()))
+        return {" ".join([one.step.key, *(str(label) for label in one.labels.values())]): one for one in found}
 
     def runs(self, **where: Any) -> list[models.ExecutedReductionStep]:
         """Runs in the order of their creation, with their steps, attempts and products."""

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
 from ccat_ops_db.plan.digests import NOT_INPUTS, Definition, Input, Recipe, input_digest, made_digest, recipe
-from ccat_ops_db.plan.gap import (
+from ccat_ops_db.states import DataProductType, InputRole, VersionPolicy
+from tests.engine.oracle.gap import (
     AbandonedRun,
     CompletedRun,
     Decision,
@@ -18,7 +19,6 @@ from ccat_ops_db.plan.gap import (
     decide,
     ready,
 )
-from ccat_ops_db.states import DataProductType, InputRole, VersionPolicy
 
 Place = tuple[int, str]
 """Step id and sub-group key: where runs belong."""

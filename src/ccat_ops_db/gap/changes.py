@@ -1,0 +1,96 @@
+"""The inbox: rows say what changed, and go in the transaction that takes it into account."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.grouping.reach import packages_of
+
+_Change = models.PendingChange
+_PACKAGE: Final = models.RawDataPackage.__tablename__
+_STEP: Final = models.ReductionStep.__tablename__
+_PIPELINE: Final = models.Pipeline.__tablename__
+_VERSION: Final = models.ReductionSoftwareVersion.__tablename__
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happened to a pipeline's data, runs and definition since it was last evaluated."""
+
+    packages: frozenset[int]
+    places: Mapping[int, frozenset[str]]
+    """Step id → keys of the sub-groups whose runs or products changed."""
+    is_everything: bool
+    """Whether there may be more than what is named."""
+
+
+def hand_out(session: Session) -> int:
+    """Give what changed to every enabled pipeline, and return how many changes that were.
+
+    A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
+    """
+    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).with_for_update(skip_locked=True)
+    taken = session.execute(
+        sa.delete(_Change).where(_Change.id.in_(unclaimed)).returning(_Change.noun, _Change.object_id)
+    ).all()
+    by_noun: defaultdict[str, set[str]] = defaultdict(set)
+    for noun, number in taken:
+        by_noun[noun].add(number)
+    for noun, numbers in by_noun.items():
+        _hand_to_pipelines(session, noun, numbers)
+    return len(taken)
+
+
+def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> None:
+    if noun in {_PACKAGE, _VERSION}:
+        listed = (
+            sa.func.unnest(sa.literal(sorted(numbers), sa.ARRAY(sa.Text)))
+            .table_valued("id", name="listed")
+            .render_derived()
+        )
+        changed = sa.select(sa.literal(noun).label("noun"), listed.c.id).subquery()
+    else:
+        found = packages_of(noun, numbers).subquery()
+        changed = sa.select(sa.literal(_PACKAGE).label("noun"), sa.cast(found.c.id, sa.Text).label("id")).subquery()
+    handed = sa.select(models.Pipeline.id, changed.c.noun, changed.c.id).where(models.Pipeline.enabled)
+    crossed = handed.join_from(models.Pipeline, changed, sa.true())
+    session.execute(sa.insert(_Change).from_select(["pipeline_id", "noun", "object_id"], crossed))
+
+
+def take(session: Session, pipeline_id: int) -> Changes:
+    """Everything that happened to a pipeline; its rows go with the caller's transaction, in which it is evaluated."""
+    rows = session.execute(
+        sa.delete(_Change)
+        .where(_Change.pipeline_id == pipeline_id)
+        .returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
+    ).all()
+    places: defaultdict[int, set[str]] = defaultdict(set)
+    for noun, number, key in rows:
+        if noun == _STEP and key is not None:
+            places[int(number)].add(key)
+    return Changes(
+        packages=frozenset(int(number) for noun, number, _ in rows if noun == _PACKAGE),
+        places={step_id: frozenset(keys) for step_id, keys in places.items()},
+        is_everything=any(noun == _PIPELINE for noun, *_ in rows),
+    )
+
+
+def pipelines_with_changes(session: Session) -> frozenset[int]:
+    """Pipelines for which something lies in the inbox."""
+    return frozenset(
+        number for number in session.scalars(sa.select(_Change.pipeline_id).distinct()) if number is not None
+    )
+
+
+def ids_of(session: Session, step_id: int, keys: Iterable[str]) -> frozenset[int]:
+    """The sub-groups of a step that have these keys."""
+    group = models.SubGroup
+    wanted = sa.literal(sorted(keys), sa.ARRAY(sa.Text))
+    return frozenset(
+        session.scalars(sa.select(group.id).where(group.reduction_step_id == step_id, group.key == sa.any_(wanted)))
+    )

@@ -1,0 +1,160 @@
+"""One pipeline, evaluated: what changed is taken from the inbox, and only what it can affect is looked at."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.gap.changes import Changes, ids_of, take
+from ccat_ops_db.gap.leaving import orphan
+from ccat_ops_db.gap.members import divide, vanished
+from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
+from ccat_ops_db.gap.statements import decide, find_facts, find_ready
+from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
+from ccat_ops_db.grouping.checking import uses_now
+from ccat_ops_db.sets import is_among
+
+_Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, models.SubGroupPackage
+_REBUILD_EVERY: Final = timedelta(hours=24)
+_FADING_EVERY: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What evaluating a pipeline did."""
+
+    pipeline: PipelineNow
+    has_news: bool
+    """Whether anything was looked at."""
+    drift: int
+    """Rows that were otherwise than they should have been, though nothing was said to have changed."""
+
+
+def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebuild: bool = False) -> Evaluated:
+    """Bring every verdict of a pipeline up to date; whoever else evaluates it waits for the caller's transaction.
+
+    `rebuild` looks at everything, whatever is said to have changed; so do the first evaluation, one after the
+    definition changed, and one a day.
+    """
+    state, pipeline = _lock(session, pipeline_id), pipeline_now(session, pipeline_id)
+    work = _Round(session, pipeline, now=now, by=by)
+    changes = take(session, pipeline_id)
+    is_new = changes.is_everything or state.pipeline_revision_id != pipeline.revision_id
+    is_due = state.rebuild_at is None or state.rebuild_at <= now
+    drift = 0
+    if not is_new:  # what is known to have changed is no drift
+        work.what_changed(changes, state)
+    if is_new or is_due or rebuild:
+        rows = work.everything()
+        drift = 0 if is_new else rows
+        state.rebuild_at = now + _REBUILD_EVERY
+    _note(state, pipeline, now)
+    if work.has_looked:  # whoever creates runs has to come by, unless that is the caller
+        state.due_at = now
+    session.flush()
+    return Evaluated(pipeline, work.has_looked, drift)
+
+
+def rest(session: Session, pipeline: PipelineNow) -> None:
+    """Note when something changes by itself, once all is done that follows from an evaluation."""
+    steps = [step.id for step in pipeline.steps]
+    cooled = sa.select(sa.func.min(_Group.due_at)).where(is_among(_Group.reduction_step_id, steps)).scalar_subquery()
+    due = sa.func.least(cooled, _Evaluation.fading_at, _Evaluation.rebuild_at)
+    session.execute(sa.update(_Evaluation).where(_Evaluation.pipeline_id == pipeline.id).values(due_at=due))
+
+
+@dataclass
+class _Round:
+    session: Session
+    pipeline: PipelineNow
+    now: datetime
+    by: str
+    has_looked: bool = False
+
+    def everything(self) -> int:
+        """Look at everything; how many rows were not as they should be."""
+        self._forget_other_steps()
+        return sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
+
+    def what_changed(self, changes: Changes, state: models.PipelineEvaluation) -> None:
+        """Look at what the changes, and the time that went by, can affect."""
+        packages = Scope(changes.packages)
+        fades = state.fading_at is not None and state.fading_at <= self.now
+        below: defaultdict[int, Scope] = defaultdict(lambda: NOTHING)
+        for step in self.pipeline.steps:
+            places = Scope(ids_of(self.session, step.id, changes.places.get(step.id, ())))
+            touched = places | below[step.id] | self._due(step)
+            if state.bases.get(str(step.id)) != step.basis:
+                touched = EVERYTHING
+            written = self._look(step, packages, touched=touched, fades=fades)
+            for next_step in self.pipeline.below(step.id):
+                below[next_step.id] |= self._below(written.scope | places, next_step)
+
+    def _look(self, step: StepNow, packages: Scope, *, touched: Scope, fades: bool = False) -> Written:
+        """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written."""
+        members = self._divide(step, packages, fades=fades)
+        looked = members.scope | touched
+        if not looked:
+            return Written.those([])
+        self.has_looked = True
+        orphan(self.session, step.id, vanished(self.session, step.id, looked), by=self.by)
+        facts = find_facts(self.session, step, looked)
+        decided = decide(self.session, self.pipeline, step, scope=looked, now=self.now)
+        ready = find_ready(self.session, step, looked)
+        rows = members.rows + facts.rows + decided.rows + ready.rows
+        return Written(facts.scope | ready.scope, rows)
+
+    def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Written:
+        if not packages and not fades:
+            return Written.those([])
+        if fades:
+            packages = EVERYTHING
+        return divide(self.session, self.pipeline, step, packages=packages, lists=fades, now=self.now)
+
+    def _due(self, step: StepNow) -> Scope:
+        due = sa.select(_Group.id).where(_Group.reduction_step_id == step.id, _Group.due_at <= self.now)
+        return Scope.of(self.session.scalars(due))
+
+    def _below(self, above: Scope, step: StepNow) -> Scope:
+        """Sub-groups of a step that share packages with these."""
+        if above.ids is None or not above:
+            return above
+        theirs = aliased(_Member)
+        shared = sa.and_(theirs.reduction_step_id == step.id, theirs.raw_data_package_id == _Member.raw_data_package_id)
+        return Scope.of(
+            self.session.scalars(
+                sa.select(theirs.sub_group_id)
+                .join(_Member, shared)
+                .where(above.covers(_Member.sub_group_id))
+                .distinct()
+            )
+        )
+
+    def _forget_other_steps(self) -> None:
+        """Delete the sub-groups of steps that the pipeline has no more."""
+        kept = [step.id for step in self.pipeline.steps]
+        others = sa.select(models.ReductionStep.id).where(
+            models.ReductionStep.pipeline_id == self.pipeline.id, models.ReductionStep.id.not_in(kept)
+        )
+        for noun in (_Member, _Group):
+            self.session.execute(sa.delete(noun).where(noun.reduction_step_id.in_(others)))
+
+
+def _lock(session: Session, pipeline_id: int) -> models.PipelineEvaluation:
+    session.execute(insert(_Evaluation).values(pipeline_id=pipeline_id).on_conflict_do_nothing())
+    row = sa.select(_Evaluation).where(_Evaluation.pipeline_id == pipeline_id).with_for_update()
+    return session.scalars(row.execution_options(populate_existing=True)).one()
+
+
+def _note(state: models.PipelineEvaluation, pipeline: PipelineNow, now: datetime) -> None:
+    state.pipeline_revision_id = pipeline.revision_id
+    state.bases = {str(step.id): step.basis for step in pipeline.steps}
+    if not uses_now(pipeline.rules):
+        state.fading_at = None
+    elif state.fading_at is None or state.fading_at <= now:
+        state.fading_at = now + _FADING_EVERY

@@ -1,0 +1,158 @@
+-- What is to be done about each sub-group of a step, and why. Only what differs is written.
+-- The questions come in the order of their weight: is a run necessary, was it given up, does it rest, does it wait.
+WITH fact AS MATERIALIZED (
+    SELECT g.id, g.key, g.input_digest, g.last_run_id, l.input_digest = g.input_digest AS same_inputs,
+        CASE WHEN :by_series THEN l.series_digest = :series ELSE l.recipe_digest = :recipe END AS same_recipe,
+        l.id IS NOT NULL AND (
+            EXISTS (SELECT FROM data_product d WHERE d.run_id = l.id AND d.state IN ('orphaned', 'withdrawn'))
+            OR l.id IN (
+                SELECT d.run_id FROM physical_copy c JOIN data_product d ON d.id = c.data_product_id
+                WHERE c.data_product_id IS NOT NULL AND c.status IN ('corrupt', 'missing')
+                  AND NOT EXISTS (
+                    SELECT FROM physical_copy sound WHERE sound.data_product_id = c.data_product_id
+                      AND sound.status NOT IN ('corrupt', 'missing', 'deleted')))
+        ) AS is_damaged,
+        NOT :fades OR EXISTS (SELECT FROM sub_group_package m WHERE m.sub_group_id = g.id AND NOT m.is_faded) AS is_there
+    FROM sub_group g LEFT JOIN executed_reduction_step l ON l.id = g.last_run_id
+    WHERE g.reduction_step_id = :step AND {scope}
+),
+-- Where inputs differ from those of the newest run: in what.
+difference AS MATERIALIZED (
+    SELECT f.id,
+        EXISTS (
+            SELECT FROM sub_group_package m
+            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND NOT EXISTS (
+                SELECT FROM run_coverage c
+                WHERE c.run_id = f.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
+        ) AS has_new,
+        EXISTS (
+            SELECT FROM sub_group_package m
+            JOIN sub_group_package above
+                ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+            JOIN sub_group u ON u.id = above.sub_group_id
+            JOIN executed_reduction_step made ON made.id = u.last_run_id
+            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND NOT above.is_faded AND made.made_digest IS NOT NULL
+              AND NOT EXISTS (
+                SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
+                JOIN executed_reduction_step maker ON maker.id = d.run_id
+                WHERE i.run_id = f.last_run_id AND maker.made_digest = made.made_digest)
+        ) AS has_newer,
+        -- Packages are gone, each because of a relative time only.
+        :fades AND coalesce((
+            SELECT bool_and(coalesce(m.is_faded, false))
+            FROM run_coverage c
+            LEFT JOIN sub_group_package m
+                ON m.reduction_step_id = :step AND m.raw_data_package_id = c.raw_data_package_id
+            WHERE c.run_id = f.last_run_id AND (m.sub_group_id IS DISTINCT FROM f.id OR m.is_faded)
+        ), false) AS has_faded
+    FROM fact f
+    WHERE f.is_there AND f.last_run_id IS NOT NULL AND NOT f.same_inputs
+),
+gap AS MATERIALIZED (
+    SELECT f.*,
+        CASE
+            WHEN f.last_run_id IS NULL OR f.is_damaged OR NOT coalesce(f.same_recipe, :recipe IS NULL) THEN 'none'
+            WHEN f.same_inputs THEN 'all'
+            WHEN d.has_new OR d.has_faded THEN 'covered'
+            ELSE 'none'
+        END AS readiness,
+        CASE
+            WHEN NOT f.is_there OR :recipe IS NULL THEN NULL
+            WHEN f.last_run_id IS NULL THEN 'missing'
+            WHEN NOT f.same_recipe THEN 'recipe_changed'
+            WHEN f.is_damaged THEN 'invalidated'
+            WHEN f.same_inputs THEN NULL
+            WHEN d.has_new THEN 'inputs_changed'
+            WHEN d.has_newer THEN 'upstream_changed'
+            WHEN d.has_faded THEN NULL
+            ELSE 'inputs_changed'
+        END AS reason
+    FROM fact f LEFT JOIN difference d ON d.id = f.id
+),
+-- Where a run is necessary: what was tried since the newest completed run, that one included.
+tried AS MATERIALIZED (
+    SELECT g.*, t.run_ids, t.latest_at, newest.created_at AS newest_at,
+        newest.id IS NOT NULL AND NOT CASE
+            WHEN newest.id = g.last_run_id THEN g.same_recipe ELSE newest.recipe_digest = :recipe END AS is_untried,
+        (SELECT NULLIF(r.status, 'completed') FROM executed_reduction_step r
+         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key
+           AND r.recipe_digest = :recipe AND r.input_digest = g.input_digest
+           AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
+                OR (r.status = 'cancelled' AND NOT r.not_needed))
+         ORDER BY r.id DESC LIMIT 1) AS abandoned
+    FROM gap g
+    LEFT JOIN LATERAL (
+        SELECT array_agg(r.id) AS run_ids, max(r.id) AS newest_id, max(r.created_at) AS latest_at
+        FROM executed_reduction_step r
+        WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND r.id >= coalesce(g.last_run_id, 0)
+          AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
+               OR (r.status = 'cancelled' AND NOT r.not_needed))
+    ) t ON true
+    LEFT JOIN executed_reduction_step newest ON newest.id = t.newest_id
+    WHERE g.reason IS NOT NULL
+),
+-- A run waits for what was there when the rest ended, which began with the first change or with the run before.
+-- A recipe that no run has tried yet does not rest.
+timed AS MATERIALIZED (
+    SELECT t.id, t.reason, t.readiness, t.abandoned,
+        CASE WHEN t.is_untried THEN greatest(:since, t.newest_at) ELSE greatest(t.latest_at, least(
+            (SELECT min(m.archived_at) FROM sub_group_package m
+             WHERE m.sub_group_id = t.id AND NOT m.is_faded AND NOT EXISTS (
+                SELECT FROM run_coverage c
+                WHERE c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = m.raw_data_package_id)),
+            -- A sub-group upstream of which none of ours was in before came with its package, whenever it was made.
+            (SELECT min(coalesce(made.finished_at, made.created_at))
+             FROM sub_group_package m
+             JOIN sub_group_package above
+                ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+             JOIN sub_group u ON u.id = above.sub_group_id
+             JOIN executed_reduction_step made ON made.id = u.last_run_id
+             WHERE m.sub_group_id = t.id AND NOT m.is_faded AND NOT above.is_faded AND made.made_digest IS NOT NULL
+               AND NOT EXISTS (
+                SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
+                JOIN executed_reduction_step maker ON maker.id = d.run_id
+                WHERE i.run_id = ANY(t.run_ids) AND maker.made_digest = made.made_digest)
+               AND EXISTS (
+                SELECT FROM sub_group_package theirs
+                JOIN run_coverage c ON c.raw_data_package_id = theirs.raw_data_package_id
+                WHERE theirs.sub_group_id = u.id AND NOT theirs.is_faded AND c.run_id = ANY(t.run_ids)))
+        )) + :cooldown END AS cut_off
+    FROM tried t
+),
+asked AS (
+    SELECT g.id, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
+        g.is_there AND EXISTS (
+            SELECT FROM sub_group_package m
+            JOIN sub_group_package above
+                ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+            WHERE m.sub_group_id = g.id AND NOT m.is_faded AND NOT above.is_faded AND NOT above.is_ready
+              AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
+        ) AS is_blocked
+    FROM gap g LEFT JOIN timed t ON t.id = g.id
+),
+decision AS (
+    SELECT a.id, a.readiness, a.reason, a.cut_off,
+        CASE
+            WHEN NOT a.is_there THEN 'up_to_date'
+            WHEN :recipe IS NULL THEN 'blocked'
+            WHEN a.abandoned IS NOT NULL THEN a.abandoned
+            WHEN a.cut_off > :now THEN 'cooling'
+            WHEN a.is_blocked THEN 'blocked'
+            WHEN a.reason IS NULL THEN 'up_to_date'
+            ELSE 'wanted'
+        END AS verdict
+    FROM asked a
+),
+wanted AS (
+    SELECT d.id, d.readiness, d.verdict, d.reason,
+        CASE WHEN d.verdict IN ('wanted', 'blocked') THEN d.cut_off END AS cut_off,
+        CASE WHEN d.verdict = 'cooling' THEN d.cut_off END AS due_at
+    FROM decision d
+)
+UPDATE sub_group g
+SET readiness = w.readiness, verdict = w.verdict, reason = w.reason, cut_off = w.cut_off, due_at = w.due_at
+FROM wanted w
+WHERE g.id = w.id
+  AND (g.readiness, g.verdict, g.reason, g.cut_off, g.due_at)
+      IS DISTINCT FROM (w.readiness, w.verdict, w.reason, w.cut_off, w.due_at)
+RETURNING g.id

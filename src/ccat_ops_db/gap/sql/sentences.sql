@@ -1,0 +1,68 @@
+-- What the reasons of some sub-groups of a step are told with: at most three names of each kind, and how many there are.
+WITH scope AS (
+    SELECT g.* FROM sub_group g WHERE g.reduction_step_id = :step AND g.id = ANY(:ids)
+)
+SELECT s.id, s.path, s.verdict, s.reason, s.cut_off, s.due_at, s.last_run_id, v.version, v.series,
+    fresh.names AS new, coalesce(fresh.number, 0) AS new_number,
+    newer.names AS newer, coalesce(newer.number, 0) AS newer_number,
+    damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number,
+    waits.names AS waits, coalesce(waits.number, 0) AS waits_number,
+    abandoned.id AS abandoned_id, abandoned.failure
+FROM scope s
+LEFT JOIN executed_reduction_step l ON l.id = s.last_run_id
+LEFT JOIN reduction_software_version v ON v.id = l.software_version_id
+LEFT JOIN LATERAL (
+    SELECT (array_agg(p.name ORDER BY p.id))[1:3] AS names, count(*) AS number
+    FROM sub_group_package m JOIN raw_data_package p ON p.id = m.raw_data_package_id
+    WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT EXISTS (
+        SELECT FROM run_coverage c WHERE c.run_id = s.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
+) fresh ON s.reason = 'inputs_changed'
+LEFT JOIN LATERAL (
+    SELECT (array_agg(u.name ORDER BY u.name COLLATE "C"))[1:3] AS names, count(*) AS number
+    FROM (
+        SELECT DISTINCT step.key || ' ' || u.path AS name
+        FROM sub_group_package m
+        JOIN sub_group_package above
+            ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+        JOIN sub_group u ON u.id = above.sub_group_id
+        JOIN reduction_step step ON step.id = u.reduction_step_id
+        JOIN executed_reduction_step made ON made.id = u.last_run_id
+        WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT above.is_faded AND made.made_digest IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
+            JOIN executed_reduction_step maker ON maker.id = d.run_id
+            WHERE i.run_id = s.last_run_id AND maker.made_digest = made.made_digest)
+    ) u
+) newer ON s.reason = 'upstream_changed'
+LEFT JOIN LATERAL (
+    SELECT (array_agg(d.relative_path ORDER BY d.id))[1:3] AS names, count(*) AS number
+    FROM data_product d
+    WHERE d.run_id = s.last_run_id AND (
+        d.state IN ('orphaned', 'withdrawn')
+        OR EXISTS (SELECT FROM physical_copy c WHERE c.data_product_id = d.id AND c.status IN ('corrupt', 'missing'))
+        AND NOT EXISTS (
+            SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
+              AND sound.status NOT IN ('corrupt', 'missing', 'deleted')))
+) damaged ON s.reason = 'invalidated'
+LEFT JOIN LATERAL (
+    SELECT (array_agg(u.name ORDER BY u.step_key COLLATE "C", u.key COLLATE "C"))[1:3] AS names, count(*) AS number
+    FROM (
+        SELECT DISTINCT step.key AS step_key, u.key, step.key || ' ' || u.path || ' (' || CASE
+            WHEN u.active_run_id IS NOT NULL THEN 'running' ELSE replace(u.verdict, '_', ' ') END || ')' AS name
+        FROM sub_group_package m
+        JOIN sub_group_package above
+            ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+        JOIN sub_group u ON u.id = above.sub_group_id
+        JOIN reduction_step step ON step.id = u.reduction_step_id
+        WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT above.is_faded AND NOT above.is_ready
+          AND (s.cut_off IS NULL OR m.archived_at <= s.cut_off)
+    ) u
+) waits ON s.verdict = 'blocked'
+LEFT JOIN LATERAL (
+    SELECT r.id, r.failure FROM executed_reduction_step r
+    WHERE r.reduction_step_id = :step AND r.sub_group_key = s.key
+      AND r.recipe_digest = :recipe AND r.input_digest = s.input_digest
+      AND (r.status = 'failed' AND r.retry_at IS NULL OR r.status = 'cancelled' AND NOT r.not_needed)
+    ORDER BY r.id DESC LIMIT 1
+) abandoned ON s.verdict IN ('failed', 'cancelled')
+ORDER BY s.id

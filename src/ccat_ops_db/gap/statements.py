@@ -1,0 +1,114 @@
+"""The statements of `sql/`, for one step and the sub-groups that are looked at."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db.gap.scope import Scope, Written
+from ccat_ops_db.gap.steps import PipelineNow, StepNow
+from ccat_ops_db.grouping.checking import uses_now
+from ccat_ops_db.plan.digests import input_digest
+from ccat_ops_db.states import VersionPolicy
+
+_TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
+    "ids": sa.ARRAY(sa.BigInteger),
+    "runs": sa.ARRAY(sa.BigInteger),
+    "groups": sa.ARRAY(sa.BigInteger),
+    "step": sa.BigInteger(),
+    "upstream": sa.ARRAY(sa.BigInteger),
+    "takes_raw": sa.Boolean(),
+    "no_inputs": sa.Text(),
+    "recipe": sa.Text(),
+    "series": sa.Text(),
+    "by_series": sa.Boolean(),
+    "fades": sa.Boolean(),
+    "since": sa.TIMESTAMP(timezone=True),
+    "cooldown": sa.Interval(),
+    "now": sa.TIMESTAMP(timezone=True),
+}
+
+
+def find_facts(session: Session, step: StepNow, scope: Scope) -> Written:
+    """Note the newest completed run, the active run and the inputs of now; where that changed something."""
+    return _run(
+        session,
+        "facts",
+        scope=scope,
+        values={**_place(step), "takes_raw": step.takes_raw, "no_inputs": input_digest([])},
+    )
+
+
+def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Scope, now: datetime) -> Written:
+    """Note what is to be done; where that is something else than before."""
+    recipe = step.recipe
+    wanted = {
+        "recipe": recipe.digest if recipe else None,
+        "series": recipe.series_digest if recipe else None,
+        "by_series": step.policy is VersionPolicy.COMPATIBLE,
+        "fades": uses_now(pipeline.rules),
+        "since": step.since,
+        "cooldown": step.cooldown,
+        "now": now,
+    }
+    return _run(session, "decisions", scope=scope, values={**_place(step), **wanted})
+
+
+def find_ready(session: Session, step: StepNow, scope: Scope) -> Written:
+    """Note which packages steps further down need not wait for; where that changed."""
+    return _run(session, "readiness", scope=scope, values=_place(step))
+
+
+def _place(step: StepNow) -> dict[str, Any]:
+    return {"step": step.id, "upstream": list(step.upstream)}
+
+
+def take_inputs(session: Session, step: StepNow, sub_groups: Mapping[int, int]) -> None:
+    """Fix the inputs of runs: what their sub-groups, given by run id, would get now."""
+    values = {"runs": list(sub_groups), "groups": list(sub_groups.values())}
+    session.execute(_statement("raw_inputs"), {**values, "takes_raw": step.takes_raw})
+    take_products(session, step, sub_groups)
+    session.execute(_statement("coverage"), values)
+
+
+def take_products(session: Session, step: StepNow, sub_groups: Mapping[int, int]) -> None:
+    """Fix the upstream products that runs take, as `take_inputs` does."""
+    values = {"runs": list(sub_groups), "groups": list(sub_groups.values()), "upstream": list(step.upstream)}
+    session.execute(_statement("upstream_inputs"), values)
+
+
+def with_lost_inputs(session: Session, step: StepNow, ids: Collection[int]) -> frozenset[int]:
+    """Those of some sub-groups that would take a product that is damaged or lost, and has to be made again first."""
+    values = {"upstream": list(step.upstream), "ids": sorted(ids)}
+    return frozenset(session.scalars(_statement("lost_inputs"), values)) if ids and step.upstream else frozenset()
+
+
+def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequence[sa.RowMapping]:
+    """What the verdicts of some sub-groups are told with."""
+    recipe = step.recipe.digest if step.recipe else None
+    return (
+        session.execute(_statement("sentences"), {**_place(step), "recipe": recipe, "ids": sorted(ids)})
+        .mappings()
+        .all()
+    )
+
+
+def _run(session: Session, name: str, *, scope: Scope, values: Mapping[str, Any]) -> Written:
+    if scope.ids is None:
+        found = session.execute(_statement(name, is_everything=True), values)
+        return Written.anything(found.rowcount)  # type: ignore[attr-defined]  # what an UPDATE returns
+    return Written.those(session.scalars(_statement(name, is_everything=False), {**values, "ids": sorted(scope.ids)}))
+
+
+@cache
+def _statement(name: str, *, is_everything: bool = False) -> sa.TextClause:
+    text = (files(__package__) / "sql" / f"{name}.sql").read_text()
+    if is_everything:  # a million ids are not brought here
+        text = text.replace("{scope}", "true").rpartition("RETURNING")[0]
+    else:
+        text = text.replace("{scope}", "g.id = ANY(:ids)")
+    return sa.text(text).bindparams(*(sa.bindparam(key, type_=_TYPES[key]) for key in _TYPES if f":{key}" in text))

@@ -1,0 +1,153 @@
+"""The steps of a pipeline as its current revision defines them, and what a run of each would be made with now."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from packaging.version import Version
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from ccat_ops_db import models
+from ccat_ops_db.grouping.checking import check_rules
+from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.rules import AllOf, parse_rules
+from ccat_ops_db.plan.digests import Definition, Recipe, content_digest, recipe
+from ccat_ops_db.states import VersionPolicy, VersionState
+
+
+@dataclass(frozen=True)
+class StepNow:
+    """A step as it is wanted now."""
+
+    id: int
+    revision_id: int
+    key: str
+    group_by: tuple[str, ...]
+    upstream: tuple[int, ...]
+    """Ids of the steps whose products it takes."""
+    takes_raw: bool
+    cooldown: timedelta
+    policy: VersionPolicy
+    software: str
+    version: models.ReductionSoftwareVersion | None
+    """What new work uses; None where none is released."""
+    config_revision_id: int | None
+    recipe: Recipe | None
+    """What a run would be made with; None without a version."""
+    since: datetime
+    """When version and definition came to be what they are."""
+
+    @property
+    def basis(self) -> str:
+        """Digest of all that the verdicts of its sub-groups depend on, beside facts about data and runs."""
+        wanted = (self.recipe.digest, self.recipe.series_digest) if self.recipe else None
+        rest = [self.group_by, self.upstream, self.takes_raw, self.cooldown.total_seconds(), self.since.isoformat()]
+        return content_digest([wanted, self.policy, *rest])
+
+
+@dataclass(frozen=True)
+class PipelineNow:
+    """A pipeline as it is wanted now; its steps stand in topological order."""
+
+    id: int
+    revision_id: int
+    location_id: int
+    priority: int
+    rules: AllOf
+    steps: tuple[StepNow, ...]
+
+    def below(self, step_id: int) -> Iterable[StepNow]:
+        """Steps that take products of this one."""
+        return (step for step in self.steps if step_id in step.upstream)
+
+
+def current_revisions() -> sa.Select[models.PipelineRevision]:
+    """The newest revision of every pipeline."""
+    newest = (
+        sa.select(models.PipelineRevision.id)
+        .ext(distinct_on(models.PipelineRevision.pipeline_id))
+        .order_by(models.PipelineRevision.pipeline_id, models.PipelineRevision.number.desc())
+    )
+    return sa.select(models.PipelineRevision).where(models.PipelineRevision.id.in_(newest))
+
+
+def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
+    """A pipeline as its newest revision and the released versions of its software define it."""
+    step = models.ReductionStepRevision
+    revision = session.scalars(
+        sa.select(models.PipelineRevision)
+        .where(models.PipelineRevision.pipeline_id == pipeline_id)
+        .order_by(models.PipelineRevision.number.desc())
+        .limit(1)
+        .options(
+            joinedload(models.PipelineRevision.pipeline),
+            joinedload(models.PipelineRevision.data_grouping_revision),
+            selectinload(models.PipelineRevision.steps).options(
+                joinedload(step.reduction_step),
+                joinedload(step.reduction_software),
+                joinedload(step.pinned_version),
+                joinedload(step.config_revision),
+                selectinload(step.upstream),
+            ),
+        )
+        .execution_options(populate_existing=True)
+    ).one()
+    newest = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
+    return PipelineNow(
+        id=pipeline_id,
+        revision_id=revision.id,
+        location_id=revision.processing_location_id,
+        priority=revision.pipeline.priority,
+        rules=check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue()),
+        steps=tuple(_step(one, newest, since=revision.created_at) for one in revision.steps),
+    )
+
+
+def _step(
+    revision: models.ReductionStepRevision,
+    newest: Mapping[int, models.ReductionSoftwareVersion],
+    *,
+    since: datetime,
+) -> StepNow:
+    pinned = revision.pinned_version if revision.version_policy is VersionPolicy.EXACT else None
+    version = pinned or newest.get(revision.reduction_software_id)
+    released = version if version is not None and version.state is VersionState.RELEASED else None
+    return StepNow(
+        id=revision.reduction_step_id,
+        revision_id=revision.id,
+        key=revision.reduction_step.key,
+        group_by=tuple(revision.group_by),
+        upstream=tuple(step.id for step in revision.upstream),
+        takes_raw=revision.takes_raw,
+        cooldown=timedelta(seconds=revision.cooldown_seconds),
+        policy=revision.version_policy,
+        software=revision.reduction_software.name,
+        version=released,
+        config_revision_id=revision.reduction_step_config_revision_id,
+        recipe=_recipe(revision, released) if released else None,
+        since=max(since, version.created_at) if version is not None else since,
+    )
+
+
+def _recipe(revision: models.ReductionStepRevision, version: models.ReductionSoftwareVersion) -> Recipe:
+    config = revision.config_revision
+    return recipe(
+        revision.reduction_software.name,
+        version_digest=version.content_digest,
+        series=version.series,
+        config_digest=config.digest if config else None,
+        definition=Definition(revision.group_by, [step.key for step in revision.upstream], revision.takes_raw),
+    )
+
+
+def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int, models.ReductionSoftwareVersion]:
+    """Highest released version of each software, by PEP 440."""
+    version = models.ReductionSoftwareVersion
+    released: Sequence[models.ReductionSoftwareVersion] = session.scalars(
+        sa.select(version)
+        .where(version.reduction_software_id.in_(software_ids), version.state == VersionState.RELEASED)
+        .execution_options(populate_existing=True)
+    ).all()
+    return {one.reduction_software_id: one for one in sorted(released, key=lambda one: (Version(one.version), one.id))}

@@ -1,0 +1,35 @@
+from collections.abc import Collection, Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db.gap.statements import find_words
+from ccat_ops_db.gap.steps import StepNow
+from ccat_ops_db.plan.sentences import Names, Told, Wanted, sentence
+from ccat_ops_db.states import RunReason, Verdict
+
+
+def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, str]:
+    """Why some sub-groups of a step are as they were last evaluated, each in a sentence; by id."""
+    version = step.version
+    wanted = Wanted(
+        step.software, step.policy, version.version if version else None, version.series if version else None
+    )
+    return {row["id"]: sentence(_told(row), wanted) for row in find_words(session, step, ids)}
+
+
+def _told(row: sa.RowMapping) -> Told:
+    return Told(
+        verdict=Verdict(row["verdict"]),
+        reason=RunReason(row["reason"]) if row["reason"] else None,
+        due_at=row["due_at"],
+        last_run_id=row["last_run_id"],
+        version=row["version"],
+        series=row["series"],
+        new=Names(row["new"] or (), row["new_number"]),
+        newer=Names(row["newer"] or (), row["newer_number"]),
+        damaged=Names(row["damaged"] or (), row["damaged_number"]),
+        waits=Names(row["waits"] or (), row["waits_number"]),
+        abandoned_id=row["abandoned_id"],
+        failure=row["failure"],
+    )

@@ -1,0 +1,102 @@
+"""Verdicts and reasons, told to people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from ccat_ops_db.states import RunReason, Verdict, VersionPolicy
+
+
+@dataclass(frozen=True)
+class Names:
+    """The first names of a kind, and how many there are."""
+
+    first: Sequence[str]
+    number: int
+
+    def __str__(self) -> str:
+        rest = self.number - len(self.first)
+        return ", ".join(self.first) + (f" and {rest} more" if rest > 0 else "")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What new work of a step is made with."""
+
+    software: str
+    policy: VersionPolicy
+    version: str | None
+    """None where none is released."""
+    series: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is said about a sub-group."""
+
+    verdict: Verdict
+    reason: RunReason | None
+    due_at: datetime | None
+    last_run_id: int | None
+    version: str | None
+    """Of its newest completed run, as the series."""
+    series: str | None
+    new: Names
+    newer: Names
+    damaged: Names
+    waits: Names
+    abandoned_id: int | None
+    failure: str | None
+
+
+def sentence(told: Told, wanted: Wanted) -> str:
+    """Why the verdict is what it is."""
+    match told.verdict:
+        case Verdict.UP_TO_DATE:
+            return "recipe and inputs are those of the newest completed run"
+        case Verdict.WANTED:
+            return _reason(told, wanted)
+        case Verdict.COOLING:
+            return f"{_reason(told, wanted)}; rests until {told.due_at:%H:%M:%S}"
+        case Verdict.BLOCKED:
+            return _blocker(told, wanted)
+        case Verdict.FAILED:
+            return f"run {told.abandoned_id} with this recipe and these inputs failed: {told.failure or ''}"
+        case Verdict.CANCELLED:
+            return f"run {told.abandoned_id} with this recipe and these inputs was cancelled"
+        case never:
+            assert_never(never)
+
+
+def _blocker(told: Told, wanted: Wanted) -> str:
+    if wanted.version is None:
+        which = "its pinned version" if wanted.policy is VersionPolicy.EXACT else "a version"
+        return f"waits for {which} of {wanted.software} to be released"
+    waits = f"waits for {told.waits}"
+    return waits if told.reason else f"up to date, but {waits}"
+
+
+def _reason(told: Told, wanted: Wanted) -> str:
+    run = f"run {told.last_run_id}"
+    match told.reason:
+        case RunReason.MISSING:
+            return "no run has completed yet"
+        case RunReason.RECIPE_CHANGED:
+            return f"recipe changed since {run}: {_recipe_change(told, wanted)}"
+        case RunReason.INVALIDATED:
+            return f"products of {run} are damaged or lost: {told.damaged}"
+        case RunReason.INPUTS_CHANGED if told.new.number:
+            return f"new since {run}: {told.new}"
+        case RunReason.UPSTREAM_CHANGED:
+            return f"new products since {run}: {told.newer}"
+        case _:
+            return f"inputs differ from those of {run}"
+
+
+def _recipe_change(told: Told, wanted: Wanted) -> str:
+    """What makes the difference: another version of the same series does not, where the policy is `compatible`."""
+    same_version = told.version == wanted.version
+    if wanted.policy is VersionPolicy.COMPATIBLE:
+        same_version = told.series == wanted.series
+    return "config or definition" if same_version else f"version {told.version} → {wanted.version}"

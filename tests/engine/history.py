@@ -1,0 +1,326 @@
+"""What happens to an installation, one thing after the other: nothing is executed, everything is recorded."""
+
+import itertools
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.definitions import parse_definitions
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.grouping.dimensions import dimensions
+from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.presets import presets
+from ccat_ops_db.models.runs import ACTIVE_RUN
+from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.digests import content_digest, made_digest
+from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus, Verdict
+from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_workflow_manager.verbs.starting import Started, start_runs
+from ccat_workflow_manager.verbs.triggering import create_wanted_runs
+from tests.engine.database import archive, plan
+from tests.engine.oracle.evaluation import Candidate
+from tests.engine.oracle.evaluation import evaluate as decide_all
+from tests.engine.oracle.facts import load_facts
+
+Found = TypeVar("Found")
+_Run = models.ExecutedReductionStep
+
+
+@dataclass
+class History:
+    """One pipeline and what happens to its data and runs. What a run makes is a function of its recipe and inputs."""
+
+    engine: sa.Engine
+    offset: timedelta = timedelta()
+    versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    configs: dict[str, int] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    packages: list[int] = field(default_factory=list)
+    stable: set[str] = field(default_factory=set)
+    """Steps whose software makes the same whatever it gets."""
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+    def session(self, work: Callable[[Session], Found]) -> Found:
+        with transaction(self.engine) as session:
+            return work(session)
+
+    # What people do.
+
+    def define(self, *steps: Mapping[str, Any], rules: Sequence[Mapping[str, Any]] = ()) -> None:
+        """The pipeline; the software of a step is called as it is."""
+        self.steps, self.rules = [dict(step) for step in steps], [dict(rule) for rule in rules]
+        for step in self.steps:
+            self.versions.setdefault(step["key"], [self._version("1.0", "1")])
+            self.configs.setdefault(step["key"], 0)
+        self.apply()
+
+    def apply(self) -> None:
+        document = {
+            "software": [{"name": key, "versions": versions} for key, versions in self.versions.items()],
+            "configs": [{"name": key, "parameters": {"value": value}} for key, value in self.configs.items()],
+            "groupings": [{"name": "some", "rules": self.rules}],
+            "pipelines": [
+                {
+                    "name": "it",
+                    "grouping": "some",
+                    "location": "cologne/ramses",
+                    "steps": [{"software": step["key"], "config": step["key"], **step} for step in self.steps],
+                }
+            ],
+        }
+        definitions = parse_definitions(
+            document, catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+        )
+        self.session(lambda session: apply_definitions(session, definitions, folder=Path("/"), by="a test"))
+
+    def _version(self, version: str, series: str, state: str = "released") -> dict[str, Any]:
+        image = {"runtime": "apptainer", "image": "image", "image_digest": content_digest(version)}
+        return {"version": version, "series": series, "state": state, "command": ["run"], **image}
+
+    def release(self, key: str, version: str, *, series: str = "1") -> None:
+        if version not in [one["version"] for one in self.versions[key]]:
+            self.versions[key].append(self._version(version, series))
+            self.apply()
+
+    def set_state(self, key: str, version: str, state: str) -> None:
+        for one in self.versions[key]:
+            if one["version"] == version:
+                one["state"] = state
+        self.apply()
+
+    def configure(self, key: str, value: int) -> None:
+        self.configs[key] = value
+        self.apply()
+
+    def change(self, key: str, **values: Any) -> None:
+        self.steps = [{**step, **values} if step["key"] == key else step for step in self.steps]
+        self.apply()
+
+    # What happens to data.
+
+    def archive(self, *, source: str = "M17", hours_ago: float = 0) -> int:
+        """A package of a scan of its own."""
+        name, at = f"p{next(self._numbers)}", self.now - timedelta(hours=hours_ago)
+
+        def work(session: Session) -> int:
+            if not session.scalar(sa.select(models.ObsUnit.id).filter_by(name=source)):
+                plan(session, source, source=source)
+            return archive(session, name, observation=source, at=at)
+
+        self.packages.append(self.session(work))
+        return self.packages[-1]
+
+    def exclude(self, package_id: int) -> None:
+        self._package(package_id, excluded_at=self.now, excluded_because="clouds")
+
+    def readmit(self, package_id: int) -> None:
+        self._package(package_id, excluded_at=None, excluded_because=None)
+
+    def _package(self, package_id: int, **values: Any) -> None:
+        package = models.RawDataPackage
+        self.execute(sa.update(package).where(package.id == package_id).values(**values))
+
+    def rename(self, source: str, to: str) -> None:
+        self.execute(sa.update(models.Source).where(models.Source.name == source).values(name=to))
+
+    def correct(self, observation: str, *, source: str) -> None:
+        """Say that an observation was of another source."""
+        number = sa.select(models.Source.id).filter_by(name=source).scalar_subquery()
+        self.execute(sa.update(models.ObsUnit).where(models.ObsUnit.name == observation).values(source_id=number))
+
+    def execute(self, statement: sa.Executable) -> None:
+        self.session(lambda session: session.execute(statement))
+
+    # What processes do.
+
+    @property
+    def pipeline_id(self) -> int:
+        return self.session(lambda session: session.scalars(sa.select(models.Pipeline.id).filter_by(name="it")).one())
+
+    def create(self) -> int:
+        """One round of the trigger-manager; how many runs it created."""
+        self.session(hand_out)
+        number = self.pipeline_id
+        return self.session(lambda session: create_wanted_runs(session, number, now=self.now, by="a test").created)
+
+    def start(self, *run_ids: int) -> Started:
+        ids = run_ids or [run.id for run in self.runs(RunStatus.PENDING)]
+        return self.session(lambda session: start_runs(session, ids, now=self.now, by="a test"))
+
+    def move(self, run_id: int, *statuses: RunStatus, **values: Any) -> None:
+        def work(session: Session) -> None:
+            for status in statuses:
+                last = values if status is statuses[-1] else {}
+                assert advance(session, _Run, [run_id], to=status, because="a test", by="a test", values=last)
+
+        self.session(work)
+
+    def complete(self, run_id: int) -> None:
+        """Have a started run make one product."""
+        [run] = [one for one in self.runs() if one.id == run_id]
+        [key] = [self.session(lambda session: session.get_one(models.ReductionStep, run.reduction_step_id).key)]
+        checksum = content_digest(key if key in self.stable else [key, run.recipe_digest, run.input_digest])
+
+        def work(session: Session) -> None:
+            older = session.scalars(
+                sa.select(models.DataProduct.id)
+                .join(models.DataProduct.run)
+                .where(
+                    _Run.reduction_step_id == run.reduction_step_id,
+                    _Run.sub_group_key == run.sub_group_key,
+                    models.DataProduct.state.in_([ProductState.CURRENT, ProductState.ORPHANED]),
+                )
+            ).all()
+            advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because="newer", by="a test")
+            attempt = session.scalars(
+                sa.select(models.RunAttempt.id).filter_by(run_id=run_id).order_by(models.RunAttempt.id.desc())
+            ).first()
+            product = models.DataProduct(
+                run_id=run_id,
+                run_attempt_id=attempt,
+                type="science",
+                relative_path="map.fits",
+                size_bytes=1,
+                checksum=checksum,
+            )
+            session.add(product)
+            session.flush()
+            copy = models.DataProductPhysicalCopy(
+                data_product_id=product.id, data_location_id=run.data_location_id, path=f"{uuid.uuid4()}"
+            )
+            session.add(copy)
+            session.flush()
+            present = PhysicalCopyStatus.PRESENT
+            advance(session, models.PhysicalCopy, [copy.id], to=present, because="a test", by="a test")
+            made = made_digest(run.reduction_step_id, run.sub_group_key, [("map.fits", checksum)])
+            for status in (RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED):
+                values = {"made_digest": made, "finished_at": self.now} if status is RunStatus.COMPLETED else {}
+                assert advance(session, _Run, [run_id], to=status, because="a test", by="a test", values=values)
+
+        self.session(work)
+
+    def fail(self, run_id: int, *, retried: bool = False) -> None:
+        retry_at = self.now + timedelta(hours=1) if retried else None
+        self.move(run_id, RunStatus.FAILED, failure="exit code 1", retry_at=retry_at, finished_at=self.now)
+
+    def cancel(self, run_id: int) -> None:
+        self.move(run_id, RunStatus.CANCELLED, finished_at=self.now)
+
+    def damage(self, run_id: int, status: PhysicalCopyStatus = PhysicalCopyStatus.CORRUPT) -> None:
+        """Have the copies of what a run made found damaged."""
+
+        def work(session: Session) -> None:
+            copies = session.scalars(
+                sa.select(models.PhysicalCopy.id)
+                .join(models.DataProduct, models.DataProduct.id == models.PhysicalCopy.data_product_id)
+                .where(models.DataProduct.run_id == run_id)
+            ).all()
+            advance(session, models.PhysicalCopy, copies, to=status, because="a test", by="a test")
+
+        self.session(work)
+
+    def settle(self, *, most: int = 60) -> list[str]:
+        """Create, start and complete until nothing follows; the steps of the runs in order."""
+        done: list[str] = []
+        while self.create() + len(self.start().started):
+            for run in self.runs(RunStatus.STAGING_DATA):
+                self.complete(run.id)
+                done.append(self.step_of(run))
+            assert len(done) <= most, f"no end is in sight: {done[-10:]}"
+        return done
+
+    # What there is.
+
+    def step_of(self, run: _Run) -> str:
+        return self.session(lambda session: session.get_one(models.ReductionStep, run.reduction_step_id).key)
+
+    def runs(self, *statuses: RunStatus) -> list[_Run]:
+        query = sa.select(_Run).order_by(_Run.id)
+        wanted = query.where(_Run.status.in_(statuses)) if statuses else query
+        return self.session(lambda session: list(session.scalars(wanted)))
+
+    def gap(self) -> dict[str, SubGroupNow]:
+        """Every sub-group by step and labels, evaluated now."""
+        self.session(hand_out)
+        number = self.pipeline_id
+
+        def work(session: Session) -> list[SubGroupNow]:
+            evaluated = evaluate(session, number, now=self.now, by="a test")
+            return list(sub_groups(session, evaluated.pipeline, which=sa.true()))
+
+        return {" ".join([one.step.key, *map(str, one.labels.values())]): one for one in self.session(work)}
+
+    def knows(self, source: str) -> bool:
+        return bool(self.session(lambda session: session.scalar(sa.select(models.Source.id).filter_by(name=source))))
+
+    def undamaged(self) -> list[int]:
+        """Runs whose products are present."""
+        product, copy = models.DataProduct, models.PhysicalCopy
+        sound = sa.select(product.run_id).join(copy, copy.data_product_id == product.id)
+        present = sound.where(copy.status == PhysicalCopyStatus.PRESENT).order_by(product.run_id)
+        return self.session(lambda session: list(session.scalars(present)))
+
+    def twice_active(self) -> list[Place]:
+        """Sub-groups that have more than one active run."""
+        place = (_Run.reduction_step_id, _Run.sub_group_key)
+        active = sa.select(*place).where(sa.text(ACTIVE_RUN)).group_by(*place).having(sa.func.count() > 1)
+        return self.session(lambda session: [(step_id, key) for step_id, key in session.execute(active)])
+
+    def verdicts(self) -> dict[str, Verdict]:
+        return {name: one.verdict for name, one in self.gap().items()}
+
+    def rebuilt(self) -> int:
+        """Rows that a rebuild finds otherwise than they should be, after all that changed was taken into account."""
+        number = self.pipeline_id
+        return self.session(lambda session: evaluate(session, number, now=self.now, by="a test", rebuild=True).drift)
+
+    def compared(self) -> tuple[dict[Place, object], dict[Place, object]]:
+        """What is maintained, and what the oracle makes of the raw tables, at the same moment."""
+        number, now = self.pipeline_id, self.now
+        self.session(hand_out)
+
+        def work(session: Session) -> tuple[dict[Place, object], dict[Place, object]]:
+            evaluated = evaluate(session, number, now=now, by="a test")
+            maintained = {
+                (one.step.id, one.key): _maintained(one, _ready(session, one.id))
+                for one in sub_groups(session, evaluated.pipeline, which=sa.true())
+            }
+            found = decide_all(load_facts(session, number, now=now), now=now)
+            return maintained, {(one.step.id, one.name.key): _decided(one) for one in found}
+
+        return self.session(work)
+
+
+def _ready(session: Session, sub_group_id: int) -> frozenset[int]:
+    member = models.SubGroupPackage
+    query = sa.select(member.raw_data_package_id).where(
+        member.sub_group_id == sub_group_id, member.is_ready, sa.not_(member.is_faded)
+    )
+    return frozenset(session.scalars(query))
+
+
+def _maintained(one: SubGroupNow, ready: frozenset[int]) -> object:
+    cut_off = one.cut_off if one.verdict is Verdict.WANTED else None
+    what = (one.verdict, one.reason, one.because, cut_off)
+    return (*what, one.input_digest, one.active_run_id, one.path, dict(one.labels), ready)
+
+
+def _decided(one: Candidate) -> object:
+    decision = one.decision
+    what = (decision.verdict, decision.reason, decision.because, decision.cut_off)
+    return (*what, one.input_digest, one.active_run_id, one.name.path, dict(one.name.labels), one.ready)
