@@ -9,13 +9,24 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.checking import Catalogue, check_rules
 from ccat_ops_db.grouping.presets import Preset, expand
 from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
 from ccat_ops_db.naming import nearest
+from ccat_ops_db.plan.schedule import Schedule
 from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
 
 _IDENTIFIER: Final = r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?"
@@ -196,10 +207,29 @@ class Pipeline(_Piece):
     grouping: Identifier
     location: str
     trigger: TriggerType = TriggerType.CONTINUOUS
-    trigger_config: Json = {}
+    trigger_config: Schedule | None = Field(default=None, validate_default=True)
+    """When a `cron` pipeline is due; the others have none."""
     enabled: bool = True
     priority: int = 0
     steps: Annotated[tuple[Step, ...], AfterValidator(_not_empty)]
+
+    @field_validator("trigger_config", mode="before")
+    @classmethod
+    def _schedule_goes_with_cron(cls, written: Any, info: ValidationInfo) -> Any:
+        trigger = info.data.get("trigger")  # none where it is refused itself
+        if written in (None, {}):
+            if trigger is TriggerType.CRON:
+                raise ValueError(
+                    '`trigger: cron` needs one, such as {cron: "30 18 * * *", time_zone: America/Santiago}'
+                )
+            return None
+        if trigger in (TriggerType.CONTINUOUS, TriggerType.MANUAL):
+            raise ValueError(f"`trigger: {trigger}` takes none; leave it out, or write `trigger: cron`")
+        return written
+
+    @field_serializer("trigger_config")
+    def _schedule_is_kept_as_a_mapping(self, schedule: Schedule | None) -> dict[str, str]:
+        return schedule.model_dump() if schedule else {}
 
 
 class Definitions(_Piece):
@@ -281,7 +311,8 @@ def _problem(detail: Any) -> str:
     if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
         return f"{place}: {detail['input']} is a number here; write it in quotes."
     message = _SENTENCES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    return f"{place or 'file'}: {message[0].lower()}{message[1:]}."
+    stop = "" if message.endswith((".", "?")) else "."
+    return f"{place or 'file'}: {message[0].lower()}{message[1:]}{stop}"
 
 
 def _place(parts: Sequence[str | int]) -> str:
@@ -341,8 +372,6 @@ def _with_rules_of(
 
 
 def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]) -> Iterator[str]:
-    if pipeline.trigger is not TriggerType.CONTINUOUS:
-        yield f"{where}.trigger: this version evaluates `continuous` pipelines only, not `{pipeline.trigger}` ones."
     keys = [step.key for step in pipeline.steps]
     for index, step in enumerate(pipeline.steps):
         place = f"{where}.steps[{index}]"

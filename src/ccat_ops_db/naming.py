@@ -1,5 +1,9 @@
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import Final
+
+_MOST: Final = 20
+"""Known names in one message, at most."""
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -9,4 +13,6 @@ def nearest(name: str, known: Collection[str]) -> str:
         return f" Did you mean `{close[0]}`?"
     if not known:
         return " There is none yet."
-    return f" Known: {', '.join(f'`{one}`' for one in sorted(known)[:20])}."
+    rest = len(known) - _MOST
+    more = f" and {rest} more" if rest > 0 else ""
+    return f" Known: {', '.join(f'`{one}`' for one in sorted(known)[:_MOST])}{more}."

@@ -133,6 +133,37 @@ def test_the_second_time_nothing_changes(applied: Desk) -> None:
     assert applied.rows() == before
 
 
+def test_a_trigger_is_stored_with_its_schedule(desk: Desk) -> None:
+    assert desk.apply(scheduled("trigger: cron", 'trigger_config: {cron: "30 18 * * *", time_zone: Europe/Berlin}'))
+    assert trigger(desk) == ("cron", {"cron": "30 18 * * *", "time_zone": "Europe/Berlin"})
+    assert desk.apply(scheduled("trigger: cron", 'trigger_config: {cron: "30 18 * * *"}')) == {
+        ("pipeline", "maps"): "changed revision 2"
+    }
+    assert trigger(desk) == ("cron", {"cron": "30 18 * * *", "time_zone": "UTC"})
+    desk.apply(scheduled("trigger: manual"))
+    assert trigger(desk) == ("manual", {})
+
+
+def test_a_schedule_is_kept_when_what_is_under_the_pipeline_changes(desk: Desk) -> None:
+    desk.apply(scheduled("trigger: cron", 'trigger_config: {cron: "30 18 * * *"}'))
+    changed = desk.apply("configs: [{name: deep, parameters: {order: 4}}]")
+    assert ("pipeline", "maps") in changed
+    assert trigger(desk) == ("cron", {"cron": "30 18 * * *", "time_zone": "UTC"})
+
+
+def scheduled(*keys: str) -> str:
+    """The definitions above, where the pipeline has these keys besides."""
+    return BASE.replace("    grouping: m17\n", "".join(f"    {key}\n" for key in ("grouping: m17", *keys)))
+
+
+def trigger(desk: Desk) -> tuple[str, dict[str, str]]:
+    """What is stored of the pipeline's trigger."""
+    with transaction(desk.engine) as session:
+        newest = sa.select(models.PipelineRevision).order_by(models.PipelineRevision.id.desc()).limit(1)
+        revision = session.scalars(newest).one()
+        return revision.trigger_type, revision.trigger_config
+
+
 def test_steps_are_stored_in_topological_order_with_their_edges(applied: Desk) -> None:
     with transaction(applied.engine) as session:
         steps = session.scalars(

@@ -1,6 +1,7 @@
 """What a person reads whose file of definitions cannot be meant: `ccat apply` before it asks any database."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -308,11 +309,97 @@ def test_a_dimension_that_does_not_exist_is_refused_with_what_may_be_meant(file:
     assert refusal(file, step(group_by=f"[{name}]")) == told + NOTHING
 
 
-@pytest.mark.parametrize("trigger", ["cron", "manual"])
-def test_a_trigger_that_this_version_does_not_evaluate_is_not_accepted_in_silence(file: Path, trigger: str) -> None:
-    text = step().replace("grouping: all", f"grouping: all, trigger: {trigger}")
-    told = f"error: pipelines[0].trigger: this version evaluates `continuous` pipelines only, not `{trigger}` ones."
-    assert refusal(file, text) == told + NOTHING
+CONFIG = "pipelines[0].trigger_config"
+NEEDS = '`trigger: cron` needs one, such as {cron: "30 18 * * *", time_zone: America/Santiago}.'
+TAKES = "ranges `a-b`, steps `*/n` and lists `a,b`."
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("trigger: crn", "pipelines[0].trigger: input should be 'continuous', 'cron' or 'manual'."),
+        ("trigger: crn, trigger_config: {}", "pipelines[0].trigger: input should be 'continuous', 'cron' or 'manual'."),
+        ("trigger: cron", f"{CONFIG}: {NEEDS}"),
+        ("trigger: cron, trigger_config: {}", f"{CONFIG}: {NEEDS}"),
+        ("trigger: cron, trigger_config: daily", f"{CONFIG}: it must be a mapping."),
+        ("trigger: cron, trigger_config: 0", f"{CONFIG}: it must be a mapping."),
+        ("trigger: cron, trigger_config: {time_zone: UTC}", f"{CONFIG}.cron: it is missing."),
+        ("trigger: cron, trigger_config: {cron: 5}", f"{CONFIG}.cron: 5 is a number here; write it in quotes."),
+        (
+            "trigger: cron, trigger_config: {cron: 30 18 * * *, timezone: UTC}",
+            f"{CONFIG}: unknown key `timezone`. Did you mean `time_zone`?",
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 30 18 * *}",
+            (
+                f"{CONFIG}.cron: `30 18 * *` is no cron expression: "
+                "5 fields make one (minute, hour, day of the month, month, day of the week)."
+            ),
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 0 30 18 * * *}",
+            (
+                f"{CONFIG}.cron: `0 30 18 * * *` is no cron expression: "
+                "5 fields make one (minute, hour, day of the month, month, day of the week)."
+            ),
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 60 18 * * *}",
+            f"{CONFIG}.cron: `60` is no minute of a cron expression: it takes `*`, 0 to 59, {TAKES}",
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 30 20-4 * * *}",
+            f"{CONFIG}.cron: `20-4` is no hour of a cron expression: it takes `*`, 0 to 23, {TAKES}",
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 30 18 0 * *}",
+            (
+                f"{CONFIG}.cron: `0` is no day of the month of a cron expression: "
+                f"it takes `*`, 1 to 31, `L`, `LW`, {TAKES}"
+            ),
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 30 18 * Sept *, time_zone: Europe/Berln}",
+            (
+                f"{CONFIG}.cron: `Sept` is no month of a cron expression: "
+                f"it takes `*`, 1 to 12, `JAN` to `DEC`, {TAKES} "
+                f"{CONFIG}.time_zone: there is no time zone `Europe/Berln`. Did you mean `Europe/Berlin`?"
+            ),
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 30 18 * * MO}",
+            (
+                f"{CONFIG}.cron: `MO` is no day of the week of a cron expression: "
+                f"it takes `*`, 0 to 7, `SUN` to `SAT`, {TAKES}"
+            ),
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 0 0 30 2 *, time_zone: America/Santiago}",
+            f"{CONFIG}: `0 0 30 2 *` never comes true on the clocks of America/Santiago.",
+        ),
+        (
+            "trigger: cron, trigger_config: {cron: 30 18 * * *, time_zone: america/santigo}",
+            f"{CONFIG}.time_zone: there is no time zone `america/santigo`. Did you mean `America/Santiago`?",
+        ),
+        (
+            "trigger: manual, trigger_config: {cron: 30 18 * * *}",
+            f"{CONFIG}: `trigger: manual` takes none; leave it out, or write `trigger: cron`.",
+        ),
+        (
+            "trigger_config: {cron: 30 18 * * *}",
+            f"{CONFIG}: `trigger: continuous` takes none; leave it out, or write `trigger: cron`.",
+        ),
+    ],
+)
+def test_a_trigger_and_its_schedule_are_refused_with_their_place(file: Path, keys: str, message: str) -> None:
+    assert refusal(file, step().replace("grouping: all", f"grouping: all, {keys}")) == f"error: {message}{NOTHING}"
+
+
+@pytest.mark.parametrize("name", ["qqq", "localtime"])  # the latter is another one on every machine
+def test_where_no_time_zone_is_near_it_is_said_that_there_are_more_than_are_named(file: Path, name: str) -> None:
+    keys = f"trigger: cron, trigger_config: {{cron: 30 18 * * *, time_zone: {name}}}"
+    said = refusal(file, step().replace("grouping: all", f"grouping: all, {keys}"))
+    assert re.search(rf"there is no time zone `{name}`\. Known: `Africa/Abidjan`, .* and \d+ more\. Nothing", said)
 
 
 def test_a_file_that_is_no_text_is_refused(file: Path) -> None:

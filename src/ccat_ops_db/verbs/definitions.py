@@ -162,7 +162,7 @@ def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
             "data_grouping_revision_id": grouping.id,
             "processing_location_id": location.id,
             "trigger_type": one.trigger,
-            "trigger_config": one.trigger_config,
+            "trigger_config": definition["trigger_config"],
             "definition": definition,
         },
     )
