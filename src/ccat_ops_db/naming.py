@@ -1,4 +1,4 @@
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Final
 
@@ -15,4 +15,9 @@ def nearest(name: str, known: Collection[str]) -> str:
         return " There is none yet."
     rest = len(known) - _MOST
     more = f" and {rest} more" if rest > 0 else ""
-    return f" Known: {', '.join(f'`{one}`' for one in sorted(known)[:_MOST])}{more}."
+    return f" Known: {listed(sorted(known)[:_MOST])}{more}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: `one`, `two`, each in backquotes."""
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,12 +1,12 @@
 """A real observation of a real telescope through the whole chain, against the observatory's own result."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.installation import REPOSITORY, Installation
+from tests.needs import give_up
 
 DATA = REPOSITORY.parent / "shared" / "data" / "gbt"
 RAW = DATA / "TGBT21A_501_11.raw.vegas.fits"
@@ -26,8 +26,7 @@ print(ours.size, both.sum(), np.abs(ours - theirs)[both].max(), np.nanmax(ours))
 @pytest.fixture(autouse=True)
 def _data_are_here() -> None:
     if not RAW.exists():
-        assert os.environ.get("CCAT_REQUIRE_ALL") != "1", f"{RAW} is missing"
-        pytest.skip(f"the real observation is not here: it belongs into {DATA}")
+        give_up(f"the real observation is not here: it belongs into {DATA}")
 
 
 def test_a_real_observation_becomes_what_the_observatory_made_of_it(installation: Installation) -> None:

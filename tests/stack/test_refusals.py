@@ -16,6 +16,7 @@ from ccat.stack.errors import (
     OtherMajorVersion,
     UnreachableForAccount,
 )
+from tests.needs import give_up
 from tests.stack.support import Stack
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system, or act as another user")
@@ -59,7 +60,7 @@ def read_only(place: Path) -> Iterator[Path]:
 def mounted(place: Path, options: str) -> Iterator[None]:
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this container may not mount a file system: give it CAP_SYS_ADMIN")
+        give_up("this container may not mount a file system: start it with CAP_SYS_ADMIN (`--cap-add SYS_ADMIN`)")
     try:
         yield
     finally:

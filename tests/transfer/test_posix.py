@@ -15,6 +15,7 @@ from ccat_data_transfer.errors import (
     LocationMissing,
     PathLeavesLocation,
 )
+from tests.needs import give_up
 from tests.transfer.support import digest
 
 MEGABYTE = 1_000_000
@@ -40,8 +41,7 @@ def small_disk(tmp_path: Path) -> Iterator[Disk]:
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", root], check=False, capture_output=True, text=True
     )
     if mount.returncode:
-        complaint = f"a small file system cannot be mounted, run as root to have this tested: {mount.stderr.strip()}"
-        (pytest.fail if os.environ.get("CCAT_REQUIRE_ALL") == "1" else pytest.skip)(complaint)
+        give_up(f"a small file system cannot be mounted, run as root to have this tested: {mount.stderr.strip()}")
     yield disk_at(root)
     subprocess.run(["umount", root], check=True)
 

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from ccat_ops_db.grouping.rules import InvalidRule
-from ccat_ops_db.naming import nearest
+from ccat_ops_db.grouping.rules import InvalidRule, is_number
+from ccat_ops_db.naming import listed, nearest
 
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 _KEYS: Final = ("preset", "with")
@@ -58,14 +58,14 @@ def _filled(rule: Mapping[str, Any], known: Mapping[str, Preset], where: str) ->
 
 def _arguments(name: str, preset: Preset, said: object, *, where: str) -> Mapping[str, Any]:
     if not isinstance(said, Mapping):
-        raise InvalidRule(where, f"it is a mapping with {_listed(preset.parameters)}, not {said!r:.80}.")
+        raise InvalidRule(where, f"it is a mapping with {listed(preset.parameters)}, not {said!r:.80}.")
     for key in said:
         if key not in preset.parameters:
             hint = nearest(str(key), preset.parameters)
             raise InvalidRule(f"{where}.{key}", f"preset `{name}` has no parameter `{key}`.{hint}")
     for key, kind in preset.parameters.items():
         if key not in said:
-            raise InvalidRule(where, f"`{key}` is missing; preset `{name}` takes {_listed(preset.parameters)}.")
+            raise InvalidRule(where, f"`{key}` is missing; preset `{name}` takes {listed(preset.parameters)}.")
         if not _ACCEPTS[kind](said[key]):
             raise InvalidRule(f"{where}.{key}", f"it is {_WORDS[kind]}, not {said[key]!r:.80}.")
     return said
@@ -82,10 +82,6 @@ def _fill(value: Any, arguments: Mapping[str, Any]) -> Any:
     return arguments[whole[1]] if whole else _PLACE.sub(lambda found: str(arguments[found[1]]), value)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_date(value: object) -> bool:
     try:
         return isinstance(value, str) and bool(date.fromisoformat(value))
@@ -95,8 +91,8 @@ def _is_date(value: object) -> bool:
 
 _ACCEPTS: Final[Mapping[str, Callable[[object], bool]]] = {
     "text": lambda value: isinstance(value, str) and bool(value),
-    "number": _is_number,
-    "count": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 100_000,  # noqa: PLR2004 - days of all history
+    "number": is_number,
+    "count": lambda value: isinstance(value, int) and is_number(value) and 0 < value <= 100_000,  # noqa: PLR2004 - days of all history
     "date": _is_date,
 }
 _WORDS: Final[Mapping[str, str]] = {
@@ -105,7 +101,3 @@ _WORDS: Final[Mapping[str, str]] = {
     "count": "a whole number from 1 to 100000",
     "date": "a date such as 2026-04-01",
 }
-
-
-def _listed(names: Mapping[str, str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

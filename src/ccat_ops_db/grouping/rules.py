@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.naming import nearest
+from ccat_ops_db.naming import listed, nearest
 
 MOST_NESTED: Final = 20
 """Levels of any, all and not within one another."""
@@ -142,7 +142,7 @@ def _not(value: object, where: str, depth: int) -> Node:
 
 def _cone(value: object, where: str, _depth: int) -> Node:
     if not isinstance(value, Mapping):
-        raise InvalidRule(where, f"a cone is a mapping with {_listed(_CIRCLE)}, not {value!r:.80}.")
+        raise InvalidRule(where, f"a cone is a mapping with {listed(_CIRCLE)}, not {value!r:.80}.")
     _refuse_unknown(value, list(_CIRCLE), what="cone", where=where)
     numbers = {key: _coordinate(value, key, where) for key in _CIRCLE}
     return Cone(where, **numbers)
@@ -151,12 +151,16 @@ def _cone(value: object, where: str, _depth: int) -> Node:
 def _coordinate(cone: Mapping[str, Any], key: str, where: str) -> float:
     low, high = _CIRCLE[key]
     if key not in cone:
-        raise InvalidRule(where, f"`{key}` is missing; a cone has {_listed(_CIRCLE)}.")
+        raise InvalidRule(where, f"`{key}` is missing; a cone has {listed(_CIRCLE)}.")
     value = cone[key]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (key == "ra_deg" and value == high):
+    if not is_number(value) or not low <= value <= high or (key == "ra_deg" and value == high):
         raise InvalidRule(f"{where}.{key}", f"it is a number of degrees from {low:g} to {high:g}, not {value!r:.80}.")
     return float(value)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number as people mean it, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _COMPOUND: Final[Mapping[str, Callable[[object, str, int], Node]]] = {
@@ -171,8 +175,8 @@ def _condition(rule: Mapping[str, Any], where: str) -> Condition:
     _refuse_unknown(rule, [*_CONDITION, *_COMPOUND], what="rule", where=where)
     for key in _REQUIRED:
         if key not in rule:
-            others = f"or one of {_listed(_COMPOUND)}"
-            raise InvalidRule(where, f"`{key}` is missing; a rule has {_listed(_REQUIRED)}, {others}.")
+            others = f"or one of {listed(_COMPOUND)}"
+            raise InvalidRule(where, f"`{key}` is missing; a rule has {listed(_REQUIRED)}, {others}.")
     path = _json_path(rule["json_path"], f"{where}.json_path") if "json_path" in rule else ()
     table, column, operator, value = (rule[key] for key in _REQUIRED)
     return Condition(where, table, column, operator, value, path)
@@ -188,7 +192,3 @@ def _refuse_unknown(mapping: Mapping[str, Any], known: Sequence[str], *, what: s
     for key in mapping:
         if key not in known:
             raise InvalidRule(f"{where}.{key}", f"a {what} has no key `{key}`.{nearest(str(key), known)}")
-
-
-def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
