@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from ccat.cli import definitions, demo, groupings, packages, processes, products, runs, scans, stack, waiting
+from ccat.cli import (
+    definitions,
+    demo,
+    differences,
+    groupings,
+    packages,
+    processes,
+    products,
+    runs,
+    scans,
+    stack,
+    waiting,
+)
 from ccat.cli.errors import run_for_programs
 from ccat.wiring import find_settings
 
@@ -30,6 +42,7 @@ app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
+app.command(rich_help_panel=PIPELINES)(differences.diff)
 app.command(rich_help_panel=PIPELINES)(products.products)
 app.command("lineage", rich_help_panel=PIPELINES)(products.show_lineage)
 app.command(rich_help_panel=PIPELINES)(waiting.wait)

@@ -1,0 +1,42 @@
+"""What looks like a secret is told by its name only: values that people and programs get to see."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+HIDDEN: Final = "(secret)"
+"""Stands in the place of a value that is not shown."""
+
+_NAME: Final = r"secret|passw|passphrase|token|credential|bearer|authorization|(?:api|access|private|ssh)[_-]?key"
+_NAMES_ONE: Final = re.compile(rf"{_NAME}|[_-]key$|(?:^|[_-])(?:auth|pass|pwd)(?:$|[_-])", re.IGNORECASE)
+_LOGIN: Final = re.compile(r"(?<=://)\S+(?=@)")
+_VALUE: Final = r"(?:basic\s+|bearer\s+)?(?:\"[^\"]*\"|'[^']*'|\S+)"
+_ASSIGNED: Final = re.compile(rf"((?:{_NAME})[\w-]*[\"']?(?:\s*[=:]\s*|\s+)){_VALUE}", re.IGNORECASE)
+"""Rather too much than too little: after such a name, all up to the next space."""
+
+
+def hide(path: Sequence[str | int], value: Any) -> Any:
+    """The value as it may be shown: HIDDEN where a name on its path looks secret, without logins and passwords in text.
+
+    Lists are read as argument lists, where an option such as `--token` may stand before its value.
+    """
+    if value is not None and any(_names_a_secret(str(name)) for name in path):
+        return HIDDEN
+    if isinstance(value, list):
+        return _arguments(value)
+    return _text(value) if isinstance(value, str) else value
+
+
+def _names_a_secret(name: str) -> bool:
+    return _NAMES_ONE.search(name) is not None
+
+
+def _arguments(words: Sequence[str]) -> list[str]:
+    return [
+        HIDDEN if before.startswith("-") and "=" not in before and _names_a_secret(before) else _text(word)
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+
+
+def _text(text: str) -> str:
+    return _ASSIGNED.sub(rf"\1{HIDDEN}", _LOGIN.sub(HIDDEN, text))
