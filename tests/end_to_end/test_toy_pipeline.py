@@ -72,9 +72,9 @@ def test_a_scan_becomes_products_and_says_why(installation: Installation, toy: P
     told = installation.json("run", "why", runs["combine"]["id"])
     assert [move["to"] for move in told["history"]][-1] == "completed"
     assert told["reason"] == "missing"
-    assert "it was made because of missing: no run has completed yet" in installation.ccat(
-        "run", "why", runs["combine"]["id"]
-    )
+    said = installation.ccat("run", "why", runs["combine"]["id"])
+    assert "why it was made: no run has completed yet (missing)" in said
+    assert "what comes next: nothing: it is done" in said
 
 
 def test_applying_the_same_again_changes_nothing(installation: Installation, toy: Path) -> None:

@@ -1,4 +1,5 @@
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,18 @@ app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
 
 _ATTEMPT = ["number", "directory", "job_name", "exit_code", "failure_class", "cause", "log_tail", "submitted_at"]
 _ATTEMPT += ["started_at", "ended_at", "wall_time_s", "cpu_time_s", "peak_memory_bytes", "host"]
+
+_NEW_RUN = "nothing by itself; a new version, another config or other inputs make a new run"
+_NEXT = {
+    RunStatus.PENDING: "it starts as soon as nothing is in its way",
+    RunStatus.STAGING_DATA: "its inputs are brought to where it runs, then it is handed to the cluster",
+    RunStatus.SUBMITTED: "the cluster starts it when there is room",
+    RunStatus.RUNNING: "when it ends, its products are collected",
+    RunStatus.COLLECTING_RESULTS: "its products are checked and registered",
+    RunStatus.COMPLETED: "nothing: it is done",
+    RunStatus.FAILED: _NEW_RUN,
+    RunStatus.CANCELLED: _NEW_RUN,
+}
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, max=LARGEST_ID, help="Number of the run.")]
 
@@ -131,14 +144,31 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _explain(found: dict[str, Any]) -> None:
-    typer.echo(
-        f"run {found['id']} ({found['pipeline']} / {found['step']}, {labels(found['sub_group'])}) is {found['status']}"
-    )
-    typer.echo(f"it was made because of {found['reason']}: {found['because']}")
-    for key, text in (("waiting_for", "it waits"), ("failure", "it failed"), ("retry_at", "it is tried again at")):
-        if found[key]:
-            typer.echo(f"{text}: {found[key]}")
-    if found["status"] == RunStatus.FAILED and not found["retry_at"]:
-        typer.echo("it is not tried again by itself: a new version, another config or other inputs start it anew")
+    typer.echo(f"run {found['id']}: step {found['step']} of pipeline {found['pipeline']}, {labels(found['sub_group'])}")
+    for title, text in _story(found):
+        if text:
+            typer.echo(f"{title}: {text}")
     columns = ["at", "from", "to", "because", "by"]
     print_table("\nhistory", columns, [[one[name] for name in columns] for one in found["history"]])
+
+
+def _story(found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    failed, waiting_for = found["status"] == RunStatus.FAILED, found["waiting_for"]
+    yield "status", found["status"]
+    yield "why it was made", f"{found['because']} ({found['reason']})"
+    yield "what went wrong" if failed else "what went wrong before", found["failure"]
+    if failed:
+        yield "why it is not tried again", waiting_for
+    else:
+        yield "what holds it up", waiting_for and re.sub("^waits", "it waits", waiting_for)
+    yield "what comes next", _next(found)
+
+
+def _next(found: dict[str, Any]) -> str:
+    if found["retry_at"]:
+        return f"it is tried again at {found['retry_at']:%F %T %Z}"
+    if found["not_needed"]:
+        return "nothing: it is not needed any more"
+    if found["status"] == RunStatus.FAILED and found["waiting_for"]:
+        return "a new run, with what is wanted now"
+    return _NEXT[found["status"]]
