@@ -25,7 +25,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.checking import Catalogue, check_rules
 from ccat_ops_db.grouping.presets import Preset, expand
 from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
-from ccat_ops_db.naming import nearest
+from ccat_ops_db.naming import list_problems, nearest
 from ccat_ops_db.plan.schedule import Schedule
 from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
 
@@ -377,21 +377,12 @@ def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]
         place = f"{where}.steps[{index}]"
         if step.key in keys[:index]:
             yield f"{place}.key: `{step.key}` is used twice in pipeline `{pipeline.name}`."
-        yield from _list_problems(step.group_by, f"{place}.group_by", known=dimensions, what="dimension")
-        yield from _list_problems(step.depends_on, f"{place}.depends_on", known=keys, what="step")
+        yield from list_problems(step.group_by, f"{place}.group_by", known=dimensions, what="dimension")
+        yield from list_problems(step.depends_on, f"{place}.depends_on", known=keys, what="step")
     try:
         in_order(pipeline)
     except CycleError as error:
         yield f"{where}.steps: the steps depend on each other in a circle: {' → '.join(error.args[1])}."
-
-
-def _list_problems(names: Sequence[str], where: str, *, known: Sequence[str], what: str) -> Iterator[str]:
-    for index, name in enumerate(names):
-        if name not in known:
-            meant = [one for one in known if "." in name or "." not in one]  # columns where it looks like one
-            yield f"{where}[{index}]: there is no {what} `{name}`.{nearest(name, meant)}"
-        elif name in names[:index]:
-            yield f"{where}[{index}]: `{name}` stands twice."
 
 
 def in_order(pipeline: Pipeline) -> list[Step]:

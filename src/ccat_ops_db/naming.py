@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -21,3 +21,13 @@ def nearest(name: str, known: Collection[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """Names in a sentence: `one`, `two`, each in backquotes."""
     return ", ".join(f"`{name}`" for name in names)
+
+
+def list_problems(names: Sequence[str], where: str, *, known: Collection[str], what: str) -> Iterator[str]:
+    """What is wrong with a list of known names, each at most once: one sentence each, with its place."""
+    for index, name in enumerate(names):
+        if name not in known:
+            meant = [one for one in known if "." in name or "." not in one]  # columns where it looks like one
+            yield f"{where}[{index}]: there is no {what} `{name}`.{nearest(name, meant)}"
+        elif name in names[:index]:
+            yield f"{where}[{index}]: `{name}` stands twice."

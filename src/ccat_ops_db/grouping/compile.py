@@ -1,9 +1,12 @@
-"""From checked rules to SQL. Every condition is true or false, never NULL, so that `not` is the complement."""
+"""From checked rules to SQL. What a condition cannot be asked of, it does not select; so `not` is the complement.
+
+Only `not` spells this out: elsewhere NULL selects as little as false does, and plain conditions can use an index.
+"""
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from typing import Any, Final
@@ -15,7 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import Now, Test, Value, uses_now, without_now
 from ccat_ops_db.grouping.dimensions import dimensions
-from ccat_ops_db.grouping.names import Named, key_of, labels_of
+from ccat_ops_db.grouping.names import key_of, labels_of
 from ccat_ops_db.grouping.paths import ROOT, Path, paths, table_of
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, Node, Not, Operator
 
@@ -24,53 +27,77 @@ Condition = sa.ColumnElement[bool]
 Column = sa.ColumnElement[Any]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Usable packages that match all rules, before anything is asked of them.
+
+    Usable = ARCHIVED and neither excluded nor withdrawn.
+    """
+
+    tables: sa.FromClause
+    condition: Condition
+    values: Mapping[str, Column]
+    """Dimension → the column that tells its sub-groups apart."""
+    labels: Mapping[str, Column]
+    """Dimension → the column that names them for people."""
+
+    def where(self, condition: Condition) -> "Selection":
+        """Those packages of it for which this holds too."""
+        return replace(self, condition=sa.and_(self.condition, condition))
+
+
+def selection(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> Selection:
+    """What checked rules select, with the columns of these dimensions. Relative times count from `now`."""
+    joins, known = _Joins(), {name: dimensions()[name] for name in group_by}
+    values = {name: joins.table(paths()[one.table]).c[one.value] for name, one in known.items()}
+    labels = {name: joins.table(paths()[one.table]).c[one.label] for name, one in known.items()}
+    usable = (
+        _PACKAGE.state == models.PackageState.ARCHIVED,
+        _PACKAGE.excluded_at.is_(None),
+        _PACKAGE.withdrawn_at.is_(None),
+    )
+    condition = sa.and_(*usable, _Compiler(joins, now).compile(rules))
+    return Selection(joins.joined, condition, values, labels)
+
+
 def select_packages(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
     """Usable packages that match all rules: id, name, checksum, archived_at, then value and label of each dimension.
 
     Usable = ARCHIVED and neither excluded nor withdrawn. Values and labels are text. Relative times count from `now`.
     """
-    joins = _Joins()
+    selected = selection(rules, group_by, now=now)
     columns = [
         sa.cast(column, sa.Text).label(f"{name}_{part}")
-        for name, *named in (_named(joins, name) for name in group_by)
-        for part, column in zip(("value", "label"), named, strict=True)
+        for name in group_by
+        for part, column in (("value", selected.values[name]), ("label", selected.labels[name]))
     ]
-    condition = _Compiler(joins, now).compile(rules)
     packages: sa.Select[*tuple[Any, ...]] = sa.select(
         _PACKAGE.id, _PACKAGE.name, _PACKAGE.checksum, _PACKAGE.archived_at, *columns
     )
-    return packages.select_from(joins.joined).where(_is_usable(), condition).order_by(_PACKAGE.id)
+    return packages.select_from(selected.tables).where(selected.condition).order_by(_PACKAGE.id)
 
 
 def select_members(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
-    """Usable packages with the names of their sub-groups, and whether they left, only because of a relative time.
+    """Packages with the names of their sub-groups: those that are selected, and those that only a relative time leaves.
 
-    Columns: raw_data_package_id, archived_at, is_faded, key, labels.
+    Columns: raw_data_package_id, archived_at, is_faded (not selected now), key, labels.
     """
-    joins = _Joins()
-    compiler = _Compiler(joins, now)
-    named = [_named(joins, name) for name in group_by]
-    matches, ever = compiler.compile(rules), compiler.compile(without_now(rules))
+    fades = uses_now(rules)
+    selected = selection(AllOf((AnyOf((rules, without_now(rules))),)) if fades else rules, group_by, now=now)
+    named = [(name, selected.values[name], selected.labels[name]) for name in group_by]
     members: sa.Select[*tuple[Any, ...]] = sa.select(
         _PACKAGE.id.label("raw_data_package_id"),
         _PACKAGE.archived_at,
-        (sa.not_(matches) if uses_now(rules) else sa.false()).label("is_faded"),
+        (_PACKAGE.id.not_in(_ids(rules, now)) if fades else sa.false()).label("is_faded"),
         key_of(named).label("key"),
         labels_of(named).label("labels"),
     )
-    return members.select_from(joins.joined).where(_is_usable(), sa.or_(matches, ever) if uses_now(rules) else matches)
+    return members.select_from(selected.tables).where(selected.condition)
 
 
-def _named(joins: "_Joins", name: str) -> Named:
-    one = dimensions()[name]
-    table = joins.table(paths()[one.table])
-    return name, table.c[one.value], table.c[one.label]
-
-
-def _is_usable() -> Condition:
-    return sa.and_(
-        _PACKAGE.state == models.PackageState.ARCHIVED, _PACKAGE.excluded_at.is_(None), _PACKAGE.withdrawn_at.is_(None)
-    )
+def _ids(rules: AllOf, now: datetime) -> sa.Select[int]:
+    selected, package = selection(rules, [], now=now), table_of(ROOT)
+    return sa.select(package.c.id).select_from(selected.tables).where(selected.condition)
 
 
 def as_sql(rules: AllOf, *, now: datetime) -> str:
@@ -110,7 +137,7 @@ class _Compiler:
             case AnyOf():
                 return sa.or_(sa.false(), *map(self.compile, node.members))
             case Not():
-                return sa.not_(self.compile(node.member))
+                return self.compile(node.member).is_not(sa.true())
             case Cone():
                 return self._at("FixedSource", lambda table: _in_cone(node, table.c.ra_deg, table.c.dec_deg))
             case Test():
@@ -122,7 +149,7 @@ class _Compiler:
         """The condition on a table: on the one row that belongs to the package, or on any of several."""
         path = paths()[name]
         if not path or not path[-1].is_to_many:
-            return sa.func.coalesce(condition(self.joins.table(path)), sa.false())
+            return condition(self.joins.table(path))
         step, before = path[-1], self.joins.table(path[:-1])
         aliases = [table.alias() for table in step.tables]
         ends = [before, *aliases]
