@@ -19,7 +19,7 @@ SET_UP := PYTHON="$(PYTHON)" VENV=$(VENV) PIPELINES_ENV=$(PIPELINES_ENV) tools/s
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url $(ARGS)
 PIPELINES_SOURCES := $(shell find pipelines/pyproject.toml pipelines/src -not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help demo test run check lock clean set-up
+.PHONY: help demo test run check bench lock clean set-up
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: $(SYSTEM) $(PIPELINES) ## lint, format, types, import contracts, ceilings
 	@$(BIN)/python -m tools.check_clock
 	@$(BIN)/python -m tools.check_addresses
 
+bench: $(SYSTEM) ## measure everything, into bench/results.json; NAME=rules for one thing, ARGS=--help for its options
+	@$(BIN)/python -m bench $(NAME) $(ARGS)
+
 lock: $(SYSTEM) ## pin anew what pyproject.toml and requirements/*.in ask for; ARGS=--upgrade for newer versions
 	@$(LOCK) pyproject.toml -o requirements/runtime.txt
 	@$(LOCK) requirements/dev.in pyproject.toml -o requirements/dev.txt
@@ -61,7 +64,7 @@ set-up: $(SYSTEM) $(PIPELINES) ## only the environments; the others do it by the
 
 clean: ## remove the environments, caches and the demo's data; the data of `make run` stay
 	@[ ! -e .demo/stack/run/lock ] || $(BIN)/ccat down --data-dir .demo/stack
-	rm -rf $(VENV) build .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build .demo bench/results.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SYSTEM): tools/set-up.sh pyproject.toml requirements/uv.txt requirements/dev.txt

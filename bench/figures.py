@@ -1,0 +1,76 @@
+"""What benchmarks share: how time and memory are taken, and how figures are told to people and programs."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from ccat.stack.programs import postgresql_programs
+
+_TIMES: Final = 3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something that was measured; its key ends in its unit."""
+
+    key: str
+    value: float
+    at_most: float | None = None
+    """What it should stay below."""
+
+    def verdict(self) -> str:
+        """Whether it does, where it should."""
+        if self.at_most is None:
+            return ""
+        return "met" if self.value <= self.at_most else "missed"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Median duration of a piece of work, which is done once before, to warm up."""
+    work()
+    return statistics.median(_duration(work) for _ in range(_TIMES))
+
+
+def _duration(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def memory_mb() -> float:
+    """The most memory that this process has had so far, without its children."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def tell(bench: str, figures: Iterable[Figure]) -> None:
+    """Print a table, and as the last line one JSON object."""
+    found = list(figures)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("figure", "measured", "at most", ""):
+        table.add_column(column, justify="left" if column in {"figure", ""} else "right")
+    for one in found:
+        table.add_row(one.key, f"{one.value:.4g}", "" if one.at_most is None else f"{one.at_most:g}", one.verdict())
+    Console().print(table)
+    print(json.dumps({"bench": bench, **_machine(), "figures": {one.key: round(one.value, 4) for one in found}}))
+
+
+def _machine() -> dict[str, Any]:
+    said = subprocess.run([postgresql_programs() / "postgres", "--version"], check=True, capture_output=True, text=True)
+    return {"cpu": _cpu(), "python": platform.python_version(), "postgresql": said.stdout.split()[-1]}
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores"
