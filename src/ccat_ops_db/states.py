@@ -174,6 +174,8 @@ class RunReason(StrEnum):
     UPSTREAM_CHANGED = "upstream_changed"
     AUXILIARY_CHANGED = "auxiliary_changed"
     INVALIDATED = "invalidated"
+    REQUESTED = "requested"
+    """Nothing made it necessary: somebody wanted it all the same."""
 
 
 class Verdict(StrEnum):

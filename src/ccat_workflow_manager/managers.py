@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.claims import claim, is_free, renew
 from ccat_ops_db.gap.changes import hand_out
-from ccat_ops_db.states import RunStatus
+from ccat_ops_db.states import RunReason, RunStatus
 from ccat_service.database import DatabaseConnection
 from ccat_service.logging import StructuredLogger
 from ccat_service.loop import Manager
@@ -41,6 +41,13 @@ _REST: Final = timedelta(seconds=2)
 """Pause before a run that could not start is looked at again, so that others get their turn."""
 _ROUND: Final = timedelta(milliseconds=500)
 """Pause between two questions to a backend."""
+_NEW: Final = (RunReason.MISSING, RunReason.INPUTS_CHANGED)
+_ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
+    (_Run.priority + sa.func.floor(sa.extract("epoch", sa.func.now() - _Run.created_at) / 3600)).desc(),
+    _Run.reason.not_in(_NEW),
+)
+"""The more important first, and an hour of waiting counts as one priority, so that nothing starves; of equals new data
+go before what is done again."""
 _log = StructuredLogger(__name__)
 
 
@@ -164,7 +171,7 @@ def follow_runs(context: Context) -> int:
 def _start_pending(context: Context) -> int:
     which = sa.and_(_Run.status == RunStatus.PENDING, _Run.data_location_id.in_(context.locations))
     with context.database.transaction() as session:
-        order: list[sa.ColumnElement[Any]] = [_Run.waiting_for.is_not(None), _Run.priority.desc()]
+        order: list[sa.ColumnElement[Any]] = [_Run.waiting_for.is_not(None), *_ORDER]
         claimed = claim(session, _Run, where=which, by=context.name, lease=_LEASE, limit=_BATCH, order_by=order)
     try:
         return _start(context, claimed) if claimed else 0
@@ -198,8 +205,7 @@ def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.
         where = sa.and_(which, _Run.data_location_id.in_(context.locations))
         told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
         limit = max(0, _OUTSTANDING - told)
-        order = [_Run.priority.desc()]
-        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=order)
+        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=_ORDER)
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
             task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))

@@ -45,6 +45,8 @@ class History:
     versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     configs: dict[str, int] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the pipeline."""
     rules: list[dict[str, Any]] = field(default_factory=list)
     packages: list[int] = field(default_factory=list)
     stable: set[str] = field(default_factory=set)
@@ -61,8 +63,9 @@ class History:
 
     # What people do.
 
-    def define(self, *steps: Mapping[str, Any], rules: Sequence[Mapping[str, Any]] = ()) -> None:
+    def define(self, *steps: Mapping[str, Any], rules: Sequence[Mapping[str, Any]] = (), **keys: Any) -> None:
         """The pipeline; the software of a step is called as it is."""
+        self.keys = keys
         self.steps, self.rules = [dict(step) for step in steps], [dict(rule) for rule in rules]
         for step in self.steps:
             self.versions.setdefault(step["key"], [self._version("1.0", "1")])
@@ -80,6 +83,7 @@ class History:
                     "grouping": "some",
                     "location": "cologne/ramses",
                     "steps": [{"software": step["key"], "config": step["key"], **step} for step in self.steps],
+                    **self.keys,
                 }
             ],
         }

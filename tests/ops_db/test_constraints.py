@@ -129,6 +129,8 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     ),
     (models.RunInput, {"role": states.InputRole.UPSTREAM}, "role_goes_with_the_object"),
     (models.RunInput, {"raw_data_package_id": None}, "role_goes_with_the_object"),
+    (models.Trigger, {"type": states.TriggerType.CRON}, "cron_has_a_tick"),
+    (models.Pause, {"pipeline_id": 1, "data_location_id": 1}, "is_of_one_thing"),
     (models.DataTransferRoute, {"destination_site_id": 1, "origin_site_id": 1}, "leads_somewhere_else"),
 ]
 
@@ -155,6 +157,8 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
                 raw_data_file_id=world.file, data_location_id=world.source_location, path="scan-1.fits"
             ),
             models.RunInput(run_id=world.run, role=states.InputRole.RAW, raw_data_package_id=world.package),
+            models.Trigger(pipeline_id=world.pipeline, type=states.TriggerType.MANUAL, because="a test", by="a test"),
+            models.Pause(because="a test", by="a test"),
             models.StagingJob(raw_data_package_id=world.package, data_location_id=world.processing),
             models.LongTermArchiveTransfer(
                 raw_data_package_id=world.package, origin_id=world.source_location, destination_id=world.archive

@@ -85,7 +85,7 @@ PUBLISHED_VALUES = {
     "StorageType": "disk s3 tape",
     "ProductState": "current superseded orphaned withdrawn trial",
     "VersionPolicy": "exact compatible latest",
-    "RunReason": "missing inputs_changed recipe_changed upstream_changed auxiliary_changed invalidated",
+    "RunReason": "missing inputs_changed recipe_changed upstream_changed auxiliary_changed invalidated requested",
     "FailureClass": "infrastructure resources payload data configuration",
     "BackendName": "local slurm kubernetes",
     "Runtime": "process apptainer",

@@ -15,6 +15,7 @@ from ccat.cli import (
     runs,
     scans,
     stack,
+    triggers,
     waiting,
 )
 from ccat.cli.errors import run_for_programs
@@ -40,6 +41,8 @@ app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
+for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resume):
+    app.command(rich_help_panel=PIPELINES)(order)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(differences.diff)

@@ -17,6 +17,7 @@ from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import decide, find_facts, find_ready
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
+from ccat_ops_db.plan.schedule import next_tick
 from ccat_ops_db.sets import is_among
 
 _Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, models.SubGroupPackage
@@ -60,11 +61,12 @@ def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebu
     return Evaluated(pipeline, work.has_looked, drift)
 
 
-def rest(session: Session, pipeline: PipelineNow) -> None:
+def rest(session: Session, pipeline: PipelineNow, *, now: datetime) -> None:
     """Note when something changes by itself, once all is done that follows from an evaluation."""
+    tick = next_tick(pipeline.schedule, now) if pipeline.schedule else None
     steps = [step.id for step in pipeline.steps]
     cooled = sa.select(sa.func.min(_Group.due_at)).where(is_among(_Group.reduction_step_id, steps)).scalar_subquery()
-    due = sa.func.least(cooled, _Evaluation.fading_at, _Evaluation.rebuild_at)
+    due = sa.func.least(cooled, _Evaluation.fading_at, _Evaluation.rebuild_at, tick)
     session.execute(sa.update(_Evaluation).where(_Evaluation.pipeline_id == pipeline.id).values(due_at=due))
 
 

@@ -14,7 +14,8 @@ from ccat_ops_db.grouping.checking import check_rules
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, content_digest, recipe
-from ccat_ops_db.states import VersionPolicy, VersionState
+from ccat_ops_db.plan.schedule import Schedule
+from ccat_ops_db.states import TriggerType, VersionPolicy, VersionState
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class PipelineNow:
     revision_id: int
     location_id: int
     priority: int
+    trigger: TriggerType
+    schedule: Schedule | None
+    """Of trigger type CRON."""
     rules: AllOf
     steps: tuple[StepNow, ...]
 
@@ -100,6 +104,8 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
         revision_id=revision.id,
         location_id=revision.processing_location_id,
         priority=revision.pipeline.priority,
+        trigger=revision.trigger_type,
+        schedule=Schedule(**revision.trigger_config) if revision.trigger_config else None,
         rules=check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue()),
         steps=tuple(_step(one, newest, since=revision.created_at) for one in revision.steps),
     )

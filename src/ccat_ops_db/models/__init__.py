@@ -57,6 +57,7 @@ from ccat_ops_db.models.pipelines import (
 from ccat_ops_db.models.runs import DataProduct, ExecutedReductionStep, RunAttempt, RunCoverage, RunInput
 from ccat_ops_db.models.system import Installation, StatusChange
 from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, StagingJob
+from ccat_ops_db.models.triggers import Pause, RunRequest, Trigger
 from ccat_ops_db.states import (
     BackendName,
     DataProductType,
@@ -113,6 +114,7 @@ __all__ = [
     "Observatory",
     "ObservingProgram",
     "PackageState",
+    "Pause",
     "PendingChange",
     "Permission",
     "PhysicalCopy",
@@ -139,6 +141,7 @@ __all__ = [
     "RunCoverage",
     "RunInput",
     "RunReason",
+    "RunRequest",
     "RunStatus",
     "Runtime",
     "S3DataLocation",
@@ -154,6 +157,7 @@ __all__ = [
     "SubObservingProgram",
     "TapeDataLocation",
     "Telescope",
+    "Trigger",
     "TriggerType",
     "User",
     "Verdict",

@@ -103,4 +103,5 @@ class PipelineEvaluation(Base):
     )
     rebuild_at: Mapped[datetime | None] = mapped_column(comment="When everything is looked at again; NULL: now.")
     fading_at: Mapped[datetime | None] = mapped_column(comment="When relative times are looked at again.")
+    last_tick_at: Mapped[datetime | None] = mapped_column(comment="Tick of its schedule up to which all are run.")
     due_at: Mapped[datetime | None] = mapped_column(index=True, comment="When something changes by itself.")

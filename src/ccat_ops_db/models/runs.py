@@ -43,6 +43,9 @@ class ExecutedReductionStep(Leased, Base):
             postgresql_where=sa.text(ACTIVE_RUN),
         ),
         sa.Index("ix_executed_reduction_step_step_sub_group", "reduction_step_id", "sub_group_key", "id"),
+        sa.Index(
+            "ix_executed_reduction_step_trigger", "trigger_id", postgresql_where=sa.text("trigger_id IS NOT NULL")
+        ),
         sa.Index("ix_executed_reduction_step_active_status", "status", "id", postgresql_where=sa.text(ACTIVE_RUN)),
         is_checksum("recipe_digest"),
         is_checksum("series_digest"),
@@ -81,6 +84,9 @@ class ExecutedReductionStep(Leased, Base):
     because: Mapped[str] = mapped_column(comment="The reason as a sentence.")
     waiting_for: Mapped[str | None] = mapped_column(comment="Why it does not go on, as far as known.")
     priority: Mapped[int] = mapped_column(server_default="0", comment="Higher goes first.")
+    trigger_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("trigger.id"), comment="Trigger that it belongs to, if it does to one."
+    )
     recipe_digest: Mapped[str] = mapped_column(comment="Version, config and definition that it was made with.")
     series_digest: Mapped[str] = mapped_column(comment="The same with the version's series in place of the version.")
     input_digest: Mapped[str] = mapped_column(comment="Wanted inputs at creation; those used once frozen.")

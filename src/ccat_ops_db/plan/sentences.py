@@ -79,19 +79,15 @@ def _blocker(told: Told, wanted: Wanted) -> str:
 
 def _reason(told: Told, wanted: Wanted) -> str:
     run = f"run {told.last_run_id}"
-    match told.reason:
-        case RunReason.MISSING:
-            return "no run has completed yet"
-        case RunReason.RECIPE_CHANGED:
-            return f"recipe changed since {run}: {_recipe_change(told, wanted)}"
-        case RunReason.INVALIDATED:
-            return f"products of {run} are damaged or lost: {told.damaged}"
-        case RunReason.INPUTS_CHANGED if told.new.number:
-            return f"new since {run}: {told.new}"
-        case RunReason.UPSTREAM_CHANGED:
-            return f"new products since {run}: {told.newer}"
-        case _:
-            return f"inputs differ from those of {run}"
+    inputs = f"new since {run}: {told.new}" if told.new.number else f"inputs differ from those of {run}"
+    sentences = {
+        RunReason.MISSING: "no run has completed yet",
+        RunReason.RECIPE_CHANGED: f"recipe changed since {run}: {_recipe_change(told, wanted)}",
+        RunReason.INVALIDATED: f"products of {run} are damaged or lost: {told.damaged}",
+        RunReason.UPSTREAM_CHANGED: f"new products since {run}: {told.newer}",
+        RunReason.REQUESTED: f"wanted all the same: nothing changed since {run}",
+    }
+    return sentences.get(told.reason, inputs) if told.reason else ""
 
 
 def _recipe_change(told: Told, wanted: Wanted) -> str:

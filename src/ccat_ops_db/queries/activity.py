@@ -56,14 +56,17 @@ def activity(session: Session) -> Activity:
 
 def _sub_groups(session: Session) -> tuple[Mapping[Verdict, int], datetime | None]:
     """How many sub-groups without an active run have each verdict, and when the first rest ends."""
-    group, step = models.SubGroup, models.ReductionStep
+    group, step, request = models.SubGroup, models.ReductionStep, models.RunRequest
+    requested = sa.exists().where(
+        request.reduction_step_id == group.reduction_step_id, request.sub_group_key == group.key
+    )
     rows = session.execute(
         sa.select(group.verdict, sa.func.count(), sa.func.min(group.due_at))
         .join(step, step.id == group.reduction_step_id)
         .where(
             group.verdict != Verdict.UP_TO_DATE,
             group.active_run_id.is_(None),
-            step.pipeline_id.in_(_evaluated_pipelines()),
+            sa.or_(step.pipeline_id.in_(_continuous_pipelines()), requested),
         )
         .group_by(group.verdict)
     ).all()
@@ -72,17 +75,19 @@ def _sub_groups(session: Session) -> tuple[Mapping[Verdict, int], datetime | Non
 
 def _unevaluated_changes(session: Session) -> int:
     change = models.PendingChange
-    ours = sa.or_(change.pipeline_id.is_(None), change.pipeline_id.in_(_evaluated_pipelines()))
+    ours = sa.or_(change.pipeline_id.is_(None), change.pipeline_id.in_(_enabled_pipelines()))
     return session.scalar(sa.select(sa.func.count()).select_from(change).where(ours)) or 0
 
 
-def _evaluated_pipelines() -> sa.Select[int]:
+def _enabled_pipelines() -> sa.Select[int]:
+    return sa.select(models.Pipeline.id).where(models.Pipeline.enabled)
+
+
+def _continuous_pipelines() -> sa.Select[int]:
+    """Enabled pipelines whose runs are created without a trigger."""
     revision = current_revisions().subquery()
-    return (
-        sa.select(models.Pipeline.id)
-        .join(revision, revision.c.pipeline_id == models.Pipeline.id)
-        .where(models.Pipeline.enabled, revision.c.trigger_type == TriggerType.CONTINUOUS)
-    )
+    continuous = revision.c.trigger_type == TriggerType.CONTINUOUS
+    return _enabled_pipelines().join(revision, revision.c.pipeline_id == models.Pipeline.id).where(continuous)
 
 
 def _unpackaged_files(session: Session) -> int:

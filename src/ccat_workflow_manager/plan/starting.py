@@ -26,8 +26,8 @@ class PendingRun:
     recipe_digest: str
     input_digest: str
     is_frozen: bool
-    is_enabled: bool
-    """Whether its pipeline is."""
+    held: str | None = None
+    """Why nothing of its pipeline starts, where that is so."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def start(run: PendingRun, place: Place | None) -> tuple[Start, str]:
     """What becomes of a PENDING run, given its sub-group as it is now, and why."""
     if place is None:
         return Start.NOT_NEEDED, "its sub-group is gone"
-    if not run.is_enabled:
-        return Start.WAIT, "its pipeline is disabled"
+    if run.held is not None:
+        return Start.WAIT, run.held
     if run.is_frozen:
         return _start_again(run, place)
     match place.verdict:

@@ -16,6 +16,7 @@ from ccat_ops_db.gap.statements import take_inputs, take_products, with_lost_inp
 from ccat_ops_db.gap.steps import PipelineNow
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
+from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
@@ -49,10 +50,11 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     for pipeline in pipelines:
         of_pipeline = [run for run in runs if run.pipeline_id == pipeline.id]
         places = at_places(session, pipeline, {_place(run) for run in of_pipeline})
+        pause = pause_of(session, pipeline.id)
         lost = _with_lost_inputs(session, of_pipeline, places)
         for run in of_pipeline:
             place = places.get(_place(run))
-            action, because = plan.start(_pending(run), _now(place, is_lost=place.id in lost) if place else None)
+            action, because = plan.start(_pending(run, pause), _now(place, is_lost=place.id in lost) if place else None)
             done[action].append(run.id)
             if place is not None and action is Start.FRESH:
                 _freeze(session, run, place, pipeline=pipeline, now=now)
@@ -98,12 +100,12 @@ def _with_lost_inputs(session: Session, runs: Iterable[_Run], places: Mapping[Pl
     )
 
 
-def _pending(run: _Run) -> plan.PendingRun:
+def _pending(run: _Run, pause: str | None) -> plan.PendingRun:
     return plan.PendingRun(
         run.recipe_digest,
         run.input_digest,
         is_frozen=run.inputs_frozen_at is not None,
-        is_enabled=run.pipeline.enabled,
+        held=pause if run.pipeline.enabled else "its pipeline is disabled",
     )
 
 

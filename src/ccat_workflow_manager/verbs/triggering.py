@@ -12,10 +12,12 @@ from ccat_ops_db.gap.evaluation import evaluate, rest
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, current_revisions
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.states import RunStatus, TriggerType, Verdict
 from ccat_workflow_manager.plan.starting import INPUTS_CHANGED, RECIPE_CHANGED
+from ccat_workflow_manager.verbs.requesting import close, follow, tick
 
-_Run, _Group = models.ExecutedReductionStep, models.SubGroup
+_Run, _Group, _Request = models.ExecutedReductionStep, models.SubGroup, models.RunRequest
 _PAGE: Final = 5_000
 
 
@@ -30,7 +32,7 @@ class Evaluation:
 
 
 def pipelines_to_evaluate(session: Session, location_ids: Sequence[int], *, now: datetime) -> list[int]:
-    """Enabled CONTINUOUS pipelines that run at these locations and have something new, the most important first."""
+    """Enabled pipelines that run at these locations and have something new, the most important first."""
     revision, evaluation, change = current_revisions().subquery(), models.PipelineEvaluation, models.PendingChange
     is_changed = sa.exists().where(change.pipeline_id == models.Pipeline.id)
     is_due = sa.or_(evaluation.due_at.is_(None), evaluation.due_at <= now)
@@ -41,7 +43,6 @@ def pipelines_to_evaluate(session: Session, location_ids: Sequence[int], *, now:
             .outerjoin(evaluation, evaluation.pipeline_id == models.Pipeline.id)
             .where(
                 models.Pipeline.enabled,
-                revision.c.trigger_type == TriggerType.CONTINUOUS,
                 revision.c.processing_location_id.in_(location_ids),
                 sa.or_(is_changed, is_due),
             )
@@ -62,17 +63,23 @@ def next_evaluation(session: Session) -> datetime | None:
 def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by: str) -> Evaluation:
     """Create a PENDING run for every sub-group that needs one and has none; racing another process is harmless."""
     evaluated = evaluate(session, pipeline_id, now=now, by=by)
-    created = sum(_create(session, evaluated.pipeline, step) for step in evaluated.pipeline.steps)
+    is_new = tick(session, evaluated.pipeline, now=now, by=by) is not None
+    while follow(session, evaluated.pipeline) or is_new:
+        evaluate(session, pipeline_id, now=now, by=by)
+        is_new = False
+    is_paused = pause_of(session, pipeline_id) is not None
+    created = 0 if is_paused else sum(_create(session, evaluated.pipeline, step) for step in evaluated.pipeline.steps)
     if created:
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Run.__tablename__}:{RunStatus.PENDING}")))
     given_up = sum(_give_up_outdated(session, step) for step in evaluated.pipeline.steps)
-    rest(session, evaluated.pipeline)
+    close(session, evaluated.pipeline, now=now)
+    rest(session, evaluated.pipeline, now=now)
     return Evaluation(created, given_up, evaluated.drift)
 
 
 def _create(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
     created = 0
-    while ids := _to_create(session, step):
+    while ids := _to_create(session, pipeline, step):
         runs = _insert(session, pipeline, step, ids=ids)
         created += runs
         if runs < len(ids):  # somebody else has just created the rest
@@ -80,10 +87,13 @@ def _create(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
     return created
 
 
-def _to_create(session: Session, step: StepNow) -> Sequence[int]:
+def _to_create(session: Session, pipeline: PipelineNow, step: StepNow) -> Sequence[int]:
+    """Sub-groups that need a run now and have none; of a pipeline that waits for triggers only what these want."""
     wanted = sa.select(_Group.id).where(
         _Group.reduction_step_id == step.id, _Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None)
     )
+    if pipeline.trigger is not TriggerType.CONTINUOUS:
+        wanted = wanted.join(_Request, _at_place())
     return session.scalars(wanted.order_by(_Group.id).limit(_PAGE)).all()
 
 
@@ -102,14 +112,20 @@ def _insert(session: Session, pipeline: PipelineNow, step: StepNow, *, ids: Sequ
         "input_digest": _Group.input_digest,
         "packages_until": _Group.cut_off,
         "because": told.c.because,
+        "trigger_id": _Request.trigger_id,
         **{name: sa.literal(value) for name, value in made_with(pipeline, step).items() if value is not None},
     }
-    chosen = sa.select(*of_group.values()).join_from(told, _Group, _Group.id == told.c.id).order_by(_Group.id)
+    wanted = sa.select(*of_group.values()).join_from(told, _Group, _Group.id == told.c.id)
+    chosen = wanted.outerjoin(_Request, _at_place()).order_by(_Group.id)
     new = insert(_Run).from_select(list(of_group), chosen).on_conflict_do_nothing()
     made = new.returning(_Run.id, _Run.sub_group_key).cte("made")
     noted = sa.update(_Group).where(_Group.reduction_step_id == step.id, _Group.key == made.c.sub_group_key)
     statement = noted.values(active_run_id=made.c.id).returning(_Group.id)
     return len(session.scalars(statement, execution_options={"synchronize_session": False}).all())
+
+
+def _at_place() -> sa.ColumnElement[bool]:
+    return sa.and_(_Request.reduction_step_id == _Group.reduction_step_id, _Request.sub_group_key == _Group.key)
 
 
 def made_with(pipeline: PipelineNow, step: StepNow) -> dict[str, int | str | None]:

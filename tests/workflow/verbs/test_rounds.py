@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ccat_ops_db import models
 from ccat_ops_db.claims import release
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_ops_db.states import FailureClass, RunReason, RunStatus
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.managers import advance_runs, follow_runs
 from tests.workflow.verbs.works import Works
@@ -159,6 +159,34 @@ class TestAsking:
         submitted.let_leases_end()
         follow_runs(submitted.context())
         assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
+
+
+class TestOrder:
+    """Which of the runs that could start does."""
+
+    def started(self, works: Works) -> list[str]:
+        """Labels of the sub-groups that were started, one after the other."""
+        for _ in works.runs(status=RunStatus.PENDING):
+            works.advance()
+        changes = works.all(models.StatusChange, noun="executed_reduction_step", to_status="staging_data")
+        runs = {run.id: run for run in works.runs()}
+        return [str(runs[one.object_id].sub_group_labels["source"]) for one in changes]
+
+    def test_more_important_ones_first_then_those_that_waited_for_hours_then_new_data(
+        self, works: Works, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(managers, "_BATCH", 1)
+        for source in ("redone", "new", "old", "important"):
+            works.archived(f"of {source}", source=source)
+        works.define({"key": "grid", "group_by": ["source"]})
+        works.create()
+        run, label = models.ExecutedReductionStep, models.ExecutedReductionStep.sub_group_labels["source"].astext
+        redo = sa.update(run).where(label == "redone").values(reason=RunReason.RECIPE_CHANGED)
+        works.execute(redo)
+        hours = sa.update(run).where(label == "old").values(created_at=datetime.now(UTC) - timedelta(hours=3.5))
+        works.execute(hours)
+        works.execute(sa.update(run).where(label == "important").values(priority=5))
+        assert self.started(works) == ["important", "old", "new", "redone"]
 
 
 class TestActivity:

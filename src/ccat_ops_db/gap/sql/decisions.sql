@@ -2,6 +2,7 @@
 -- The questions come in the order of their weight: is a run necessary, was it given up, does it rest, does it wait.
 WITH fact AS MATERIALIZED (
     SELECT g.id, g.key, g.input_digest, g.last_run_id, l.input_digest = g.input_digest AS same_inputs,
+        q.created_at AS requested_at, coalesce(q.is_forced, false) AS is_forced,
         CASE WHEN :by_series THEN l.series_digest = :series ELSE l.recipe_digest = :recipe END AS same_recipe,
         l.id IS NOT NULL AND (
             EXISTS (SELECT FROM data_product d WHERE d.run_id = l.id AND d.state IN ('orphaned', 'withdrawn'))
@@ -13,7 +14,9 @@ WITH fact AS MATERIALIZED (
                       AND sound.status NOT IN ('corrupt', 'missing', 'deleted')))
         ) AS is_damaged,
         NOT :fades OR EXISTS (SELECT FROM sub_group_package m WHERE m.sub_group_id = g.id AND NOT m.is_faded) AS is_there
-    FROM sub_group g LEFT JOIN executed_reduction_step l ON l.id = g.last_run_id
+    FROM sub_group g
+    LEFT JOIN executed_reduction_step l ON l.id = g.last_run_id
+    LEFT JOIN run_request q ON q.reduction_step_id = :step AND q.sub_group_key = g.key
     WHERE g.reduction_step_id = :step AND {scope}
 ),
 -- Where inputs differ from those of the newest run: in what.
@@ -61,11 +64,10 @@ gap AS MATERIALIZED (
             WHEN f.last_run_id IS NULL THEN 'missing'
             WHEN NOT f.same_recipe THEN 'recipe_changed'
             WHEN f.is_damaged THEN 'invalidated'
-            WHEN f.same_inputs THEN NULL
             WHEN d.has_new THEN 'inputs_changed'
             WHEN d.has_newer THEN 'upstream_changed'
-            WHEN d.has_faded THEN NULL
-            ELSE 'inputs_changed'
+            WHEN NOT f.same_inputs AND NOT d.has_faded THEN 'inputs_changed'
+            WHEN f.is_forced THEN 'requested'
         END AS reason
     FROM fact f LEFT JOIN difference d ON d.id = f.id
 ),
@@ -74,7 +76,8 @@ tried AS MATERIALIZED (
     SELECT g.*, t.run_ids, t.latest_at, newest.created_at AS newest_at,
         newest.id IS NOT NULL AND NOT CASE
             WHEN newest.id = g.last_run_id THEN g.same_recipe ELSE newest.recipe_digest = :recipe END AS is_untried,
-        (SELECT NULLIF(r.status, 'completed') FROM executed_reduction_step r
+        (SELECT CASE WHEN r.created_at > coalesce(g.requested_at, '-infinity') THEN NULLIF(r.status, 'completed') END
+         FROM executed_reduction_step r
          WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key
            AND r.recipe_digest = :recipe AND r.input_digest = g.input_digest
            AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
@@ -92,10 +95,10 @@ tried AS MATERIALIZED (
     WHERE g.reason IS NOT NULL
 ),
 -- A run waits for what was there when the rest ended, which began with the first change or with the run before.
--- A recipe that no run has tried yet does not rest.
+-- A recipe that no run has tried yet does not rest, nor does what a trigger wants.
 timed AS MATERIALIZED (
     SELECT t.id, t.reason, t.readiness, t.abandoned,
-        CASE WHEN t.is_untried THEN greatest(:since, t.newest_at) ELSE greatest(t.latest_at, least(
+        least(t.requested_at, CASE WHEN t.is_untried THEN greatest(:since, t.newest_at) ELSE greatest(t.latest_at, least(
             (SELECT min(m.archived_at) FROM sub_group_package m
              WHERE m.sub_group_id = t.id AND NOT m.is_faded AND NOT EXISTS (
                 SELECT FROM run_coverage c
@@ -116,7 +119,7 @@ timed AS MATERIALIZED (
                 SELECT FROM sub_group_package theirs
                 JOIN run_coverage c ON c.raw_data_package_id = theirs.raw_data_package_id
                 WHERE theirs.sub_group_id = u.id AND NOT theirs.is_faded AND c.run_id = ANY(t.run_ids)))
-        )) + :cooldown END AS cut_off
+        )) + :cooldown END) AS cut_off
     FROM tried t
 ),
 asked AS (

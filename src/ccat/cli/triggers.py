@@ -1,0 +1,91 @@
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from ccat.cli.errors import reported
+from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
+from ccat.wiring import process_name, transaction
+from ccat_ops_db.lookup import PIPELINE, require
+from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
+from ccat_ops_db.verbs.pausing import pause as pause_it
+from ccat_ops_db.verbs.pausing import resume as resume_it
+from ccat_workflow_manager.verbs.requesting import Opened, Wish, open_wish
+
+Because = Annotated[str, typer.Option(help="Why, in words; it is kept.")]
+Pipeline = Annotated[str | None, typer.Option(help="Only this pipeline.")]
+Location = Annotated[str | None, typer.Option(metavar="SITE/NAME", help="Only what runs at this location.")]
+Everything = Annotated[bool, typer.Option("--all", help="All pipelines at all locations.")]
+
+
+def trigger(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
+    *,
+    step: Annotated[str | None, typer.Option(help="Only this step, and what follows from it.")] = None,
+    sub_group: Annotated[
+        list[str] | None, typer.Option(help="Only this sub-group, by key or path; may be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also what is up to date.")] = False,
+    because: Because = "asked for by hand",
+    json: AsJson = False,
+) -> None:
+    """Run what is missing or out of date now, what failed or was cancelled included, and all that follows from it."""
+    wish = Wish(pipeline, because, step=step, sub_groups=sub_group or (), force=force)
+    with reported(as_json=json), transaction("trigger") as session:
+        opened = open_wish(session, wish, now=datetime.now(UTC), by=process_name("trigger"))
+    print_json(opened) if json else typer.echo(_told(opened, wish))
+
+
+def _told(opened: Opened, wish: Wish) -> str:
+    if not opened.requested:
+        return "Nothing is missing or out of date there." + ("" if wish.force else " --force runs it all the same.")
+    waiting = f", {opened.waiting} of them once what they wait for is made" if opened.waiting else ""
+    return (
+        f"Trigger {opened.trigger_id}: {opened.requested} sub-groups are run{waiting}. `ccat triggers` shows how far."
+    )
+
+
+def triggers(*, pipeline: Pipeline = None, limit: Limit = 50, before: Before = None, json: AsJson = False) -> None:
+    """List triggers, the newest first: ticks of schedules and wishes, each with the runs that belong to it."""
+    with reported(as_json=json), transaction("triggers") as session:
+        if pipeline is not None:
+            require(session, PIPELINE, pipeline)
+        found = list_triggers(session, pipeline=pipeline, limit=limit, before=before)
+    if json:
+        print_json(found)
+    else:
+        columns = ["id", "pipeline", "type", "because", "by", "opened", "closed", "to run", "runs"]
+        print_table(f"{len(found)} triggers", columns, map(_cells, found))
+
+
+def _cells(one: TriggerNow) -> list[object]:
+    runs = ", ".join(f"{number} {status}" for status, number in one.runs.items())
+    kind = f"{one.type}, forced" if one.is_forced else one.type
+    return [one.id, one.pipeline, kind, one.because, one.by, one.opened_at, one.closed_at, one.requested, runs]
+
+
+def pause(
+    *, pipeline: Pipeline = None, location: Location = None, everything: Everything = False, because: Because
+) -> None:
+    """Create and start no more runs of a pipeline, at a location, or at all; what is under way goes on."""
+    what = _what(pipeline, location, everything=everything)
+    with reported(), transaction("pause") as session:
+        is_new = pause_it(session, pipeline=pipeline, location=location, because=because, by=process_name("pause"))
+    typer.echo(f"{what} is paused." if is_new else f"{what} was paused already; the first reason stays.")
+
+
+def resume(*, pipeline: Pipeline = None, location: Location = None, everything: Everything = False) -> None:
+    """Undo a pause; what was wanted meanwhile is run."""
+    what = _what(pipeline, location, everything=everything)
+    with reported(), transaction("resume") as session:
+        was_paused = resume_it(session, pipeline=pipeline, location=location)
+    typer.echo(f"{what} goes on." if was_paused else f"{what} was not paused.")
+
+
+def _what(pipeline: str | None, location: str | None, *, everything: bool) -> str:
+    """What is meant, which has to be exactly one thing."""
+    named = {f"pipeline {pipeline}": pipeline, f"location {location}": location, "everything": everything or None}
+    chosen = [name for name, value in named.items() if value is not None]
+    if len(chosen) != 1:
+        raise typer.BadParameter("name one of --pipeline, --location and --all")
+    return chosen[0]

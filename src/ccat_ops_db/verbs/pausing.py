@@ -1,0 +1,37 @@
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, PIPELINE, find
+from ccat_ops_db.moves import CHANNEL
+
+_Pause, _Evaluation = models.Pause, models.PipelineEvaluation
+
+
+def pause(session: Session, *, pipeline: str | None, location: str | None, because: str, by: str) -> bool:
+    """Let nothing be created or started: of a pipeline, at a location, or at all where neither is named.
+
+    What is under way goes on. Returns False where it was paused already. Raises UnknownName.
+    """
+    values = {**_scope(session, pipeline, location), "because": because, "by": by}
+    new = insert(_Pause).values(**values).on_conflict_do_nothing().returning(_Pause.id)
+    return session.scalars(new).first() is not None
+
+
+def resume(session: Session, *, pipeline: str | None, location: str | None) -> bool:
+    """Undo the pause of the same thing, and of nothing else; returns False where there was none. Raises UnknownName."""
+    scope = _scope(session, pipeline, location)
+    same = (getattr(_Pause, column).is_not_distinct_from(value) for column, value in scope.items())
+    ended = session.scalars(sa.delete(_Pause).where(*same).returning(_Pause.id)).first()
+    # What has been wanted meanwhile is created at the next look, which comes at once.
+    session.execute(sa.update(_Evaluation).values(due_at=sa.func.least(_Evaluation.due_at, sa.func.now())))
+    session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Evaluation.__tablename__}:resumed")))
+    return ended is not None
+
+
+def _scope(session: Session, pipeline: str | None, location: str | None) -> dict[str, int | None]:
+    return {
+        "pipeline_id": find(session, PIPELINE, pipeline).id if pipeline is not None else None,
+        "data_location_id": find(session, LOCATION, location).id if location is not None else None,
+    }

@@ -1,0 +1,234 @@
+"""Triggers: a tick or a wish asks for runs, and what becomes ready downstream of them belongs to it, to its end."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.steps import PipelineNow, StepNow
+from ccat_ops_db.lookup import PIPELINE, UnknownName, find
+from ccat_ops_db.models.runs import ACTIVE_RUN
+from ccat_ops_db.plan.schedule import due
+from ccat_ops_db.states import RunStatus, TriggerType, Verdict
+
+_Run, _Group, _Member = models.ExecutedReductionStep, models.SubGroup, models.SubGroupPackage
+_Trigger, _Request = models.Trigger, models.RunRequest
+_OPEN = (Verdict.WANTED, Verdict.COOLING)
+_GIVEN_UP = (Verdict.FAILED, Verdict.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to have run, and why."""
+
+    pipeline: str
+    because: str
+    step: str | None = None
+    """Only this step, and what follows from it."""
+    sub_groups: Collection[str] = ()
+    """Only these, by key or path; of the step, or of whichever steps have them."""
+    force: bool = False
+    """Also what is up to date."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trigger that was opened, and what it asks for."""
+
+    trigger_id: int
+    requested: int
+    """Sub-groups that run now, or as soon as the run that they have is over."""
+    waiting: int
+    """Of those, sub-groups that wait for something upstream."""
+
+
+class UnknownSubGroup(CcatError):
+    """A sub-group was named that a step does not have now."""
+
+    code = "unknown_sub_group"
+
+    def __init__(self, names: Sequence[str], where: str) -> None:
+        super().__init__(
+            f"There is no sub-group {', '.join(f'`{name}`' for name in names)} of {where}. "
+            "`ccat runs --json` shows keys and paths."
+        )
+
+
+def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened:
+    """Ask for what is missing or out of date, what was given up included; with `force` for all that there is.
+
+    Raises UnknownName and UnknownSubGroup.
+    """
+    pipeline_id = find(session, PIPELINE, wish.pipeline).id
+    hand_out(session)
+    pipeline = evaluate(session, pipeline_id, now=now, by=by).pipeline
+    steps = _steps(pipeline, wish)
+    trigger_id = _open(session, pipeline_id, TriggerType.MANUAL, forced=wish.force, because=wish.because, by=by)
+    verdicts = tuple(Verdict) if wish.force else (*_OPEN, *_GIVEN_UP, Verdict.BLOCKED)
+    chosen = sa.and_(_Group.verdict.in_(verdicts), _is_named(session, wish, steps))
+    # What merely waits for the runs of steps above follows from them by itself.
+    waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
+    requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force)
+    evaluate(session, pipeline_id, now=now, by=by)
+    return Opened(trigger_id, requested, _count(session, trigger_id, Verdict.BLOCKED))
+
+
+def _steps(pipeline: PipelineNow, wish: Wish) -> Sequence[StepNow]:
+    if wish.step is None:
+        return pipeline.steps
+    found = [step for step in pipeline.steps if step.key == wish.step]
+    if not found:
+        raise UnknownName(f"step of pipeline {wish.pipeline}", wish.step, [step.key for step in pipeline.steps])
+    return found
+
+
+def _is_named(session: Session, wish: Wish, steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
+    """Condition: the sub-group is one of those that are named, if any are."""
+    if not wish.sub_groups:
+        return sa.true()
+    of_steps = _Group.reduction_step_id.in_([step.id for step in steps])
+    named = sa.or_(_Group.key.in_(wish.sub_groups), _Group.path.in_(wish.sub_groups))
+    known = {name for row in session.execute(sa.select(_Group.key, _Group.path).where(of_steps, named)) for name in row}
+    unknown = [name for name in wish.sub_groups if name not in known]
+    if unknown:
+        raise UnknownSubGroup(unknown, f"{wish.pipeline}/{wish.step}" if wish.step else f"pipeline {wish.pipeline}")
+    return named
+
+
+def tick(session: Session, pipeline: PipelineNow, *, now: datetime, by: str) -> int | None:
+    """Open a trigger for the newest tick of a pipeline's schedule that has passed, if there is one; its id.
+
+    However many were missed while nobody looked, they run once. The first look only starts the clock.
+    """
+    evaluation = models.PipelineEvaluation
+    if pipeline.schedule is None:
+        return None
+    state = session.scalars(sa.select(evaluation).where(evaluation.pipeline_id == pipeline.id)).one()
+    last, state.last_tick_at = state.last_tick_at, now
+    passed = due(pipeline.schedule, last=last, now=now) if last is not None else None
+    if passed is None:
+        return None
+    because = f"tick of {pipeline.schedule.cron} ({pipeline.schedule.time_zone}) at {passed:%F %H:%M} UTC"
+    trigger_id = _open(session, pipeline.id, TriggerType.CRON, because=because, by=by, tick_at=passed)
+    if trigger_id is not None:
+        _ask(session, trigger_id, pipeline.steps, which=_Group.verdict.in_(_OPEN), forced=False)
+    return trigger_id
+
+
+def _open(
+    session: Session,
+    pipeline_id: int,
+    kind: TriggerType,
+    *,
+    because: str,
+    by: str,
+    forced: bool = False,
+    tick_at: datetime | None = None,
+) -> int:
+    values = {"pipeline_id": pipeline_id, "type": kind, "is_forced": forced, "tick_at": tick_at}
+    return session.scalars(insert(_Trigger).values(**values, because=because, by=by).returning(_Trigger.id)).one()
+
+
+def _ask(
+    session: Session, trigger_id: int, steps: Sequence[StepNow], *, which: sa.ColumnElement[bool], forced: bool
+) -> int:
+    """Ask for sub-groups of steps, but for those that are asked for already; how many."""
+    is_there = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
+    chosen = sa.select(_Group.reduction_step_id, _Group.key, sa.literal(trigger_id), sa.literal(forced)).where(
+        _Group.reduction_step_id.in_([step.id for step in steps]), which, is_there
+    )
+    columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced"]
+    asked = insert(_Request).from_select(columns, chosen).on_conflict_do_nothing().returning(_Request.sub_group_key)
+    return len(session.scalars(asked).all())
+
+
+def _count(session: Session, trigger_id: int, verdict: Verdict) -> int:
+    at_place = sa.and_(_Group.reduction_step_id == _Request.reduction_step_id, _Group.key == _Request.sub_group_key)
+    counted = sa.select(sa.func.count()).select_from(_Request).join(_Group, at_place)
+    return session.scalar(counted.where(_Request.trigger_id == trigger_id, _Group.verdict == verdict)) or 0
+
+
+def follow(session: Session, pipeline: PipelineNow) -> int:
+    """Let runs that are over hand their triggers on to what builds on them; how many requests are new.
+
+    Expects the pipeline to be evaluated in the same transaction. Requests whose work is done go.
+    """
+    handed_on = sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
+    _drop_fulfilled(session, pipeline)
+    return handed_on
+
+
+def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
+    over = sa.or_(
+        _Run.status.in_([RunStatus.COMPLETED, RunStatus.CANCELLED]),
+        sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None)),
+    )
+    ended = (
+        sa.delete(_Request)
+        .where(
+            _Request.reduction_step_id == step.id,
+            _Run.reduction_step_id == step.id,
+            _Run.sub_group_key == _Request.sub_group_key,
+            _Run.trigger_id == _Request.trigger_id,
+            over,
+            _Group.reduction_step_id == step.id,
+            _Group.key == _Request.sub_group_key,
+            _Group.active_run_id.is_distinct_from(_Run.id),  # its end is evaluated
+        )
+        .returning(_Request.trigger_id, _Group.id, _Run.status)
+        .execution_options(synchronize_session=False)
+    )
+    completed: dict[int, list[int]] = {}
+    for trigger_id, group_id, status in session.execute(ended):
+        if status == RunStatus.COMPLETED:
+            completed.setdefault(trigger_id, []).append(group_id)
+    below = [one for one in pipeline.steps if step.id in one.upstream]
+    return sum(
+        _ask(session, trigger_id, below, which=_Group.id.in_(_sharing(group_ids)), forced=False)
+        for trigger_id, group_ids in completed.items()
+    )
+
+
+def _sharing(group_ids: Sequence[int]) -> sa.Select[int]:
+    """Sub-groups of any step that share packages with these."""
+    theirs = aliased(_Member)
+    same = theirs.raw_data_package_id == _Member.raw_data_package_id
+    wanted = sa.any_(sa.literal(list(group_ids), sa.ARRAY(sa.BigInteger)))
+    return sa.select(theirs.sub_group_id).join(_Member, same).where(_Member.sub_group_id == wanted)
+
+
+def _drop_fulfilled(session: Session, pipeline: PipelineNow) -> None:
+    """Delete the requests of what is up to date without them, was given up, or is gone."""
+    place = sa.and_(_Group.reduction_step_id == _Request.reduction_step_id, _Group.key == _Request.sub_group_key)
+    stands = sa.exists().where(place, _Group.verdict.in_([*_OPEN, Verdict.BLOCKED]), _Group.reason.is_not(None))
+    active = sa.exists().where(place, _Group.active_run_id.is_not(None))
+    of_pipeline = _Request.reduction_step_id.in_([step.id for step in pipeline.steps])
+    session.execute(
+        sa.delete(_Request).where(of_pipeline, sa.not_(stands), sa.not_(active)),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def close(session: Session, pipeline: PipelineNow, *, now: datetime) -> list[int]:
+    """Close the triggers of a pipeline from which nothing follows any more; their ids.
+
+    What still waits for something that nobody is making is given up with them.
+    """
+    place = sa.and_(_Group.reduction_step_id == _Request.reduction_step_id, _Group.key == _Request.sub_group_key)
+    moving = sa.exists().where(_Request.trigger_id == _Trigger.id, place, _Group.verdict != Verdict.BLOCKED)
+    active = sa.exists().where(_Run.pipeline_id == pipeline.id, sa.text(ACTIVE_RUN))
+    ended = sa.update(_Trigger).where(
+        _Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None), sa.not_(moving), sa.not_(active)
+    )
+    options = {"synchronize_session": False}
+    closed = list(session.scalars(ended.values(closed_at=now).returning(_Trigger.id), execution_options=options))
+    if closed:
+        session.execute(sa.delete(_Request).where(_Request.trigger_id.in_(closed)), execution_options=options)
+    return closed

@@ -1,0 +1,243 @@
+"""Runs that wait for a tick or a wish, and what follows from them; pauses."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import UnknownName
+from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
+from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict
+from ccat_ops_db.verbs.pausing import pause, resume
+from ccat_workflow_manager.verbs.requesting import Opened, UnknownSubGroup, Wish, open_wish
+from tests.engine.database import Reference, initialized
+from tests.engine.history import History
+
+SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 7200}
+EVENING: dict[str, Any] = {
+    "trigger": "cron",
+    "trigger_config": {"cron": "30 18 * * *", "time_zone": "America/Santiago"},
+}
+
+
+@pytest.fixture(scope="module")
+def installation(postgresql_url: str, template_database: str) -> Iterator[sa.Engine]:
+    with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
+        yield engine
+
+
+@pytest.fixture
+def history(installation: sa.Engine) -> Iterator[History]:
+    reference = Reference.of(installation)
+    yield History(installation)
+    reference.restore(installation)
+
+
+def wish(history: History, **what: Any) -> Opened:
+    wanted = Wish("it", "a test", **what)
+    return history.session(lambda session: open_wish(session, wanted, now=history.now, by="a test"))
+
+
+def triggers(history: History) -> list[TriggerNow]:
+    return list(history.session(lambda session: list_triggers(session, pipeline="it", limit=50)))
+
+
+def at(history: History, moment: datetime) -> None:
+    """Let it be that moment."""
+    history.offset = moment - datetime.now(UTC)
+
+
+class TestManual:
+    """Nothing runs by itself."""
+
+    def test_nothing_is_created_until_somebody_wants_it_and_then_what_follows_too(self, history: History) -> None:
+        history.define(SCAN, MAP, trigger="manual")
+        history.archive()
+        history.archive()
+        assert history.settle() == []
+        assert wish(history).requested == 2 + 1
+        assert history.settle() == ["calibrate", "calibrate", "grid"]
+        [trigger] = triggers(history)
+        assert (trigger.type, trigger.requested, trigger.runs) == (TriggerType.MANUAL, 0, {RunStatus.COMPLETED: 3})
+        assert trigger.closed_at is not None
+
+    def test_what_comes_after_the_wish_waits_for_the_next_one(self, history: History) -> None:
+        history.define(SCAN, MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        history.archive(source="Saturn")
+        assert history.settle() == ["calibrate", "grid"]
+        assert history.settle() == []
+        wish(history)
+        assert history.settle() == ["calibrate", "grid"]
+
+    def test_a_wish_does_not_let_a_sub_group_rest_first(self, history: History) -> None:
+        history.define({**SCAN, "cooldown_seconds": 3600})
+        history.archive()
+        assert history.settle() == []
+        assert history.verdicts() == {next(iter(history.verdicts())): Verdict.COOLING}
+        wish(history)
+        assert history.settle() == ["calibrate"]
+
+    def test_only_the_step_that_is_named_runs_and_what_follows_from_it(self, history: History) -> None:
+        history.define(SCAN, MAP, {"key": "all", "group_by": [], "depends_on": ["grid"]}, trigger="manual")
+        history.archive()
+        wish(history)
+        assert history.settle() == ["calibrate", "grid", "all"]
+        wish(history, step="grid", force=True)
+        assert history.settle() == ["grid"]  # the same bytes: nothing follows
+
+    def test_only_the_sub_groups_that_are_named_run(self, history: History) -> None:
+        history.define({"key": "grid", "group_by": ["source"]}, trigger="manual")
+        history.archive(source="M17")
+        history.archive(source="Saturn")
+        wish(history, sub_groups=[history.gap()["grid Saturn"].path])
+        assert history.settle() == ["grid"]
+        assert history.verdicts() == {"grid M17": Verdict.WANTED, "grid Saturn": Verdict.UP_TO_DATE}
+
+    def test_force_runs_what_is_up_to_date_and_says_so(self, history: History) -> None:
+        history.define(SCAN)
+        history.archive()
+        history.settle()
+        assert wish(history).requested == 0
+        assert history.settle() == []
+        assert wish(history, force=True).requested == 1
+        assert history.settle() == ["calibrate"]
+        run = history.runs()[-1]
+        assert (run.reason, run.because) == (
+            RunReason.REQUESTED,
+            f"wanted all the same: nothing changed since run {run.id - 1}",
+        )
+        assert history.create() == 0
+        assert triggers(history)[0].closed_at is not None
+
+    @pytest.mark.parametrize("end", ["fail", "cancel"])
+    def test_a_wish_reopens_what_was_given_up(self, history: History, end: str) -> None:
+        history.define(SCAN)
+        history.archive()
+        history.create()
+        history.start()
+        getattr(history, end)(history.runs()[0].id)
+        assert history.settle() == []
+        assert wish(history).requested == 1
+        assert history.settle() == ["calibrate"]
+
+    def test_a_wish_whose_run_fails_again_ends(self, history: History) -> None:
+        history.define(SCAN, MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        history.start()
+        history.fail(history.runs()[0].id)
+        assert history.settle() == []
+        assert triggers(history)[0].closed_at is not None
+
+    def test_of_two_wishes_for_the_same_each_sub_group_runs_once(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        assert (wish(history).requested, wish(history).requested) == (1, 0)
+        assert history.settle() == ["calibrate"]
+        assert [one.closed_at is not None for one in triggers(history)] == [True, True]
+
+    @pytest.mark.parametrize(
+        ("what", "error", "message"),
+        [
+            ({"step": "gird"}, UnknownName, "There is no step of pipeline it `gird`. Did you mean `grid`?"),
+            (
+                {"sub_groups": ["source=99"]},
+                UnknownSubGroup,
+                "There is no sub-group `source=99` of pipeline it. `ccat runs --json` shows keys and paths.",
+            ),
+        ],
+    )
+    def test_what_is_not_there_cannot_be_wanted(
+        self, history: History, what: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
+        history.define(SCAN, MAP)
+        with pytest.raises(error) as refused:
+            wish(history, **what)
+        assert str(refused.value) == message
+        assert triggers(history) == []
+
+
+class TestCron:
+    """18:30 in Santiago is 21:30 UTC in November."""
+
+    def test_a_tick_runs_what_is_missing_and_what_follows_and_nothing_before(self, history: History) -> None:
+        history.define(SCAN, MAP, **EVENING)
+        at(history, datetime(2026, 11, 25, 20, 0, tzinfo=UTC))
+        history.archive()
+        assert history.settle() == []
+        at(history, datetime(2026, 11, 25, 21, 29, tzinfo=UTC))
+        assert history.settle() == []
+        at(history, datetime(2026, 11, 25, 21, 31, tzinfo=UTC))
+        assert history.settle() == ["calibrate", "grid"]
+        [trigger] = triggers(history)
+        assert trigger.because == "tick of 30 18 * * * (America/Santiago) at 2026-11-25 21:30 UTC"
+        assert trigger.closed_at is not None
+
+    def test_downtime_over_three_ticks_runs_once(self, history: History) -> None:
+        history.define(SCAN, **EVENING)
+        at(history, datetime(2026, 11, 25, 20, 0, tzinfo=UTC))
+        history.create()
+        at(history, datetime(2026, 11, 28, 9, 0, tzinfo=UTC))
+        history.archive()
+        assert history.settle() == ["calibrate"]
+        assert [one.because[-20:] for one in triggers(history)] == ["2026-11-27 21:30 UTC"]
+        assert history.settle() == []
+
+    def test_the_manager_is_woken_for_the_next_tick(self, history: History) -> None:
+        history.define(SCAN, **EVENING)
+        at(history, datetime(2026, 11, 25, 20, 0, tzinfo=UTC))
+        history.create()
+        due = sa.select(models.PipelineEvaluation.due_at)
+        assert history.session(lambda session: session.scalar(due)) == datetime(2026, 11, 25, 21, 30, tzinfo=UTC)
+
+
+class TestPause:
+    """Nothing new, and what is under way goes on."""
+
+    @pytest.mark.parametrize(
+        "what",
+        [
+            {"pipeline": "it", "location": None},
+            {"pipeline": None, "location": "cologne/ramses"},
+            {"pipeline": None, "location": None},
+        ],
+    )
+    def test_nothing_is_created_or_started_and_nothing_is_missed(self, history: History, what: dict[str, Any]) -> None:
+        history.define(SCAN)
+        history.archive()
+        history.create()
+        assert history.session(lambda session: pause(session, **what, because="typhoon", by="Ann"))
+        assert not history.session(lambda session: pause(session, **what, because="again", by="Ann"))
+        history.archive()
+        assert (history.create(), history.start().started) == (0, ())
+        [run] = history.runs()
+        assert (run.waiting_for or "").startswith("paused by Ann since ")
+        assert (run.waiting_for or "").endswith("UTC: typhoon")
+        assert history.session(lambda session: resume(session, **what))
+        assert history.settle() == ["calibrate", "calibrate"]
+
+    def test_of_another_pipeline_it_holds_nothing(self, history: History) -> None:
+        history.define(SCAN, name="other")
+        history.keys = {}
+        history.apply()
+        history.session(lambda session: pause(session, pipeline="other", location=None, because="x", by="Ann"))
+        history.archive()
+        assert history.settle() == ["calibrate"]
+
+    def test_what_runs_comes_to_its_end(self, history: History) -> None:
+        history.define(SCAN)
+        history.archive()
+        history.create()
+        [run_id] = history.start().started
+        history.session(lambda session: pause(session, pipeline=None, location=None, because="x", by="Ann"))
+        history.complete(run_id)
+        assert history.runs()[0].status is RunStatus.COMPLETED
