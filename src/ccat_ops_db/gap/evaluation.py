@@ -22,6 +22,8 @@ from ccat_ops_db.sets import is_among
 
 _Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, models.SubGroupPackage
 _REBUILD_EVERY: Final = timedelta(hours=24)
+_MEMORY: Final = "128MB"
+"""For each sort and hash of a look at everything, in place of the few that suffice for a change."""
 _FADING_EVERY: Final = timedelta(minutes=1)
 
 
@@ -80,6 +82,7 @@ class _Round:
 
     def everything(self) -> int:
         """Look at everything; how many rows were not as they should be."""
+        self.session.execute(sa.text(f"SET LOCAL work_mem = '{_MEMORY}'"))
         self._forget_other_steps()
         return sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
 

@@ -26,7 +26,7 @@ def divide(
     """
     selected = select_members(pipeline.rules, step.group_by, now=now)
     current = selected.where(packages.covers(models.RawDataPackage.id)).cte("current").prefix_with("MATERIALIZED")
-    placed = _place(current, step)
+    placed = _place(current, step, packages)
     gone, differing = _remove(current, step.id, packages), _differing(placed, step.id)
     touched = [
         sa.select(gone.c.sub_group_id),
@@ -41,14 +41,25 @@ def divide(
     return Written.those(session.scalars(sa.select(found)))
 
 
-def _place(current: sa.CTE, step: StepNow) -> sa.CTE:
+def _place(current: sa.CTE, step: StepNow, packages: Scope) -> sa.CTE:
     """The packages with the ids of their sub-groups, which are made where there are none yet."""
+    of_step = sa.select(_Group.id, _Group.key, _Group.labels).where(_Group.reduction_step_id == step.id)
+    named = of_step if packages.ids is None else of_step.where(_Group.key.in_(sa.select(current.c.key)))
+    known = named.cte("known").prefix_with("MATERIALIZED")
+    made = _make(current, known, step)
+    facts = (current.c.raw_data_package_id, current.c.archived_at, current.c.is_faded)
+    return (
+        sa.select(*facts, sa.func.coalesce(known.c.id, made.c.id).label("home"))
+        .outerjoin_from(current, known, known.c.key == current.c.key)
+        .outerjoin(made, made.c.key == current.c.key)
+        .cte("placed")
+        .prefix_with("MATERIALIZED")
+    )
+
+
+def _make(current: sa.CTE, known: sa.CTE, step: StepNow) -> sa.CTE:
+    """Sub-groups that are new, or called otherwise than before."""
     path = path_of(current.c.key, current.c.labels, step.group_by)
-    known = (
-        sa.select(_Group.id, _Group.key, _Group.labels).where(
-            _Group.reduction_step_id == step.id, _Group.key.in_(sa.select(current.c.key))
-        )
-    ).cte("known")
     unknown = sa.or_(known.c.id.is_(None), known.c.labels != current.c.labels)
     new = insert(_Group).from_select(
         ["reduction_step_id", "key", "labels", "path"],
@@ -58,17 +69,9 @@ def _place(current: sa.CTE, step: StepNow) -> sa.CTE:
         .where(unknown)
         .order_by(current.c.key),
     )
-    made = (
-        new.on_conflict_do_update(
-            index_elements=["reduction_step_id", "key"],
-            set_={"path": new.excluded.path, "labels": new.excluded.labels},
-        )
-        .returning(_Group.id, _Group.key)
-        .cte("made")
-    )
-    named = sa.union(sa.select(made.c.id, made.c.key), sa.select(known.c.id, known.c.key)).cte("named")
-    facts = (current.c.raw_data_package_id, current.c.archived_at, current.c.is_faded, named.c.id.label("home"))
-    return sa.select(*facts).join_from(current, named, named.c.key == current.c.key).cte("placed")
+    called = {"path": new.excluded.path, "labels": new.excluded.labels}
+    made = new.on_conflict_do_update(index_elements=["reduction_step_id", "key"], set_=called)
+    return made.returning(_Group.id, _Group.key).cte("made")
 
 
 def _remove(current: sa.CTE, step_id: int, packages: Scope) -> sa.CTE:

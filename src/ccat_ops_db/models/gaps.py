@@ -43,7 +43,7 @@ class SubGroup(Base):
     active_run_id: Mapped[int | None] = mapped_column(comment="Its active run.")
     input_digest: Mapped[str | None] = mapped_column(comment="Digest of the inputs that a run would get now.")
     readiness: Mapped[Readiness] = mapped_column(
-        server_default=Readiness.NONE, comment="Which of its packages the newest run covers as they are wanted now."
+        server_default=Readiness.ALL, comment="Which of its packages the newest run covers as they are wanted now."
     )
     verdict: Mapped[Verdict] = mapped_column(server_default=Verdict.UP_TO_DATE, comment="What is to be done about it.")
     reason: Mapped[RunReason | None] = mapped_column(comment="What makes a run necessary; NULL where none is.")
@@ -70,7 +70,7 @@ class SubGroupPackage(Base):
     archived_at: Mapped[datetime] = mapped_column(comment="When the package became ARCHIVED.")
     is_faded: Mapped[bool] = mapped_column(comment="Whether it left, only because of a relative time.")
     is_ready: Mapped[bool] = mapped_column(
-        server_default=sa.false(), comment="Whether steps further down need not wait for it."
+        server_default=sa.true(), comment="Whether steps further down need not wait for it."
     )
 
 

@@ -122,9 +122,9 @@ timed AS MATERIALIZED (
         )) + :cooldown END) AS cut_off
     FROM tried t
 ),
-asked AS (
+asked AS MATERIALIZED (
     SELECT g.id, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
-        g.is_there AND EXISTS (
+        g.is_there AND cardinality(:upstream) > 0 AND EXISTS (
             SELECT FROM sub_group_package m
             JOIN sub_group_package above
                 ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
@@ -133,7 +133,7 @@ asked AS (
         ) AS is_blocked
     FROM gap g LEFT JOIN timed t ON t.id = g.id
 ),
-decision AS (
+decision AS MATERIALIZED (
     SELECT a.id, a.readiness, a.reason, a.cut_off,
         CASE
             WHEN NOT a.is_there THEN 'up_to_date'

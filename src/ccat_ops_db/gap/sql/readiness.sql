@@ -7,10 +7,10 @@ WITH wanted AS (
             ELSE EXISTS (SELECT FROM run_coverage c
                          WHERE c.run_id = g.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
         END
-        AND NOT EXISTS (
+        AND (cardinality(:upstream) = 0 OR NOT EXISTS (
             SELECT FROM sub_group_package above
             WHERE above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
-              AND NOT above.is_ready AND NOT above.is_faded) AS is_ready
+              AND NOT above.is_ready AND NOT above.is_faded)) AS is_ready
     FROM sub_group g JOIN sub_group_package m ON m.sub_group_id = g.id
     WHERE g.reduction_step_id = :step AND {scope} AND NOT m.is_faded
 )

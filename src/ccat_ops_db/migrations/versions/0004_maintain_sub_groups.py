@@ -232,7 +232,7 @@ def upgrade() -> None:
         sa.Column(
             "readiness",
             sa.Enum("all", "covered", "none", name="readiness", native_enum=False, create_constraint=True, length=32),
-            server_default="none",
+            server_default="all",
             nullable=False,
             comment="Which of its packages the newest run covers as they are wanted now.",
         ),
@@ -314,7 +314,7 @@ def upgrade() -> None:
         sa.Column(
             "is_ready",
             sa.Boolean(),
-            server_default=sa.text("false"),
+            server_default=sa.text("true"),
             nullable=False,
             comment="Whether steps further down need not wait for it.",
         ),
