@@ -10,10 +10,14 @@ from typing import Any, Final
 
 import typer
 
-from bench import rules
+from bench import gaps, incremental, rules
 from bench.figures import Figure, tell
 
-BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {"rules": rules.measure}
+BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
+    "gaps": gaps.measure,
+    "incremental": incremental.measure,
+    "rules": rules.measure,
+}
 RESULTS: Final = Path(__file__).with_name("results.json")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

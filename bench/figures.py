@@ -36,13 +36,17 @@ class Figure:
         return "met" if self.value <= self.at_most else "missed"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Median duration of a piece of work, which is done once before, to warm up."""
-    work()
-    return statistics.median(_duration(work) for _ in range(_TIMES))
+def seconds(work: Callable[[], object], *, before: Callable[[], object] = lambda: None) -> float:
+    """Median duration of a piece of work, which is done once to warm up; of what is done `before` each time, none."""
+    durations = []
+    for _ in range(1 + _TIMES):
+        before()
+        durations.append(once(work))
+    return statistics.median(durations[1:])
 
 
-def _duration(work: Callable[[], object]) -> float:
+def once(work: Callable[[], object]) -> float:
+    """Duration of a piece of work that is long."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

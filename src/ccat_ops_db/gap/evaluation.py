@@ -24,6 +24,8 @@ _Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, model
 _REBUILD_EVERY: Final = timedelta(hours=24)
 _MEMORY: Final = "128MB"
 """For each sort and hash of a look at everything, in place of the few that suffice for a change."""
+_MANY: Final = 1_000
+"""Rows of which the statistics of the database have to know at once."""
 _FADING_EVERY: Final = timedelta(minutes=1)
 
 
@@ -103,6 +105,8 @@ class _Round:
     def _look(self, step: StepNow, packages: Scope, *, touched: Scope, fades: bool = False) -> Written:
         """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written."""
         members = self._divide(step, packages, fades=fades)
+        if members.rows > _MANY:  # or the database would plan for a handful
+            self.session.execute(sa.text("ANALYZE sub_group, sub_group_package"))
         looked = members.scope | touched
         if not looked:
             return Written.those([])
