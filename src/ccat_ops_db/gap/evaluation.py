@@ -155,8 +155,11 @@ class _Round:
 
 
 def _lock(session: Session, pipeline_id: int) -> models.PipelineEvaluation:
-    session.execute(insert(_Evaluation).values(pipeline_id=pipeline_id).on_conflict_do_nothing())
     row = sa.select(_Evaluation).where(_Evaluation.pipeline_id == pipeline_id).with_for_update()
+    state = session.scalars(row.execution_options(populate_existing=True)).one_or_none()
+    if state is not None:
+        return state
+    session.execute(insert(_Evaluation).values(pipeline_id=pipeline_id).on_conflict_do_nothing())
     return session.scalars(row.execution_options(populate_existing=True)).one()
 
 

@@ -10,6 +10,8 @@ from ccat_ops_db.states import ProductState
 
 def orphan(session: Session, step_id: int, keys: Collection[str], *, by: str) -> list[int]:
     """Let the products of sub-groups that no package is left of be ORPHANED; their ids."""
+    if not keys:
+        return []
     run, product = models.ExecutedReductionStep, models.DataProduct
     current = sa.select(product.id).join(product.run)
     wanted = sa.literal(sorted(keys), sa.ARRAY(sa.Text))

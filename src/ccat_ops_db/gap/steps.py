@@ -79,26 +79,35 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
 
 def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
     """A pipeline as its newest revision and the released versions of its software define it."""
-    step = models.ReductionStepRevision
-    revision = session.scalars(
-        sa.select(models.PipelineRevision)
-        .where(models.PipelineRevision.pipeline_id == pipeline_id)
-        .order_by(models.PipelineRevision.number.desc())
+    step, revisions = models.ReductionStepRevision, models.PipelineRevision
+    newest = (
+        sa.select(revisions.id)
+        .where(revisions.pipeline_id == pipeline_id)
+        .order_by(revisions.number.desc())
         .limit(1)
-        .options(
-            joinedload(models.PipelineRevision.pipeline),
-            joinedload(models.PipelineRevision.data_grouping_revision),
-            selectinload(models.PipelineRevision.steps).options(
-                joinedload(step.reduction_step),
-                joinedload(step.reduction_software),
-                joinedload(step.pinned_version),
-                joinedload(step.config_revision),
-                selectinload(step.upstream),
-            ),
+        .scalar_subquery()
+    )
+    revision = (
+        session.scalars(
+            sa.select(models.PipelineRevision)
+            .where(models.PipelineRevision.id == newest)
+            .options(
+                joinedload(models.PipelineRevision.pipeline),
+                joinedload(models.PipelineRevision.data_grouping_revision),
+                joinedload(models.PipelineRevision.steps).options(
+                    joinedload(step.reduction_step),
+                    joinedload(step.reduction_software),
+                    joinedload(step.pinned_version),
+                    joinedload(step.config_revision),
+                    selectinload(step.upstream),
+                ),
+            )
+            .execution_options(populate_existing=True)
         )
-        .execution_options(populate_existing=True)
-    ).one()
-    newest = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
+        .unique()
+        .one()
+    )
+    released = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
     return PipelineNow(
         id=pipeline_id,
         revision_id=revision.id,
@@ -107,7 +116,7 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
         trigger=revision.trigger_type,
         schedule=Schedule(**revision.trigger_config) if revision.trigger_config else None,
         rules=check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue()),
-        steps=tuple(_step(one, newest, since=revision.created_at) for one in revision.steps),
+        steps=tuple(_step(one, released, since=revision.created_at) for one in revision.steps),
     )
 
 
