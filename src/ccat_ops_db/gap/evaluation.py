@@ -46,9 +46,9 @@ def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebu
     `rebuild` looks at everything, whatever is said to have changed; so do the first evaluation, one after the
     definition changed, and one a day.
     """
-    state, pipeline = _lock(session, pipeline_id), pipeline_now(session, pipeline_id)
+    state, changes = _lock(session, pipeline_id), take(session, pipeline_id)
+    pipeline = pipeline_now(session, pipeline_id)  # after the changes were taken: what came later leaves another one
     work = _Round(session, pipeline, now=now, by=by)
-    changes = take(session, pipeline_id)
     is_new = changes.is_everything or state.pipeline_revision_id != pipeline.revision_id
     is_due = state.rebuild_at is None or state.rebuild_at <= now
     drift = 0
