@@ -86,7 +86,10 @@ class _Round:
         """Look at everything; how many rows were not as they should be."""
         self.session.execute(sa.text(f"SET LOCAL work_mem = '{_MEMORY}'"))
         self._forget_other_steps()
-        return sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
+        rows = sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
+        for step in self.pipeline.steps:
+            orphan(self.session, step.id, None, by=self.by)
+        return rows
 
     def what_changed(self, changes: Changes, state: models.PipelineEvaluation) -> None:
         """Look at what the changes, and the time that went by, can affect."""
@@ -94,11 +97,14 @@ class _Round:
         fades = state.fading_at is not None and state.fading_at <= self.now
         below: defaultdict[int, Scope] = defaultdict(lambda: NOTHING)
         for step in self.pipeline.steps:
-            places = Scope(ids_of(self.session, step.id, changes.places.get(step.id, ())))
+            keys = changes.places.get(step.id, frozenset())
+            places = Scope(ids_of(self.session, step.id, keys))
             touched = places | below[step.id] | self._due(step)
             if state.bases.get(str(step.id)) != step.basis:
                 touched = EVERYTHING
             written = self._look(step, packages, touched=touched, fades=fades)
+            if keys:  # a run may have ended after the last package of its sub-group left
+                orphan(self.session, step.id, keys, by=self.by)
             for next_step in self.pipeline.below(step.id):
                 below[next_step.id] |= self._below(written.scope | places, next_step)
 
