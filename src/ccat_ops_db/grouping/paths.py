@@ -34,6 +34,9 @@ _REACHABLE: Final[Sequence[type[models.Base]]] = (
 )
 """What describes data. People, tokens, and what the system does with data are not among them."""
 
+_GROWING: Final = frozenset({"ExecutedObsUnit", "RawDataFile"})
+"""Of which there are more with every observation."""
+
 _PREFERRED: Final[Mapping[str, Sequence[str]]] = {
     "RawDataFile": ("RawDataFile",),
     "Telescope": ("ExecutedObsUnit", "Telescope"),
@@ -99,12 +102,17 @@ def _choose(target: str, found: Sequence[Path]) -> Path | None:
 
 
 def _walk(at: str, before: Path) -> Iterator[Path]:
-    """All ways that meet no table twice and go to many rows at most once, at their end."""
+    """All ways that meet no table twice and go to many rows at most once, at their end.
+
+    What grows is looked at from a package and its scan only: seen from an instrument, one more scan would say something
+    about all packages that there are.
+    """
     if before and before[-1].is_to_many:
         return
     met = {ROOT, *(step.target for step in before)}
     for step in _steps()[at]:
-        if step.target not in met:
+        is_flood = step.is_to_many and step.target in _GROWING and at not in {ROOT, *_GROWING}
+        if step.target not in met and not is_flood:
             path = (*before, step)
             yield path
             yield from _walk(step.target, path)

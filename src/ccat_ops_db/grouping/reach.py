@@ -17,11 +17,6 @@ def packages_of(table: str, ids: Iterable[str]) -> sa.CompoundSelect[int]:
     return sa.union(*(_along(path, wanted) for path in _ways_to(table)), sa.select(_PACKAGE.id).where(sa.false()))
 
 
-def describes_packages(table: str) -> bool:
-    """Whether rules and dimensions can see a table."""
-    return bool(_ways_to(table))
-
-
 @cache
 def _ways_to(table: str) -> frozenset[Path]:
     return frozenset(path for path in paths().values() if path and path[-1].tables[-1].name == table)
