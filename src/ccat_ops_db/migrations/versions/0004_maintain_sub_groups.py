@@ -28,9 +28,21 @@ _METADATA = (
     "instrument_module_configuration",
     "telescope",
     "observatory",
+    "data_transfer_package",
 )
+_PARTS = (
+    ("fixed_source", "source", "id"),
+    ("solar_system_object", "source", "id"),
+    ("constant_elevation_source", "source", "id"),
+    ("sub_observing_program", "observing_program", "observing_program_id"),
+    ("obs_unit_module_configuration", "obs_unit", "obs_unit_id"),
+    ("instrument_module_configuration", "instrument_module", "instrument_module_id"),
+    ("instrument", "telescope", "telescope_id"),
+)
+"""Tables of which one row more or less says something about the row of another that they belong to."""
 _ACTIVE = """({row}.status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')
     OR {row}.status = 'failed' AND {row}.retry_at IS NOT NULL)"""
+_SOUND = "CASE WHEN {row}.status IN ('corrupt', 'missing') THEN false WHEN {row}.status <> 'deleted' THEN true END"
 _FUNCTIONS = """
 CREATE OR REPLACE FUNCTION note_change(of_pipeline bigint, of_noun text, of_object text, of_sub_group text DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -46,11 +58,20 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION note_package_of_file() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION note_packages_of_file() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM raw_data_package p WHERE p.id = NEW.raw_data_package_id AND p.state = 'archived') THEN
-        PERFORM note_change(NULL, 'raw_data_package', NEW.raw_data_package_id::text);
-    END IF;
+    PERFORM note_change(NULL, 'raw_data_package', p.id::text) FROM raw_data_package p
+    WHERE p.state = 'archived' AND (
+        p.id IN (OLD.raw_data_package_id, NEW.raw_data_package_id)
+        OR p.executed_obs_unit_id IN (OLD.executed_obs_unit_id, NEW.executed_obs_unit_id));
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION note_whole() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change(NULL, TG_ARGV[0], whole.id)
+    FROM (SELECT to_jsonb(OLD) ->> TG_ARGV[1] UNION SELECT to_jsonb(NEW) ->> TG_ARGV[1]) AS whole (id)
+    WHERE whole.id IS NOT NULL;
     RETURN NULL;
 END $$;
 
@@ -107,7 +128,9 @@ _TRIGGERS = (
         "note_row",
     ),
     ("raw_data_package", "DELETE", "OLD.state = 'archived'", "note_row"),
-    ("raw_data_file", "UPDATE", "OLD.* IS DISTINCT FROM NEW.*", "note_package_of_file"),
+    ("raw_data_file", "INSERT", "true", "note_packages_of_file"),
+    ("raw_data_file", "UPDATE", "OLD.* IS DISTINCT FROM NEW.*", "note_packages_of_file"),
+    ("raw_data_file", "DELETE", "true", "note_packages_of_file"),
     (
         "executed_reduction_step",
         "UPDATE OF status, retry_at",
@@ -118,8 +141,7 @@ _TRIGGERS = (
     (
         "physical_copy",
         "UPDATE OF status",
-        """NEW.data_product_id IS NOT NULL AND (OLD.status IN ('corrupt', 'missing', 'deleted'))
-        IS DISTINCT FROM (NEW.status IN ('corrupt', 'missing', 'deleted'))""",
+        f"NEW.data_product_id IS NOT NULL AND {_SOUND.format(row='OLD')} IS DISTINCT FROM {_SOUND.format(row='NEW')}",
         "note_copy",
     ),
     ("physical_copy", "INSERT", "NEW.data_product_id IS NOT NULL", "note_other_copy"),
@@ -374,12 +396,19 @@ def upgrade() -> None:
             f"CREATE TRIGGER {_name(table, event)} AFTER {event} ON {table} "
             f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {function}()"
         )
+    for part, whole, key in _PARTS:
+        op.execute(
+            f"CREATE TRIGGER note_whole AFTER INSERT OR DELETE OR UPDATE OF {key} ON {part} "
+            f"FOR EACH ROW EXECUTE FUNCTION note_whole('{whole}', '{key}')"
+        )
 
 
 def downgrade() -> None:
     for table, event, _, _ in _TRIGGERS:
         op.execute(f"DROP TRIGGER {_name(table, event)} ON {table}")
-    for function in ("row", "package_of_file", "run", "copy", "other_copy", "product", "pipeline", "revision"):
+    for part, *_ in _PARTS:
+        op.execute(f"DROP TRIGGER note_whole ON {part}")
+    for function in ("row", "packages_of_file", "whole", "run", "copy", "other_copy", "product", "pipeline", "revision"):
         op.execute(f"DROP FUNCTION note_{function}()")
     op.execute("DROP FUNCTION note_run_of(bigint)")
     op.execute("DROP FUNCTION note_change(bigint, text, text, text)")
