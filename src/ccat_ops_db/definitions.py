@@ -27,7 +27,7 @@ from ccat_ops_db.grouping.presets import Preset, expand
 from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
 from ccat_ops_db.naming import list_problems, nearest
 from ccat_ops_db.plan.schedule import Schedule
-from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
+from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState
 
 _IDENTIFIER: Final = r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?"
 Item = TypeVar("Item")
@@ -173,6 +173,11 @@ class Step(_Piece):
     config: Identifier | None = None
     depends_on: tuple[Identifier, ...] = ()
     inputs: tuple[Literal["raw", "upstream"], ...] | None = None
+    on_failed_input: OnFailedInput = OnFailedInput.BLOCK
+    """Whether packages are waited for that were given up upstream."""
+    readiness: InputReadiness = InputReadiness.COMPLETE
+    min_fraction: float | None = Field(default=None, gt=0, le=1)
+    """Of readiness `available`: fraction of the packages that must be ready; left out: any one of them."""
     products: Literal["final", "intermediate"] | None = None
     required_outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -196,6 +201,15 @@ class Step(_Piece):
             raise ValueError("`inputs` names `upstream` where `depends_on` names a step, and only then")
         if self.inputs == ():
             raise ValueError("`inputs` is empty; leave it out, or name `raw`, `upstream` or both")
+        return self
+
+    @model_validator(mode="after")
+    def _readiness_is_that_of_what_it_depends_on(self) -> "Step":
+        if self.min_fraction is not None and self.readiness is not InputReadiness.AVAILABLE:
+            raise ValueError("`min_fraction` goes with `readiness: available`; write that too, or leave it out")
+        for name in ("on_failed_input", "readiness"):
+            if not self.depends_on and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is about what `depends_on` names, and it names nothing; leave it out")
         return self
 
 

@@ -198,6 +198,29 @@ class Readiness(StrEnum):
     NONE = "none"
 
 
+class LeftOut(StrEnum):
+    """Why a run of now goes without a package of its sub-group, which is not ready upstream."""
+
+    OMITTED = "omitted"
+    """It is not waited for: it was given up upstream, and the step omits such packages."""
+    AWAITED = "awaited"
+    """The step takes what is available, and enough of it."""
+
+
+class OnFailedInput(StrEnum):
+    """What a step does about packages that were given up upstream: a run failed for good, or was cancelled."""
+
+    BLOCK = "block"
+    OMIT = "omit"
+
+
+class InputReadiness(StrEnum):
+    """How much of what was there at its cut-off a run waits for."""
+
+    COMPLETE = "complete"
+    AVAILABLE = "available"
+
+
 class FailureClass(StrEnum):
     """Kind of a failure; it decides about retries."""
 

@@ -25,6 +25,7 @@ from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.starting import Started, start_runs
 from ccat_workflow_manager.verbs.triggering import create_wanted_runs
 from tests.engine.database import archive, plan
@@ -238,9 +239,14 @@ class History:
 
         self.session(work)
 
+    def retry(self) -> None:
+        """Take up again every run whose retry is due."""
+        self.session(lambda session: retry_due_runs(session, now=self.now, by="a test"))
+
     def settle(self, *, most: int = 60) -> list[str]:
         """Create, start and complete until nothing follows; the steps of the runs in order."""
         done: list[str] = []
+        self.retry()
         while self.create() + len(self.start().started):
             for run in self.runs(RunStatus.STAGING_DATA):
                 self.complete(run.id)

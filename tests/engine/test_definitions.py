@@ -124,6 +124,41 @@ def version(**keys: object) -> str:
             "pipelines[0].steps[0]: `inputs` is empty; leave it out, or name `raw`, `upstream` or both.",
         ),
         (
+            step(on_failed_input="skip"),
+            "pipelines[0].steps[0].on_failed_input: input should be 'block' or 'omit'.",
+        ),
+        (
+            step(on_failed_input="omit"),
+            (
+                "pipelines[0].steps[0]: `on_failed_input` is about what `depends_on` names, and it names nothing; "
+                "leave it out."
+            ),
+        ),
+        (
+            step(readiness="available"),
+            "pipelines[0].steps[0]: `readiness` is about what `depends_on` names, and it names nothing; leave it out.",
+        ),
+        (
+            step(readiness="partial"),
+            "pipelines[0].steps[0].readiness: input should be 'complete' or 'available'.",
+        ),
+        (
+            step(min_fraction=0.5),
+            "pipelines[0].steps[0]: `min_fraction` goes with `readiness: available`; write that too, or leave it out.",
+        ),
+        (
+            step(min_fraction=0),
+            "pipelines[0].steps[0].min_fraction: input should be greater than 0.",
+        ),
+        (
+            step(min_fraction="80%"),
+            ("pipelines[0].steps[0].min_fraction: input should be a valid number, unable to parse string as a number."),
+        ),
+        (
+            step(min_fraction=1.5),
+            "pipelines[0].steps[0].min_fraction: input should be less than or equal to 1.",
+        ),
+        (
             step(group_by="[sources, observing_night, source, source]"),
             (
                 "pipelines[0].steps[0].group_by[0]: there is no dimension `sources`. Did you mean `source`? "

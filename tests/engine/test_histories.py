@@ -30,6 +30,22 @@ SHAPES: dict[str, Shape] = {
         {**SCAN, "depends_on": ["grid"], "inputs": ["raw", "upstream"]},
     ],
     "resting": [SCAN, {**MAP, "cooldown_seconds": 3600}],
+    "without scans that failed": [SCAN, {**MAP, "on_failed_input": "omit", "cooldown_seconds": 3600}],
+    "failures are passed over by a step in between": [
+        SCAN,
+        {**MAP, "group_by": ["executed_obs_unit"]},
+        {"key": "all", "group_by": [], "depends_on": ["grid", "calibrate"], "on_failed_input": "omit"},
+    ],
+    "failures before fine": [
+        {"key": "grid", "group_by": ["source"]},
+        {**SCAN, "depends_on": ["grid"], "inputs": ["raw", "upstream"], "on_failed_input": "omit"},
+    ],
+    "half of it is enough": [SCAN, {**MAP, "readiness": "available", "min_fraction": 0.5}],
+    "what is there, resting, then all of it": [
+        SCAN,
+        {**MAP, "readiness": "available", "on_failed_input": "omit", "cooldown_seconds": 3600},
+        {"key": "all", "group_by": [], "depends_on": ["grid"], "inputs": ["raw", "upstream"]},
+    ],
     "one step, every version redoes": [{"key": "grid", "group_by": ["source"], "version_policy": "latest"}],
 }
 RECENT = {"table": "ExecutedObsUnit", "column": "started_at", "operator": "gte", "value": {"now": "-24h"}}

@@ -14,7 +14,7 @@ from ccat_ops_db.gap.changes import Changes, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import divide, vanished
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
-from ccat_ops_db.gap.statements import decide, find_facts, find_ready
+from ccat_ops_db.gap.statements import decide, find_facts, find_ready, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.plan.schedule import next_tick
@@ -118,10 +118,11 @@ class _Round:
             return Written.those([])
         self.has_looked = True
         orphan(self.session, step.id, vanished(self.session, step.id, looked), by=self.by)
+        left_out = leave_out(self.session, step, looked)
         facts = find_facts(self.session, step, looked)
         decided = decide(self.session, self.pipeline, step, scope=looked, now=self.now)
         ready = find_ready(self.session, step, looked)
-        rows = members.rows + facts.rows + decided.rows + ready.rows
+        rows = members.rows + left_out.rows + facts.rows + decided.rows + ready.rows
         return Written(facts.scope | ready.scope, rows)
 
     def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Written:

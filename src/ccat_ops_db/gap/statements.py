@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ccat_ops_db import models
 from ccat_ops_db.gap.scope import Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
@@ -22,6 +23,9 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "step": sa.BigInteger(),
     "upstream": sa.ARRAY(sa.BigInteger),
     "takes_raw": sa.Boolean(),
+    "omits": sa.Boolean(),
+    "takes_available": sa.Boolean(),
+    "min_fraction": sa.Double(),
     "no_inputs": sa.Text(),
     "recipe": sa.Text(),
     "series": sa.Text(),
@@ -33,13 +37,29 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
 }
 
 
+_NO_INPUTS: Final = input_digest([])
+
+
+def leave_out(session: Session, step: StepNow, scope: Scope) -> Written:
+    """Note which packages a run of now goes without; where that changed. Most steps go without none, and never did."""
+    if step.waits.for_everything and not session.scalar(sa.select(_some_left_out(step.id))):
+        return Written.those([])
+    options = {"omits": step.waits.omits, "takes_available": step.waits.takes_available}
+    return _run(session, "left_out", scope=scope, values={**_place(step), **options})
+
+
+def _some_left_out(step_id: int) -> sa.Exists:
+    member = models.SubGroupPackage
+    return sa.exists().where(member.reduction_step_id == step_id, member.left_out.is_not(None))
+
+
 def find_facts(session: Session, step: StepNow, scope: Scope) -> Written:
     """Note the newest completed run, the active run and the inputs of now; where that changed something."""
     return _run(
         session,
         "facts",
         scope=scope,
-        values={**_place(step), "takes_raw": step.takes_raw, "no_inputs": input_digest([])},
+        values={**_place(step), "takes_raw": step.takes_raw, "no_inputs": _NO_INPUTS},
     )
 
 
@@ -53,6 +73,9 @@ def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Sco
         "fades": uses_now(pipeline.rules),
         "since": step.since,
         "cooldown": step.cooldown,
+        "takes_available": step.waits.takes_available,
+        "min_fraction": step.waits.min_fraction or 0.0,
+        "no_inputs": _NO_INPUTS,
         "now": now,
     }
     return _run(session, "decisions", scope=scope, values={**_place(step), **wanted})
@@ -91,7 +114,9 @@ def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequenc
     """What the verdicts of some sub-groups are told with."""
     recipe = step.recipe.digest if step.recipe else None
     return (
-        session.execute(_statement("sentences"), {**_place(step), "recipe": recipe, "ids": sorted(ids)})
+        session.execute(
+            _statement("sentences"), {**_place(step), "recipe": recipe, "no_inputs": _NO_INPUTS, "ids": sorted(ids)}
+        )
         .mappings()
         .all()
     )

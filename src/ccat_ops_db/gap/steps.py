@@ -1,7 +1,7 @@
 """The steps of a pipeline as its current revision defines them, and what a run of each would be made with now."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,7 +15,27 @@ from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
-from ccat_ops_db.states import TriggerType, VersionPolicy, VersionState
+from ccat_ops_db.states import OnFailedInput, TriggerType, VersionPolicy, VersionState
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What of its inputs a step waits for; nothing of this changes what a run makes of what it takes."""
+
+    omits: bool = False
+    """Whether packages that were given up upstream are not waited for."""
+    min_fraction: float | None = None
+    """Fraction of the packages at the cut-off that must be ready; 0: any one of them, None: all of them."""
+
+    @property
+    def takes_available(self) -> bool:
+        """Whether a run takes what is there, if it is enough."""
+        return self.min_fraction is not None
+
+    @property
+    def for_everything(self) -> bool:
+        """Whether the step itself goes without nothing."""
+        return not self.omits and not self.takes_available
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,7 @@ class StepNow:
     upstream: tuple[int, ...]
     """Ids of the steps whose products it takes."""
     takes_raw: bool
+    waits: Waits
     cooldown: timedelta
     policy: VersionPolicy
     software: str
@@ -44,7 +65,14 @@ class StepNow:
     def basis(self) -> str:
         """Digest of all that the verdicts of its sub-groups depend on, beside facts about data and runs."""
         wanted = (self.recipe.digest, self.recipe.series_digest) if self.recipe else None
-        rest = [self.group_by, self.upstream, self.takes_raw, self.cooldown.total_seconds(), self.since.isoformat()]
+        rest = [
+            self.group_by,
+            self.upstream,
+            self.takes_raw,
+            astuple(self.waits),
+            self.cooldown.total_seconds(),
+            self.since.isoformat(),
+        ]
         return content_digest([wanted, self.policy, *rest])
 
 
@@ -136,6 +164,10 @@ def _step(
         group_by=tuple(revision.group_by),
         upstream=tuple(step.id for step in revision.upstream),
         takes_raw=revision.takes_raw,
+        waits=Waits(
+            omits=revision.on_failed_input is OnFailedInput.OMIT,
+            min_fraction=revision.min_fraction,
+        ),
         cooldown=timedelta(seconds=revision.cooldown_seconds),
         policy=revision.version_policy,
         software=revision.reduction_software.name,

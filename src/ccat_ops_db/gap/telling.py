@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db.gap.statements import find_words
 from ccat_ops_db.gap.steps import StepNow
-from ccat_ops_db.plan.sentences import Names, Told, Wanted, sentence
+from ccat_ops_db.plan.sentences import Names, Packages, Told, Wanted, sentence
 from ccat_ops_db.states import RunReason, Verdict
 
 
@@ -13,7 +13,11 @@ def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, 
     """Why some sub-groups of a step are as they were last evaluated, each in a sentence; by id."""
     version = step.version
     wanted = Wanted(
-        step.software, step.policy, version.version if version else None, version.series if version else None
+        step.software,
+        step.policy,
+        version.version if version else None,
+        version.series if version else None,
+        step.waits.min_fraction,
     )
     return {row["id"]: sentence(_told(row), wanted) for row in find_words(session, step, ids)}
 
@@ -30,6 +34,7 @@ def _told(row: sa.RowMapping) -> Told:
         newer=Names(row["newer"] or (), row["newer_number"]),
         damaged=Names(row["damaged"] or (), row["damaged_number"]),
         waits=Names(row["waits"] or (), row["waits_number"]),
+        packages=Packages(row["taken"] or 0, row["left_out"] or 0, row["in_time"] or 0, row["in_time_ready"] or 0),
         abandoned_id=row["abandoned_id"],
         failure=row["failure"],
     )

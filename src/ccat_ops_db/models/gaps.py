@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json
-from ccat_ops_db.states import Readiness, RunReason, Verdict
+from ccat_ops_db.states import LeftOut, Readiness, RunReason, Verdict
 
 
 class SubGroup(Base):
@@ -62,6 +62,11 @@ class SubGroupPackage(Base):
             "raw_data_package_id",
             postgresql_where=sa.text("NOT is_ready AND NOT is_faded"),
         ),
+        sa.Index(
+            "ix_sub_group_package_left_out",
+            "reduction_step_id",
+            postgresql_where=sa.text("left_out IS NOT NULL"),
+        ),
     )
 
     reduction_step_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="The step.")
@@ -71,6 +76,12 @@ class SubGroupPackage(Base):
     is_faded: Mapped[bool] = mapped_column(comment="Whether it left, only because of a relative time.")
     is_ready: Mapped[bool] = mapped_column(
         server_default=sa.true(), comment="Whether steps further down need not wait for it."
+    )
+    is_given_up: Mapped[bool] = mapped_column(
+        server_default=sa.false(), comment="Whether it does not become ready by itself: a run of it was given up."
+    )
+    left_out: Mapped[LeftOut | None] = mapped_column(
+        comment="Why a run of now goes without it, as it is not ready upstream; NULL: it does not."
     )
 
 

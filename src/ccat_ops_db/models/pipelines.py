@@ -3,7 +3,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json, is_checksum, is_not_negative
 from ccat_ops_db.models.locations import DataLocation
-from ccat_ops_db.states import Runtime, TriggerType, VersionPolicy, VersionState
+from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState
 
 IDENTIFIER_PATTERN = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
 
@@ -187,6 +187,8 @@ class ReductionStepRevision(Base):
         sa.CheckConstraint(
             "(version_policy = 'exact') = (pinned_version_id IS NOT NULL)", name="exact_policy_pins_a_version"
         ),
+        sa.CheckConstraint("(readiness = 'available') = (min_fraction IS NOT NULL)", name="available_has_a_fraction"),
+        sa.CheckConstraint("min_fraction >= 0 AND min_fraction <= 1", name="min_fraction_is_a_fraction"),
     )
 
     id: Mapped[Identity]
@@ -209,6 +211,15 @@ class ReductionStepRevision(Base):
         sa.ForeignKey("reduction_step_config_revision.id"), comment="Its parameters, if it has any."
     )
     takes_raw: Mapped[bool] = mapped_column(comment="Whether raw packages are inputs.")
+    on_failed_input: Mapped[OnFailedInput] = mapped_column(
+        server_default=OnFailedInput.BLOCK, comment="Whether packages that were given up upstream are waited for."
+    )
+    readiness: Mapped[InputReadiness] = mapped_column(
+        server_default=InputReadiness.COMPLETE, comment="How much of what was there at its cut-off a run waits for."
+    )
+    min_fraction: Mapped[float | None] = mapped_column(
+        comment="Fraction of the packages that must be ready, of readiness `available`; 0 is any one of them."
+    )
     is_final: Mapped[bool] = mapped_column(comment="Whether its products are final: kept, typed by directory.")
     required_outputs: Mapped[list[str]] = mapped_column(comment="Glob patterns that must each match a product.")
     resources: Mapped[Json] = mapped_column(comment="cpu, memory_gb and time_hours that a run asks for.")

@@ -21,6 +21,19 @@ class Names:
 
 
 @dataclass(frozen=True)
+class Packages:
+    """How many packages a sub-group has."""
+
+    number: int = 0
+    """Counted only where some packages of the step are left out."""
+    left_out: int = 0
+    """How many of them a run of now goes without."""
+    in_time: int = 0
+    """How many of them were there at the cut-off and count there."""
+    in_time_ready: int = 0
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What new work of a step is made with."""
 
@@ -29,6 +42,8 @@ class Wanted:
     version: str | None
     """None where none is released."""
     series: str | None
+    min_fraction: float | None = None
+    """Fraction of the packages that must be ready; 0: any one of them, None: all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +61,7 @@ class Told:
     newer: Names
     damaged: Names
     waits: Names
+    packages: Packages
     abandoned_id: int | None
     failure: str | None
 
@@ -54,11 +70,11 @@ def sentence(told: Told, wanted: Wanted) -> str:
     """Why the verdict is what it is."""
     match told.verdict:
         case Verdict.UP_TO_DATE:
-            return "recipe and inputs are those of the newest completed run"
+            return f"recipe and inputs are those of the newest completed run{_without(told)}"
         case Verdict.WANTED:
-            return _reason(told, wanted)
+            return f"{_reason(told, wanted)}{_without(told)}"
         case Verdict.COOLING:
-            return f"{_reason(told, wanted)}; rests until {told.due_at:%H:%M:%S}"
+            return f"{_reason(told, wanted)}{_without(told)}; rests until {told.due_at:%H:%M:%S}"
         case Verdict.BLOCKED:
             return _blocker(told, wanted)
         case Verdict.FAILED:
@@ -73,8 +89,22 @@ def _blocker(told: Told, wanted: Wanted) -> str:
     if wanted.version is None:
         which = "its pinned version" if wanted.policy is VersionPolicy.EXACT else "a version"
         return f"waits for {which} of {wanted.software} to be released"
-    waits = f"waits for {told.waits}"
+    waits = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}"
     return waits if told.reason else f"up to date, but {waits}"
+
+
+def _without(told: Told) -> str:
+    """What a run goes without."""
+    packages = told.packages
+    return f"; leaves out {packages.left_out} of {packages.number} packages" if packages.left_out else ""
+
+
+def _enough(packages: Packages, min_fraction: float | None) -> str:
+    """How much is there, and how much must be."""
+    if min_fraction is None or not packages.in_time:
+        return ""
+    least = f"{min_fraction * 100:g} %" if min_fraction else "one"
+    return f"; {packages.in_time_ready} of {packages.in_time} packages are ready, at least {least} must be"
 
 
 def _reason(told: Told, wanted: Wanted) -> str:

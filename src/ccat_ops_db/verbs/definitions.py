@@ -13,6 +13,7 @@ from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.digests import content_digest
+from ccat_ops_db.states import InputReadiness
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
 from ccat_ops_db.verbs.releases import release_versions
@@ -185,6 +186,9 @@ def _step_content(session: Session, step: written.Step, pipeline: written.Pipeli
         "pinned_version_id": _pinned_version(session, step, software),
         "reduction_step_config_revision_id": config.id if config else None,
         "takes_raw": step.takes_raw,
+        "on_failed_input": step.on_failed_input,
+        "readiness": step.readiness,
+        "min_fraction": (step.min_fraction or 0.0) if step.readiness is InputReadiness.AVAILABLE else None,
         "is_final": written.is_final(step, pipeline),
         "required_outputs": list(step.required_outputs),
         "resources": step.resources.model_dump(),

@@ -1,7 +1,7 @@
 """The gap of a pipeline: every sub-group of every step with its decision, from facts alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
@@ -16,7 +16,10 @@ from tests.engine.oracle.gap import (
     SubGroup,
     Upstream,
     Verdict,
+    Waits,
     decide,
+    given_up,
+    left_out,
     ready,
 )
 
@@ -80,6 +83,7 @@ class StepFacts:
     config_digest: str | None
     since: datetime
     """When version and definition came to be what they are."""
+    waits: Waits = field(default_factory=Waits)
 
     @property
     def recipe(self) -> Recipe | None:
@@ -121,6 +125,8 @@ class Candidate:
     decision: Decision
     ready: frozenset[int]
     """Packages that its products cover as they are wanted now."""
+    given_up: frozenset[int]
+    """Packages that are not ready and do not become it by themselves."""
     raw_package_ids: tuple[int, ...]
     product_ids: tuple[int, ...]
     input_digest: str
@@ -168,27 +174,37 @@ def _candidate(
     now: datetime,
 ) -> Candidate:
     place = (step.id, name.key)
-    sources = _sources(step, members, evaluated)
-    raw = members if step.takes_raw else ()
+    upstream = [_upstream(facts, source) for source in _sources(step, members, evaluated)]
+    without = left_out([member.package for member in members], upstream, step.waits)
+    taken = [member for member in members if member.package.id not in without.all]
+    sources = _sources(step, taken, evaluated)
+    raw = taken if step.takes_raw else ()
     products = _products(facts, sources)
-    digest = input_digest([*map(_raw_input, raw), *(_upstream_input(*one) for one in products)])
+    inputs = [*map(_raw_input, raw), *(_upstream_input(*one) for one in products)]
+    digest = input_digest(inputs)
     completed = facts.completed.get(place)
     sub_group = SubGroup(
         packages=[member.package for member in members],
         input_digest=digest,
-        upstream=[_upstream(facts, source) for source in sources],
+        upstream=upstream,
         last=completed.run if completed else None,
         abandoned=facts.abandoned.get(place, ()),
         cooldown=step.cooldown,
+        waits=step.waits,
+        left_out=without,
+        has_inputs=bool(inputs),
         faded=facts.faded,
     )
     wanted = _recipes(step)
+    decision = decide(sub_group, wanted, now=now) if wanted else _unreleased(step)
+    covered = ready(sub_group, wanted)
     return Candidate(
         step=step,
         name=name,
         packages=members,
-        decision=decide(sub_group, wanted, now=now) if wanted else _unreleased(step),
-        ready=ready(sub_group, wanted),
+        decision=decision,
+        ready=covered,
+        given_up=given_up(sub_group, decision.verdict, covered),
         raw_package_ids=tuple(member.package.id for member in raw),
         product_ids=tuple(product.id for _, product in products),
         input_digest=digest,
@@ -262,6 +278,7 @@ def _upstream(facts: Facts, source: Candidate) -> Upstream:
         verdict=source.decision.verdict,
         packages=frozenset(member.package.id for member in source.packages),
         ready=source.ready,
+        given_up=source.given_up,
         made=_made(source, completed.products) if completed else None,
         completed_at=completed.completed_at if completed else None,
         busy=source.active_run_id is not None,

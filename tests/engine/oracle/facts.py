@@ -19,7 +19,15 @@ from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.digests import made_digest
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import InputRole, PhysicalCopyStatus, ProductState, RunStatus, VersionPolicy, VersionState
+from ccat_ops_db.states import (
+    InputRole,
+    OnFailedInput,
+    PhysicalCopyStatus,
+    ProductState,
+    RunStatus,
+    VersionPolicy,
+    VersionState,
+)
 from tests.engine.oracle.evaluation import (
     Candidate,
     CompletedFacts,
@@ -31,7 +39,7 @@ from tests.engine.oracle.evaluation import (
     VersionFacts,
     evaluate,
 )
-from tests.engine.oracle.gap import AbandonedRun, CompletedRun, Package
+from tests.engine.oracle.gap import AbandonedRun, CompletedRun, Package, Waits
 
 _Run = models.ExecutedReductionStep
 
@@ -114,6 +122,7 @@ def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.Re
         config_revision_id=config.id if config else None,
         config_digest=config.digest if config else None,
         since=max(since, version.created_at) if version is not None else since,
+        waits=Waits(omits=revision.on_failed_input is OnFailedInput.OMIT, min_fraction=revision.min_fraction),
     )
 
 

@@ -88,11 +88,33 @@ class Upstream:
     packages: frozenset[int]
     ready: frozenset[int]
     """Those of its packages that its products cover as they are wanted now."""
+    given_up: frozenset[int]
+    """Those that are not ready and do not become it by themselves."""
     made: str | None
     """Digest of what its newest completed run made; None where there is none, or it made nothing for others."""
     completed_at: datetime | None
     busy: bool
     """Whether a run of it is active."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """What a step waits for: everything, unless it says otherwise."""
+
+    omits: bool = False
+    min_fraction: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Packages that a run of now goes without."""
+
+    omitted: frozenset[int] = frozenset()
+    awaited: frozenset[int] = frozenset()
+
+    @property
+    def all(self) -> frozenset[int]:
+        return self.omitted | self.awaited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +128,10 @@ class SubGroup:
     last: CompletedRun | None
     abandoned: Sequence[AbandonedRun]
     cooldown: timedelta
+    waits: Waits
+    left_out: LeftOut
+    has_inputs: bool
+    """Whether a run would get anything now."""
     faded: frozenset[int]
     """Packages that left only because of a relative time: nothing is made without them for that alone."""
 
@@ -124,6 +150,23 @@ class Decision:
     """When the decision changes by itself."""
 
 
+def left_out(packages: Collection[Package], upstream: Sequence[Upstream], waits: Waits) -> LeftOut:
+    """Packages of a sub-group that a run of now goes without."""
+    ours = {package.id for package in packages}
+    unready = frozenset[int]().union(*(one.packages - one.ready for one in upstream)) & ours
+    given_up = frozenset[int]().union(*(one.given_up for one in upstream)) & ours
+    omitted = given_up if waits.omits else frozenset()
+    return LeftOut(omitted=omitted, awaited=unready - omitted if waits.min_fraction is not None else frozenset())
+
+
+def given_up(sub_group: SubGroup, verdict: Verdict, covered: frozenset[int]) -> frozenset[int]:
+    """Packages that are not ready and do not become it by themselves: a run of them was given up, here or upstream."""
+    unready = frozenset(package.id for package in sub_group.packages) - covered
+    if verdict in {Verdict.FAILED, Verdict.CANCELLED}:
+        return unready
+    return unready.intersection(frozenset[int]().union(*(one.given_up for one in sub_group.upstream)))
+
+
 def decide(sub_group: SubGroup, wanted: Recipes, *, now: datetime) -> Decision:
     """The decision on one sub-group; the order of the questions is that of their weight."""
     gap = _gap(sub_group, wanted)
@@ -134,12 +177,14 @@ def decide(sub_group: SubGroup, wanted: Recipes, *, now: datetime) -> Decision:
     if abandoned is not None:
         return abandoned
     cut_off = _cut_off(sub_group, wanted)
-    if cut_off > now:
-        return Decision(Verdict.COOLING, f"{because}; rests until {cut_off:%H:%M:%S}", reason, due=cut_off)
-    blocker = _blocker(sub_group, [package.id for package in sub_group.packages if package.archived_at <= cut_off])
+    if cut_off is not None and cut_off > now:
+        return Decision(
+            Verdict.COOLING, f"{because}{_without(sub_group)}; rests until {cut_off:%H:%M:%S}", reason, due=cut_off
+        )
+    blocker = _blocker(sub_group, cut_off)
     if blocker is not None:
         return Decision(Verdict.BLOCKED, blocker, reason)
-    return Decision(Verdict.WANTED, because, reason, cut_off=cut_off)
+    return Decision(Verdict.WANTED, f"{because}{_without(sub_group)}", reason, cut_off=cut_off)
 
 
 def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
@@ -154,7 +199,7 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
     if sub_group.input_digest == last.input_digest:
         covered = packages
     else:  # where nothing is new, and nothing has faded, what it was made of has changed
-        moved_on = packages - last.covers or _has_faded(sub_group, last)
+        moved_on = packages - last.covers - sub_group.left_out.all or _has_faded(sub_group, last)
         covered = packages & last.covers if moved_on else frozenset()
     return covered.difference(*(one.packages - one.ready for one in sub_group.upstream))
 
@@ -171,7 +216,7 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
 
 
 def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str] | None:
-    new = [package.name for package in sub_group.packages if package.id not in last.covers]
+    new = [package.name for package in _taken(sub_group) if package.id not in last.covers]
     if new:
         return RunReason.INPUTS_CHANGED, f"new since run {last.id}: {_some(new)}"
     newer = sorted(f"{one.step} {one.sub_group}" for one in _newer(sub_group, last.took))
@@ -206,11 +251,14 @@ def _same_recipe(last: CompletedRun, wanted: Recipes) -> bool:
             assert_never(never)
 
 
+_SAME = "recipe and inputs are those of the newest completed run"
+
+
 def _settled(sub_group: SubGroup) -> Decision:
-    blocker = _blocker(sub_group, [package.id for package in sub_group.packages])
+    blocker = _blocker(sub_group, None)
     if blocker is not None:
         return Decision(Verdict.BLOCKED, f"up to date, but {blocker}")
-    return Decision(Verdict.UP_TO_DATE, "recipe and inputs are those of the newest completed run")
+    return Decision(Verdict.UP_TO_DATE, f"{_SAME}{_without(sub_group)}")
 
 
 def _abandoned(sub_group: SubGroup, wanted: Recipes, reason: RunReason) -> Decision | None:
@@ -223,21 +271,22 @@ def _abandoned(sub_group: SubGroup, wanted: Recipes, reason: RunReason) -> Decis
     return None
 
 
-def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime:
+def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime | None:
     """End of the cooldown, which runs from the first change since the last run or from the creation of that run.
 
-    A recipe that no run has tried yet does not wait.
+    A recipe that no run has tried yet does not wait. None where nothing has happened but to what is omitted.
     """
     runs = _since_completed(sub_group)
     if runs and not _was_tried(runs[-1], wanted):
         return max(wanted.since, runs[-1].created_at)
     covered = frozenset[int]().union(*(run.covers for run in runs))
     took = frozenset[str]().union(*(run.took for run in runs))
-    changes = [package.archived_at for package in sub_group.packages if package.id not in covered]
+    counted = [package for package in sub_group.packages if package.id not in sub_group.left_out.omitted]
+    changes = [package.archived_at for package in counted if package.id not in covered]
     # An upstream sub-group that none of ours was in before came with its package, whenever it was completed.
     changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at and one.packages & covered]
     begins = [*([min(changes)] if changes else []), *(run.created_at for run in runs)]
-    return max(begins) + sub_group.cooldown
+    return max(begins) + sub_group.cooldown if begins else None
 
 
 def _since_completed(sub_group: SubGroup) -> list[PastRun]:
@@ -253,13 +302,39 @@ def _was_tried(run: PastRun, wanted: Recipes) -> bool:
 
 def _newer(sub_group: SubGroup, took: Collection[str]) -> Collection[Upstream]:
     """Upstream sub-groups that made something else than what was taken."""
-    return [one for one in sub_group.upstream if one.made is not None and one.made not in took]
+    taken = {package.id for package in _taken(sub_group)}
+    return [one for one in sub_group.upstream if one.packages & taken and one.made is not None and one.made not in took]
 
 
-def _blocker(sub_group: SubGroup, needed: Collection[int]) -> str | None:
-    """What these packages still wait for upstream; None where they are ready."""
-    waits = [one for one in sub_group.upstream if (one.packages - one.ready).intersection(needed)]
-    return f"waits for {_some([_state(one) for one in waits])}" if waits else None
+def _taken(sub_group: SubGroup) -> Sequence[Package]:
+    return [package for package in sub_group.packages if package.id not in sub_group.left_out.all]
+
+
+def _blocker(sub_group: SubGroup, cut_off: datetime | None) -> str | None:
+    """What the packages of the cut-off still wait for upstream; None where enough of them is ready."""
+    in_time = {one.id for one in sub_group.packages if cut_off is None or one.archived_at <= cut_off}
+    left_out, least = sub_group.left_out, sub_group.waits.min_fraction
+    is_empty = bool(left_out.all) and not sub_group.has_inputs
+    counted = in_time - left_out.omitted
+    ready = counted - left_out.awaited
+    waits = _awaiting(sub_group, in_time if is_empty else counted)
+    is_enough = not waits if least is None else len(ready) >= least * len(counted)
+    if is_enough and not is_empty:
+        return None
+    blocker = f"waits for {_some([_state(one) for one in waits])}"
+    if least is None or not counted:
+        return blocker
+    must = f"{least * 100:g} %" if least else "one"
+    return f"{blocker}; {len(ready)} of {len(counted)} packages are ready, at least {must} must be"
+
+
+def _awaiting(sub_group: SubGroup, packages: Collection[int]) -> list[Upstream]:
+    return [one for one in sub_group.upstream if (one.packages - one.ready).intersection(packages)]
+
+
+def _without(sub_group: SubGroup) -> str:
+    number = len(sub_group.left_out.all)
+    return f"; leaves out {number} of {len(sub_group.packages)} packages" if number else ""
 
 
 def _state(one: Upstream) -> str:

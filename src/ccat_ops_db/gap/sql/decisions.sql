@@ -24,7 +24,7 @@ difference AS MATERIALIZED (
     SELECT f.id,
         EXISTS (
             SELECT FROM sub_group_package m
-            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND NOT EXISTS (
+            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT EXISTS (
                 SELECT FROM run_coverage c
                 WHERE c.run_id = f.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
         ) AS has_new,
@@ -34,7 +34,8 @@ difference AS MATERIALIZED (
                 ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
             JOIN sub_group u ON u.id = above.sub_group_id
             JOIN executed_reduction_step made ON made.id = u.last_run_id
-            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND NOT above.is_faded AND made.made_digest IS NOT NULL
+            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_faded
+              AND made.made_digest IS NOT NULL
               AND NOT EXISTS (
                 SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
                 JOIN executed_reduction_step maker ON maker.id = d.run_id
@@ -100,7 +101,7 @@ timed AS MATERIALIZED (
     SELECT t.id, t.reason, t.readiness, t.abandoned,
         least(t.requested_at, CASE WHEN t.is_untried THEN greatest(:since, t.newest_at) ELSE greatest(t.latest_at, least(
             (SELECT min(m.archived_at) FROM sub_group_package m
-             WHERE m.sub_group_id = t.id AND NOT m.is_faded AND NOT EXISTS (
+             WHERE m.sub_group_id = t.id AND NOT m.is_faded AND m.left_out IS DISTINCT FROM 'omitted' AND NOT EXISTS (
                 SELECT FROM run_coverage c
                 WHERE c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = m.raw_data_package_id)),
             -- A sub-group upstream of which none of ours was in before came with its package, whenever it was made.
@@ -110,7 +111,8 @@ timed AS MATERIALIZED (
                 ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
              JOIN sub_group u ON u.id = above.sub_group_id
              JOIN executed_reduction_step made ON made.id = u.last_run_id
-             WHERE m.sub_group_id = t.id AND NOT m.is_faded AND NOT above.is_faded AND made.made_digest IS NOT NULL
+             WHERE m.sub_group_id = t.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_faded
+               AND made.made_digest IS NOT NULL
                AND NOT EXISTS (
                 SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
                 JOIN executed_reduction_step maker ON maker.id = d.run_id
@@ -124,12 +126,24 @@ timed AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
     SELECT g.id, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
-        g.is_there AND cardinality(:upstream) > 0 AND EXISTS (
-            SELECT FROM sub_group_package m
-            JOIN sub_group_package above
-                ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
-            WHERE m.sub_group_id = g.id AND NOT m.is_faded AND NOT above.is_faded AND NOT above.is_ready
-              AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
+        g.is_there AND (
+            CASE WHEN :takes_available THEN (
+                SELECT count(*) FILTER (WHERE m.left_out IS NULL) < :min_fraction * count(*)
+                FROM sub_group_package m
+                WHERE m.sub_group_id = g.id AND NOT m.is_faded AND m.left_out IS DISTINCT FROM 'omitted'
+                  AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
+            ) ELSE cardinality(:upstream) > 0 AND EXISTS (
+                SELECT FROM sub_group_package m
+                JOIN sub_group_package above
+                    ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+                WHERE m.sub_group_id = g.id AND NOT m.is_faded AND m.left_out IS NULL
+                  AND NOT above.is_faded AND NOT above.is_ready
+                  AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
+            ) END
+            -- Nothing is left to be taken.
+            OR g.input_digest = :no_inputs AND EXISTS (
+                SELECT FROM sub_group_package m
+                WHERE m.sub_group_id = g.id AND NOT m.is_faded AND m.left_out IS NOT NULL)
         ) AS is_blocked
     FROM gap g LEFT JOIN timed t ON t.id = g.id
 ),

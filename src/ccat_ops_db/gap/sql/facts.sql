@@ -17,7 +17,7 @@ raw AS (
     FROM scope s
     JOIN sub_group_package m ON m.sub_group_id = s.id
     JOIN raw_data_package p ON p.id = m.raw_data_package_id
-    WHERE :takes_raw AND NOT m.is_faded
+    WHERE :takes_raw AND NOT m.is_faded AND m.left_out IS NULL
 ),
 edge AS (
     SELECT DISTINCT m.sub_group_id, above.sub_group_id AS upstream_id
@@ -25,7 +25,7 @@ edge AS (
     JOIN sub_group_package m ON m.sub_group_id = s.id
     JOIN sub_group_package above
         ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
-    WHERE NOT m.is_faded AND NOT above.is_faded
+    WHERE NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_faded
 ),
 product AS (
     SELECT e.sub_group_id, 'upstream' AS role, step.key AS step_key, u.key AS sub_group_key,

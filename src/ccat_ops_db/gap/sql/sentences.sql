@@ -7,6 +7,7 @@ SELECT s.id, s.path, s.verdict, s.reason, s.cut_off, s.due_at, s.last_run_id, v.
     newer.names AS newer, coalesce(newer.number, 0) AS newer_number,
     damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number,
     waits.names AS waits, coalesce(waits.number, 0) AS waits_number,
+    taken.number AS taken, taken.left_out, taken.in_time, taken.in_time_ready,
     abandoned.id AS abandoned_id, abandoned.failure
 FROM scope s
 LEFT JOIN executed_reduction_step l ON l.id = s.last_run_id
@@ -14,7 +15,7 @@ LEFT JOIN reduction_software_version v ON v.id = l.software_version_id
 LEFT JOIN LATERAL (
     SELECT (array_agg(p.name ORDER BY p.id))[1:3] AS names, count(*) AS number
     FROM sub_group_package m JOIN raw_data_package p ON p.id = m.raw_data_package_id
-    WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT EXISTS (
+    WHERE m.sub_group_id = s.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT EXISTS (
         SELECT FROM run_coverage c WHERE c.run_id = s.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
 ) fresh ON s.reason = 'inputs_changed'
 LEFT JOIN LATERAL (
@@ -27,7 +28,8 @@ LEFT JOIN LATERAL (
         JOIN sub_group u ON u.id = above.sub_group_id
         JOIN reduction_step step ON step.id = u.reduction_step_id
         JOIN executed_reduction_step made ON made.id = u.last_run_id
-        WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT above.is_faded AND made.made_digest IS NOT NULL
+        WHERE m.sub_group_id = s.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_faded
+          AND made.made_digest IS NOT NULL
           AND NOT EXISTS (
             SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
             JOIN executed_reduction_step maker ON maker.id = d.run_id
@@ -56,8 +58,16 @@ LEFT JOIN LATERAL (
         JOIN reduction_step step ON step.id = u.reduction_step_id
         WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT above.is_faded AND NOT above.is_ready
           AND (s.cut_off IS NULL OR m.archived_at <= s.cut_off)
+          AND (m.left_out IS DISTINCT FROM 'omitted' OR s.input_digest = :no_inputs)
     ) u
 ) waits ON s.verdict = 'blocked'
+LEFT JOIN LATERAL (
+    SELECT count(*) AS number, count(*) FILTER (WHERE m.left_out IS NOT NULL) AS left_out,
+        count(*) FILTER (WHERE m.left_out IS DISTINCT FROM 'omitted' AND in_time) AS in_time,
+        count(*) FILTER (WHERE m.left_out IS NULL AND in_time) AS in_time_ready
+    FROM sub_group_package m, LATERAL (SELECT s.cut_off IS NULL OR m.archived_at <= s.cut_off AS in_time) AS moment
+    WHERE m.sub_group_id = s.id AND NOT m.is_faded
+) taken ON EXISTS (SELECT FROM sub_group_package m WHERE m.reduction_step_id = :step AND m.left_out IS NOT NULL)
 LEFT JOIN LATERAL (
     SELECT r.id, r.failure FROM executed_reduction_step r
     WHERE r.reduction_step_id = :step AND r.sub_group_key = s.key

@@ -6,5 +6,5 @@ JOIN sub_group_package above
     ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
 JOIN sub_group u ON u.id = above.sub_group_id
 JOIN data_product d ON d.run_id = u.last_run_id
-WHERE NOT m.is_faded AND NOT above.is_faded
+WHERE NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_faded
   AND d.state IN ('current', 'superseded') AND d.type NOT IN ('log', 'plot', 'statistics')

@@ -1,0 +1,197 @@
+"""What a step waits for, and what it goes without."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from ccat_ops_db import models
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import RunReason, RunStatus, Verdict
+from tests.engine.history import History
+
+SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+MAP = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 60}
+LATE = 1e-4
+"""Hours between two packages."""
+
+
+@pytest.fixture
+def history(ops_db: sa.Engine) -> History:
+    """Three scans of one source, an hour ago."""
+    made = History(ops_db)
+    for number in (3, 2, 1):
+        made.archive(hours_ago=number * LATE)
+    made.offset = timedelta(hours=1)
+    return made
+
+
+def by_step(history: History, step: str, *statuses: RunStatus) -> list[models.ExecutedReductionStep]:
+    return [run for run in history.runs(*statuses) if history.step_of(run) == step]
+
+
+def calibrate(history: History, *outcomes: Callable[[int], object] | None) -> list[models.ExecutedReductionStep]:
+    """Let the runs of single scans come to an end, one after the other as they were observed."""
+    history.create()
+    history.start()
+    runs = sorted(by_step(history, "calibrate", RunStatus.STAGING_DATA), key=lambda run: covered(history, run.id))
+    for run, outcome in zip(runs, outcomes, strict=False):
+        if outcome is not None:
+            outcome(run.id)
+    return runs
+
+
+def covered(history: History, run_id: int) -> list[int]:
+    coverage = models.RunCoverage
+    query = sa.select(coverage.raw_data_package_id).filter_by(run_id=run_id).order_by(coverage.raw_data_package_id)
+    with transaction(history.engine) as session:
+        return list(session.scalars(query))
+
+
+def told(history: History, step: str = "grid") -> tuple[Verdict, str]:
+    [found] = [one for one in history.gap().values() if one.step.key == step]
+    return found.verdict, found.because
+
+
+def run_map(history: History) -> models.ExecutedReductionStep:
+    """Make the map that is wanted."""
+    history.create()
+    history.start()
+    [run] = by_step(history, "grid", RunStatus.STAGING_DATA)
+    history.complete(run.id)
+    return run
+
+
+class TestFailedInputs:
+    @pytest.mark.parametrize("outcome", ["fail", "cancel"])
+    def test_a_map_goes_without_a_scan_that_was_given_up(self, history: History, outcome: str) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"})
+        calibrate(history, history.complete, history.complete, getattr(history, outcome))
+        assert told(history) == (Verdict.WANTED, "no run has completed yet; leaves out 1 of 3 packages")
+        run = run_map(history)
+        assert covered(history, run.id) == history.packages[:2]
+        assert told(history) == (
+            Verdict.UP_TO_DATE,
+            "recipe and inputs are those of the newest completed run; leaves out 1 of 3 packages",
+        )
+
+    def test_a_scan_that_is_still_on_its_way_is_waited_for(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"})
+        calibrate(history, history.complete, history.fail)
+        verdict, because = told(history)
+        assert verdict is Verdict.BLOCKED
+        assert because.startswith("waits for calibrate ")
+        assert because.endswith(" (running)")
+
+    def test_a_scan_that_is_tried_again_is_not_given_up(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"})
+        calibrate(history, history.complete, history.complete, lambda run: history.fail(run, retried=True))
+        assert told(history)[0] is Verdict.BLOCKED
+
+    def test_a_scan_that_comes_through_later_is_an_ordinary_change(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"})
+        *_, failed = calibrate(history, history.complete, history.complete, history.fail)
+        first = run_map(history)
+        history.move(failed.id, RunStatus.PENDING, finished_at=None)
+        assert told(history)[0] is Verdict.BLOCKED
+        history.start()
+        history.complete(failed.id)
+        assert told(history) == (Verdict.WANTED, f"new since run {first.id}: p3")
+        assert covered(history, run_map(history).id) == history.packages
+
+    def test_where_nothing_is_left_the_map_waits(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"})
+        calibrate(history, history.fail, history.fail, history.cancel)
+        verdict, because = told(history)
+        assert verdict is Verdict.BLOCKED
+        assert because.count("(failed)") == 2
+        assert because.count("(cancelled)") == 1
+
+    def test_raw_packages_that_are_left_out_are_no_inputs_either(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit", "inputs": ["raw", "upstream"]})
+        calibrate(history, history.complete, history.fail, history.complete)
+        first, _, third = history.packages
+        assert covered(history, run_map(history).id) == [first, third]
+
+    def test_what_was_given_up_far_up_is_left_out_far_down(self, history: History) -> None:
+        flag = {"key": "flag", "group_by": ["executed_obs_unit"], "depends_on": ["calibrate"]}
+        history.define(SCAN, flag, {**MAP, "depends_on": ["flag"], "on_failed_input": "omit"})
+        calibrate(history, history.complete, history.complete, history.fail)
+        history.settle()
+        [run] = by_step(history, "grid")
+        assert covered(history, run.id) == history.packages[:2]
+
+    def test_a_scan_that_fails_with_a_new_version_does_not_go_in_with_the_old_one(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"})
+        history.settle()
+        history.release("calibrate", "2.0", series="2")
+        calibrate(history, history.complete, history.complete, history.fail)
+        history.offset += timedelta(hours=1)
+        [found] = [one for one in history.gap().values() if one.step.key == "grid"]
+        assert (found.verdict, found.reason) == (Verdict.WANTED, RunReason.UPSTREAM_CHANGED)
+        assert covered(history, run_map(history).id) == history.packages[:2]
+
+    def test_while_a_scan_is_left_out_a_new_one_begins_a_rest_of_its_own(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit", "cooldown_seconds": 3600})
+        calibrate(history, history.complete, history.complete, history.fail)
+        history.offset += timedelta(hours=2)
+        run_map(history)
+        history.offset += timedelta(hours=9)
+        history.archive()
+        calibrate(history, history.complete)
+        assert told(history)[0] is Verdict.COOLING
+
+    def test_by_default_everything_waits(self, history: History) -> None:
+        history.define(SCAN, MAP)
+        calibrate(history, history.complete, history.complete, history.fail)
+        verdict, because = told(history)
+        assert verdict is Verdict.BLOCKED
+        assert because.endswith("(failed)")
+
+    def test_a_step_that_comes_to_omit_what_failed_is_looked_at_again_and_its_recipe_stays(
+        self, history: History
+    ) -> None:
+        history.define(SCAN, MAP)
+        calibrate(history, history.complete, history.complete, history.fail)
+        before = history.gap()
+        history.change("grid", on_failed_input="omit")
+        assert told(history)[0] is Verdict.WANTED
+        recipes = [
+            {one.key: one.step.recipe for one in found.values() if one.step.key == "grid"}
+            for found in (before, history.gap())
+        ]
+        assert recipes[0] == recipes[1]
+        history.change("grid", on_failed_input="block")
+        assert told(history)[0] is Verdict.BLOCKED
+
+
+class TestAvailable:
+    def test_a_map_of_what_is_there_is_made_of_the_first_scan(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "readiness": "available"})
+        calibrate(history)
+        assert told(history)[1].endswith("; 0 of 3 packages are ready, at least one must be")
+        history.complete(by_step(history, "calibrate", RunStatus.STAGING_DATA)[0].id)
+        assert told(history) == (Verdict.WANTED, "no run has completed yet; leaves out 2 of 3 packages")
+        assert len(covered(history, run_map(history).id)) == 1
+
+    def test_as_much_as_it_says_must_be_there(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 0.6})
+        _, second, third = calibrate(history, history.complete)
+        verdict, because = told(history)
+        assert verdict is Verdict.BLOCKED
+        assert because.endswith("(running); 1 of 3 packages are ready, at least 60 % must be")
+        history.complete(second.id)
+        assert covered(history, run_map(history).id) == history.packages[:2]
+        history.complete(third.id)
+        assert history.settle() == ["grid"]
+
+    def test_of_what_was_given_up_and_is_omitted_nothing_counts(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 1, "on_failed_input": "omit"})
+        calibrate(history, history.complete, history.complete, history.fail)
+        assert told(history) == (Verdict.WANTED, "no run has completed yet; leaves out 1 of 3 packages")
+
+    def test_what_was_given_up_counts_where_it_blocks(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 1})
+        calibrate(history, history.complete, history.complete, history.fail)
+        assert told(history)[1].endswith("(failed); 2 of 3 packages are ready, at least 100 % must be")
