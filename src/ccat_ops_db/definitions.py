@@ -27,7 +27,7 @@ from ccat_ops_db.grouping.presets import Preset, expand
 from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
 from ccat_ops_db.naming import list_problems, nearest
 from ccat_ops_db.plan.schedule import Schedule
-from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState
+from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState, WaitFor
 
 _IDENTIFIER: Final = r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?"
 Item = TypeVar("Item")
@@ -178,6 +178,7 @@ class Step(_Piece):
     readiness: InputReadiness = InputReadiness.COMPLETE
     min_fraction: float | None = Field(default=None, gt=0, le=1)
     """Of readiness `available`: fraction of the packages that must be ready; left out: any one of them."""
+    wait_for: WaitFor | None = None
     products: Literal["final", "intermediate"] | None = None
     required_outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -210,6 +211,12 @@ class Step(_Piece):
         for name in ("on_failed_input", "readiness"):
             if not self.depends_on and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"`{name}` is about what `depends_on` names, and it names nothing; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_step_by_scan_waits_for_it(self) -> "Step":
+        if self.wait_for is WaitFor.SCAN_COMPLETE and "executed_obs_unit" not in self.group_by:
+            raise ValueError("`wait_for: scan_complete` needs `executed_obs_unit` in `group_by`")
         return self
 
 

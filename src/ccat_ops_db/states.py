@@ -221,6 +221,13 @@ class InputReadiness(StrEnum):
     AVAILABLE = "available"
 
 
+class WaitFor(StrEnum):
+    """What else a step waits for."""
+
+    SCAN_COMPLETE = "scan_complete"
+    """All that its scan recorded, of every instrument module, is in the archive."""
+
+
 class FailureClass(StrEnum):
     """Kind of a failure; it decides about retries."""
 

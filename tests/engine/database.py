@@ -98,14 +98,25 @@ def archive(session: Session, name: str, *, observation: str, at: datetime, modu
     )
     session.add(scan)
     session.flush()
-    package = models.RawDataPackage(
-        executed_obs_unit_id=scan.id,
+    package_id = package(session, name, scan_id=scan.id, module=module)
+    bring(session, package_id, at=at)
+    return package_id
+
+
+def package(session: Session, name: str, *, scan_id: uuid.UUID, module: str) -> int:
+    """A package that is not in the archive yet; its id."""
+    made = models.RawDataPackage(
+        executed_obs_unit_id=scan_id,
         instrument_module_id=find(session, MODULE, module).id,
         name=name,
         checksum=f"sha256:{uuid.uuid5(uuid.NAMESPACE_URL, name).hex * 2}",
     )
-    session.add(package)
+    session.add(made)
     session.flush()
+    return made.id
+
+
+def bring(session: Session, package_id: int, *, at: datetime) -> None:
+    """Have a package archived."""
     for state, values in ((PackageState.TRANSFERRING, {}), (PackageState.ARCHIVED, {"archived_at": at})):
-        advance(session, models.RawDataPackage, [package.id], to=state, because="a test", by="a test", values=values)
-    return package.id
+        advance(session, models.RawDataPackage, [package_id], to=state, because="a test", by="a test", values=values)

@@ -23,12 +23,12 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import content_digest, made_digest
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus, Verdict
+from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.starting import Started, start_runs
 from ccat_workflow_manager.verbs.triggering import create_wanted_runs
-from tests.engine.database import archive, plan
+from tests.engine.database import archive, bring, package, plan
 from tests.engine.oracle.evaluation import Candidate
 from tests.engine.oracle.evaluation import evaluate as decide_all
 from tests.engine.oracle.facts import load_facts
@@ -130,6 +130,51 @@ class History:
         self.packages.append(self.session(work))
         return self.packages[-1]
 
+    def announce(self, package_id: int) -> int:
+        """A package of another module of the same scan, which is on its way."""
+        name = f"p{next(self._numbers)}"
+
+        def work(session: Session) -> int:
+            scan_id = session.get_one(models.RawDataPackage, package_id).executed_obs_unit_id
+            return package(session, name, scan_id=scan_id, module="CHAI/HFA")
+
+        return self.session(work)
+
+    def arrive(self, package_id: int) -> None:
+        """Have a package that is on its way archived."""
+        self.session(lambda session: bring(session, package_id, at=self.now))
+        self.packages.append(package_id)
+
+    def write(self, package_id: int) -> uuid.UUID:
+        """A raw file of the same scan, which is in no package yet."""
+
+        def work(session: Session) -> uuid.UUID:
+            of = session.get_one(models.RawDataPackage, package_id)
+            place = {"executed_obs_unit_id": of.executed_obs_unit_id, "instrument_module_id": of.instrument_module_id}
+            number = uuid.uuid4()
+            checksum = content_digest("bytes")
+            session.add(
+                models.RawDataFile(id=number, relative_path=f"{number}", size_bytes=1, checksum=checksum, **place)
+            )
+            return number
+
+        return self.session(work)
+
+    def pack(self, package_id: int) -> None:
+        """Put all files of its scan into a package."""
+        scan = sa.select(models.RawDataPackage.executed_obs_unit_id).filter_by(id=package_id).scalar_subquery()
+        file = models.RawDataFile
+        self.execute(sa.update(file).where(file.executed_obs_unit_id == scan).values(raw_data_package_id=package_id))
+
+    def scan_of(self, package_id: int, **values: Any) -> None:
+        """Change what is known about the scan of a package."""
+        scan = sa.select(models.RawDataPackage.executed_obs_unit_id).filter_by(id=package_id).scalar_subquery()
+        self.execute(sa.update(models.ExecutedObsUnit).where(models.ExecutedObsUnit.id == scan).values(**values))
+
+    def on_their_way(self) -> list[int]:
+        waiting = sa.select(models.RawDataPackage.id).where(models.RawDataPackage.state == PackageState.WAITING)
+        return self.session(lambda session: list(session.scalars(waiting.order_by(models.RawDataPackage.id))))
+
     def exclude(self, package_id: int) -> None:
         self._package(package_id, excluded_at=self.now, excluded_because="clouds")
 
@@ -137,8 +182,8 @@ class History:
         self._package(package_id, excluded_at=None, excluded_because=None)
 
     def _package(self, package_id: int, **values: Any) -> None:
-        package = models.RawDataPackage
-        self.execute(sa.update(package).where(package.id == package_id).values(**values))
+        noun = models.RawDataPackage
+        self.execute(sa.update(noun).where(noun.id == package_id).values(**values))
 
     def rename(self, source: str, to: str) -> None:
         self.execute(sa.update(models.Source).where(models.Source.name == source).values(name=to))

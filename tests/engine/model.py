@@ -192,6 +192,7 @@ class Model:
             completed=completed,
             abandoned=abandoned,
             active={_place(run): run.id for run in self.runs if run.outcome == "active"},
+            incomplete={},
         )
 
     def _completed(self, run: Run) -> CompletedRun:

@@ -159,6 +159,14 @@ def version(**keys: object) -> str:
             "pipelines[0].steps[0].min_fraction: input should be less than or equal to 1.",
         ),
         (
+            step(wait_for="scan"),
+            "pipelines[0].steps[0].wait_for: input should be 'scan_complete'.",
+        ),
+        (
+            step(wait_for="scan_complete"),
+            "pipelines[0].steps[0]: `wait_for: scan_complete` needs `executed_obs_unit` in `group_by`.",
+        ),
+        (
             step(group_by="[sources, observing_night, source, source]"),
             (
                 "pipelines[0].steps[0].group_by[0]: there is no dimension `sources`. Did you mean `source`? "

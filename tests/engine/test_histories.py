@@ -40,6 +40,11 @@ SHAPES: dict[str, Shape] = {
         {"key": "grid", "group_by": ["source"]},
         {**SCAN, "depends_on": ["grid"], "inputs": ["raw", "upstream"], "on_failed_input": "omit"},
     ],
+    "whole scans only": [{**SCAN, "wait_for": "scan_complete"}, MAP],
+    "modules of whole scans": [
+        {**SCAN, "group_by": ["executed_obs_unit", "instrument_module"], "wait_for": "scan_complete"},
+        {**MAP, "group_by": ["executed_obs_unit"], "wait_for": "scan_complete", "on_failed_input": "omit"},
+    ],
     "half of it is enough": [SCAN, {**MAP, "readiness": "available", "min_fraction": 0.5}],
     "what is there, resting, then all of it": [
         SCAN,
@@ -87,6 +92,10 @@ EVENTS = st.one_of(
     st.tuples(st.just("retire"), STEPS, st.sampled_from(["retired", "released"])),
     st.tuples(st.just("configure"), STEPS, NUMBERS),
     st.tuples(st.just("damage"), NUMBERS, st.sampled_from([PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING])),
+    st.tuples(st.just("announce"), NUMBERS, st.none()),
+    st.tuples(st.just("arrive"), NUMBERS, st.none()),
+    st.tuples(st.just("write"), NUMBERS, st.sampled_from(["write", "pack"])),
+    st.tuples(st.just("observe"), NUMBERS, st.sampled_from(["goes on", "ended", "more"])),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 2.0, 30.0]), st.none()),
     st.tuples(st.just("settle"), st.none(), st.none()),
 )
@@ -105,6 +114,28 @@ def exclude(history: History, number: int, _: object) -> None:
 def readmit(history: History, number: int, _: object) -> None:
     for package in some(history.packages, number):
         history.readmit(package)
+
+
+def announce(history: History, number: int, _: object) -> None:
+    for package in some(history.packages, number):
+        if not history.on_their_way():
+            history.announce(package)
+
+
+def arrive(history: History, number: int, _: object) -> None:
+    for package in some(history.on_their_way(), number):
+        history.arrive(package)
+
+
+def write(history: History, number: int, what: str) -> None:
+    for package in some(history.packages, number):
+        history.write(package) if what == "write" else history.pack(package)
+
+
+def observe(history: History, number: int, what: str) -> None:
+    ended = None if what == "goes on" else history.now + timedelta(hours=1)
+    for package in some(history.packages, number):
+        history.scan_of(package, ended_at=ended, expected_files=1 if what == "more" else None)
 
 
 def correct(history: History, observation: str, source: str) -> None:
@@ -159,7 +190,23 @@ HAPPEN: dict[str, Callable[[History, Any, Any], object]] = {
     "archive": lambda history, source, hours: history.archive(source=source, hours_ago=hours),
     "settle": lambda history, *_: history.settle(),
     **{
-        one.__name__: one for one in (exclude, readmit, correct, rename, release, retire, configure, damage, wait, work)
+        one.__name__: one
+        for one in (
+            announce,
+            arrive,
+            write,
+            observe,
+            exclude,
+            readmit,
+            correct,
+            rename,
+            release,
+            retire,
+            configure,
+            damage,
+            wait,
+            work,
+        )
     },
 }
 

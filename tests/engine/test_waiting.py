@@ -195,3 +195,76 @@ class TestAvailable:
         history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 1})
         calibrate(history, history.complete, history.complete, history.fail)
         assert told(history)[1].endswith("(failed); 2 of 3 packages are ready, at least 100 % must be")
+
+
+class TestScan:
+    @pytest.fixture
+    def whole(self, history: History) -> History:
+        """A step that waits for whole scans; the one scan that is looked at is the first."""
+        for package in history.packages[1:]:
+            history.exclude(package)
+        history.define({**SCAN, "wait_for": "scan_complete"})
+        return history
+
+    def lacks(self, history: History) -> str:
+        verdict, because = told(history, "calibrate")
+        assert verdict is Verdict.BLOCKED
+        start, _, lacks = because.partition(" to be complete: ")
+        assert start.startswith("waits for scan ")
+        return lacks
+
+    def test_a_scan_that_is_all_in_the_archive_is_reduced(self, whole: History) -> None:
+        assert told(whole, "calibrate")[0] is Verdict.WANTED
+
+    def test_what_is_missing_is_named(self, whole: History) -> None:
+        package = whole.packages[0]
+        whole.gap()
+        whole.scan_of(package, ended_at=None)
+        assert self.lacks(whole) == "it goes on"
+        whole.scan_of(package, ended_at=whole.now, expected_files=3)
+        assert self.lacks(whole) == "files not registered: 3"
+        whole.write(package)
+        assert self.lacks(whole) == "files not registered: 2; files not packed: 1"
+        whole.announce(package)
+        told_all = "files not registered: 2; files not packed: 1; packages not archived: p4 (waiting)"
+        assert self.lacks(whole) == told_all
+
+    def test_it_begins_when_the_last_package_of_another_module_arrives(self, whole: History) -> None:
+        whole.change("calibrate", group_by=["executed_obs_unit", "instrument_module"])
+        other = whole.announce(whole.packages[0])
+        assert whole.create() == 0
+        whole.arrive(other)
+        assert whole.create() == 2
+
+    def test_it_begins_when_the_last_file_is_packed(self, whole: History) -> None:
+        [package] = whole.packages[:1]
+        whole.write(package)
+        assert self.lacks(whole) == "files not packed: 1"
+        whole.pack(package)
+        assert whole.create() == 1
+
+    def test_a_package_that_a_person_excludes_is_not_waited_for(self, whole: History) -> None:
+        other = whole.announce(whole.packages[0])
+        assert self.lacks(whole) == "packages not archived: p4 (waiting)"
+        whole.exclude(other)
+        assert whole.create() == 1
+
+    def test_what_is_done_stays_done_when_more_is_on_its_way(self, whole: History) -> None:
+        assert whole.settle() == ["calibrate"]
+        other = whole.announce(whole.packages[0])
+        assert told(whole, "calibrate")[0] is Verdict.UP_TO_DATE
+        whole.arrive(other)
+        assert whole.settle() == ["calibrate"]
+
+    def test_a_run_that_was_created_waits_where_more_is_announced_before_it_starts(self, whole: History) -> None:
+        assert whole.create() == 1
+        whole.announce(whole.packages[0])
+        started = whole.start()
+        assert (started.started, len(started.waiting)) == ((), 1)
+
+    def test_where_no_step_waits_for_scans_nothing_is_noted(self, history: History) -> None:
+        history.define(SCAN)
+        history.gap()
+        history.announce(history.packages[0])
+        noted = sa.select(sa.func.count()).select_from(models.PendingChange)
+        assert history.session(lambda session: session.scalar(noted)) == 0

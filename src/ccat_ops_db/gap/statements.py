@@ -24,6 +24,7 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "upstream": sa.ARRAY(sa.BigInteger),
     "takes_raw": sa.Boolean(),
     "omits": sa.Boolean(),
+    "for_scan": sa.Boolean(),
     "takes_available": sa.Boolean(),
     "min_fraction": sa.Double(),
     "no_inputs": sa.Text(),
@@ -35,8 +36,6 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "cooldown": sa.Interval(),
     "now": sa.TIMESTAMP(timezone=True),
 }
-
-
 _NO_INPUTS: Final = input_digest([])
 
 
@@ -75,6 +74,7 @@ def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Sco
         "cooldown": step.cooldown,
         "takes_available": step.waits.takes_available,
         "min_fraction": step.waits.min_fraction or 0.0,
+        "for_scan": step.waits.for_scan,
         "no_inputs": _NO_INPUTS,
         "now": now,
     }
@@ -113,13 +113,8 @@ def with_lost_inputs(session: Session, step: StepNow, ids: Collection[int]) -> f
 def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequence[sa.RowMapping]:
     """What the verdicts of some sub-groups are told with."""
     recipe = step.recipe.digest if step.recipe else None
-    return (
-        session.execute(
-            _statement("sentences"), {**_place(step), "recipe": recipe, "no_inputs": _NO_INPUTS, "ids": sorted(ids)}
-        )
-        .mappings()
-        .all()
-    )
+    asked = {"recipe": recipe, "for_scan": step.waits.for_scan, "no_inputs": _NO_INPUTS, "ids": sorted(ids)}
+    return session.execute(_statement("sentences"), {**_place(step), **asked}).mappings().all()
 
 
 def _run(session: Session, name: str, *, scope: Scope, values: Mapping[str, Any]) -> Written:

@@ -15,7 +15,7 @@ from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
-from ccat_ops_db.states import OnFailedInput, TriggerType, VersionPolicy, VersionState
+from ccat_ops_db.states import OnFailedInput, TriggerType, VersionPolicy, VersionState, WaitFor
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Waits:
     """Whether packages that were given up upstream are not waited for."""
     min_fraction: float | None = None
     """Fraction of the packages at the cut-off that must be ready; 0: any one of them, None: all of them."""
+    for_scan: bool = False
+    """Whether all that the scan recorded has to be in the archive."""
 
     @property
     def takes_available(self) -> bool:
@@ -167,6 +169,7 @@ def _step(
         waits=Waits(
             omits=revision.on_failed_input is OnFailedInput.OMIT,
             min_fraction=revision.min_fraction,
+            for_scan=revision.wait_for is WaitFor.SCAN_COMPLETE,
         ),
         cooldown=timedelta(seconds=revision.cooldown_seconds),
         policy=revision.version_policy,

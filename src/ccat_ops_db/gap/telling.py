@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db.gap.statements import find_words
 from ccat_ops_db.gap.steps import StepNow
-from ccat_ops_db.plan.sentences import Names, Packages, Told, Wanted, sentence
+from ccat_ops_db.plan.sentences import Names, Packages, Scan, Told, Wanted, sentence
 from ccat_ops_db.states import RunReason, Verdict
 
 
@@ -35,6 +35,12 @@ def _told(row: sa.RowMapping) -> Told:
         damaged=Names(row["damaged"] or (), row["damaged_number"]),
         waits=Names(row["waits"] or (), row["waits_number"]),
         packages=Packages(row["taken"] or 0, row["left_out"] or 0, row["in_time"] or 0, row["in_time_ready"] or 0),
+        scan=_scan(row) if row["scan_id"] else None,
         abandoned_id=row["abandoned_id"],
         failure=row["failure"],
     )
+
+
+def _scan(row: sa.RowMapping) -> Scan:
+    pending = Names(row["pending"] or (), row["pending_number"])
+    return Scan(row["scan_id"], row["goes_on"], row["lacking"], unpacked=row["unpacked"], pending=pending)

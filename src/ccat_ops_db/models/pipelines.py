@@ -3,7 +3,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json, is_checksum, is_not_negative
 from ccat_ops_db.models.locations import DataLocation
-from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState
+from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState, WaitFor
 
 IDENTIFIER_PATTERN = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
 
@@ -220,6 +220,7 @@ class ReductionStepRevision(Base):
     min_fraction: Mapped[float | None] = mapped_column(
         comment="Fraction of the packages that must be ready, of readiness `available`; 0 is any one of them."
     )
+    wait_for: Mapped[WaitFor | None] = mapped_column(comment="What else it waits for, if anything.")
     is_final: Mapped[bool] = mapped_column(comment="Whether its products are final: kept, typed by directory.")
     required_outputs: Mapped[list[str]] = mapped_column(comment="Glob patterns that must each match a product.")
     resources: Mapped[Json] = mapped_column(comment="cpu, memory_gb and time_hours that a run asks for.")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
+from uuid import UUID
 
 from ccat_ops_db.states import RunReason, Verdict, VersionPolicy
 
@@ -31,6 +32,20 @@ class Packages:
     in_time: int = 0
     """How many of them were there at the cut-off and count there."""
     in_time_ready: int = 0
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How far a scan is on its way into the archive."""
+
+    id: UUID
+    goes_on: bool
+    lacking: int
+    """Files that were announced and are not registered."""
+    unpacked: int
+    """Registered files that are in no package yet."""
+    pending: Names
+    """Packages that are not ARCHIVED, each with its state."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,8 @@ class Told:
     damaged: Names
     waits: Names
     packages: Packages
+    scan: Scan | None
+    """Of a sub-group that waits for its scan."""
     abandoned_id: int | None
     failure: str | None
 
@@ -89,7 +106,8 @@ def _blocker(told: Told, wanted: Wanted) -> str:
     if wanted.version is None:
         which = "its pinned version" if wanted.policy is VersionPolicy.EXACT else "a version"
         return f"waits for {which} of {wanted.software} to be released"
-    waits = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}"
+    upstream = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}" if told.waits.number else ""
+    waits = "; ".join(filter(None, [upstream, _missing_of(told.scan)]))
     return waits if told.reason else f"up to date, but {waits}"
 
 
@@ -105,6 +123,20 @@ def _enough(packages: Packages, min_fraction: float | None) -> str:
         return ""
     least = f"{min_fraction * 100:g} %" if min_fraction else "one"
     return f"; {packages.in_time_ready} of {packages.in_time} packages are ready, at least {least} must be"
+
+
+def _missing_of(scan: Scan | None) -> str:
+    """What of a scan is not in the archive yet; empty where all is."""
+    if scan is None:
+        return ""
+    missing = [
+        "it goes on" if scan.goes_on else "",
+        f"files not registered: {scan.lacking}" if scan.lacking else "",
+        f"files not packed: {scan.unpacked}" if scan.unpacked else "",
+        f"packages not archived: {scan.pending}" if scan.pending.number else "",
+    ]
+    told = "; ".join(filter(None, missing))
+    return f"waits for scan {scan.id} to be complete: {told}" if told else ""
 
 
 def _reason(told: Told, wanted: Wanted) -> str:

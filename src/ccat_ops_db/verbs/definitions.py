@@ -189,6 +189,7 @@ def _step_content(session: Session, step: written.Step, pipeline: written.Pipeli
         "on_failed_input": step.on_failed_input,
         "readiness": step.readiness,
         "min_fraction": (step.min_fraction or 0.0) if step.readiness is InputReadiness.AVAILABLE else None,
+        "wait_for": step.wait_for,
         "is_final": written.is_final(step, pipeline),
         "required_outputs": list(step.required_outputs),
         "resources": step.resources.model_dump(),

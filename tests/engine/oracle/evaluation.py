@@ -113,6 +113,8 @@ class Facts:
     completed: Mapping[Place, CompletedFacts]
     abandoned: Mapping[Place, Sequence[AbandonedRun]]
     active: Mapping[Place, int]
+    incomplete: Mapping[int, str]
+    """What the scan of a package lacks, where it does."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def _candidate(
         cooldown=step.cooldown,
         waits=step.waits,
         left_out=without,
+        scan=_lacking(facts, members) if step.waits.for_scan else None,
         has_inputs=bool(inputs),
         faded=facts.faded,
     )
@@ -211,6 +214,10 @@ def _candidate(
         active_run_id=facts.active.get(place),
         lost_inputs=any(_is_damaged(facts, source) for source in sources),
     )
+
+
+def _lacking(facts: Facts, members: Iterable[PackageFacts]) -> str | None:
+    return next((facts.incomplete[one.package.id] for one in members if one.package.id in facts.incomplete), None)
 
 
 def _is_damaged(facts: Facts, source: Candidate) -> bool:

@@ -22,11 +22,13 @@ from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import (
     InputRole,
     OnFailedInput,
+    PackageState,
     PhysicalCopyStatus,
     ProductState,
     RunStatus,
     VersionPolicy,
     VersionState,
+    WaitFor,
 )
 from tests.engine.oracle.evaluation import (
     Candidate,
@@ -92,7 +94,41 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
         completed=_completed(session, step_ids),
         abandoned=_abandoned(session, step_ids),
         active=active,
+        incomplete=_incomplete(session, [one.package.id for one in packages]),
     )
+
+
+def _incomplete(session: Session, package_ids: Sequence[int]) -> dict[int, str]:
+    """What the scan of each package lacks, where it does."""
+    lacking = {}
+    for number in package_ids:
+        scan = session.get_one(models.RawDataPackage, number).executed_obs_unit
+        session.refresh(scan)
+        if missing := _missing(session, scan):
+            lacking[number] = f"waits for scan {scan.id} to be complete: {'; '.join(missing)}"
+    return lacking
+
+
+def _missing(session: Session, scan: models.ExecutedObsUnit) -> list[str]:
+    file, package = models.RawDataFile, models.RawDataPackage
+    packed = list(session.scalars(sa.select(file.raw_data_package_id).filter_by(executed_obs_unit_id=scan.id)))
+    others = session.execute(
+        sa.select(package.name, package.state, package.excluded_at)
+        .filter_by(executed_obs_unit_id=scan.id)
+        .order_by(package.id)
+    )
+    pending = [
+        f"{name} ({state})" for name, state, excluded in others if state != PackageState.ARCHIVED and not excluded
+    ]
+    missing = ["it goes on"] if scan.ended_at is None else []
+    if (lacking := (scan.expected_files or 0) - len(packed)) > 0:
+        missing.append(f"files not registered: {lacking}")
+    if unpacked := packed.count(None):
+        missing.append(f"files not packed: {unpacked}")
+    if pending:
+        rest = f" and {len(pending) - 3} more" if len(pending) > 3 else ""
+        missing.append(f"packages not archived: {', '.join(pending[:3])}{rest}")
+    return missing
 
 
 def _steps(session: Session, revisions: Sequence[models.ReductionStepRevision]) -> tuple[StepFacts, ...]:
@@ -122,7 +158,11 @@ def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.Re
         config_revision_id=config.id if config else None,
         config_digest=config.digest if config else None,
         since=max(since, version.created_at) if version is not None else since,
-        waits=Waits(omits=revision.on_failed_input is OnFailedInput.OMIT, min_fraction=revision.min_fraction),
+        waits=Waits(
+            omits=revision.on_failed_input is OnFailedInput.OMIT,
+            min_fraction=revision.min_fraction,
+            for_scan=revision.wait_for is WaitFor.SCAN_COMPLETE,
+        ),
     )
 
 

@@ -103,6 +103,7 @@ class Waits:
 
     omits: bool = False
     min_fraction: float | None = None
+    for_scan: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,8 @@ class SubGroup:
     cooldown: timedelta
     waits: Waits
     left_out: LeftOut
+    scan: str | None
+    """What its scan lacks, where the step waits for that."""
     has_inputs: bool
     """Whether a run would get anything now."""
     faded: frozenset[int]
@@ -181,9 +184,9 @@ def decide(sub_group: SubGroup, wanted: Recipes, *, now: datetime) -> Decision:
         return Decision(
             Verdict.COOLING, f"{because}{_without(sub_group)}; rests until {cut_off:%H:%M:%S}", reason, due=cut_off
         )
-    blocker = _blocker(sub_group, cut_off)
-    if blocker is not None:
-        return Decision(Verdict.BLOCKED, blocker, reason)
+    blockers = [one for one in (_blocker(sub_group, cut_off), sub_group.scan) if one]
+    if blockers:
+        return Decision(Verdict.BLOCKED, "; ".join(blockers), reason)
     return Decision(Verdict.WANTED, f"{because}{_without(sub_group)}", reason, cut_off=cut_off)
 
 

@@ -140,6 +140,18 @@ asked AS MATERIALIZED (
                   AND NOT above.is_faded AND NOT above.is_ready
                   AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
             ) END
+            OR :for_scan AND g.reason IS NOT NULL AND EXISTS (
+                SELECT FROM sub_group_package m
+                JOIN raw_data_package p ON p.id = m.raw_data_package_id
+                JOIN executed_obs_unit s ON s.id = p.executed_obs_unit_id
+                WHERE m.sub_group_id = g.id AND NOT m.is_faded AND (
+                    s.ended_at IS NULL
+                    OR EXISTS (SELECT FROM raw_data_file f
+                               WHERE f.executed_obs_unit_id = s.id AND f.raw_data_package_id IS NULL)
+                    OR EXISTS (SELECT FROM raw_data_package other
+                               WHERE other.executed_obs_unit_id = s.id AND other.state <> 'archived'
+                                 AND other.excluded_at IS NULL AND other.withdrawn_at IS NULL)
+                    OR s.expected_files > (SELECT count(*) FROM raw_data_file f WHERE f.executed_obs_unit_id = s.id)))
             -- Nothing is left to be taken.
             OR g.input_digest = :no_inputs AND EXISTS (
                 SELECT FROM sub_group_package m

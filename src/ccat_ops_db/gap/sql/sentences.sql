@@ -8,6 +8,7 @@ SELECT s.id, s.path, s.verdict, s.reason, s.cut_off, s.due_at, s.last_run_id, v.
     damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number,
     waits.names AS waits, coalesce(waits.number, 0) AS waits_number,
     taken.number AS taken, taken.left_out, taken.in_time, taken.in_time_ready,
+    scan.id AS scan_id, scan.goes_on, scan.lacking, scan.unpacked, scan.pending, scan.pending_number,
     abandoned.id AS abandoned_id, abandoned.failure
 FROM scope s
 LEFT JOIN executed_reduction_step l ON l.id = s.last_run_id
@@ -67,7 +68,29 @@ LEFT JOIN LATERAL (
         count(*) FILTER (WHERE m.left_out IS NULL AND in_time) AS in_time_ready
     FROM sub_group_package m, LATERAL (SELECT s.cut_off IS NULL OR m.archived_at <= s.cut_off AS in_time) AS moment
     WHERE m.sub_group_id = s.id AND NOT m.is_faded
-) taken ON EXISTS (SELECT FROM sub_group_package m WHERE m.reduction_step_id = :step AND m.left_out IS NOT NULL)
+      AND EXISTS (SELECT FROM sub_group_package o WHERE o.reduction_step_id = :step AND o.left_out IS NOT NULL)
+) taken ON true
+-- All packages of a sub-group that waits for its scan are of that one scan.
+LEFT JOIN LATERAL (
+    SELECT e.id, e.ended_at IS NULL AS goes_on, file.unpacked,
+        greatest(coalesce(e.expected_files, 0) - file.number, 0) AS lacking,
+        other.names AS pending, other.number AS pending_number
+    FROM executed_obs_unit e,
+        LATERAL (
+            SELECT count(*) AS number, count(*) FILTER (WHERE f.raw_data_package_id IS NULL) AS unpacked
+            FROM raw_data_file f WHERE f.executed_obs_unit_id = e.id
+        ) file,
+        LATERAL (
+            SELECT (array_agg(p.name || ' (' || p.state || ')' ORDER BY p.id))[1:3] AS names, count(*) AS number
+            FROM raw_data_package p
+            WHERE p.executed_obs_unit_id = e.id AND p.state <> 'archived'
+              AND p.excluded_at IS NULL AND p.withdrawn_at IS NULL
+        ) other
+    WHERE :for_scan AND s.verdict = 'blocked' AND s.reason IS NOT NULL AND e.id = (
+        SELECT p.executed_obs_unit_id
+        FROM sub_group_package m JOIN raw_data_package p ON p.id = m.raw_data_package_id
+        WHERE m.sub_group_id = s.id AND NOT m.is_faded LIMIT 1)
+) scan ON true
 LEFT JOIN LATERAL (
     SELECT r.id, r.failure FROM executed_reduction_step r
     WHERE r.reduction_step_id = :step AND r.sub_group_key = s.key

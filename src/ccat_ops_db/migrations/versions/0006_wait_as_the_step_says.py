@@ -9,6 +9,57 @@ branch_labels = None
 depends_on = None
 
 _STEP = "reduction_step_revision"
+_NOTE_SCANS = """
+-- A scan of which nothing is in the archive has no sub-group that could wait for it.
+CREATE OR REPLACE FUNCTION note_scan(scan uuid) RETURNS void LANGUAGE sql AS $$
+    SELECT note_change(NULL, 'executed_obs_unit', scan::text)
+    WHERE EXISTS (SELECT FROM reduction_step_revision WHERE wait_for = 'scan_complete')
+      AND EXISTS (SELECT FROM raw_data_package WHERE executed_obs_unit_id = scan AND state = 'archived')
+$$;
+
+CREATE OR REPLACE FUNCTION note_scan_of_package() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_scan(coalesce(OLD.executed_obs_unit_id, NEW.executed_obs_unit_id));
+    IF OLD.executed_obs_unit_id <> NEW.executed_obs_unit_id THEN
+        PERFORM note_scan(NEW.executed_obs_unit_id);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION note_scans_of_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_scan(scan) FROM (SELECT DISTINCT executed_obs_unit_id AS scan FROM changed) AS changed_scan;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER note_scan_of_package_insert AFTER INSERT ON raw_data_package
+FOR EACH ROW EXECUTE FUNCTION note_scan_of_package();
+CREATE TRIGGER note_scan_of_package_update AFTER UPDATE ON raw_data_package
+FOR EACH ROW WHEN (
+    (OLD.state, OLD.excluded_at, OLD.withdrawn_at, OLD.executed_obs_unit_id)
+    IS DISTINCT FROM (NEW.state, NEW.excluded_at, NEW.withdrawn_at, NEW.executed_obs_unit_id)
+) EXECUTE FUNCTION note_scan_of_package();
+CREATE TRIGGER note_scan_of_package_delete AFTER DELETE ON raw_data_package
+FOR EACH ROW EXECUTE FUNCTION note_scan_of_package();
+
+CREATE TRIGGER note_scans_of_files_insert AFTER INSERT ON raw_data_file
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note_scans_of_files();
+CREATE TRIGGER note_scans_of_files_update AFTER UPDATE ON raw_data_file
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note_scans_of_files();
+CREATE TRIGGER note_scans_of_files_delete AFTER DELETE ON raw_data_file
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note_scans_of_files();
+"""
+_FORGET_SCANS = """
+DROP TRIGGER note_scan_of_package_insert ON raw_data_package;
+DROP TRIGGER note_scan_of_package_update ON raw_data_package;
+DROP TRIGGER note_scan_of_package_delete ON raw_data_package;
+DROP TRIGGER note_scans_of_files_insert ON raw_data_file;
+DROP TRIGGER note_scans_of_files_update ON raw_data_file;
+DROP TRIGGER note_scans_of_files_delete ON raw_data_file;
+DROP FUNCTION note_scan_of_package();
+DROP FUNCTION note_scans_of_files();
+DROP FUNCTION note_scan(uuid);
+"""
 
 
 def _choice(name: str, *values: str) -> sa.Enum:
@@ -43,6 +94,15 @@ def _add_options_of_steps() -> None:
             sa.Double(),
             nullable=True,
             comment="Fraction of the packages that must be ready, of readiness `available`; 0 is any one of them.",
+        ),
+    )
+    op.add_column(
+        _STEP,
+        sa.Column(
+            "wait_for",
+            _choice("waitfor", "scan_complete"),
+            nullable=True,
+            comment="What else it waits for, if anything.",
         ),
     )
     op.create_check_constraint(
@@ -89,10 +149,12 @@ def _note_what_is_left_out() -> None:
 def upgrade() -> None:
     _add_options_of_steps()
     _note_what_is_left_out()
+    op.execute(_NOTE_SCANS)
 
 
 def downgrade() -> None:
+    op.execute(_FORGET_SCANS)
     op.drop_column("sub_group_package", "left_out")
     op.drop_column("sub_group_package", "is_given_up")
-    for column in ("min_fraction", "readiness", "on_failed_input"):
+    for column in ("wait_for", "min_fraction", "readiness", "on_failed_input"):
         op.drop_column(_STEP, column)
