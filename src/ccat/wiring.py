@@ -1,3 +1,4 @@
+import getpass
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,15 @@ def transaction(process: str) -> Iterator[Session]:
 def process_name(process: str) -> str:
     """Name under which a process claims work and signs moves: unique among all that run at once."""
     return f"{process}@{socket.gethostname()}:{os.getpid()}"
+
+
+def person() -> str:
+    """Who types, as far as the operating system knows: to sign what people decide."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # nobody has this number, as may be in a container
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,11 @@ def archive(session: Session, name: str, *, observation: str, at: datetime, modu
     return package_id
 
 
-def package(session: Session, name: str, *, scan_id: uuid.UUID, module: str) -> int:
+def package(session: Session, name: str, *, scan_id: uuid.UUID, module: str, part: int = 1) -> int:
     """A package that is not in the archive yet; its id."""
     made = models.RawDataPackage(
         executed_obs_unit_id=scan_id,
+        part=part,
         instrument_module_id=find(session, MODULE, module).id,
         name=name,
         checksum=f"sha256:{uuid.uuid5(uuid.NAMESPACE_URL, name).hex * 2}",

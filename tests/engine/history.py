@@ -3,6 +3,7 @@
 import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from ccat_ops_db.plan.digests import content_digest, made_digest
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
+from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.starting import Started, start_runs
@@ -136,7 +138,9 @@ class History:
 
         def work(session: Session) -> int:
             scan_id = session.get_one(models.RawDataPackage, package_id).executed_obs_unit_id
-            return package(session, name, scan_id=scan_id, module="CHAI/HFA")
+            of_scan = sa.select(sa.func.count()).select_from(models.RawDataPackage)
+            part = 1 + session.scalars(of_scan.filter_by(executed_obs_unit_id=scan_id)).one()
+            return package(session, name, scan_id=scan_id, module="CHAI/HFA", part=part)
 
         return self.session(work)
 
@@ -184,6 +188,22 @@ class History:
     def _package(self, package_id: int, **values: Any) -> None:
         noun = models.RawDataPackage
         self.execute(sa.update(noun).where(noun.id == package_id).values(**values))
+
+    def accept(self, number: int) -> None:
+        """Have a person accept what one of the sub-groups that are blocked goes without."""
+        blocked = [one for one in self.gap().values() if one.verdict is Verdict.BLOCKED and one.step.version]
+        if blocked:
+            one = blocked[number % len(blocked)]
+            with suppress(NothingLeft):
+                self.accept_for(one.step.key, one.path)
+
+    def accept_for(self, step: str, sub_group: str, *, because: str = "it is cloudy") -> Accepted:
+        """Have a person accept what a sub-group goes without."""
+        return self.session(
+            lambda session: accept_coverage(
+                session, "it", step, sub_group=sub_group, because=because, now=self.now, by="a person"
+            )
+        )
 
     def rename(self, source: str, to: str) -> None:
         self.execute(sa.update(models.Source).where(models.Source.name == source).values(name=to))

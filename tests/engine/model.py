@@ -192,7 +192,8 @@ class Model:
             completed=completed,
             abandoned=abandoned,
             active={_place(run): run.id for run in self.runs if run.outcome == "active"},
-            incomplete={},
+            scans={},
+            accepted={},
         )
 
     def _completed(self, run: Run) -> CompletedRun:

@@ -405,7 +405,7 @@ class TestReadiness:
         model.end(model.begin("calibrate s2"), outcome)
         path = model.look()["calibrate s2"].name.path
         assert model.verdict("grid M17") is Verdict.BLOCKED
-        assert model.because("grid M17") == f"waits for calibrate {path} ({word})"
+        assert model.because("grid M17") == f"waits for calibrate {path} ({word}); `ccat accept` lets it go without"
 
     def test_a_step_far_down_waits_too(self, model: Model) -> None:
         model.step("check", ["source"], after=["grid"])

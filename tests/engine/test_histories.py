@@ -96,6 +96,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("arrive"), NUMBERS, st.none()),
     st.tuples(st.just("write"), NUMBERS, st.sampled_from(["write", "pack"])),
     st.tuples(st.just("observe"), NUMBERS, st.sampled_from(["goes on", "ended", "more"])),
+    st.tuples(st.just("accept"), NUMBERS, st.none()),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 2.0, 30.0]), st.none()),
     st.tuples(st.just("settle"), st.none(), st.none()),
 )
@@ -188,6 +189,7 @@ def work(history: History, number: int, outcome: str) -> None:
 
 HAPPEN: dict[str, Callable[[History, Any, Any], object]] = {
     "archive": lambda history, source, hours: history.archive(source=source, hours_ago=hours),
+    "accept": lambda history, number, _: history.accept(number),
     "settle": lambda history, *_: history.settle(),
     **{
         one.__name__: one

@@ -5,14 +5,19 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from ccat.cli import app
 from ccat_ops_db import models
+from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import RunReason, RunStatus, Verdict
+from ccat_ops_db.verbs.coverage import NothingLeft, NothingToAccept, ReasonMissing
 from tests.engine.history import History
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 MAP = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 60}
+HINT = "; `ccat accept` lets it go without"
 LATE = 1e-4
 """Hours between two packages."""
 
@@ -147,7 +152,7 @@ class TestFailedInputs:
         calibrate(history, history.complete, history.complete, history.fail)
         verdict, because = told(history)
         assert verdict is Verdict.BLOCKED
-        assert because.endswith("(failed)")
+        assert because.endswith(f"(failed){HINT}")
 
     def test_a_step_that_comes_to_omit_what_failed_is_looked_at_again_and_its_recipe_stays(
         self, history: History
@@ -194,7 +199,121 @@ class TestAvailable:
     def test_what_was_given_up_counts_where_it_blocks(self, history: History) -> None:
         history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 1})
         calibrate(history, history.complete, history.complete, history.fail)
-        assert told(history)[1].endswith("(failed); 2 of 3 packages are ready, at least 100 % must be")
+        assert told(history)[1].endswith(f"(failed); 2 of 3 packages are ready, at least 100 % must be{HINT}")
+
+
+class TestAcceptedCoverage:
+    @pytest.fixture
+    def blocked(self, history: History) -> History:
+        """A map that waits for its third scan, which failed."""
+        history.define(SCAN, MAP)
+        calibrate(history, history.complete, history.complete, history.fail)
+        return history
+
+    def path(self, history: History, step: str = "grid") -> str:
+        [found] = [one for one in history.gap().values() if one.step.key == step]
+        return found.path
+
+    def test_the_map_is_made_without_what_was_missing(self, blocked: History) -> None:
+        accepted = blocked.accept_for("grid", self.path(blocked), because="clouds at the end")
+        assert accepted.packages == ("p3",)
+        assert told(blocked) == (Verdict.WANTED, "no run has completed yet; leaves out 1 of 3 packages")
+        assert covered(blocked, run_map(blocked).id) == blocked.packages[:2]
+
+    def test_who_accepted_what_and_why_stays_on_record(self, blocked: History) -> None:
+        blocked.accept_for("grid", self.path(blocked), because="clouds at the end")
+        with transaction(blocked.engine) as session:
+            [row] = session.scalars(sa.select(models.AcceptedCoverage))
+            assert (row.by, row.because, row.sub_group_key) == ("a person", "clouds at the end", row.sub_group_key)
+            assert [one.id for one in row.packages] == blocked.packages[2:]
+            assert row.created_at
+
+    def test_a_scan_that_fails_later_blocks_again(self, blocked: History) -> None:
+        blocked.accept_for("grid", self.path(blocked))
+        run_map(blocked)
+        blocked.archive()
+        calibrate(blocked, blocked.fail)
+        blocked.offset += timedelta(hours=2)
+        assert told(blocked)[1].endswith(f"(failed){HINT}")
+        accepted = blocked.accept_for("grid", self.path(blocked))
+        assert accepted.packages == ("p4",)
+        assert told(blocked)[0] is Verdict.UP_TO_DATE
+
+    def test_what_was_missing_is_taken_once_it_comes_through(self, blocked: History) -> None:
+        blocked.accept_for("grid", self.path(blocked))
+        run_map(blocked)
+        [failed] = by_step(blocked, "calibrate", RunStatus.FAILED)
+        blocked.move(failed.id, RunStatus.PENDING, finished_at=None)
+        blocked.start()
+        blocked.complete(failed.id)
+        blocked.offset += timedelta(hours=1)
+        assert covered(blocked, run_map(blocked).id) == blocked.packages
+
+    def test_another_sub_group_waits_as_before(self, blocked: History) -> None:
+        blocked.change("grid", group_by=["source"])
+        blocked.archive(source="Orion A", hours_ago=0.5)
+        calibrate(blocked, blocked.fail)
+        [m17, orion] = [one for name, one in sorted(blocked.gap().items()) if one.step.key == "grid"]
+        blocked.accept_for("grid", m17.path)
+        verdicts = {one.path: one.verdict for one in blocked.gap().values() if one.step.key == "grid"}
+        assert verdicts == {m17.path: Verdict.WANTED, orion.path: Verdict.BLOCKED}
+
+    def test_a_step_further_down_waits_unless_that_is_accepted_too(self, blocked: History) -> None:
+        blocked.define(SCAN, MAP, {**MAP, "key": "check", "depends_on": ["grid"]})
+        blocked.accept_for("grid", self.path(blocked))
+        run_map(blocked)
+        assert told(blocked, "check")[1] == f"waits for grid {self.path(blocked)} (incomplete){HINT}"
+        blocked.accept_for("check", self.path(blocked, "check"))
+        assert told(blocked, "check")[0] is Verdict.WANTED
+
+    def test_what_waits_for_nothing_is_not_accepted(self, history: History) -> None:
+        history.define(SCAN, MAP)
+        history.settle()
+        path = self.path(history)
+        with pytest.raises(NothingToAccept) as refused:
+            history.accept_for("grid", path)
+        assert str(refused.value) == (
+            f"Step `grid`, sub-group `{path}` waits for no package: it is up to date "
+            "(recipe and inputs are those of the newest completed run). Nothing was accepted."
+        )
+
+    def test_a_map_of_nothing_is_not_accepted(self, history: History) -> None:
+        history.define(SCAN, MAP)
+        calibrate(history, history.fail, history.fail, history.fail)
+        path = self.path(history)
+        with pytest.raises(NothingLeft) as refused:
+            history.accept_for("grid", path)
+        assert str(refused.value) == (
+            f"Step `grid`, sub-group `{path}` waits for all of its 3 packages; without them it would have no input. "
+            "Nothing was accepted."
+        )
+
+    @pytest.mark.parametrize(
+        ("step", "sub_group", "message"),
+        [
+            ("gird", "M17", "There is no step of pipeline `it` `gird`. Did you mean `grid`?"),
+            ("grid", "M71", "There is no sub-group of step `grid` `M71`. Known: `{path}`."),
+        ],
+    )
+    def test_names_are_told_apart(self, blocked: History, step: str, sub_group: str, message: str) -> None:
+        path = self.path(blocked)
+        with pytest.raises(UnknownName) as refused:
+            blocked.accept_for(step, sub_group)
+        assert str(refused.value) == message.format(path=path)
+
+    def test_a_reason_is_needed(self, blocked: History) -> None:
+        with pytest.raises(ReasonMissing):
+            blocked.accept_for("grid", self.path(blocked), because=" ")
+
+    def test_people_accept_by_command(self, blocked: History) -> None:
+        path = self.path(blocked)
+        environment = {"CCAT_OPS_DB_URL": blocked.engine.url.render_as_string(hide_password=False)}
+        command = ["accept", "it", "grid", path, "--because", "clouds"]
+        told_then = CliRunner().invoke(app, command, env=environment)
+        assert (told_then.exit_code, told_then.stdout) == (0, f"grid {path} goes without p3\n"), told_then.output
+        refused = CliRunner().invoke(app, [*command, "--json"], env=environment)
+        assert refused.exit_code == 1
+        assert '"nothing_to_accept"' in refused.stderr
 
 
 class TestScan:
@@ -222,12 +341,12 @@ class TestScan:
         whole.scan_of(package, ended_at=None)
         assert self.lacks(whole) == "it goes on"
         whole.scan_of(package, ended_at=whole.now, expected_files=3)
-        assert self.lacks(whole) == "files not registered: 3"
+        assert self.lacks(whole) == f"files not registered: 3{HINT}"
         whole.write(package)
-        assert self.lacks(whole) == "files not registered: 2; files not packed: 1"
+        assert self.lacks(whole) == f"files not registered: 2; files not packed: 1{HINT}"
         whole.announce(package)
         told_all = "files not registered: 2; files not packed: 1; packages not archived: p4 (waiting)"
-        assert self.lacks(whole) == told_all
+        assert self.lacks(whole) == f"{told_all}{HINT}"
 
     def test_it_begins_when_the_last_package_of_another_module_arrives(self, whole: History) -> None:
         whole.change("calibrate", group_by=["executed_obs_unit", "instrument_module"])
@@ -248,6 +367,14 @@ class TestScan:
         assert self.lacks(whole) == "packages not archived: p4 (waiting)"
         whole.exclude(other)
         assert whole.create() == 1
+
+    def test_a_person_may_accept_what_a_scan_lacks(self, whole: History) -> None:
+        package = whole.packages[0]
+        whole.announce(package)
+        whole.scan_of(package, expected_files=3)
+        path = next(iter(whole.gap().values())).path
+        assert whole.accept_for("calibrate", path).packages == ("p4",)
+        assert told(whole, "calibrate")[0] is Verdict.WANTED
 
     def test_what_is_done_stays_done_when_more_is_on_its_way(self, whole: History) -> None:
         assert whole.settle() == ["calibrate"]

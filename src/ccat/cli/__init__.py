@@ -5,6 +5,7 @@ import sys
 import typer
 
 from ccat.cli import (
+    accepting,
     definitions,
     demo,
     differences,
@@ -45,6 +46,7 @@ for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resu
     app.command(rich_help_panel=PIPELINES)(order)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
+app.command(rich_help_panel=PIPELINES)(accepting.accept)
 app.command(rich_help_panel=PIPELINES)(differences.diff)
 app.command(rich_help_panel=PIPELINES)(products.products)
 app.command("lineage", rich_help_panel=PIPELINES)(products.show_lineage)

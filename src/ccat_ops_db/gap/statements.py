@@ -47,9 +47,11 @@ def leave_out(session: Session, step: StepNow, scope: Scope) -> Written:
     return _run(session, "left_out", scope=scope, values={**_place(step), **options})
 
 
-def _some_left_out(step_id: int) -> sa.Exists:
+def _some_left_out(step_id: int) -> sa.ColumnElement[bool]:
     member = models.SubGroupPackage
-    return sa.exists().where(member.reduction_step_id == step_id, member.left_out.is_not(None))
+    noted = sa.exists().where(member.reduction_step_id == step_id, member.left_out.is_not(None))
+    accepted = sa.exists().where(models.AcceptedCoverage.reduction_step_id == step_id)
+    return sa.or_(noted, accepted)
 
 
 def find_facts(session: Session, step: StepNow, scope: Scope) -> Written:

@@ -35,6 +35,7 @@ def _told(row: sa.RowMapping) -> Told:
         damaged=Names(row["damaged"] or (), row["damaged_number"]),
         waits=Names(row["waits"] or (), row["waits_number"]),
         packages=Packages(row["taken"] or 0, row["left_out"] or 0, row["in_time"] or 0, row["in_time_ready"] or 0),
+        is_given_up=row["is_given_up"],
         scan=_scan(row) if row["scan_id"] else None,
         abandoned_id=row["abandoned_id"],
         failure=row["failure"],
@@ -43,4 +44,11 @@ def _told(row: sa.RowMapping) -> Told:
 
 def _scan(row: sa.RowMapping) -> Scan:
     pending = Names(row["pending"] or (), row["pending_number"])
-    return Scan(row["scan_id"], row["goes_on"], row["lacking"], unpacked=row["unpacked"], pending=pending)
+    return Scan(
+        row["scan_id"],
+        row["goes_on"],
+        row["lacking"],
+        unpacked=row["unpacked"],
+        pending=pending,
+        has_failed=row["has_failed"],
+    )

@@ -54,7 +54,15 @@ from ccat_ops_db.models.pipelines import (
     ReductionStepDependency,
     ReductionStepRevision,
 )
-from ccat_ops_db.models.runs import DataProduct, ExecutedReductionStep, RunAttempt, RunCoverage, RunInput
+from ccat_ops_db.models.runs import (
+    AcceptedCoverage,
+    AcceptedPackage,
+    DataProduct,
+    ExecutedReductionStep,
+    RunAttempt,
+    RunCoverage,
+    RunInput,
+)
 from ccat_ops_db.models.system import Installation, StatusChange
 from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, StagingJob
 from ccat_ops_db.models.triggers import Pause, RunRequest, Trigger
@@ -81,6 +89,8 @@ from ccat_ops_db.states import (
 )
 
 __all__ = [
+    "AcceptedCoverage",
+    "AcceptedPackage",
     "ApiToken",
     "AuditEntry",
     "BackendName",

@@ -13,6 +13,7 @@ from ccat_ops_db.models.base import (
     is_not_negative,
     is_path_inside,
 )
+from ccat_ops_db.models.data import RawDataPackage
 from ccat_ops_db.models.locations import DataLocation
 from ccat_ops_db.models.pipelines import (
     Pipeline,
@@ -224,6 +225,37 @@ class RunInput(Base):
     )
     data_product_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("data_product.id"), index=True, comment="The product, for the other roles."
+    )
+
+
+class AcceptedCoverage(Base):
+    """A person's word that a sub-group goes without packages that it would wait for."""
+
+    __tablename__ = "accepted_coverage"
+    __table_args__ = (sa.Index("ix_accepted_coverage_place", "reduction_step_id", "sub_group_key"),)
+
+    id: Mapped[Identity]
+    reduction_step_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("reduction_step.id"), comment="Step that goes without them."
+    )
+    sub_group_key: Mapped[str] = mapped_column(comment="Its sub-group.")
+    because: Mapped[str] = mapped_column(comment="Why it was accepted.")
+    by: Mapped[str] = mapped_column(comment="Who accepted it.")
+    created_at: Mapped[CreatedAt]
+
+    packages: Mapped[list[RawDataPackage]] = relationship(secondary="accepted_package", order_by="RawDataPackage.id")
+
+
+class AcceptedPackage(Base):
+    """A raw package that a sub-group goes without, because a person accepted that."""
+
+    __tablename__ = "accepted_package"
+
+    accepted_coverage_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("accepted_coverage.id"), primary_key=True, comment="What was accepted."
+    )
+    raw_data_package_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("raw_data_package.id"), primary_key=True, comment="The raw package."
     )
 
 

@@ -46,6 +46,13 @@ class Scan:
     """Registered files that are in no package yet."""
     pending: Names
     """Packages that are not ARCHIVED, each with its state."""
+    has_failed: bool
+    """Whether one of them is FAILED."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it does not become complete by itself."""
+        return self.has_failed or (bool(self.lacking) and not self.goes_on)
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,8 @@ class Told:
     damaged: Names
     waits: Names
     packages: Packages
+    is_given_up: bool
+    """Whether something of what it waits for upstream was given up."""
     scan: Scan | None
     """Of a sub-group that waits for its scan."""
     abandoned_id: int | None
@@ -108,6 +117,8 @@ def _blocker(told: Told, wanted: Wanted) -> str:
         return f"waits for {which} of {wanted.software} to be released"
     upstream = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}" if told.waits.number else ""
     waits = "; ".join(filter(None, [upstream, _missing_of(told.scan)]))
+    if told.is_given_up or (told.scan and told.scan.is_stuck):
+        waits = f"{waits}; `ccat accept` lets it go without"
     return waits if told.reason else f"up to date, but {waits}"
 
 

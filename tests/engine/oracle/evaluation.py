@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
 from ccat_ops_db.plan.digests import NOT_INPUTS, Definition, Input, Recipe, input_digest, made_digest, recipe
@@ -13,6 +14,7 @@ from tests.engine.oracle.gap import (
     Decision,
     Package,
     Recipes,
+    Scan,
     SubGroup,
     Upstream,
     Verdict,
@@ -53,6 +55,19 @@ class CompletedFacts:
     run: CompletedRun
     completed_at: datetime
     products: tuple[ProductFacts, ...]
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What of a scan is not in the archive."""
+
+    id: UUID
+    lacks: tuple[str, ...]
+    """What is in no package, in words."""
+    lacks_files: bool
+    """Whether it has ended, and announced files are not registered."""
+    pending: Mapping[int, tuple[str, str]]
+    """Packages on their way: name and state."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +128,10 @@ class Facts:
     completed: Mapping[Place, CompletedFacts]
     abandoned: Mapping[Place, Sequence[AbandonedRun]]
     active: Mapping[Place, int]
-    incomplete: Mapping[int, str]
-    """What the scan of a package lacks, where it does."""
+    scans: Mapping[int, ScanFacts]
+    """The scan of every package."""
+    accepted: Mapping[Place, frozenset[int]]
+    """Packages that people let a sub-group go without."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +194,8 @@ def _candidate(
 ) -> Candidate:
     place = (step.id, name.key)
     upstream = [_upstream(facts, source) for source in _sources(step, members, evaluated)]
-    without = left_out([member.package for member in members], upstream, step.waits)
+    accepted = facts.accepted.get(place)
+    without = left_out([member.package for member in members], upstream, step.waits, accepted=accepted or frozenset())
     taken = [member for member in members if member.package.id not in without.all]
     sources = _sources(step, taken, evaluated)
     raw = taken if step.takes_raw else ()
@@ -194,7 +212,7 @@ def _candidate(
         cooldown=step.cooldown,
         waits=step.waits,
         left_out=without,
-        scan=_lacking(facts, members) if step.waits.for_scan else None,
+        scan=_lacking(facts, members, accepted) if step.waits.for_scan else None,
         has_inputs=bool(inputs),
         faded=facts.faded,
     )
@@ -216,8 +234,17 @@ def _candidate(
     )
 
 
-def _lacking(facts: Facts, members: Iterable[PackageFacts]) -> str | None:
-    return next((facts.incomplete[one.package.id] for one in members if one.package.id in facts.incomplete), None)
+def _lacking(facts: Facts, members: Iterable[PackageFacts], accepted: frozenset[int] | None) -> Scan | None:
+    """What the scan of a sub-group lacks; None where that is nothing, or was accepted."""
+    scan = facts.scans[next(iter(members)).package.id]
+    pending = {number: one for number, one in scan.pending.items() if number not in (accepted or ())}
+    names = [f"{name} ({state})" for name, state in pending.values()]
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    lacks = [*(scan.lacks if accepted is None else ())]
+    lacks += [f"packages not archived: {', '.join(names[:3])}{rest}"] if names else []
+    has_failed = any(state == "failed" for _, state in pending.values())
+    is_stuck = has_failed or (scan.lacks_files and accepted is None)
+    return Scan(f"waits for scan {scan.id} to be complete: {'; '.join(lacks)}", is_stuck) if lacks else None
 
 
 def _is_damaged(facts: Facts, source: Candidate) -> bool:

@@ -37,6 +37,7 @@ from tests.engine.oracle.evaluation import (
     PackageFacts,
     Place,
     ProductFacts,
+    ScanFacts,
     StepFacts,
     VersionFacts,
     evaluate,
@@ -94,41 +95,36 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
         completed=_completed(session, step_ids),
         abandoned=_abandoned(session, step_ids),
         active=active,
-        incomplete=_incomplete(session, [one.package.id for one in packages]),
+        scans={one.package.id: _scan(session, one.package.id) for one in packages},
+        accepted=_accepted(session),
     )
 
 
-def _incomplete(session: Session, package_ids: Sequence[int]) -> dict[int, str]:
-    """What the scan of each package lacks, where it does."""
-    lacking = {}
-    for number in package_ids:
-        scan = session.get_one(models.RawDataPackage, number).executed_obs_unit
-        session.refresh(scan)
-        if missing := _missing(session, scan):
-            lacking[number] = f"waits for scan {scan.id} to be complete: {'; '.join(missing)}"
-    return lacking
+def _accepted(session: Session) -> dict[Place, frozenset[int]]:
+    """What people let sub-groups go without."""
+    accepted: defaultdict[Place, frozenset[int]] = defaultdict(frozenset)
+    for one in session.scalars(sa.select(models.AcceptedCoverage)):
+        accepted[one.reduction_step_id, one.sub_group_key] |= {package.id for package in one.packages}
+    return dict(accepted)
 
 
-def _missing(session: Session, scan: models.ExecutedObsUnit) -> list[str]:
+def _scan(session: Session, package_id: int) -> ScanFacts:
+    """The scan of a package."""
     file, package = models.RawDataFile, models.RawDataPackage
+    scan = session.get_one(package, package_id).executed_obs_unit
+    session.refresh(scan)
     packed = list(session.scalars(sa.select(file.raw_data_package_id).filter_by(executed_obs_unit_id=scan.id)))
-    others = session.execute(
-        sa.select(package.name, package.state, package.excluded_at)
-        .filter_by(executed_obs_unit_id=scan.id)
-        .order_by(package.id)
-    )
-    pending = [
-        f"{name} ({state})" for name, state, excluded in others if state != PackageState.ARCHIVED and not excluded
-    ]
-    missing = ["it goes on"] if scan.ended_at is None else []
-    if (lacking := (scan.expected_files or 0) - len(packed)) > 0:
-        missing.append(f"files not registered: {lacking}")
-    if unpacked := packed.count(None):
-        missing.append(f"files not packed: {unpacked}")
-    if pending:
-        rest = f" and {len(pending) - 3} more" if len(pending) > 3 else ""
-        missing.append(f"packages not archived: {', '.join(pending[:3])}{rest}")
-    return missing
+    lacking, unpacked = (scan.expected_files or 0) - len(packed), packed.count(None)
+    lacks = ["it goes on"] if scan.ended_at is None else []
+    lacks += [f"files not registered: {lacking}"] if lacking > 0 else []
+    lacks += [f"files not packed: {unpacked}"] if unpacked else []
+    others = session.scalars(sa.select(package).filter_by(executed_obs_unit_id=scan.id).order_by(package.id))
+    pending = {
+        one.id: (one.name, one.state.value)
+        for one in others.all()
+        if one.state is not PackageState.ARCHIVED and not one.excluded_at
+    }
+    return ScanFacts(scan.id, tuple(lacks), scan.ended_at is not None and lacking > 0, pending)
 
 
 def _steps(session: Session, revisions: Sequence[models.ReductionStepRevision]) -> tuple[StepFacts, ...]:

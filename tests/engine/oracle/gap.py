@@ -106,6 +106,14 @@ class Waits:
     for_scan: bool = False
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What a scan lacks."""
+
+    missing: str
+    is_stuck: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """Packages that a run of now goes without."""
@@ -131,7 +139,7 @@ class SubGroup:
     cooldown: timedelta
     waits: Waits
     left_out: LeftOut
-    scan: str | None
+    scan: "Scan | None"
     """What its scan lacks, where the step waits for that."""
     has_inputs: bool
     """Whether a run would get anything now."""
@@ -153,12 +161,14 @@ class Decision:
     """When the decision changes by itself."""
 
 
-def left_out(packages: Collection[Package], upstream: Sequence[Upstream], waits: Waits) -> LeftOut:
+def left_out(
+    packages: Collection[Package], upstream: Sequence[Upstream], waits: Waits, *, accepted: frozenset[int]
+) -> LeftOut:
     """Packages of a sub-group that a run of now goes without."""
     ours = {package.id for package in packages}
     unready = frozenset[int]().union(*(one.packages - one.ready for one in upstream)) & ours
     given_up = frozenset[int]().union(*(one.given_up for one in upstream)) & ours
-    omitted = given_up if waits.omits else frozenset()
+    omitted = (given_up if waits.omits else frozenset()) | unready & accepted
     return LeftOut(omitted=omitted, awaited=unready - omitted if waits.min_fraction is not None else frozenset())
 
 
@@ -184,9 +194,9 @@ def decide(sub_group: SubGroup, wanted: Recipes, *, now: datetime) -> Decision:
         return Decision(
             Verdict.COOLING, f"{because}{_without(sub_group)}; rests until {cut_off:%H:%M:%S}", reason, due=cut_off
         )
-    blockers = [one for one in (_blocker(sub_group, cut_off), sub_group.scan) if one]
-    if blockers:
-        return Decision(Verdict.BLOCKED, "; ".join(blockers), reason)
+    blocker = _blocker(sub_group, cut_off)
+    if blocker is not None or sub_group.scan is not None:
+        return Decision(Verdict.BLOCKED, _blocked(sub_group, blocker, cut_off), reason)
     return Decision(Verdict.WANTED, f"{because}{_without(sub_group)}", reason, cut_off=cut_off)
 
 
@@ -260,7 +270,7 @@ _SAME = "recipe and inputs are those of the newest completed run"
 def _settled(sub_group: SubGroup) -> Decision:
     blocker = _blocker(sub_group, None)
     if blocker is not None:
-        return Decision(Verdict.BLOCKED, f"up to date, but {blocker}")
+        return Decision(Verdict.BLOCKED, f"up to date, but {blocker}{_hint(sub_group, None)}")
     return Decision(Verdict.UP_TO_DATE, f"{_SAME}{_without(sub_group)}")
 
 
@@ -331,6 +341,25 @@ def _blocker(sub_group: SubGroup, cut_off: datetime | None) -> str | None:
     return f"{blocker}; {len(ready)} of {len(counted)} packages are ready, at least {must} must be"
 
 
+def _blocked(sub_group: SubGroup, blocker: str | None, cut_off: datetime | None) -> str:
+    told = blocker + _hint(sub_group, cut_off) if blocker is not None else ""
+    if sub_group.scan is None:
+        return told
+    both = "; ".join(filter(None, [blocker, sub_group.scan.missing]))
+    return f"{both}{_hint(sub_group, cut_off) or (_HINT if sub_group.scan.is_stuck else '')}"
+
+
+_HINT = "; `ccat accept` lets it go without"
+
+
+def _hint(sub_group: SubGroup, cut_off: datetime | None) -> str:
+    """What a person may do where something that is waited for was given up."""
+    in_time = {one.id for one in sub_group.packages if cut_off is None or one.archived_at <= cut_off}
+    is_empty = bool(sub_group.left_out.all) and not sub_group.has_inputs
+    counted = in_time if is_empty else in_time - sub_group.left_out.omitted
+    return _HINT if any(one.given_up & counted for one in sub_group.upstream) else ""
+
+
 def _awaiting(sub_group: SubGroup, packages: Collection[int]) -> list[Upstream]:
     return [one for one in sub_group.upstream if (one.packages - one.ready).intersection(packages)]
 
@@ -341,7 +370,8 @@ def _without(sub_group: SubGroup) -> str:
 
 
 def _state(one: Upstream) -> str:
-    return f"{one.step} {one.sub_group} ({'running' if one.busy else one.verdict.replace('_', ' ')})"
+    verdict = "incomplete" if one.verdict is Verdict.UP_TO_DATE else one.verdict.replace("_", " ")
+    return f"{one.step} {one.sub_group} ({'running' if one.busy else verdict})"
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

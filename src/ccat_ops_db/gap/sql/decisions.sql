@@ -145,13 +145,20 @@ asked AS MATERIALIZED (
                 JOIN raw_data_package p ON p.id = m.raw_data_package_id
                 JOIN executed_obs_unit s ON s.id = p.executed_obs_unit_id
                 WHERE m.sub_group_id = g.id AND NOT m.is_faded AND (
-                    s.ended_at IS NULL
-                    OR EXISTS (SELECT FROM raw_data_file f
-                               WHERE f.executed_obs_unit_id = s.id AND f.raw_data_package_id IS NULL)
-                    OR EXISTS (SELECT FROM raw_data_package other
-                               WHERE other.executed_obs_unit_id = s.id AND other.state <> 'archived'
-                                 AND other.excluded_at IS NULL AND other.withdrawn_at IS NULL)
-                    OR s.expected_files > (SELECT count(*) FROM raw_data_file f WHERE f.executed_obs_unit_id = s.id)))
+                    EXISTS (SELECT FROM raw_data_package other
+                            WHERE other.executed_obs_unit_id = s.id AND other.state <> 'archived'
+                              AND other.excluded_at IS NULL AND other.withdrawn_at IS NULL
+                              AND NOT EXISTS (
+                                SELECT FROM accepted_coverage a JOIN accepted_package p ON p.accepted_coverage_id = a.id
+                                WHERE a.reduction_step_id = :step AND a.sub_group_key = g.key
+                                  AND p.raw_data_package_id = other.id))
+                    OR (s.ended_at IS NULL
+                        OR EXISTS (SELECT FROM raw_data_file f
+                                   WHERE f.executed_obs_unit_id = s.id AND f.raw_data_package_id IS NULL)
+                        OR s.expected_files > (
+                            SELECT count(*) FROM raw_data_file f WHERE f.executed_obs_unit_id = s.id))
+                    AND NOT EXISTS (SELECT FROM accepted_coverage a
+                                    WHERE a.reduction_step_id = :step AND a.sub_group_key = g.key)))
             -- Nothing is left to be taken.
             OR g.input_digest = :no_inputs AND EXISTS (
                 SELECT FROM sub_group_package m

@@ -4,6 +4,10 @@ WITH wanted AS (
         CASE
             WHEN NOT bool_or(above.raw_data_package_id IS NOT NULL) THEN NULL
             WHEN :omits AND bool_or(above.is_given_up) THEN 'omitted'
+            WHEN EXISTS (
+                SELECT FROM accepted_coverage a JOIN accepted_package p ON p.accepted_coverage_id = a.id
+                WHERE a.reduction_step_id = :step AND a.sub_group_key = g.key
+                  AND p.raw_data_package_id = m.raw_data_package_id) THEN 'omitted'
             WHEN :takes_available THEN 'awaited'
         END AS left_out
     FROM sub_group g
@@ -12,7 +16,7 @@ WITH wanted AS (
         ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
         AND NOT above.is_ready AND NOT above.is_faded
     WHERE g.reduction_step_id = :step AND {scope}
-    GROUP BY m.reduction_step_id, m.raw_data_package_id
+    GROUP BY m.reduction_step_id, m.raw_data_package_id, g.key
 )
 UPDATE sub_group_package m SET left_out = w.left_out
 FROM wanted w

@@ -1,6 +1,6 @@
 -- Which packages steps further down need not wait for, of each sub-group of a step, and for which they would wait in
 -- vain, as they were given up. Only what differs is written.
-WITH covered AS (
+WITH covered AS MATERIALIZED (
     SELECT m.reduction_step_id, m.raw_data_package_id, g.verdict,
         CASE g.readiness
             WHEN 'all' THEN true

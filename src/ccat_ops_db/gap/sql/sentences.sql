@@ -8,7 +8,8 @@ SELECT s.id, s.path, s.verdict, s.reason, s.cut_off, s.due_at, s.last_run_id, v.
     damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number,
     waits.names AS waits, coalesce(waits.number, 0) AS waits_number,
     taken.number AS taken, taken.left_out, taken.in_time, taken.in_time_ready,
-    scan.id AS scan_id, scan.goes_on, scan.lacking, scan.unpacked, scan.pending, scan.pending_number,
+    scan.id AS scan_id, scan.goes_on, scan.lacking, scan.unpacked, scan.pending, scan.pending_number, scan.has_failed,
+    coalesce(waits.is_given_up, false) AS is_given_up,
     abandoned.id AS abandoned_id, abandoned.failure
 FROM scope s
 LEFT JOIN executed_reduction_step l ON l.id = s.last_run_id
@@ -48,10 +49,14 @@ LEFT JOIN LATERAL (
               AND sound.status NOT IN ('corrupt', 'missing', 'deleted')))
 ) damaged ON s.reason = 'invalidated'
 LEFT JOIN LATERAL (
-    SELECT (array_agg(u.name ORDER BY u.step_key COLLATE "C", u.key COLLATE "C"))[1:3] AS names, count(*) AS number
+    SELECT (array_agg(u.name ORDER BY u.step_key COLLATE "C", u.key COLLATE "C"))[1:3] AS names, count(*) AS number,
+        bool_or(u.is_given_up) AS is_given_up
     FROM (
-        SELECT DISTINCT step.key AS step_key, u.key, step.key || ' ' || u.path || ' (' || CASE
-            WHEN u.active_run_id IS NOT NULL THEN 'running' ELSE replace(u.verdict, '_', ' ') END || ')' AS name
+        SELECT step.key AS step_key, u.key, bool_or(above.is_given_up) AS is_given_up,
+            step.key || ' ' || u.path || ' (' || CASE
+                WHEN u.active_run_id IS NOT NULL THEN 'running'
+                WHEN u.verdict = 'up_to_date' THEN 'incomplete'
+                ELSE replace(u.verdict, '_', ' ') END || ')' AS name
         FROM sub_group_package m
         JOIN sub_group_package above
             ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
@@ -60,6 +65,7 @@ LEFT JOIN LATERAL (
         WHERE m.sub_group_id = s.id AND NOT m.is_faded AND NOT above.is_faded AND NOT above.is_ready
           AND (s.cut_off IS NULL OR m.archived_at <= s.cut_off)
           AND (m.left_out IS DISTINCT FROM 'omitted' OR s.input_digest = :no_inputs)
+        GROUP BY step.key, u.id
     ) u
 ) waits ON s.verdict = 'blocked'
 LEFT JOIN LATERAL (
@@ -72,19 +78,28 @@ LEFT JOIN LATERAL (
 ) taken ON true
 -- All packages of a sub-group that waits for its scan are of that one scan.
 LEFT JOIN LATERAL (
-    SELECT e.id, e.ended_at IS NULL AS goes_on, file.unpacked,
-        greatest(coalesce(e.expected_files, 0) - file.number, 0) AS lacking,
-        other.names AS pending, other.number AS pending_number
+    SELECT e.id, e.ended_at IS NULL AND NOT accepted.is_so AS goes_on,
+        CASE WHEN accepted.is_so THEN 0 ELSE file.unpacked END AS unpacked,
+        CASE WHEN accepted.is_so THEN 0 ELSE greatest(coalesce(e.expected_files, 0) - file.number, 0) END AS lacking,
+        other.names AS pending, other.number AS pending_number, other.has_failed
     FROM executed_obs_unit e,
+        LATERAL (
+            SELECT EXISTS (SELECT FROM accepted_coverage a
+                           WHERE a.reduction_step_id = :step AND a.sub_group_key = s.key) AS is_so
+        ) accepted,
         LATERAL (
             SELECT count(*) AS number, count(*) FILTER (WHERE f.raw_data_package_id IS NULL) AS unpacked
             FROM raw_data_file f WHERE f.executed_obs_unit_id = e.id
         ) file,
         LATERAL (
-            SELECT (array_agg(p.name || ' (' || p.state || ')' ORDER BY p.id))[1:3] AS names, count(*) AS number
+            SELECT (array_agg(p.name || ' (' || p.state || ')' ORDER BY p.id))[1:3] AS names, count(*) AS number,
+                coalesce(bool_or(p.state = 'failed'), false) AS has_failed
             FROM raw_data_package p
             WHERE p.executed_obs_unit_id = e.id AND p.state <> 'archived'
               AND p.excluded_at IS NULL AND p.withdrawn_at IS NULL
+              AND NOT EXISTS (
+                SELECT FROM accepted_coverage a JOIN accepted_package taken ON taken.accepted_coverage_id = a.id
+                WHERE a.reduction_step_id = :step AND a.sub_group_key = s.key AND taken.raw_data_package_id = p.id)
         ) other
     WHERE :for_scan AND s.verdict = 'blocked' AND s.reason IS NOT NULL AND e.id = (
         SELECT p.executed_obs_unit_id

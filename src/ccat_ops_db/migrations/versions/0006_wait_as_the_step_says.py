@@ -49,6 +49,17 @@ REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note_scans_
 CREATE TRIGGER note_scans_of_files_delete AFTER DELETE ON raw_data_file
 REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note_scans_of_files();
 """
+_NOTE_ACCEPTED = """
+CREATE OR REPLACE FUNCTION note_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change(s.pipeline_id, 'reduction_step', s.id::text, coalesce(NEW.sub_group_key, OLD.sub_group_key))
+    FROM reduction_step s WHERE s.id = coalesce(NEW.reduction_step_id, OLD.reduction_step_id);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER note_accepted_coverage AFTER INSERT OR DELETE ON accepted_coverage
+FOR EACH ROW EXECUTE FUNCTION note_accepted();
+"""
 _FORGET_SCANS = """
 DROP TRIGGER note_scan_of_package_insert ON raw_data_package;
 DROP TRIGGER note_scan_of_package_update ON raw_data_package;
@@ -146,13 +157,57 @@ def _note_what_is_left_out() -> None:
     )
 
 
+def _record_what_people_accept() -> None:
+    op.create_table(
+        "accepted_coverage",
+        sa.Column(
+            "id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="Number made by the database."
+        ),
+        sa.Column("reduction_step_id", sa.BigInteger(), nullable=False, comment="Step that goes without them."),
+        sa.Column("sub_group_key", sa.Text(), nullable=False, comment="Its sub-group."),
+        sa.Column("because", sa.Text(), nullable=False, comment="Why it was accepted."),
+        sa.Column("by", sa.Text(), nullable=False, comment="Who accepted it."),
+        sa.Column(
+            "created_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+            comment="When the record was made.",
+        ),
+        sa.ForeignKeyConstraint(
+            ["reduction_step_id"], ["reduction_step.id"], name=op.f("fk_accepted_coverage_reduction_step_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_accepted_coverage")),
+    )
+    op.create_index(
+        "ix_accepted_coverage_place", "accepted_coverage", ["reduction_step_id", "sub_group_key"], unique=False
+    )
+    op.create_table(
+        "accepted_package",
+        sa.Column("accepted_coverage_id", sa.BigInteger(), nullable=False, comment="What was accepted."),
+        sa.Column("raw_data_package_id", sa.BigInteger(), nullable=False, comment="The raw package."),
+        sa.ForeignKeyConstraint(
+            ["accepted_coverage_id"], ["accepted_coverage.id"], name=op.f("fk_accepted_package_accepted_coverage_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["raw_data_package_id"], ["raw_data_package.id"], name=op.f("fk_accepted_package_raw_data_package_id")
+        ),
+        sa.PrimaryKeyConstraint("accepted_coverage_id", "raw_data_package_id", name=op.f("pk_accepted_package")),
+    )
+
+
 def upgrade() -> None:
     _add_options_of_steps()
     _note_what_is_left_out()
     op.execute(_NOTE_SCANS)
+    _record_what_people_accept()
+    op.execute(_NOTE_ACCEPTED)
 
 
 def downgrade() -> None:
+    op.drop_table("accepted_package")
+    op.drop_table("accepted_coverage")
+    op.execute("DROP FUNCTION note_accepted()")
     op.execute(_FORGET_SCANS)
     op.drop_column("sub_group_package", "left_out")
     op.drop_column("sub_group_package", "is_given_up")

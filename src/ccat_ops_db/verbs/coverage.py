@@ -1,0 +1,144 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.steps import StepNow
+from ccat_ops_db.lookup import PIPELINE, UnknownName, find
+from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
+from ccat_ops_db.states import LeftOut, PackageState, Verdict
+
+_Member, _Package = models.SubGroupPackage, models.RawDataPackage
+
+
+class NothingToAccept(CcatError):
+    """A sub-group was to go without what it waits for, and waits for nothing that it could go without."""
+
+    code = "nothing_to_accept"
+
+    def __init__(self, place: SubGroupNow) -> None:
+        super().__init__(
+            f"Step `{place.step.key}`, sub-group `{place.path}` waits for no package: it is "
+            f"{place.verdict.replace('_', ' ')} ({place.because}). Nothing was accepted."
+        )
+
+
+class NothingLeft(CcatError):
+    """A sub-group was to go without all of its packages."""
+
+    code = "nothing_left"
+
+    def __init__(self, place: SubGroupNow, number: int) -> None:
+        super().__init__(
+            f"Step `{place.step.key}`, sub-group `{place.path}` waits for all of its {number} packages; "
+            "without them it would have no input. Nothing was accepted."
+        )
+
+
+class ReasonMissing(CcatError):
+    """Something was accepted without a word why."""
+
+    code = "reason_missing"
+
+    def __init__(self) -> None:
+        super().__init__("Say why, for those who read it later: `--because` is empty. Nothing was accepted.")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What a sub-group goes without from now on."""
+
+    sub_group: str
+    packages: tuple[str, ...]
+    """Names of the packages; none where a scan lacks only what is in no package."""
+
+
+def accept_coverage(
+    session: Session, pipeline: str, step: str, *, sub_group: str, because: str, now: datetime, by: str
+) -> Accepted:
+    """Let a sub-group, given by its path or key, go without the packages that it waits for now.
+
+    What comes through later is an ordinary change of its inputs; what it comes to wait for later blocks again. Raises
+    UnknownName, ReasonMissing, NothingToAccept where no package is waited for, or NothingLeft where all are.
+    """
+    if not because.strip():
+        raise ReasonMissing
+    hand_out(session)
+    place = _place(session, pipeline, step, sub_group=sub_group, now=now, by=by)
+    unready = _unready(session, place)
+    packages = [*unready, *_on_their_way(session, place)]
+    if place.verdict is not Verdict.BLOCKED or not (packages or place.step.waits.for_scan):
+        raise NothingToAccept(place)
+    if len(unready) == _number(session, place):
+        raise NothingLeft(place, len(unready))
+    accepted = models.AcceptedCoverage(
+        reduction_step_id=place.step.id, sub_group_key=place.key, because=because, by=by, packages=packages
+    )
+    session.add(accepted)
+    session.flush()
+    session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{accepted.__tablename__}:made")))
+    return Accepted(place.path, tuple(one.name for one in packages))
+
+
+def _place(session: Session, pipeline: str, step: str, *, sub_group: str, now: datetime, by: str) -> SubGroupNow:
+    """The sub-group as it is now."""
+    found = evaluate(session, find(session, PIPELINE, pipeline).id, now=now, by=by).pipeline
+    steps = {one.key: one for one in found.steps}
+    if step not in steps:
+        raise UnknownName(f"step of pipeline `{pipeline}`", step, list(steps))
+    group = models.SubGroup
+    named = sa.and_(group.reduction_step_id == steps[step].id, sa.or_(group.path == sub_group, group.key == sub_group))
+    places = list(sub_groups(session, found, which=named))
+    if not places:
+        raise UnknownName(f"sub-group of step `{step}`", sub_group, _paths(session, steps[step]))
+    return places[0]
+
+
+def _paths(session: Session, step: StepNow) -> Sequence[str]:
+    group = models.SubGroup
+    return session.scalars(sa.select(group.path).where(group.reduction_step_id == step.id).limit(10_000)).all()
+
+
+def _number(session: Session, place: SubGroupNow) -> int:
+    """How many packages a sub-group has that it does not go without anyway."""
+    return session.scalars(sa.select(sa.func.count()).where(*_counts(place))).one()
+
+
+def _counts(place: SubGroupNow) -> tuple[sa.ColumnElement[bool], ...]:
+    is_kept = _Member.left_out.is_distinct_from(LeftOut.OMITTED)
+    return _Member.sub_group_id == place.id, sa.not_(_Member.is_faded), is_kept
+
+
+def _unready(session: Session, place: SubGroupNow) -> Sequence[models.RawDataPackage]:
+    """Packages of a sub-group that wait for something upstream."""
+    above = aliased(_Member)
+    waits = sa.exists().where(
+        above.reduction_step_id == sa.any_(sa.literal(list(place.step.upstream), sa.ARRAY(sa.BigInteger))),
+        above.raw_data_package_id == _Member.raw_data_package_id,
+        sa.not_(above.is_ready),
+        sa.not_(above.is_faded),
+    )
+    query = sa.select(_Package).join(_Member, _Member.raw_data_package_id == _Package.id)
+    return session.scalars(query.where(*_counts(place), waits).order_by(_Package.id)).all()
+
+
+def _on_their_way(session: Session, place: SubGroupNow) -> Sequence[models.RawDataPackage]:
+    """Packages of a sub-group's scan that are not in the archive, where its step waits for them."""
+    if not place.step.waits.for_scan:
+        return []
+    member = sa.select(_Member.raw_data_package_id).where(_Member.sub_group_id == place.id)
+    scans = sa.select(_Package.executed_obs_unit_id).where(_Package.id.in_(member))
+    query = sa.select(_Package).where(
+        _Package.executed_obs_unit_id.in_(scans),
+        _Package.state != PackageState.ARCHIVED,
+        _Package.excluded_at.is_(None),
+        _Package.withdrawn_at.is_(None),
+    )
+    return session.scalars(query.order_by(_Package.id)).all()
