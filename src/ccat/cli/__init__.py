@@ -11,6 +11,7 @@ from ccat.cli import (
     differences,
     groupings,
     packages,
+    plans,
     processes,
     products,
     runs,
@@ -44,6 +45,8 @@ app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
 for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resume):
     app.command(rich_help_panel=PIPELINES)(order)
+app.command(rich_help_panel=PIPELINES)(plans.plan)
+app.command(rich_help_panel=PIPELINES)(plans.launch)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(accepting.accept)

@@ -10,13 +10,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.changes import Changes, ids_of, take
+from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import divide, vanished
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import decide, find_facts, find_ready, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
+from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.schedule import next_tick
 from ccat_ops_db.sets import is_among
 
@@ -63,6 +64,20 @@ def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebu
         state.due_at = now
     session.flush()
     return Evaluated(pipeline, work.has_looked, drift)
+
+
+def evaluate_now(session: Session, pipeline_id: int, *, now: datetime, by: str) -> PipelineNow:
+    """A pipeline, whatever its trigger, with all that happened until now taken into account.
+
+    No verdict of it changes until the caller's transaction is over. Nothing is handed to a pipeline that is disabled,
+    so all of it is looked at.
+    """
+    hand_out(session)
+    is_enabled = session.scalar(sa.select(models.Pipeline.enabled).where(models.Pipeline.id == pipeline_id))
+    evaluated = evaluate(session, pipeline_id, now=now, by=by, rebuild=not is_enabled)
+    if evaluated.has_news:  # the trigger-manager does what else follows
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Evaluation.__tablename__}:made")))
+    return evaluated.pipeline
 
 
 def rest(session: Session, pipeline: PipelineNow, *, now: datetime) -> None:

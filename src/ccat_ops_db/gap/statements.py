@@ -14,10 +14,13 @@ from ccat_ops_db.gap.scope import Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.plan.digests import input_digest
+from ccat_ops_db.plan.sentences import Names
 from ccat_ops_db.states import VersionPolicy
 
 _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "ids": sa.ARRAY(sa.BigInteger),
+    "keys": sa.ARRAY(sa.Text),
+    "plan": sa.Text(),
     "runs": sa.ARRAY(sa.BigInteger),
     "groups": sa.ARRAY(sa.BigInteger),
     "step": sa.BigInteger(),
@@ -117,6 +120,18 @@ def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequenc
     recipe = step.recipe.digest if step.recipe else None
     asked = {"recipe": recipe, "for_scan": step.waits.for_scan, "no_inputs": _NO_INPUTS, "ids": sorted(ids)}
     return session.execute(_statement("sentences"), {**_place(step), **asked}).mappings().all()
+
+
+def add_following(session: Session, step: StepNow, plan_id: str) -> None:
+    """Add the runs of a step to a plan that follow from what is planned further up."""
+    if step.upstream and step.recipe:
+        session.execute(_statement("follows"), {**_place(step), "plan": plan_id})
+
+
+def find_makers(session: Session, step: StepNow, plan_id: str, *, keys: Collection[str]) -> Mapping[str, Names]:
+    """From which runs of a plan those of some sub-groups follow; by key."""
+    values = {**_place(step), "plan": plan_id, "keys": sorted(keys)}
+    return {key: Names(names, number) for key, names, number in session.execute(_statement("makers"), values)}
 
 
 def _run(session: Session, name: str, *, scope: Scope, values: Mapping[str, Any]) -> Written:

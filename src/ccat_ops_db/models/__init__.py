@@ -54,6 +54,7 @@ from ccat_ops_db.models.pipelines import (
     ReductionStepDependency,
     ReductionStepRevision,
 )
+from ccat_ops_db.models.plans import Plan, PlanRow
 from ccat_ops_db.models.runs import (
     AcceptedCoverage,
     AcceptedPackage,
@@ -132,6 +133,8 @@ __all__ = [
     "Pipeline",
     "PipelineEvaluation",
     "PipelineRevision",
+    "Plan",
+    "PlanRow",
     "ProductState",
     "RawDataFile",
     "RawDataFilePhysicalCopy",

@@ -19,6 +19,7 @@ from ccat_workflow_manager.verbs.requesting import close, follow, tick
 
 _Run, _Group, _Request = models.ExecutedReductionStep, models.SubGroup, models.RunRequest
 _PAGE: Final = 5_000
+_ALL: Final = sa.true()
 
 
 @dataclass(frozen=True)
@@ -67,33 +68,39 @@ def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by:
     while follow(session, evaluated.pipeline) or is_new:
         evaluate(session, pipeline_id, now=now, by=by)
         is_new = False
-    is_paused = pause_of(session, pipeline_id) is not None
-    created = 0 if is_paused else sum(_create(session, evaluated.pipeline, step) for step in evaluated.pipeline.steps)
-    if created:
-        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Run.__tablename__}:{RunStatus.PENDING}")))
+    created = 0 if pause_of(session, pipeline_id) else _create_all(session, evaluated.pipeline)
     given_up = sum(_give_up_outdated(session, step) for step in evaluated.pipeline.steps)
     close(session, evaluated.pipeline, now=now)
     rest(session, evaluated.pipeline, now=now)
     return Evaluation(created, given_up, evaluated.drift)
 
 
-def _create(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
+def _create_all(session: Session, pipeline: PipelineNow) -> int:
+    """Create what is wanted; of a pipeline that waits for triggers only what these ask for."""
+    among = _ALL if pipeline.trigger is TriggerType.CONTINUOUS else sa.exists().where(_at_place())
+    return sum(create_runs(session, pipeline, step, among=among) for step in pipeline.steps)
+
+
+def create_runs(session: Session, pipeline: PipelineNow, step: StepNow, *, among: sa.ColumnElement[bool] = _ALL) -> int:
+    """Create a PENDING run for sub-groups of a step that need one and have none, and that are among some; how many.
+
+    The caller has evaluated the pipeline in the same transaction.
+    """
     created = 0
-    while ids := _to_create(session, pipeline, step):
+    while ids := _to_create(session, step, among):
         runs = _insert(session, pipeline, step, ids=ids)
         created += runs
         if runs < len(ids):  # somebody else has just created the rest
             break
+    if created:
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Run.__tablename__}:{RunStatus.PENDING}")))
     return created
 
 
-def _to_create(session: Session, pipeline: PipelineNow, step: StepNow) -> Sequence[int]:
-    """Sub-groups that need a run now and have none; of a pipeline that waits for triggers only what these want."""
+def _to_create(session: Session, step: StepNow, among: sa.ColumnElement[bool]) -> Sequence[int]:
     wanted = sa.select(_Group.id).where(
-        _Group.reduction_step_id == step.id, _Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None)
+        _Group.reduction_step_id == step.id, _Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None), among
     )
-    if pipeline.trigger is not TriggerType.CONTINUOUS:
-        wanted = wanted.join(_Request, _at_place())
     return session.scalars(wanted.order_by(_Group.id).limit(_PAGE)).all()
 
 

@@ -408,7 +408,17 @@ def downgrade() -> None:
         op.execute(f"DROP TRIGGER {_name(table, event)} ON {table}")
     for part, *_ in _PARTS:
         op.execute(f"DROP TRIGGER note_whole ON {part}")
-    for function in ("row", "packages_of_file", "whole", "run", "copy", "other_copy", "product", "pipeline", "revision"):
+    for function in (
+        "row",
+        "packages_of_file",
+        "whole",
+        "run",
+        "copy",
+        "other_copy",
+        "product",
+        "pipeline",
+        "revision",
+    ):
         op.execute(f"DROP FUNCTION note_{function}()")
     op.execute("DROP FUNCTION note_run_of(bigint)")
     op.execute("DROP FUNCTION note_change(bigint, text, text, text)")
