@@ -92,3 +92,27 @@ def test_at_first_everything_is_missing_and_the_rest_follows(busy: Desk) -> None
     assert held(planned) == []
     assert [one["because"] for one in planned["runs"][:3]] == [NOTHING_YET] * 3
     assert busy.history.runs() == []
+
+
+def test_nothing_to_do_is_no_plan(busy: Desk) -> None:
+    busy.history.settle()
+    planned = busy.plan()
+    assert (planned["plan"], planned["counts"], planned["runs"], planned["next"]) == (None, [], [], None)
+    assert busy.run("plan", "it").stdout == "pipeline it: no run would be created now\n"
+
+
+def test_what_people_read(busy: Desk) -> None:
+    lines = [" ".join(line.split()) for line in busy.run("plan", "it", "--limit", "1").stdout.splitlines()]
+    plan_id = lines[0].split()[1]
+    made = lines[0].removeprefix(f"plan {plan_id} of pipeline it: ")
+    assert made.startswith(f"3 runs would be created now, 3 would follow. `ccat launch {plan_id}` creates them, until ")
+    assert lines[1:7] == [
+        "step reason runs",
+        "calibrate missing 3",
+        "grid follows 2",
+        "all follows 1",
+        "",
+        "runs",
+    ]
+    assert lines[8].endswith(f"missing {NOTHING_YET}")
+    assert lines[-1] == f"more: ccat plan {plan_id} --after 1"

@@ -1,3 +1,8 @@
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -7,15 +12,24 @@ import yaml
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import process_name, transaction
-from ccat_ops_db.definitions import InvalidDefinition, parse_definitions
+from ccat_ops_db.definitions import Definitions, InvalidDefinition, parse_definitions
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.presets import presets
+from ccat_ops_db.verbs.cautions import cautions
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.foreseeing import Caused, foresee
 
 File = Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="YAML file with definitions.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would change and which runs that would cause, and change nothing.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Apply it however many runs it causes; they are not worked out.")]
+AskAbove = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Ask before causing more than so many runs; without a terminal, refuse.")
+]
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -41,25 +55,85 @@ def _refuse(node: yaml.Node, problem: str) -> NoReturn:
     raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def apply(*, file: File, dry_run: DryRun = False, json: AsJson = False) -> None:
+class TooManyRuns(CcatError):
+    """Definitions would cause more runs than somebody may have thought of."""
+
+    code = "too_many_runs"
+
+    def __init__(self, file: Path, runs: Sequence[Caused], *, most: int) -> None:
+        numbers: Counter[str] = Counter()
+        for one in runs:
+            numbers[f"{one.pipeline}/{one.step}"] += one.runs
+        where = ", ".join(f"{number:,} of {step}" for step, number in numbers.items())
+        super().__init__(
+            f"Applying {file} would cause {numbers.total():,} runs, more than {most:,}: {where}. `--dry-run` shows "
+            f"why; `--yes` applies it all the same, `--ask-above {numbers.total()}` unless there are still more. "
+            "Nothing was applied."
+        )
+
+
+def apply(
+    *, file: File, dry_run: DryRun = False, yes: Yes = False, ask_above: AskAbove = 100, json: AsJson = False
+) -> None:
     """Make the database say what a file of definitions says: software, configs, groupings, pipelines."""
     with reported(as_json=json):
-        changes = _apply(file, dry_run=dry_run)
-        if json:
-            print_json({"dry_run": dry_run, "changes": changes})
-        else:
-            _show(file, changes, dry_run=dry_run)
+        order = _Order(
+            file=file, dry_run=dry_run, yes=yes, ask_above=ask_above, can_ask=sys.stdin.isatty() and not json
+        )
+        applied = _apply(order)
+    if json:
+        print_json(applied)
+    else:
+        _show(file, applied)
 
 
-def _apply(file: Path, *, dry_run: bool) -> list[Change]:
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What somebody asked for."""
+
+    file: Path
+    dry_run: bool
+    yes: bool
+    ask_above: int
+    can_ask: bool
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """What applying changed and causes; `runs` is None where that was not worked out."""
+
+    dry_run: bool
+    changes: Sequence[Change]
+    runs: Sequence[Caused] | None
+    warnings: Sequence[str]
+
+
+def _apply(order: _Order) -> _Applied:
     definitions = parse_definitions(
-        _read(file), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+        _read(order.file), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
     )
+    runs = None if order.yes and not order.dry_run else _foresee(order, definitions)
+    by, folder = process_name("apply"), order.file.absolute().parent
     with transaction("apply") as session:
-        changes = apply_definitions(session, definitions, folder=file.absolute().parent, by=process_name("apply"))
-        if dry_run:
+        changes = apply_definitions(session, definitions, folder=folder, by=by)
+        warnings = cautions(session, changes, now=datetime.now(UTC))
+        if order.dry_run:
             session.rollback()
-    return changes
+    return _Applied(order.dry_run, changes, runs, warnings)
+
+
+def _foresee(order: _Order, definitions: Definitions) -> Sequence[Caused]:
+    """The runs that it causes, if they are few or somebody agrees; nothing is locked while that is asked."""
+    by, folder = process_name("apply"), order.file.absolute().parent
+    with transaction("apply") as session:
+        runs = foresee(session, definitions, folder=folder, now=datetime.now(UTC), by=by)
+    number = sum(one.runs for one in runs)
+    if number > order.ask_above and not order.dry_run:
+        if not order.can_ask:
+            raise TooManyRuns(order.file, runs, most=order.ask_above)
+        _show_runs(runs)
+        typer.confirm(f"Apply {order.file}, and cause {number:,} runs?", abort=True)
+    return runs
 
 
 def _read(file: Path) -> Any:
@@ -79,10 +153,19 @@ def _misspelt(file: Path, error: yaml.MarkedYAMLError) -> str:
     return f"{file}{place}: not valid YAML: {' '.join(filter(None, [error.context, error.problem]))}."
 
 
-def _show(file: Path, changes: list[Change], *, dry_run: bool) -> None:
-    changed = [one for one in changes if one.action != "unchanged"]
-    what = "would change" if dry_run else "changed"
-    title = f"{file}: {len(changed)} of {len(changes)} {what}"
+def _show(file: Path, applied: _Applied) -> None:
+    changed = [one for one in applied.changes if one.action != "unchanged"]
+    what = "would change" if applied.dry_run else "changed"
+    title = f"{file}: {len(changed)} of {len(applied.changes)} {what}"
     print_table(
         title, ["what", "name", "", "detail"], [(one.kind, one.name, one.action, one.detail) for one in changed]
     )
+    _show_runs(applied.runs or [])
+    for warning in applied.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _show_runs(runs: Sequence[Caused]) -> None:
+    for one in runs:
+        reason = one.reason or "may follow from these"
+        typer.echo(f"{one.pipeline}/{one.step}: {one.runs:,} {'run' if one.runs == 1 else 'runs'}: {reason}")

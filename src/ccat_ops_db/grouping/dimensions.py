@@ -1,11 +1,11 @@
 """By what a step may divide its packages into sub-groups."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from ccat_ops_db.grouping.paths import catalogue, paths
+from ccat_ops_db.grouping.paths import catalogue, paths, table_of
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,18 @@ def dimensions() -> Mapping[str, Dimension]:
         if kind is not dict
     }
     return {**_NAMED, **columns}
+
+
+def is_finer(group_by: Sequence[str], than: Sequence[str]) -> bool:
+    """Whether each sub-group by some dimensions lies within one sub-group by others, whatever the data are."""
+    return all(any(_determines(one, other) for one in group_by) for other in than)
+
+
+def _determines(one: str, other: str) -> bool:
+    """Whether packages that agree in one dimension agree in another: it is the same, or on the way from the row."""
+    ours, theirs = dimensions()[one], dimensions()[other]
+    way = paths()[ours.table]
+    if way == paths()[theirs.table] and ours.value == theirs.value:
+        return True
+    is_whole_row = [column.name for column in table_of(ours.table).primary_key] == [ours.value]
+    return is_whole_row and paths()[theirs.table][: len(way)] == way

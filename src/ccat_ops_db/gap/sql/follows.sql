@@ -12,17 +12,19 @@ WHERE g.id IN (
         JOIN sub_group_package m
             ON m.reduction_step_id = :step AND m.raw_data_package_id = above.raw_data_package_id
         WHERE p.plan_id = :plan AND p.reduction_step_id = ANY(:upstream) AND NOT above.is_faded AND NOT m.is_faded)
-  AND NOT EXISTS (
-        SELECT FROM plan_row p
-        WHERE p.plan_id = :plan AND p.reduction_step_id = :step AND p.sub_group_key = g.key)
-  AND NOT EXISTS (
-        SELECT FROM sub_group_package m
-        JOIN sub_group_package above
-            ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
-        JOIN sub_group u ON u.id = above.sub_group_id
-        WHERE m.sub_group_id = g.id AND NOT m.is_faded AND NOT above.is_faded AND NOT above.is_ready
-          AND (g.cut_off IS NULL OR m.archived_at <= g.cut_off)
-          AND u.active_run_id IS NULL AND u.verdict IN ('blocked', 'failed', 'cancelled')
+  AND g.id NOT IN (
+        SELECT m.sub_group_id
+        FROM sub_group u
+        JOIN sub_group_package above ON above.sub_group_id = u.id
+        JOIN sub_group_package m
+            ON m.reduction_step_id = :step AND m.raw_data_package_id = above.raw_data_package_id
+        JOIN sub_group waiting ON waiting.id = m.sub_group_id
+        WHERE u.reduction_step_id = ANY(:upstream) AND u.verdict IN ('blocked', 'failed', 'cancelled')
+          AND u.active_run_id IS NULL AND NOT above.is_ready AND NOT above.is_faded AND NOT m.is_faded
+          AND (waiting.cut_off IS NULL OR m.archived_at <= waiting.cut_off)
           AND NOT EXISTS (
             SELECT FROM plan_row p
             WHERE p.plan_id = :plan AND p.reduction_step_id = u.reduction_step_id AND p.sub_group_key = u.key))
+  AND NOT EXISTS (
+        SELECT FROM plan_row p
+        WHERE p.plan_id = :plan AND p.reduction_step_id = :step AND p.sub_group_key = g.key)

@@ -62,8 +62,6 @@ def upgrade() -> None:
             nullable=True,
             comment="Why it is necessary; NULL: it follows.",
         ),
-        sa.CheckConstraint("input_digest ~ '^sha256:[0-9a-f]{64}$'", name=op.f("ck_plan_row_input_digest_is_sha256")),
-        sa.CheckConstraint("recipe_digest ~ '^sha256:[0-9a-f]{64}$'", name=op.f("ck_plan_row_recipe_digest_is_sha256")),
         sa.CheckConstraint(
             "(input_digest IS NULL) = (recipe_digest IS NULL) AND (input_digest IS NULL) = (reason IS NULL)",
             name=op.f("ck_plan_row_what_follows_has_no_inputs"),

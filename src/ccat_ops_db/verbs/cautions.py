@@ -1,0 +1,77 @@
+"""What people should know about definitions that are allowed all the same."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.gap.steps import current_revisions
+from ccat_ops_db.grouping.checking import check_rules
+from ccat_ops_db.grouping.compile import select_packages
+from ccat_ops_db.grouping.dimensions import is_finer
+from ccat_ops_db.grouping.paths import catalogue
+from ccat_ops_db.grouping.rules import parse_rules
+from ccat_ops_db.lookup import GROUPING, PIPELINE, Named
+from ccat_ops_db.verbs.changes import Change
+
+
+def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> Sequence[str]:
+    """A sentence for each thing about changed definitions that is probably not meant.
+
+    A grouping, also one that a changed pipeline uses, that selects nothing; a step that takes products which were made
+    from more than its own packages.
+    """
+    changed = [(one.kind, one.name) for one in changes if one.action != "unchanged"]
+    revisions = session.scalars(
+        current_revisions()
+        .join(models.PipelineRevision.pipeline)
+        .where(models.Pipeline.name.in_(_names(changed, PIPELINE)))
+    ).all()
+    used = {one.data_grouping_revision.data_grouping.name for one in revisions}
+    groupings = sorted({*_names(changed, GROUPING), *used})
+    empty = [_empty(name) for name in groupings if not _selects(session, name, now=now)]
+    return [*empty, *(caution for one in revisions for caution in _not_finer(one))]
+
+
+def _names(changed: Iterable[tuple[str, str]], kind: Named[Any]) -> list[str]:
+    return [name for what, name in changed if what == kind.what]
+
+
+def _empty(grouping: str) -> str:
+    return (
+        f"grouping {grouping} selects no raw package now, so nothing runs until one comes; "
+        f"`ccat grouping explain {grouping}` says what it selects"
+    )
+
+
+def _selects(session: Session, grouping: str, *, now: datetime) -> bool:
+    revision = models.DataGroupingRevision
+    newest = session.scalars(
+        sa.select(revision)
+        .join(revision.data_grouping)
+        .where(models.DataGrouping.name == grouping)
+        .order_by(revision.number.desc())
+        .limit(1)
+    ).one()
+    rules = check_rules(parse_rules(newest.filter_rules), catalogue())
+    return session.execute(select_packages(rules, [], now=now).order_by(None).limit(1)).first() is not None
+
+
+def _not_finer(revision: models.PipelineRevision) -> Iterator[str]:
+    """Of a pipeline, the steps below one that divides its packages otherwise."""
+    by_id = {step.reduction_step_id: step for step in revision.steps}
+    for step in revision.steps:
+        for upstream in (by_id[one.id] for one in step.upstream):
+            if not is_finer(upstream.group_by, than=step.group_by):
+                yield (
+                    f"pipeline {revision.pipeline.name}, step {step.reduction_step.key}: its upstream "
+                    f"{upstream.reduction_step.key} ({_by(upstream)}) is not finer than itself ({_by(step)}), so it "
+                    "takes products that were made from other packages too; the lineage of its products shows them"
+                )
+
+
+def _by(step: models.ReductionStepRevision) -> str:
+    return f"by {', '.join(step.group_by)}" if step.group_by else "all packages together"

@@ -1,0 +1,120 @@
+"""What applying definitions would cause, found out by doing it and undoing it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.definitions import Definitions
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.planned import keep_plan
+from ccat_ops_db.gap.steps import StepNow, current_revisions
+from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict, VersionPolicy
+from ccat_ops_db.verbs.definitions import apply_definitions
+
+_Group, _Row, _Run = models.SubGroup, models.PlanRow, models.ExecutedReductionStep
+
+
+@dataclass(frozen=True)
+class Caused:
+    """So many runs that there would not be otherwise."""
+
+    pipeline: str
+    step: str
+    reason: RunReason | None
+    """None where they follow from others of these."""
+    runs: int
+
+
+def foresee(session: Session, definitions: Definitions, *, folder: Path, now: datetime, by: str) -> Sequence[Caused]:
+    """Which runs applying definitions would cause; nothing of it stays.
+
+    Runs that rest at first count, and so do those that follow from others, though they will not be necessary where
+    what they take turns out to be the same bytes. A pipeline that is disabled or MANUAL causes none by itself.
+    Meanwhile nobody else evaluates the pipelines. Raises what apply_definitions raises.
+    """
+    with _undone(session):
+        changes = apply_definitions(session, definitions, folder=folder, by=by)
+    if all(one.action == "unchanged" for one in changes):
+        return []
+    with _undone(session):
+        before = _plans(session, now=now, by=by)
+        apply_definitions(session, definitions, folder=folder, by=by)
+        after = _plans(session, now=now, by=by)
+        return [
+            one for name, plan in after.items() for one in _caused(session, name, before=before.get(name), after=plan)
+        ]
+
+
+@contextmanager
+def _undone(session: Session) -> Iterator[None]:
+    """Roll back what the block does, with all locks that it took."""
+    savepoint = session.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()
+
+
+def _plans(session: Session, *, now: datetime, by: str) -> Mapping[str, str | None]:
+    """Of every pipeline that runs by itself the plan of all that it will do."""
+    hand_out(session)
+    plans: dict[str, str | None] = {}
+    for pipeline_id, name in session.execute(_automatic()).all():
+        with suppress(CcatError), session.begin_nested():  # one that cannot be evaluated runs nothing, and is mended so
+            current = evaluate(session, pipeline_id, now=now, by=by).pipeline
+            which = _to_come(current.steps)
+            plan = keep_plan(session, current, steps=current.steps, which=which, now=now, by=by)
+            plans[name] = plan.id if plan else None
+    return plans
+
+
+def _automatic() -> sa.Select[int, str]:
+    revision = current_revisions().subquery()
+    return (
+        sa.select(models.Pipeline.id, models.Pipeline.name)
+        .join(revision, revision.c.pipeline_id == models.Pipeline.id)
+        .where(models.Pipeline.enabled, revision.c.trigger_type != TriggerType.MANUAL)
+        .order_by(models.Pipeline.id)
+    )
+
+
+def _to_come(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
+    """Condition on a sub-group: there will be a run; also after an active one that started with another recipe."""
+    other_recipe = sa.or_(sa.false(), *(_is_outdated(step) for step in steps if step.recipe))
+    outdated = sa.exists().where(_Run.id == _Group.active_run_id, _Run.status != RunStatus.PENDING, other_recipe)
+    return sa.and_(
+        _Group.verdict.in_([Verdict.WANTED, Verdict.COOLING]), sa.or_(_Group.active_run_id.is_(None), outdated)
+    )
+
+
+def _is_outdated(step: StepNow) -> sa.ColumnElement[bool]:
+    """Condition on a run of a step: another recipe is wanted now."""
+    assert step.recipe is not None  # noqa: S101 - the caller looked; narrows the type
+    by_series = step.policy is VersionPolicy.COMPATIBLE
+    differs = _Run.series_digest != step.recipe.series_digest if by_series else _Run.recipe_digest != step.recipe.digest
+    return sa.and_(_Run.reduction_step_id == step.id, differs)
+
+
+def _caused(session: Session, pipeline: str, *, before: str | None, after: str | None) -> Iterator[Caused]:
+    """Runs of one plan for sub-groups that another does not name."""
+    if after is None or before == after:
+        return
+    known, key = aliased(_Row), models.ReductionStep.key
+    same_place = sa.and_(known.reduction_step_id == _Row.reduction_step_id, known.sub_group_key == _Row.sub_group_key)
+    rows = session.execute(
+        sa.select(key, _Row.reason, sa.func.count())
+        .join(models.ReductionStep, models.ReductionStep.id == _Row.reduction_step_id)
+        .where(_Row.plan_id == after, ~sa.exists().where(known.plan_id == before, same_place))
+        .group_by(key, _Row.reason)
+        .order_by(sa.func.min(_Row.number))
+    )
+    for step, reason, runs in rows:
+        yield Caused(pipeline, step, reason, runs)
