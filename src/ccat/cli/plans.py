@@ -89,7 +89,8 @@ def _headline(planned: Planned) -> str:
     if kept is None:
         return f"pipeline {planned.pipeline}: no run would be created now"
     follow = f", {planned.later:,} would follow" if planned.later else ""
-    what = f"plan {kept.id} of pipeline {planned.pipeline}: {planned.at_once:,} runs would be created now{follow}"
+    runs = _counted(planned.at_once, "run", "runs")
+    what = f"plan {kept.id} of pipeline {planned.pipeline}: {runs} would be created now{follow}"
     return f"{what}. `ccat launch {kept.id}` creates them, until {kept.expires_at:%F %T %Z}"
 
 
@@ -103,9 +104,14 @@ def _show_held(planned: Planned) -> None:
 
 def _conclude(launched: Launched) -> None:
     lapsed = sum(launched.lapsed.values())
-    rest = f"; {lapsed:,} do not hold any more" if lapsed else ""
-    columns = ["step", "sub_group", "because"]
+    title = f"plan {launched.plan}: {_counted(launched.created, 'run was', 'runs were')} created"
+    if lapsed:
+        title += f"; {_counted(lapsed, 'does', 'do')} not hold any more"
     rows = [(one.step, one.sub_group_key, one.why.sentence) for one in launched.first_lapsed]
-    print_table(f"plan {launched.plan}: {launched.created:,} runs were created{rest}", columns, rows)
+    print_table(title, ["step", "sub_group", "because"], rows)
     if lapsed > len(rows):
         typer.echo(f"and {lapsed - len(rows):,} more")
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"

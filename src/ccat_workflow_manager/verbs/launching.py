@@ -104,10 +104,11 @@ def launch(session: Session, plan_id: str, *, now: datetime, by: str, strict: bo
             sa.select(planned.c.why, sa.func.count()).where(planned.c.why.is_not(None)).group_by(planned.c.why)
         )
     }
+    first_lapsed = _first(session, planned) if lapsed else []
     created = 0
     if not (strict and lapsed):
         created = sum(create_runs(session, current, step, among=_is_planned(plan_id, step)) for step in current.steps)
-    return Launched(plan_id, created, lapsed, _first(session, planned) if lapsed else [])
+    return Launched(plan_id, created, lapsed, first_lapsed)
 
 
 def _is_planned(plan_id: str, step: StepNow) -> sa.ColumnElement[bool]:
