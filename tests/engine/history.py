@@ -77,8 +77,9 @@ class History:
             self.configs.setdefault(step["key"], 0)
         self.apply()
 
-    def apply(self) -> None:
-        document = {
+    def document(self) -> dict[str, Any]:
+        """The definitions, as they would stand in a file."""
+        return {
             "software": [{"name": key, "versions": versions} for key, versions in self.versions.items()],
             "configs": [{"name": key, "parameters": {"value": value}} for key, value in self.configs.items()],
             "groupings": [{"name": "some", "rules": self.rules}],
@@ -93,8 +94,10 @@ class History:
                 }
             ],
         }
+
+    def apply(self) -> None:
         definitions = parse_definitions(
-            document, catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+            self.document(), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
         )
         self.session(lambda session: apply_definitions(session, definitions, folder=Path("/"), by="a test"))
 
