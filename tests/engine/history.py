@@ -51,8 +51,6 @@ class History:
     keys: dict[str, Any] = field(default_factory=dict)
     """Further keys of the pipeline."""
     rules: list[dict[str, Any]] = field(default_factory=list)
-    keys: dict[str, Any] = field(default_factory=dict)
-    """What else the definition of the pipeline says."""
     packages: list[int] = field(default_factory=list)
     stable: set[str] = field(default_factory=set)
     """Steps whose software makes the same whatever it gets."""
@@ -88,7 +86,6 @@ class History:
                     "name": "it",
                     "grouping": "some",
                     "location": "cologne/ramses",
-                    **self.keys,
                     "steps": [{"software": step["key"], "config": step["key"], **step} for step in self.steps],
                     **self.keys,
                 }

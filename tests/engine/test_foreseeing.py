@@ -190,8 +190,7 @@ def test_a_started_run_is_made_again_and_one_that_has_not_started_is_not(settled
 
 
 def test_enabling_a_pipeline_causes_what_is_missing(desk: Desk) -> None:
-    desk.history.keys = {"enabled": False}
-    desk.history.define(CALIBRATE, GRID, ALL)
+    desk.history.define(CALIBRATE, GRID, ALL, enabled=False)
     for source in ("M17", "M17", "Orion A"):
         desk.history.archive(source=source)
     desk.edit(**of_pipeline(desk, enabled=True))

@@ -193,8 +193,7 @@ def test_planning_creates_nothing_and_the_trigger_manager_creates_the_same(busy:
 
 @pytest.mark.parametrize("keys", [{"enabled": False}, {"trigger": "manual"}])
 def test_pipelines_that_do_not_run_by_themselves_are_planned_as_they_are_now(desk: Desk, keys: dict[str, Any]) -> None:
-    desk.history.keys = keys
-    desk.history.define(CALIBRATE)
+    desk.history.define(CALIBRATE, **keys)
     for number in (1, 2):
         desk.history.archive()
         assert counted(desk.plan()) == [("calibrate", "missing", number)]

@@ -2,5 +2,5 @@
 
 `steps` says what is wanted, `members` divides raw packages into sub-groups, `statements` runs what works out facts,
 decisions and readiness (`sql/`), `changes` is the inbox, and `evaluation` does all of that in order for one pipeline.
-`inputs` and `telling` read the result.
+`telling` reads the result, and `planned` keeps what would be run.
 """
