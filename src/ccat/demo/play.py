@@ -135,7 +135,7 @@ def _cast(stage: Stage, numbers: Iterable[int]) -> list[Scan]:
 def _apply(stage: Stage, document: Mapping[str, Any]) -> None:
     file = stage.directory.definitions
     file.write_text(yaml.safe_dump(dict(document), sort_keys=False))
-    stage.ccat.ask("apply", "--file", str(file))
+    stage.ccat.ask("apply", "--yes", "--file", str(file))
 
 
 def _require(title: str, deviations: Sequence[str]) -> None:
