@@ -1,4 +1,4 @@
-"""`ccat plan` and `ccat launch`: what would be created, and exactly that is."""
+"""`ccat plan` and `ccat trigger --plan`: what would be created, and exactly that is."""
 
 import json
 import re
@@ -18,7 +18,6 @@ from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.queries.plans import planned_runs
 from ccat_ops_db.verbs.planning import make_plan
-from ccat_workflow_manager.verbs.triggering import next_evaluation
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
 from tests.engine.test_histories import EVENTS, HAPPEN, RECENT, SHAPES
@@ -49,7 +48,7 @@ class Desk:
         return self.json("plan", "it", *options)
 
     def launch(self, plan_id: str, *options: str, code: int = 0) -> dict[str, Any]:
-        return self.json("launch", plan_id, *options, code=code)
+        return self.json("trigger", "--plan", plan_id, *options, code=code)
 
     def refusal(self, *words: str) -> str:
         """What a person reads who asked for what cannot be; nothing was created."""
@@ -107,7 +106,9 @@ def test_what_people_read(busy: Desk) -> None:
     lines = [" ".join(line.split()) for line in busy.run("plan", "it", "--limit", "1").stdout.splitlines()]
     plan_id = lines[0].split()[1]
     made = lines[0].removeprefix(f"plan {plan_id} of pipeline it: ")
-    assert made.startswith(f"3 runs would be created now, 3 would follow. `ccat launch {plan_id}` creates them, until ")
+    assert made.startswith(
+        f"3 runs would be created now, 3 would follow. `ccat trigger --plan {plan_id}` creates them, until "
+    )
     assert lines[1:7] == [
         "step reason runs",
         "calibrate missing 3",
@@ -197,7 +198,6 @@ def test_pipelines_that_do_not_run_by_themselves_are_planned_as_they_are_now(des
     for number in (1, 2):
         desk.history.archive()
         assert counted(desk.plan()) == [("calibrate", "missing", number)]
-    assert desk.history.session(next_evaluation) is None
 
 
 def test_pages_cover_the_plan_once(busy: Desk) -> None:
@@ -300,7 +300,7 @@ def test_a_map_whose_inputs_changed_is_not_launched(desk: Desk) -> None:
         desk.history.archive(source=source)
     plan_id = desk.plan()["plan"]
     desk.history.archive(source="M17")
-    lines = [" ".join(line.split()) for line in desk.run("launch", plan_id).stdout.splitlines()]
+    lines = [" ".join(line.split()) for line in desk.run("trigger", "--plan", plan_id).stdout.splitlines()]
     key = desk.history.gap()["grid M17"].key
     assert lines == [
         f"plan {plan_id}: 1 run was created; 1 does not hold any more",
@@ -315,23 +315,26 @@ def test_a_map_whose_inputs_changed_is_not_launched(desk: Desk) -> None:
 def test_an_unknown_plan_is_refused_with_the_nearest_one(busy: Desk) -> None:
     hint = "A plan is kept for 24 hours; `ccat plan PIPELINE` makes one."
     unknown = "0123456789abcdef"
-    assert busy.refusal("launch", unknown) == f"error: There is no plan `{unknown}`. There is none yet. {hint}\n"
+    assert (
+        busy.refusal("trigger", "--plan", unknown)
+        == f"error: There is no plan `{unknown}`. There is none yet. {hint}\n"
+    )
     plan_id = busy.plan()["plan"]
     almost = plan_id[:-1] + ("0" if plan_id[-1] != "0" else "1")
     expected = f"error: There is no plan `{almost}`. Did you mean `{plan_id}`? {hint}\n"
-    assert busy.refusal("launch", almost) == busy.refusal("plan", almost) == expected
+    assert busy.refusal("trigger", "--plan", almost) == busy.refusal("plan", almost) == expected
 
 
 def test_an_expired_plan_is_refused_and_goes_when_the_next_one_is_made(busy: Desk) -> None:
     plan_id = busy.plan()["plan"]
     moment = datetime(2026, 4, 6, 1, tzinfo=UTC)
     busy.history.execute(sa.update(models.Plan).values(expires_at=moment))
-    assert busy.refusal("launch", plan_id) == (
+    assert busy.refusal("trigger", "--plan", plan_id) == (
         f"error: Plan {plan_id} of pipeline it expired at 2026-04-06 01:00:00 UTC; `ccat plan it` makes a new one.\n"
     )
     busy.history.configure("calibrate", 1)
     busy.plan()
-    assert busy.refusal("launch", plan_id).startswith(f"error: There is no plan `{plan_id}`.")
+    assert busy.refusal("trigger", "--plan", plan_id).startswith(f"error: There is no plan `{plan_id}`.")
 
 
 def test_a_plan_is_kept_for_a_day(busy: Desk) -> None:
@@ -343,7 +346,7 @@ def test_runs_that_could_not_start_are_not_created(busy: Desk) -> None:
     plan_id = busy.plan()["plan"]
     busy.history.keys = {"enabled": False}
     busy.history.apply()
-    assert busy.refusal("launch", plan_id) == (
+    assert busy.refusal("trigger", "--plan", plan_id) == (
         "error: Pipeline it is disabled, so its runs would not start: set `enabled: true` in its definition, "
         "apply it, and launch again. No run was created.\n"
     )

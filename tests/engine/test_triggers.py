@@ -13,6 +13,8 @@ from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict
 from ccat_ops_db.verbs.pausing import pause, resume
+from ccat_ops_db.verbs.planning import make_plan
+from ccat_workflow_manager.verbs.launching import launch
 from ccat_workflow_manager.verbs.requesting import Opened, UnknownSubGroup, Wish, open_wish
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
@@ -241,3 +243,15 @@ class TestPause:
         history.session(lambda session: pause(session, pipeline=None, location=None, because="x", by="Ann"))
         history.complete(run_id)
         assert history.runs()[0].status is RunStatus.COMPLETED
+
+
+def test_a_plan_of_a_pipeline_that_waits_for_triggers_is_carried_to_its_end(history: History) -> None:
+    history.define(SCAN, MAP, trigger="manual")
+    history.archive()
+    made = history.session(lambda session: make_plan(session, "it", step=None, now=history.now, by="a test"))
+    assert made.plan
+    plan_id = made.plan.id
+    assert history.session(lambda session: launch(session, plan_id, now=history.now, by="a test")).created == 1
+    assert history.settle() == ["calibrate", "grid"]
+    [trigger] = triggers(history)
+    assert (trigger.because, trigger.closed_at is not None) == (f"plan {plan_id}", True)

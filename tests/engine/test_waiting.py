@@ -388,10 +388,3 @@ class TestScan:
         whole.announce(whole.packages[0])
         started = whole.start()
         assert (started.started, len(started.waiting)) == ((), 1)
-
-    def test_where_no_step_waits_for_scans_nothing_is_noted(self, history: History) -> None:
-        history.define(SCAN)
-        history.gap()
-        history.announce(history.packages[0])
-        noted = sa.select(sa.func.count()).select_from(models.PendingChange)
-        assert history.session(lambda session: session.scalar(noted)) == 0

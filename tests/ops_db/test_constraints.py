@@ -121,6 +121,12 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
         {"version_policy": states.VersionPolicy.EXACT},
         "exact_policy_pins_a_version",
     ),
+    (models.ReductionStepRevision, {"min_fraction": 0.5}, "available_has_a_fraction"),
+    (
+        models.ReductionStepRevision,
+        {"readiness": states.InputReadiness.AVAILABLE, "min_fraction": 1.5},
+        "min_fraction_is_a_fraction",
+    ),
     (models.ExecutedReductionStep, {"retry_at": START}, "only_failed_is_retried"),
     *(
         (models.ExecutedReductionStep, {"status": status}, "started_has_frozen_inputs")

@@ -46,7 +46,6 @@ app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
 for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resume):
     app.command(rich_help_panel=PIPELINES)(order)
 app.command(rich_help_panel=PIPELINES)(plans.plan)
-app.command(rich_help_panel=PIPELINES)(plans.launch)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(accepting.accept)

@@ -20,8 +20,6 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 After = Annotated[
     int, typer.Option(metavar="NUMBER", min=0, max=LARGEST_ID, help="Continue after this number, where a page ended.")
 ]
-PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="Id of the plan, as `ccat plan` says it.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Create no run at all if one does not hold any more.")]
 
 
 def plan(what: What, *, step: Step = None, limit: Limit = 50, after: After = 0, json: AsJson = False) -> None:
@@ -35,7 +33,7 @@ def plan(what: What, *, step: Step = None, limit: Limit = 50, after: After = 0, 
         _show(planned, runs, is_first_page=after == 0)
 
 
-def launch(plan: PlanId, *, strict: Strict = False, json: AsJson = False) -> None:
+def launch(plan: str, *, strict: bool, json: bool) -> None:
     """Create the runs of a plan that still hold, and list the others with the reason."""
     with reported(as_json=json), transaction("launch") as session:
         by, now = process_name("launch"), datetime.now(UTC)
@@ -91,7 +89,7 @@ def _headline(planned: Planned) -> str:
     follow = f", {planned.later:,} would follow" if planned.later else ""
     runs = _counted(planned.at_once, "run", "runs")
     what = f"plan {kept.id} of pipeline {planned.pipeline}: {runs} would be created now{follow}"
-    return f"{what}. `ccat launch {kept.id}` creates them, until {kept.expires_at:%F %T %Z}"
+    return f"{what}. `ccat trigger --plan {kept.id}` creates them, until {kept.expires_at:%F %T %Z}"
 
 
 def _show_held(planned: Planned) -> None:

@@ -5,6 +5,7 @@ import typer
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
+from ccat.cli.plans import launch
 from ccat.wiring import process_name, transaction
 from ccat_ops_db.lookup import PIPELINE, require
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
@@ -19,7 +20,7 @@ Everything = Annotated[bool, typer.Option("--all", help="All pipelines at all lo
 
 
 def trigger(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
+    pipeline: Annotated[str | None, typer.Argument(metavar="[PIPELINE]")] = None,
     *,
     step: Annotated[str | None, typer.Option(help="Only this step, and what follows from it.")] = None,
     sub_group: Annotated[
@@ -27,10 +28,24 @@ def trigger(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what is up to date.")] = False,
     because: Because = "asked for by hand",
+    plan: Annotated[
+        str | None, typer.Option(metavar="ID", help="Instead: what `ccat plan` listed, if it holds.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Of a plan: nothing if one of its runs does not hold.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Run what is missing or out of date now, what failed or was cancelled included, and all that follows from it."""
-    wish = Wish(pipeline, because, step=step, sub_groups=sub_group or (), force=force)
+    if (pipeline is None) == (plan is None):
+        raise typer.BadParameter("name a pipeline, or with --plan a plan")
+    if plan is not None:
+        launch(plan, strict=strict, json=json)
+    elif pipeline is not None:
+        _wish(Wish(pipeline, because, step=step, sub_groups=sub_group or (), force=force), json=json)
+
+
+def _wish(wish: Wish, *, json: bool) -> None:
     with reported(as_json=json), transaction("trigger") as session:
         opened = open_wish(session, wish, now=datetime.now(UTC), by=process_name("trigger"))
     print_json(opened) if json else typer.echo(_told(opened, wish))

@@ -12,8 +12,6 @@ class Plan(Base):
     """Runs that would have been created at some moment, kept for a while so that exactly they can be launched."""
 
     __tablename__ = "plan"
-    __table_args__ = (sa.CheckConstraint("id ~ '^[0-9a-f]{16}$'", name="id_is_a_short_digest"),)
-
     id: Mapped[str] = mapped_column(
         primary_key=True, comment="First 16 hexadecimal digits of the SHA-256 over the rows that can be launched."
     )
@@ -30,13 +28,7 @@ class PlanRow(Base):
     # than all the rest.
 
     __tablename__ = "plan_row"
-    __table_args__ = (
-        sa.UniqueConstraint("plan_id", "reduction_step_id", "sub_group_key"),
-        sa.CheckConstraint(
-            "(input_digest IS NULL) = (recipe_digest IS NULL) AND (input_digest IS NULL) = (reason IS NULL)",
-            name="what_follows_has_no_inputs",
-        ),
-    )
+    __table_args__ = (sa.UniqueConstraint("plan_id", "reduction_step_id", "sub_group_key"),)
 
     plan_id: Mapped[str] = mapped_column(
         sa.ForeignKey(Plan.id, ondelete="CASCADE"), primary_key=True, comment="Plan that it is part of."

@@ -14,7 +14,8 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.evaluation import evaluate_now
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.queries.plans import get_plan
-from ccat_ops_db.states import Verdict
+from ccat_ops_db.states import TriggerType, Verdict
+from ccat_workflow_manager.verbs.requesting import ask_for
 from ccat_workflow_manager.verbs.triggering import create_runs
 
 _Group, _Row = models.SubGroup, models.PlanRow
@@ -107,6 +108,10 @@ def launch(session: Session, plan_id: str, *, now: datetime, by: str, strict: bo
     first_lapsed = _first(session, planned) if lapsed else []
     created = 0
     if not (strict and lapsed):
+        if current.trigger is not TriggerType.CONTINUOUS:  # what follows would wait for a trigger of its own
+            chosen = sa.or_(*(_is_planned(plan_id, step) for step in current.steps))
+            wanted = sa.and_(_Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None), chosen)
+            ask_for(session, current, wanted, because=f"plan {plan_id}", now=now, by=by)
         created = sum(create_runs(session, current, step, among=_is_planned(plan_id, step)) for step in current.steps)
     return Launched(plan_id, created, lapsed, first_lapsed)
 
@@ -116,6 +121,7 @@ def _is_planned(plan_id: str, step: StepNow) -> sa.ColumnElement[bool]:
     return sa.exists().where(
         _Row.plan_id == plan_id,
         _Row.reduction_step_id == step.id,
+        _Group.reduction_step_id == step.id,
         _Row.sub_group_key == _Group.key,
         _Row.recipe_digest == (step.recipe.digest if step.recipe else None),
         _Row.input_digest == _Group.input_digest,

@@ -75,9 +75,18 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
     chosen = sa.and_(_Group.verdict.in_(verdicts), _is_named(session, wish, steps))
     # What merely waits for the runs of steps above follows from them by itself.
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
-    requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force)
+    requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
     evaluate(session, pipeline_id, now=now, by=by)
     return Opened(trigger_id, requested, _count(session, trigger_id, Verdict.BLOCKED))
+
+
+def ask_for(
+    session: Session, pipeline: PipelineNow, which: sa.ColumnElement[bool], *, because: str, now: datetime, by: str
+) -> int:
+    """Open a trigger for some sub-groups of a pipeline that is evaluated in the same transaction; its id."""
+    trigger_id = _open(session, pipeline.id, TriggerType.MANUAL, because=because, by=by)
+    _ask(session, trigger_id, pipeline.steps, which=which, forced=False, now=now)
+    return trigger_id
 
 
 def _steps(pipeline: PipelineNow, wish: Wish) -> Sequence[StepNow]:
@@ -118,7 +127,7 @@ def tick(session: Session, pipeline: PipelineNow, *, now: datetime, by: str) -> 
     because = f"tick of {pipeline.schedule.cron} ({pipeline.schedule.time_zone}) at {passed:%F %H:%M} UTC"
     trigger_id = _open(session, pipeline.id, TriggerType.CRON, because=because, by=by, tick_at=passed)
     if trigger_id is not None:
-        _ask(session, trigger_id, pipeline.steps, which=_Group.verdict.in_(_OPEN), forced=False)
+        _ask(session, trigger_id, pipeline.steps, which=_Group.verdict.in_(_OPEN), forced=False, now=now)
     return trigger_id
 
 
@@ -137,14 +146,21 @@ def _open(
 
 
 def _ask(
-    session: Session, trigger_id: int, steps: Sequence[StepNow], *, which: sa.ColumnElement[bool], forced: bool
+    session: Session,
+    trigger_id: int,
+    steps: Sequence[StepNow],
+    *,
+    which: sa.ColumnElement[bool],
+    forced: bool,
+    now: datetime,
 ) -> int:
     """Ask for sub-groups of steps, but for those that are asked for already; how many."""
     is_there = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
-    chosen = sa.select(_Group.reduction_step_id, _Group.key, sa.literal(trigger_id), sa.literal(forced)).where(
+    facts = (sa.literal(trigger_id), sa.literal(forced), sa.literal(now))
+    chosen = sa.select(_Group.reduction_step_id, _Group.key, *facts).where(
         _Group.reduction_step_id.in_([step.id for step in steps]), which, is_there
     )
-    columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced"]
+    columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced", "created_at"]
     asked = insert(_Request).from_select(columns, chosen).on_conflict_do_nothing().returning(_Request.sub_group_key)
     return len(session.scalars(asked).all())
 
@@ -155,17 +171,17 @@ def _count(session: Session, trigger_id: int, verdict: Verdict) -> int:
     return session.scalar(counted.where(_Request.trigger_id == trigger_id, _Group.verdict == verdict)) or 0
 
 
-def follow(session: Session, pipeline: PipelineNow) -> int:
+def follow(session: Session, pipeline: PipelineNow, *, now: datetime) -> int:
     """Let runs that are over hand their triggers on to what builds on them; how many requests are new.
 
     Expects the pipeline to be evaluated in the same transaction. Requests whose work is done go.
     """
-    handed_on = sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
+    handed_on = sum(_hand_on(session, pipeline, step, now=now) for step in pipeline.steps)
     _drop_fulfilled(session, pipeline)
     return handed_on
 
 
-def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
+def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow, *, now: datetime) -> int:
     over = sa.or_(
         _Run.status.in_([RunStatus.COMPLETED, RunStatus.CANCELLED]),
         sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None)),
@@ -191,7 +207,7 @@ def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
             completed.setdefault(trigger_id, []).append(group_id)
     below = [one for one in pipeline.steps if step.id in one.upstream]
     return sum(
-        _ask(session, trigger_id, below, which=_Group.id.in_(_sharing(group_ids)), forced=False)
+        _ask(session, trigger_id, below, which=_Group.id.in_(_sharing(group_ids)), forced=False, now=now)
         for trigger_id, group_ids in completed.items()
     )
 

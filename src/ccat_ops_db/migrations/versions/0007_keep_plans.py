@@ -22,7 +22,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="The moment that it is of."),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="It may be deleted from then on."),
         sa.Column("who", sa.Text(), nullable=False, comment="Who made it."),
-        sa.CheckConstraint("id ~ '^[0-9a-f]{16}$'", name=op.f("ck_plan_id_is_a_short_digest")),
         sa.ForeignKeyConstraint(["pipeline_id"], ["pipeline.id"], name=op.f("fk_plan_pipeline_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_plan")),
     )
@@ -54,6 +53,7 @@ def upgrade() -> None:
                 "upstream_changed",
                 "auxiliary_changed",
                 "invalidated",
+                "requested",
                 name="runreason",
                 native_enum=False,
                 create_constraint=True,
@@ -61,10 +61,6 @@ def upgrade() -> None:
             ),
             nullable=True,
             comment="Why it is necessary; NULL: it follows.",
-        ),
-        sa.CheckConstraint(
-            "(input_digest IS NULL) = (recipe_digest IS NULL) AND (input_digest IS NULL) = (reason IS NULL)",
-            name=op.f("ck_plan_row_what_follows_has_no_inputs"),
         ),
         sa.ForeignKeyConstraint(["plan_id"], ["plan.id"], name=op.f("fk_plan_row_plan_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("plan_id", "number", name=op.f("pk_plan_row")),
