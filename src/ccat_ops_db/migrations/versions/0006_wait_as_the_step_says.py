@@ -10,11 +10,13 @@ depends_on = None
 
 _STEP = "reduction_step_revision"
 _NOTE_SCANS = """
--- A scan of which nothing is in the archive has no sub-group that could wait for it.
+-- Only what is in the archive is in a sub-group that could wait. Its packages are noted and not the scan itself, which
+-- says something about other packages too.
 CREATE OR REPLACE FUNCTION note_scan(scan uuid) RETURNS void LANGUAGE sql AS $$
-    SELECT note_change(NULL, 'executed_obs_unit', scan::text)
-    WHERE EXISTS (SELECT FROM reduction_step_revision WHERE wait_for = 'scan_complete')
-      AND EXISTS (SELECT FROM raw_data_package WHERE executed_obs_unit_id = scan AND state = 'archived')
+    SELECT note_change(NULL, 'raw_data_package', p.id::text)
+    FROM raw_data_package p
+    WHERE p.executed_obs_unit_id = scan AND p.state = 'archived'
+      AND EXISTS (SELECT FROM reduction_step_revision WHERE wait_for = 'scan_complete')
 $$;
 
 CREATE OR REPLACE FUNCTION note_scan_of_package() RETURNS trigger LANGUAGE plpgsql AS $$
