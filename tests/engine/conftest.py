@@ -1,11 +1,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from tests.engine.database import Reference, initialized
+from tests.engine.history import History
 
 OpsDb = Callable[[], AbstractContextManager[sa.Engine]]
 
@@ -29,3 +31,31 @@ def ops_db(clean_ops_db: OpsDb) -> Iterator[sa.Engine]:
     """An initialised operations database, in which nothing else is."""
     with clean_ops_db() as engine:
         yield engine
+
+
+def prepare_everything(connection: sa.Connection) -> None:
+    """Have the database plan statements once, of which a history has the same few hundred again and again."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.prepare_threshold, driver.prepared_max = 1, 1000
+
+
+@pytest.fixture(scope="module")
+def fresh_history(clean_ops_db: OpsDb) -> Iterator[Callable[[], History]]:
+    """Makes histories, one after the other, of each of which nothing is left."""
+    with clean_ops_db() as engine, engine.connect() as connection:
+        prepare_everything(connection)
+
+        def make() -> History:
+            connection.rollback()
+            connection.begin()
+            return History(engine, connection)
+
+        yield make
+        connection.rollback()
+        connection.invalidate()
+
+
+@pytest.fixture
+def history(fresh_history: Callable[[], History]) -> History:
+    """An installation to which nothing happened yet."""
+    return fresh_history()

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.lookup import MODULE, OBS_UNIT, TELESCOPE, find
 from ccat_ops_db.models import Base
 from ccat_ops_db.moves import advance
@@ -31,6 +32,7 @@ def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterato
         engine = create_engine(url, application_name="tests")
         with transaction(engine) as session:
             initialize(session, reference_data(), storage_root=storage)
+            hand_out(session)  # to nobody
         yield engine
         engine.dispose()
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))

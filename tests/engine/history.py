@@ -2,15 +2,16 @@
 
 import itertools
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.definitions import parse_definitions
@@ -19,21 +20,17 @@ from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.presets import presets
-from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import content_digest, made_digest
-from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
+from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
-from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, accept_coverage
+from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.starting import Started, start_runs
-from ccat_workflow_manager.verbs.triggering import create_wanted_runs
+from ccat_workflow_manager.verbs.triggering import Evaluation, create_wanted_runs, pipelines_to_evaluate
 from tests.engine.database import archive, bring, package, plan
-from tests.engine.oracle.evaluation import Candidate
-from tests.engine.oracle.evaluation import evaluate as decide_all
-from tests.engine.oracle.facts import load_facts
 
 Found = TypeVar("Found")
 _Run = models.ExecutedReductionStep
@@ -41,9 +38,13 @@ _Run = models.ExecutedReductionStep
 
 @dataclass
 class History:
-    """One pipeline and what happens to its data and runs. What a run makes is a function of its recipe and inputs."""
+    """One pipeline and what happens to its data and runs. What a run makes is a function of its recipe and inputs.
+
+    Within a connection, all of it is one transaction there, which whoever opened it ends; else each step is its own.
+    """
 
     engine: sa.Engine
+    within: sa.Connection | None = None
     offset: timedelta = timedelta()
     versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     configs: dict[str, int] = field(default_factory=dict)
@@ -61,8 +62,24 @@ class History:
         return datetime.now(UTC) + self.offset
 
     def session(self, work: Callable[[Session], Found]) -> Found:
-        with transaction(self.engine) as session:
+        with self._transaction() as session:
             return work(session)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        if self.within is None:
+            with transaction(self.engine) as session:
+                yield session
+        else:
+            # Of what fails nothing is left, and what was before stays.
+            session = Session(self.within, expire_on_commit=False, join_transaction_mode="create_savepoint")
+            with session, session.begin():
+                yield session
+
+    @property
+    def connection(self) -> sa.Connection:
+        assert self.within is not None
+        return self.within
 
     # What people do.
 
@@ -115,6 +132,14 @@ class History:
 
     def configure(self, key: str, value: int) -> None:
         self.configs[key] = value
+        self.apply()
+
+    @property
+    def is_enabled(self) -> bool:
+        return bool(self.keys.get("enabled", True))
+
+    def enable(self, *, enabled: bool) -> None:
+        self.keys = {**self.keys, "enabled": enabled}
         self.apply()
 
     def change(self, key: str, **values: Any) -> None:
@@ -186,7 +211,11 @@ class History:
         self._package(package_id, excluded_at=self.now, excluded_because="clouds")
 
     def readmit(self, package_id: int) -> None:
-        self._package(package_id, excluded_at=None, excluded_because=None)
+        nothing = dict.fromkeys(("excluded_at", "excluded_because", "withdrawn_at", "withdrawn_because"))
+        self._package(package_id, **nothing)
+
+    def withdraw(self, package_id: int) -> None:
+        self._package(package_id, withdrawn_at=self.now, withdrawn_because="wrong telescope")
 
     def _package(self, package_id: int, **values: Any) -> None:
         noun = models.RawDataPackage
@@ -197,7 +226,7 @@ class History:
         blocked = [one for one in self.gap().values() if one.verdict is Verdict.BLOCKED and one.step.version]
         if blocked:
             one = blocked[number % len(blocked)]
-            with suppress(NothingLeft):
+            with suppress(NothingLeft, NothingToAccept):
                 self.accept_for(one.step.key, one.path)
 
     def accept_for(self, step: str, sub_group: str, *, because: str = "it is cloudy") -> Accepted:
@@ -216,6 +245,16 @@ class History:
         number = sa.select(models.Source.id).filter_by(name=source).scalar_subquery()
         self.execute(sa.update(models.ObsUnit).where(models.ObsUnit.name == observation).values(source_id=number))
 
+    def reassign(self, package_id: int, *, observation: str) -> None:
+        """Say that the scan of a package was of another observation."""
+        number = sa.select(models.ObsUnit.id).filter_by(name=observation).scalar_subquery()
+        self.scan_of(package_id, obs_unit_id=number)
+
+    def forget(self) -> None:
+        """Empty the tables that are made from others."""
+        for noun in (models.SubGroup, models.SubGroupPackage, models.PipelineEvaluation):
+            self.execute(sa.delete(noun))
+
     def execute(self, statement: sa.Executable) -> None:
         self.session(lambda session: session.execute(statement))
 
@@ -227,12 +266,20 @@ class History:
 
     def create(self) -> int:
         """One round of the trigger-manager; how many runs it created."""
+        return sum(one.created for one in self._create())
+
+    def _create(self) -> list[Evaluation]:
         self.session(hand_out)
-        number = self.pipeline_id
-        return self.session(lambda session: create_wanted_runs(session, number, now=self.now, by="a test").created)
+
+        def work(session: Session) -> list[Evaluation]:
+            locations = session.scalars(sa.select(models.DataLocation.id)).all()
+            found = pipelines_to_evaluate(session, locations, now=self.now)
+            return [create_wanted_runs(session, one, now=self.now, by="a test") for one in found]
+
+        return self.session(work)
 
     def start(self, *run_ids: int) -> Started:
-        ids = run_ids or [run.id for run in self.runs(RunStatus.PENDING)]
+        ids = run_ids or self.ids(RunStatus.PENDING)
         return self.session(lambda session: start_runs(session, ids, now=self.now, by="a test"))
 
     def move(self, run_id: int, *statuses: RunStatus, **values: Any) -> None:
@@ -243,49 +290,40 @@ class History:
 
         self.session(work)
 
-    def complete(self, run_id: int) -> None:
-        """Have a started run make one product."""
-        [run] = [one for one in self.runs() if one.id == run_id]
-        [key] = [self.session(lambda session: session.get_one(models.ReductionStep, run.reduction_step_id).key)]
+    def complete(self, *run_ids: int) -> None:
+        """Have started runs make one product each."""
+        for run_id in run_ids:
+            self.session(partial(self._make, run_id=run_id))
+
+    def _make(self, session: Session, *, run_id: int) -> None:
+        run = session.get_one(_Run, run_id)
+        older = session.scalars(
+            sa.select(models.DataProduct.id)
+            .join(models.DataProduct.run)
+            .where(
+                _Run.reduction_step_id == run.reduction_step_id,
+                _Run.sub_group_key == run.sub_group_key,
+                models.DataProduct.state.in_([ProductState.CURRENT, ProductState.ORPHANED]),
+            )
+        ).all()
+        advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because="newer", by="a test")
+        key = run.reduction_step.key
         checksum = content_digest(key if key in self.stable else [key, run.recipe_digest, run.input_digest])
-
-        def work(session: Session) -> None:
-            older = session.scalars(
-                sa.select(models.DataProduct.id)
-                .join(models.DataProduct.run)
-                .where(
-                    _Run.reduction_step_id == run.reduction_step_id,
-                    _Run.sub_group_key == run.sub_group_key,
-                    models.DataProduct.state.in_([ProductState.CURRENT, ProductState.ORPHANED]),
-                )
-            ).all()
-            advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because="newer", by="a test")
-            attempt = session.scalars(
-                sa.select(models.RunAttempt.id).filter_by(run_id=run_id).order_by(models.RunAttempt.id.desc())
-            ).first()
-            product = models.DataProduct(
-                run_id=run_id,
-                run_attempt_id=attempt,
-                type="science",
-                relative_path="map.fits",
-                size_bytes=1,
-                checksum=checksum,
-            )
-            session.add(product)
-            session.flush()
-            copy = models.DataProductPhysicalCopy(
-                data_product_id=product.id, data_location_id=run.data_location_id, path=f"{uuid.uuid4()}"
-            )
-            session.add(copy)
-            session.flush()
-            present = PhysicalCopyStatus.PRESENT
-            advance(session, models.PhysicalCopy, [copy.id], to=present, because="a test", by="a test")
-            made = made_digest(run.reduction_step_id, run.sub_group_key, [("map.fits", checksum)])
-            for status in (RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED):
-                values = {"made_digest": made, "finished_at": self.now} if status is RunStatus.COMPLETED else {}
-                assert advance(session, _Run, [run_id], to=status, because="a test", by="a test", values=values)
-
-        self.session(work)
+        product = models.DataProduct(
+            run_id=run.id,
+            run_attempt_id=run.attempts[-1].id,
+            type="science",
+            relative_path="map.fits",
+            size_bytes=1,
+            checksum=checksum,
+        )
+        session.add(product)
+        session.flush()
+        place_copy(session, product.id, run.data_location_id)
+        made = made_digest(run.reduction_step_id, run.sub_group_key, [("map.fits", checksum)])
+        for status in (RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED):
+            values = {"made_digest": made, "finished_at": self.now} if status is RunStatus.COMPLETED else {}
+            assert advance(session, _Run, [run.id], to=status, because="a test", by="a test", values=values)
 
     def fail(self, run_id: int, *, retried: bool = False) -> None:
         retry_at = self.now + timedelta(hours=1) if retried else None
@@ -295,42 +333,65 @@ class History:
         self.move(run_id, RunStatus.CANCELLED, finished_at=self.now)
 
     def damage(self, run_id: int, status: PhysicalCopyStatus = PhysicalCopyStatus.CORRUPT) -> None:
-        """Have the copies of what a run made found damaged."""
+        """Have the copies of what a run made found damaged, or, once they are, cleared away."""
+        copy, product = models.PhysicalCopy, models.DataProduct
+        of_run = sa.select(copy.id).join(product, product.id == copy.data_product_id).where(product.run_id == run_id)
 
         def work(session: Session) -> None:
-            copies = session.scalars(
-                sa.select(models.PhysicalCopy.id)
-                .join(models.DataProduct, models.DataProduct.id == models.PhysicalCopy.data_product_id)
-                .where(models.DataProduct.run_id == run_id)
-            ).all()
-            advance(session, models.PhysicalCopy, copies, to=status, because="a test", by="a test")
+            copies = session.scalars(of_run).all()
+            advance(session, copy, copies, to=status, because="a test", by="a test")
 
         self.session(work)
 
-    def retry(self) -> None:
-        """Take up again every run whose retry is due."""
-        self.session(lambda session: retry_due_runs(session, now=self.now, by="a test"))
+    def copy(self, run_id: int) -> None:
+        """Have what a run made brought to another place."""
+
+        def work(session: Session) -> None:
+            [product] = session.scalars(sa.select(models.DataProduct.id).filter_by(run_id=run_id))
+            copies = sa.select(models.PhysicalCopy.data_location_id).filter_by(data_product_id=product)
+            places = sa.select(models.DataLocation.id).where(models.DataLocation.id.not_in(copies))
+            place_copy(session, product, session.scalars(places.limit(1)).one())
+
+        self.session(work)
+
+    def retry(self) -> list[int]:
+        """Take up again every run whose retry is due; their ids."""
+        return self.session(lambda session: retry_due_runs(session, now=self.now, by="a test"))
 
     def settle(self, *, most: int = 60) -> list[str]:
         """Create, start and complete until nothing follows; the steps of the runs in order."""
         done: list[str] = []
-        self.retry()
-        while self.create() + len(self.start().started):
-            for run in self.runs(RunStatus.STAGING_DATA):
-                self.complete(run.id)
-                done.append(self.step_of(run))
+        while any(one.created + one.given_up for one in self._create()) + len(self.retry()) + len(self.start().started):
+            runs = self.runs(RunStatus.STAGING_DATA)
+            self.complete(*[run.id for run in runs])
+            done += [run.reduction_step.key for run in runs]
             assert len(done) <= most, f"no end is in sight: {done[-10:]}"
         return done
 
     # What there is.
 
-    def step_of(self, run: _Run) -> str:
-        return self.session(lambda session: session.get_one(models.ReductionStep, run.reduction_step_id).key)
-
     def runs(self, *statuses: RunStatus) -> list[_Run]:
-        query = sa.select(_Run).order_by(_Run.id)
+        """Runs in the order of their creation, all if no status is named."""
+        query = sa.select(_Run).options(joinedload(_Run.reduction_step)).order_by(_Run.id)
         wanted = query.where(_Run.status.in_(statuses)) if statuses else query
         return self.session(lambda session: list(session.scalars(wanted)))
+
+    def runs_of(self, step: str) -> list[_Run]:
+        return [run for run in self.runs() if run.reduction_step.key == step]
+
+    def step_of(self, run: _Run) -> str:
+        return run.reduction_step.key
+
+    def ids(self, *statuses: RunStatus) -> list[int]:
+        """Runs that have one of these statuses."""
+        wanted = sa.select(_Run.id).where(_Run.status.in_(statuses)).order_by(_Run.id)
+        return self.session(lambda session: list(session.scalars(wanted)))
+
+    def products(self, step: str = "%", *, sub_group: str = "%") -> list[ProductState]:
+        """States of what runs of a step and of sub-groups like this made, in the order of the runs."""
+        states = sa.select(models.DataProduct.state).join(models.DataProduct.run).join(_Run.reduction_step)
+        wanted = states.where(models.ReductionStep.key.like(step), _Run.sub_group_path.like(sub_group))
+        return self.session(lambda session: list(session.scalars(wanted.order_by(_Run.id))))
 
     def gap(self) -> dict[str, SubGroupNow]:
         """Every sub-group by step and labels, evaluated now."""
@@ -346,59 +407,35 @@ class History:
     def knows(self, source: str) -> bool:
         return bool(self.session(lambda session: session.scalar(sa.select(models.Source.id).filter_by(name=source))))
 
-    def undamaged(self) -> list[int]:
-        """Runs whose products are present."""
+    def with_copies(self, *statuses: PhysicalCopyStatus) -> list[int]:
+        """Runs of whose products there are such copies."""
         product, copy = models.DataProduct, models.PhysicalCopy
-        sound = sa.select(product.run_id).join(copy, copy.data_product_id == product.id)
-        present = sound.where(copy.status == PhysicalCopyStatus.PRESENT).order_by(product.run_id)
-        return self.session(lambda session: list(session.scalars(present)))
-
-    def twice_active(self) -> list[Place]:
-        """Sub-groups that have more than one active run."""
-        place = (_Run.reduction_step_id, _Run.sub_group_key)
-        active = sa.select(*place).where(sa.text(ACTIVE_RUN)).group_by(*place).having(sa.func.count() > 1)
-        return self.session(lambda session: [(step_id, key) for step_id, key in session.execute(active)])
+        found = sa.select(product.run_id).join(copy, copy.data_product_id == product.id)
+        such = found.where(copy.status.in_(statuses)).distinct().order_by(product.run_id)
+        return self.session(lambda session: list(session.scalars(such)))
 
     def verdicts(self) -> dict[str, Verdict]:
         return {name: one.verdict for name, one in self.gap().items()}
+
+    def noted(self) -> set[tuple[Any, ...]]:
+        """What is maintained of every sub-group, as it was last evaluated."""
+        group = models.SubGroup
+        columns = (group.key, group.verdict, group.path, group.reason, group.cut_off, group.due_at, group.input_digest)
+        query = sa.select(group.reduction_step_id, *columns)
+        return self.session(lambda session: {tuple(row) for row in session.execute(query)})
 
     def rebuilt(self) -> int:
         """Rows that a rebuild finds otherwise than they should be, after all that changed was taken into account."""
         number = self.pipeline_id
         return self.session(lambda session: evaluate(session, number, now=self.now, by="a test", rebuild=True).drift)
 
-    def compared(self) -> tuple[dict[Place, object], dict[Place, object]]:
-        """What is maintained, and what the oracle makes of the raw tables, at the same moment."""
-        number, now = self.pipeline_id, self.now
-        self.session(hand_out)
 
-        def work(session: Session) -> tuple[dict[Place, object], dict[Place, object]]:
-            evaluated = evaluate(session, number, now=now, by="a test")
-            maintained = {
-                (one.step.id, one.key): _maintained(one, _ready(session, one.id))
-                for one in sub_groups(session, evaluated.pipeline, which=sa.true())
-            }
-            found = decide_all(load_facts(session, number, now=now), now=now)
-            return maintained, {(one.step.id, one.name.key): _decided(one) for one in found}
-
-        return self.session(work)
-
-
-def _ready(session: Session, sub_group_id: int) -> frozenset[int]:
-    member = models.SubGroupPackage
-    query = sa.select(member.raw_data_package_id).where(
-        member.sub_group_id == sub_group_id, member.is_ready, sa.not_(member.is_faded)
+def place_copy(session: Session, product_id: int, location_id: int) -> None:
+    """A sound copy of a product."""
+    copy = models.DataProductPhysicalCopy(
+        data_product_id=product_id, data_location_id=location_id, path=f"{uuid.uuid4()}"
     )
-    return frozenset(session.scalars(query))
-
-
-def _maintained(one: SubGroupNow, ready: frozenset[int]) -> object:
-    cut_off = one.cut_off if one.verdict is Verdict.WANTED else None
-    what = (one.verdict, one.reason, one.because, cut_off)
-    return (*what, one.input_digest, one.active_run_id, one.path, dict(one.labels), ready)
-
-
-def _decided(one: Candidate) -> object:
-    decision = one.decision
-    what = (decision.verdict, decision.reason, decision.because, decision.cut_off)
-    return (*what, one.input_digest, one.active_run_id, one.name.path, dict(one.name.labels), one.ready)
+    session.add(copy)
+    session.flush()
+    present = PhysicalCopyStatus.PRESENT
+    advance(session, models.PhysicalCopy, [copy.id], to=present, because="a test", by="a test")

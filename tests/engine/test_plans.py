@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +17,8 @@ from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.queries.plans import planned_runs
 from ccat_ops_db.verbs.planning import make_plan
-from tests.engine.database import Reference, initialized
+from tests.engine.happenings import EVENTS, HAPPEN, RECENT, SHAPES
 from tests.engine.history import History
-from tests.engine.test_histories import EVENTS, HAPPEN, RECENT, SHAPES
 
 CALIBRATE: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 GRID: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
@@ -367,36 +365,19 @@ def test_unknown_names_are_refused(busy: Desk, words: tuple[str, ...], message: 
 # Whatever happened before
 
 
-@pytest.fixture(scope="module")
-def installation(postgresql_url: str, template_database: str) -> Iterator[sa.Engine]:
-    with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def fresh(installation: sa.Engine) -> Callable[[], Desk]:
-    """Makes an empty installation."""
-    reference = Reference.of(installation)
-
-    def make() -> Desk:
-        reference.restore(installation)
-        return Desk(History(installation))
-
-    return make
-
-
 @pytest.mark.timeout(600)
-@settings(max_examples=40, derandomize=False, deadline=None)
+@settings(max_examples=40, derandomize=True, deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.sampled_from([[], [RECENT]]), st.lists(EVENTS, min_size=1, max_size=6))
 def test_what_is_planned_is_what_is_created(
-    fresh: Callable[[], Desk], shape: str, rules: list[dict[str, object]], events: list[tuple[str, Any, Any]]
+    fresh_history: Callable[[], History], shape: str, rules: list[dict[str, object]], events: list[tuple[Any, ...]]
 ) -> None:
-    desk = fresh()
-    history = desk.history
+    history = fresh_history()
+    desk = Desk(history)
     history.define(*SHAPES[shape], rules=rules)
     history.archive()
-    for event in events:
-        HAPPEN[event[0]](history, *event[1:])
+    for what, *how in events:
+        HAPPEN[what](history, *how)
+    history.enable(enabled=True)
     known = created(desk)
     planned = history.session(lambda session: make_plan(session, "it", now=history.now, by="a test"))
     plan = planned.plan

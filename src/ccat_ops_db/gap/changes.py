@@ -1,7 +1,7 @@
 """The inbox: rows say what changed, and go in the transaction that takes it into account."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -87,8 +87,10 @@ def pipelines_with_changes(session: Session) -> frozenset[int]:
     )
 
 
-def ids_of(session: Session, step_id: int, keys: Iterable[str]) -> frozenset[int]:
+def ids_of(session: Session, step_id: int, keys: Collection[str]) -> frozenset[int]:
     """The sub-groups of a step that have these keys."""
+    if not keys:
+        return frozenset()
     group = models.SubGroup
     wanted = sa.literal(sorted(keys), sa.ARRAY(sa.Text))
     return frozenset(

@@ -23,4 +23,6 @@ def orphan(session: Session, step_id: int, keys: Collection[str] | None, *, by: 
         of_them = of_them.where(run.sub_group_key == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.Text))))
     because = "the last package of their sub-group left"
     ids = session.scalars(of_them).all()
+    if not ids:
+        return []
     return advance(session, product, ids, to=ProductState.ORPHANED, because=because, by=by)

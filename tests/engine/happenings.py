@@ -1,0 +1,243 @@
+"""What happens to pipelines, in whatever order; whatever it is, what is maintained is what the raw tables say."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from ccat_ops_db.states import PhysicalCopyStatus, RunStatus, Verdict
+from tests.engine.history import History
+from tests.engine.order import check
+
+Found = TypeVar("Found")
+Shape = list[dict[str, Any]]
+SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
+SHAPES: dict[str, Shape] = {
+    "by scan, then by source": [SCAN, MAP],
+    "three steps, one of which takes raw packages too": [
+        SCAN,
+        MAP,
+        {"key": "all", "group_by": [], "depends_on": ["grid"], "inputs": ["raw", "upstream"]},
+    ],
+    "coarse before fine": [
+        {"key": "grid", "group_by": ["source"]},
+        {**SCAN, "depends_on": ["grid"], "inputs": ["raw", "upstream"]},
+    ],
+    "resting": [SCAN, {**MAP, "cooldown_seconds": 3600}],
+    "without scans that failed": [SCAN, {**MAP, "on_failed_input": "omit", "cooldown_seconds": 3600}],
+    "failures are passed over by a step in between": [
+        SCAN,
+        {**MAP, "group_by": ["executed_obs_unit"]},
+        {"key": "all", "group_by": [], "depends_on": ["grid", "calibrate"], "on_failed_input": "omit"},
+    ],
+    "failures before fine": [
+        {"key": "grid", "group_by": ["source"]},
+        {**SCAN, "depends_on": ["grid"], "inputs": ["raw", "upstream"], "on_failed_input": "omit"},
+    ],
+    "whole scans only": [{**SCAN, "wait_for": "scan_complete"}, MAP],
+    "modules of whole scans": [
+        {**SCAN, "group_by": ["executed_obs_unit", "instrument_module"], "wait_for": "scan_complete"},
+        {**MAP, "group_by": ["executed_obs_unit"], "wait_for": "scan_complete", "on_failed_input": "omit"},
+    ],
+    "half of it is enough": [SCAN, {**MAP, "readiness": "available", "min_fraction": 0.5}],
+    "what is there, resting, then all of it": [
+        SCAN,
+        {**MAP, "readiness": "available", "on_failed_input": "omit", "cooldown_seconds": 3600},
+        {"key": "all", "group_by": [], "depends_on": ["grid"], "inputs": ["raw", "upstream"]},
+    ],
+    "one step, every version redoes": [{"key": "grid", "group_by": ["source"], "version_policy": "latest"}],
+}
+
+
+RECENT = {"table": "ExecutedObsUnit", "column": "started_at", "operator": "gte", "value": {"now": "-24h"}}
+
+STEPS = st.sampled_from(["calibrate", "grid", "all"])
+SOURCES = st.sampled_from(["M17", "Orion A"])
+NUMBERS = st.integers(0, 7)
+DAMAGES = st.sampled_from([PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING])
+HOW: Mapping[str, tuple[st.SearchStrategy[Any], ...]] = {
+    "archive": (SOURCES, st.sampled_from([0.0, 30.0])),
+    "exclude": (NUMBERS,),
+    "withdraw": (NUMBERS,),
+    "readmit": (NUMBERS,),
+    "correct": (SOURCES, SOURCES),
+    "reassign": (NUMBERS, SOURCES),
+    "rename": (SOURCES, NUMBERS),
+    "work": (NUMBERS, st.sampled_from(["complete", "fail", "retry", "cancel", "nothing"])),
+    "finish": (),
+    "release": (STEPS, st.sampled_from(["1", "2"])),
+    "retire": (STEPS, st.sampled_from(["retired", "released"])),
+    "configure": (STEPS, NUMBERS),
+    "redefine": (st.sampled_from(sorted(SHAPES)),),
+    "enable": (st.booleans(),),
+    "damage": (NUMBERS, DAMAGES),
+    "clear": (NUMBERS,),
+    "copy": (NUMBERS,),
+    "announce": (NUMBERS,),
+    "arrive": (NUMBERS,),
+    "write": (NUMBERS,),
+    "pack": (NUMBERS,),
+    "observe": (NUMBERS, st.sampled_from(["goes on", "ended", "more"])),
+    "accept": (NUMBERS,),
+    "wait": (st.sampled_from([0.5, 2.0, 30.0]),),
+    "forget": (),
+}
+WHAT = [*HOW, *("work",) * 5, *("archive",) * 2, "finish"]
+"""What happens often stands there more than once."""
+EVENTS = st.sampled_from(WHAT).flatmap(lambda what: st.tuples(st.just(what), *HOW[what]))
+LOOKS = st.sampled_from([False, False, False, False, True])
+HAPPENINGS = st.lists(st.tuples(EVENTS, LOOKS), min_size=2, max_size=5)
+"""What happens, and whether somebody looks at the gap after it."""
+Happenings = Sequence[tuple[tuple[Any, ...], bool]]
+
+
+def some(found: Sequence[Found], number: int) -> list[Found]:
+    """One of them, if there are any."""
+    return [found[number % len(found)]] if found else []
+
+
+def exclude(history: History, number: int) -> None:
+    for package in some(history.packages, number):
+        history.exclude(package)
+
+
+def withdraw(history: History, number: int) -> None:
+    for package in some(history.packages, number):
+        history.withdraw(package)
+
+
+def readmit(history: History, number: int) -> None:
+    for package in some(history.packages, number):
+        history.readmit(package)
+
+
+def announce(history: History, number: int) -> None:
+    for package in some(history.packages, number):
+        if not history.on_their_way():
+            history.announce(package)
+
+
+def arrive(history: History, number: int) -> None:
+    for package in some(history.on_their_way(), number):
+        history.arrive(package)
+
+
+def write(history: History, number: int) -> None:
+    for package in some(history.packages, number):
+        history.write(package)
+
+
+def pack(history: History, number: int) -> None:
+    for package in some(history.packages, number):
+        history.pack(package)
+
+
+def observe(history: History, number: int, what: str) -> None:
+    ended = None if what == "goes on" else history.now + timedelta(hours=1)
+    for package in some(history.packages, number):
+        history.scan_of(package, ended_at=ended, expected_files=1 if what == "more" else None)
+
+
+def correct(history: History, observation: str, source: str) -> None:
+    if history.knows(source):
+        history.correct(observation, source=source)
+
+
+def reassign(history: History, number: int, observation: str) -> None:
+    if history.knows(observation):
+        for package in some(history.packages, number):
+            history.reassign(package, observation=observation)
+
+
+def rename(history: History, source: str, number: int) -> None:
+    if not history.knows(f"{source} {number}"):
+        history.rename(source, f"{source} {number}")
+
+
+def release(history: History, step: str, series: str) -> None:
+    if step in history.versions:
+        history.release(step, f"{series}.{len(history.versions[step])}", series=series)
+
+
+def retire(history: History, step: str, state: str) -> None:
+    if step in history.versions:
+        history.set_state(step, history.versions[step][-1]["version"], state)
+
+
+def configure(history: History, step: str, number: int) -> None:
+    if step in history.configs:
+        history.configure(step, number)
+
+
+def damage(history: History, number: int, status: PhysicalCopyStatus) -> None:
+    for run_id in some(history.with_copies(PhysicalCopyStatus.PRESENT), number):
+        history.damage(run_id, status)
+
+
+def clear(history: History, number: int) -> None:
+    for run_id in some(history.with_copies(PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING), number):
+        history.damage(run_id, PhysicalCopyStatus.DELETED)
+
+
+def copy(history: History, number: int) -> None:
+    for run_id in some(history.with_copies(PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING), number):
+        history.copy(run_id)
+
+
+def wait(history: History, hours: float) -> None:
+    history.offset += timedelta(hours=hours)
+
+
+def work(history: History, number: int, outcome: str) -> None:
+    """Create what is wanted, and let one run of what there is come to an end."""
+    history.create()
+    history.retry()
+    history.start()
+    for run_id in some(history.ids(RunStatus.STAGING_DATA), number):
+        match outcome:
+            case "complete":
+                history.complete(run_id)
+            case "fail" | "retry":
+                history.fail(run_id, retried=outcome == "retry")
+            case "cancel":
+                history.cancel(run_id)
+
+
+def finish(history: History) -> None:
+    """Let everything come to its end, what rests too: at most each step once, after the one before it."""
+    history.complete(*history.ids(RunStatus.STAGING_DATA))
+    for _ in range(1 + len(history.steps)):
+        history.offset += timedelta(hours=2)
+        history.settle()
+        if not any(verdict is Verdict.COOLING for _, _, verdict, *_ in history.noted()):
+            break
+    unsettled = {verdict for _, _, verdict, *_ in history.noted()} & {Verdict.WANTED, Verdict.COOLING}
+    assert not (unsettled and history.is_enabled)
+
+
+HAPPEN: Mapping[str, Callable[..., object]] = {
+    "archive": lambda history, source, hours: history.archive(source=source, hours_ago=hours),
+    "accept": lambda history, number: history.accept(number),
+    "redefine": lambda history, shape: history.define(*SHAPES[shape], rules=history.rules, **history.keys),
+    "enable": lambda history, enabled: history.enable(enabled=enabled),
+    "forget": lambda history: history.forget(),
+    **{one.__name__: one for one in (exclude, withdraw, readmit, correct, reassign, rename, release, retire)},
+    **{one.__name__: one for one in (announce, arrive, write, pack, observe)},
+    **{one.__name__: one for one in (configure, damage, clear, copy, wait, work, finish)},
+}
+
+
+def live_through(history: History, shape: str, happenings: Happenings) -> None:
+    """Have a pipeline, one package and all of this happen, and see that everything is in order."""
+    history.define(*SHAPES[shape], rules=history.rules)
+    history.archive()
+    for (what, *how), is_looked_at in happenings:
+        HAPPEN[what](history, *how)
+        if is_looked_at:
+            check(history)
+    if not history.is_enabled:
+        history.enable(enabled=True)
+    check(history)
+    assert history.rebuilt() == 0

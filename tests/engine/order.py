@@ -1,0 +1,82 @@
+"""What has to be true of a history at any moment."""
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.models.runs import ACTIVE_RUN
+from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
+from ccat_ops_db.states import ProductState, RunStatus, Verdict
+from tests.engine.history import History
+from tests.engine.oracle.evaluation import Candidate
+from tests.engine.oracle.evaluation import evaluate as decide_all
+from tests.engine.oracle.facts import load_facts
+
+_Run = models.ExecutedReductionStep
+
+
+def check(history: History) -> None:
+    """What is maintained agrees with the oracle, nothing is active twice, and what counts is of what is there."""
+    assert not history.session(_twice_active)
+    if history.is_enabled:  # or nobody tells it anything
+        maintained, decided = _compared(history)
+        assert maintained == decided
+        assert not history.session(_strays)
+
+
+def _compared(history: History) -> tuple[dict[Place, object], dict[Place, object]]:
+    """What is maintained, and what the oracle makes of the raw tables, at the same moment."""
+    number, now = history.pipeline_id, history.now
+    history.session(hand_out)
+
+    def work(session: Session) -> tuple[dict[Place, object], dict[Place, object]]:
+        evaluated = evaluate(session, number, now=now, by="a test")
+        maintained = {
+            (one.step.id, one.key): _maintained(one, _ready(session, one.id))
+            for one in sub_groups(session, evaluated.pipeline, which=sa.true())
+        }
+        found = decide_all(load_facts(session, number, now=now), now=now)
+        return maintained, {(one.step.id, one.name.key): _decided(one) for one in found}
+
+    return history.session(work)
+
+
+def _twice_active(session: Session) -> list[tuple[int, str]]:
+    """Sub-groups that have more than one active run."""
+    place = (_Run.reduction_step_id, _Run.sub_group_key)
+    active = sa.select(*place).where(sa.text(ACTIVE_RUN)).group_by(*place).having(sa.func.count() > 1)
+    return [(step_id, key) for step_id, key in session.execute(active)]
+
+
+def _strays(session: Session) -> list[int]:
+    """Runs of whose products some are CURRENT, though there is a newer run, or no package of the sub-group."""
+    newer, group = aliased(_Run), models.SubGroup
+    here = (_Run.reduction_step_id, _Run.sub_group_key)
+    gone = sa.not_(sa.exists().where(group.reduction_step_id == here[0], group.key == here[1]))
+    is_done = sa.and_(newer.status == RunStatus.COMPLETED, newer.id > _Run.id)
+    old = sa.exists().where(newer.reduction_step_id == here[0], newer.sub_group_key == here[1], is_done)
+    current = sa.select(_Run.id).join(_Run.products).where(models.DataProduct.state == ProductState.CURRENT)
+    found = current.where(_Run.reduction_step_id.in_(sa.select(group.reduction_step_id)), sa.or_(gone, old))
+    return list(session.scalars(found))
+
+
+def _ready(session: Session, sub_group_id: int) -> frozenset[int]:
+    member = models.SubGroupPackage
+    query = sa.select(member.raw_data_package_id).where(
+        member.sub_group_id == sub_group_id, member.is_ready, sa.not_(member.is_faded)
+    )
+    return frozenset(session.scalars(query))
+
+
+def _maintained(one: SubGroupNow, ready: frozenset[int]) -> object:
+    cut_off = one.cut_off if one.verdict is Verdict.WANTED else None
+    what = (one.verdict, one.reason, one.because, cut_off)
+    return (*what, one.input_digest, one.active_run_id, one.path, dict(one.labels), ready)
+
+
+def _decided(one: Candidate) -> object:
+    decision = one.decision
+    what = (decision.verdict, decision.reason, decision.because, decision.cut_off)
+    return (*what, one.input_digest, one.active_run_id, one.name.path, dict(one.name.labels), one.ready)
