@@ -111,7 +111,9 @@ class TestFailedInputs:
         verdict, because = told(history)
         assert verdict is Verdict.BLOCKED
         assert because.count("(failed)") == 2
-        assert because.count("(cancelled)") == 1
+        assert (because.count("(cancelled)"), because.count("`ccat accept`")) == (1, 0)
+        with pytest.raises(NothingLeft):
+            history.accept(0)
 
     def test_raw_packages_that_are_left_out_are_no_inputs_either(self, history: History) -> None:
         history.define(SCAN, {**MAP, "on_failed_input": "omit", "inputs": ["raw", "upstream"]})
@@ -284,7 +286,7 @@ class TestAcceptedCoverage:
         with pytest.raises(NothingLeft) as refused:
             history.accept_for("grid", path)
         assert str(refused.value) == (
-            f"Step `grid`, sub-group `{path}` waits for all of its 3 packages; without them it would have no input. "
+            f"Step `grid`, sub-group `{path}` would have no input left: none of its packages is ready. "
             "Nothing was accepted."
         )
 

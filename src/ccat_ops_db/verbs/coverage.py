@@ -35,10 +35,10 @@ class NothingLeft(CcatError):
 
     code = "nothing_left"
 
-    def __init__(self, place: SubGroupNow, number: int) -> None:
+    def __init__(self, place: SubGroupNow) -> None:
         super().__init__(
-            f"Step `{place.step.key}`, sub-group `{place.path}` waits for all of its {number} packages; "
-            "without them it would have no input. Nothing was accepted."
+            f"Step `{place.step.key}`, sub-group `{place.path}` would have no input left: none of its packages is "
+            "ready. Nothing was accepted."
         )
 
 
@@ -66,7 +66,7 @@ def accept_coverage(
     """Let a sub-group, given by its path or key, go without the packages that it waits for now.
 
     What comes through later is an ordinary change of its inputs; what it comes to wait for later blocks again. Raises
-    UnknownName, ReasonMissing, NothingToAccept where no package is waited for, or NothingLeft where all are.
+    UnknownName, ReasonMissing, NothingToAccept where no package is waited for, or NothingLeft where none is ready.
     """
     if not because.strip():
         raise ReasonMissing
@@ -74,10 +74,10 @@ def accept_coverage(
     place = _place(session, pipeline, step, sub_group=sub_group, now=now, by=by)
     unready = _unready(session, place)
     packages = [*unready, *_on_their_way(session, place)]
+    if place.verdict is Verdict.BLOCKED and len(unready) == _number(session, place):
+        raise NothingLeft(place)
     if place.verdict is not Verdict.BLOCKED or not (packages or place.step.waits.for_scan):
         raise NothingToAccept(place)
-    if len(unready) == _number(session, place):
-        raise NothingLeft(place, len(unready))
     accepted = models.AcceptedCoverage(
         reduction_step_id=place.step.id, sub_group_key=place.key, because=because, by=by, packages=packages
     )

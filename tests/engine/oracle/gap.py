@@ -355,8 +355,7 @@ _HINT = "; `ccat accept` lets it go without"
 def _hint(sub_group: SubGroup, cut_off: datetime | None) -> str:
     """What a person may do where something that is waited for was given up."""
     in_time = {one.id for one in sub_group.packages if cut_off is None or one.archived_at <= cut_off}
-    is_empty = bool(sub_group.left_out.all) and not sub_group.has_inputs
-    counted = in_time if is_empty else in_time - sub_group.left_out.omitted
+    counted = in_time - sub_group.left_out.omitted
     return _HINT if any(one.given_up & counted for one in sub_group.upstream) else ""
 
 

@@ -52,7 +52,8 @@ LEFT JOIN LATERAL (
     SELECT (array_agg(u.name ORDER BY u.step_key COLLATE "C", u.key COLLATE "C"))[1:3] AS names, count(*) AS number,
         bool_or(u.is_given_up) AS is_given_up
     FROM (
-        SELECT step.key AS step_key, u.key, bool_or(above.is_given_up) AS is_given_up,
+        SELECT step.key AS step_key, u.key,
+            bool_or(above.is_given_up AND m.left_out IS DISTINCT FROM 'omitted') AS is_given_up,
             step.key || ' ' || u.path || ' (' || CASE
                 WHEN u.active_run_id IS NOT NULL THEN 'running'
                 WHEN u.verdict = 'up_to_date' THEN 'incomplete'
