@@ -346,7 +346,7 @@ def test_runs_that_could_not_start_are_not_created(busy: Desk) -> None:
     busy.history.apply()
     assert busy.refusal("trigger", "--plan", plan_id) == (
         "error: Pipeline it is disabled, so its runs would not start: set `enabled: true` in its definition, "
-        "apply it, and launch again. No run was created.\n"
+        "apply it, and say the same again. No run was created.\n"
     )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
@@ -15,7 +17,7 @@ from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict
 from ccat_ops_db.verbs.pausing import pause, resume
 from ccat_ops_db.verbs.planning import make_plan
 from ccat_workflow_manager.verbs.launching import launch
-from ccat_workflow_manager.verbs.requesting import Opened, UnknownSubGroup, Wish, open_wish
+from ccat_workflow_manager.verbs.requesting import Opened, PipelineDisabled, Wish, open_wish
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
 
@@ -148,24 +150,45 @@ class TestManual:
         assert [one.closed_at is not None for one in triggers(history)] == [True, True]
 
     @pytest.mark.parametrize(
-        ("what", "error", "message"),
+        ("what", "message"),
         [
-            ({"step": "gird"}, UnknownName, "There is no step of pipeline it `gird`. Did you mean `grid`?"),
+            ({"step": "gird"}, "There is no step of pipeline it `gird`. Did you mean `grid`?"),
             (
-                {"sub_groups": ["source=99"]},
-                UnknownSubGroup,
-                "There is no sub-group `source=99` of pipeline it. `ccat runs --json` shows keys and paths.",
+                {"step": "grid", "sub_groups": ["M17"]},
+                "There is no sub-group of grid `M17`. Known: `M17-8b2d1efd`.",
             ),
         ],
     )
-    def test_what_is_not_there_cannot_be_wanted(
-        self, history: History, what: dict[str, Any], error: type[Exception], message: str
-    ) -> None:
+    def test_what_is_not_there_cannot_be_wanted(self, history: History, what: dict[str, Any], message: str) -> None:
         history.define(SCAN, MAP)
-        with pytest.raises(error) as refused:
+        history.archive()
+        with pytest.raises(UnknownName) as refused:
             wish(history, **what)
-        assert str(refused.value) == message
+        assert str(refused.value) == message.replace("M17-8b2d1efd", history.gap()["grid M17"].path)
         assert triggers(history) == []
+
+    def test_nothing_can_be_wanted_of_a_pipeline_that_is_disabled(self, history: History) -> None:
+        history.define(SCAN, enabled=False)
+        with pytest.raises(PipelineDisabled, match="Pipeline it is disabled, so its runs would not start"):
+            wish(history)
+        assert triggers(history) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["trigger"], "name a pipeline, or with --plan a plan"),
+        (["trigger", "it", "--plan", "0123456789abcdef"], "name a pipeline, or with --plan a plan"),
+        (["trigger", "--plan", "0123456789abcdef", "--force"], "--step, --sub-group and --force do not go with --plan"),
+        (["trigger", "it", "--strict"], "--strict goes with --plan only"),
+        (["pause", "--because", "wind"], "name one of --pipeline, --location and --all"),
+        (["resume", "--all", "--pipeline", "it"], "name one of --pipeline, --location and --all"),
+    ],
+)
+def test_words_that_contradict_each_other_are_refused(words: list[str], problem: str) -> None:
+    ended = CliRunner().invoke(app, words, terminal_width=200)
+    assert ended.exit_code == 2
+    assert problem in " ".join(ended.output.replace("│", "").split())
 
 
 class TestCron:

@@ -7,8 +7,8 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, labels, print_json, print_table
-from ccat.wiring import process_name, transaction
+from ccat.cli.output import LARGEST_ID, AsJson, counted, labels, print_json, print_table
+from ccat.wiring import person, transaction
 from ccat_ops_db.queries.plans import Planned, PlannedRun, planned_runs, read_plan
 from ccat_ops_db.verbs.planning import make_plan
 from ccat_workflow_manager.verbs import launching
@@ -36,7 +36,7 @@ def plan(what: What, *, step: Step = None, limit: Limit = 50, after: After = 0, 
 def launch(plan: str, *, strict: bool, json: bool) -> None:
     """Create the runs of a plan that still hold, and list the others with the reason."""
     with reported(as_json=json), transaction("launch") as session:
-        by, now = process_name("launch"), datetime.now(UTC)
+        by, now = person(), datetime.now(UTC)
         launched = launching.launch(session, plan, now=now, by=by, strict=strict)
     print_json(launched) if json else _conclude(launched)
     if strict and launched.lapsed:
@@ -47,7 +47,7 @@ def _planned(session: Session, what: str, step: str | None) -> Planned:
     now = datetime.now(UTC)
     if re.fullmatch("[0-9a-f]{16}", what):
         return read_plan(session, what, now=now)
-    return make_plan(session, what, step=step, now=now, by=process_name("plan"))
+    return make_plan(session, what, step=step, now=now, by=person())
 
 
 def _as_json(planned: Planned, runs: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _headline(planned: Planned) -> str:
     if kept is None:
         return f"pipeline {planned.pipeline}: no run would be created now"
     follow = f", {planned.later:,} would follow" if planned.later else ""
-    runs = _counted(planned.at_once, "run", "runs")
+    runs = counted(planned.at_once, "run", "runs")
     what = f"plan {kept.id} of pipeline {planned.pipeline}: {runs} would be created now{follow}"
     return f"{what}. `ccat trigger --plan {kept.id}` creates them, until {kept.expires_at:%F %T %Z}"
 
@@ -102,14 +102,10 @@ def _show_held(planned: Planned) -> None:
 
 def _conclude(launched: Launched) -> None:
     lapsed = sum(launched.lapsed.values())
-    title = f"plan {launched.plan}: {_counted(launched.created, 'run was', 'runs were')} created"
+    title = f"plan {launched.plan}: {counted(launched.created, 'run was', 'runs were')} created"
     if lapsed:
-        title += f"; {_counted(lapsed, 'does', 'do')} not hold any more"
+        title += f"; {counted(lapsed, 'does', 'do')} not hold any more"
     rows = [(one.step, one.sub_group_key, one.why.sentence) for one in launched.first_lapsed]
     print_table(title, ["step", "sub_group", "because"], rows)
     if lapsed > len(rows):
         typer.echo(f"and {lapsed - len(rows):,} more")
-
-
-def _counted(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}"

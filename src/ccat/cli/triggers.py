@@ -4,9 +4,9 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
 from ccat.cli.plans import launch
-from ccat.wiring import process_name, transaction
+from ccat.wiring import person, transaction
 from ccat_ops_db.lookup import PIPELINE, require
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.verbs.pausing import pause as pause_it
@@ -20,7 +20,7 @@ Everything = Annotated[bool, typer.Option("--all", help="All pipelines at all lo
 
 
 def trigger(
-    pipeline: Annotated[str | None, typer.Argument(metavar="[PIPELINE]")] = None,
+    pipeline: Annotated[str | None, typer.Argument(metavar="PIPELINE")] = None,
     *,
     step: Annotated[str | None, typer.Option(help="Only this step, and what follows from it.")] = None,
     sub_group: Annotated[
@@ -40,14 +40,18 @@ def trigger(
     if (pipeline is None) == (plan is None):
         raise typer.BadParameter("name a pipeline, or with --plan a plan")
     if plan is not None:
+        if step or sub_group or force:
+            raise typer.BadParameter("a plan says what is run: --step, --sub-group and --force do not go with --plan")
         launch(plan, strict=strict, json=json)
+    elif strict:
+        raise typer.BadParameter("--strict goes with --plan only")
     elif pipeline is not None:
         _wish(Wish(pipeline, because, step=step, sub_groups=sub_group or (), force=force), json=json)
 
 
 def _wish(wish: Wish, *, json: bool) -> None:
     with reported(as_json=json), transaction("trigger") as session:
-        opened = open_wish(session, wish, now=datetime.now(UTC), by=process_name("trigger"))
+        opened = open_wish(session, wish, now=datetime.now(UTC), by=person())
     print_json(opened) if json else typer.echo(_told(opened, wish))
 
 
@@ -55,9 +59,8 @@ def _told(opened: Opened, wish: Wish) -> str:
     if not opened.requested:
         return "Nothing is missing or out of date there." + ("" if wish.force else " --force runs it all the same.")
     waiting = f", {opened.waiting} of them once what they wait for is made" if opened.waiting else ""
-    return (
-        f"Trigger {opened.trigger_id}: {opened.requested} sub-groups are run{waiting}. `ccat triggers` shows how far."
-    )
+    runs = counted(opened.requested, "sub-group is run", "sub-groups are run")
+    return f"Trigger {opened.trigger_id}: {runs}{waiting}. `ccat triggers` shows how far it is."
 
 
 def triggers(*, pipeline: Pipeline = None, limit: Limit = 50, before: Before = None, json: AsJson = False) -> None:
@@ -80,21 +83,30 @@ def _cells(one: TriggerNow) -> list[object]:
 
 
 def pause(
-    *, pipeline: Pipeline = None, location: Location = None, everything: Everything = False, because: Because
+    *,
+    pipeline: Pipeline = None,
+    location: Location = None,
+    everything: Everything = False,
+    because: Because,
+    json: AsJson = False,
 ) -> None:
     """Create and start no more runs of a pipeline, at a location, or at all; what is under way goes on."""
     what = _what(pipeline, location, everything=everything)
-    with reported(), transaction("pause") as session:
-        is_new = pause_it(session, pipeline=pipeline, location=location, because=because, by=process_name("pause"))
-    typer.echo(f"{what} is paused." if is_new else f"{what} was paused already; the first reason stays.")
+    with reported(as_json=json), transaction("pause") as session:
+        is_new = pause_it(session, pipeline=pipeline, location=location, because=because, by=person())
+    told = f"{what} is paused." if is_new else f"{what} was paused already; the first reason stays."
+    print_json({"what": what, "changed": is_new}) if json else typer.echo(told)
 
 
-def resume(*, pipeline: Pipeline = None, location: Location = None, everything: Everything = False) -> None:
+def resume(
+    *, pipeline: Pipeline = None, location: Location = None, everything: Everything = False, json: AsJson = False
+) -> None:
     """Undo a pause; what was wanted meanwhile is run."""
     what = _what(pipeline, location, everything=everything)
-    with reported(), transaction("resume") as session:
+    with reported(as_json=json), transaction("resume") as session:
         was_paused = resume_it(session, pipeline=pipeline, location=location)
-    typer.echo(f"{what} goes on." if was_paused else f"{what} was not paused.")
+    told = f"{what} goes on." if was_paused else f"{what} was not paused."
+    print_json({"what": what, "changed": was_paused}) if json else typer.echo(told)
 
 
 def _what(pipeline: str | None, location: str | None, *, everything: bool) -> str:

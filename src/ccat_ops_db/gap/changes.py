@@ -80,13 +80,6 @@ def take(session: Session, pipeline_id: int) -> Changes:
     )
 
 
-def pipelines_with_changes(session: Session) -> frozenset[int]:
-    """Pipelines for which something lies in the inbox."""
-    return frozenset(
-        number for number in session.scalars(sa.select(_Change.pipeline_id).distinct()) if number is not None
-    )
-
-
 def ids_of(session: Session, step_id: int, keys: Collection[str]) -> frozenset[int]:
     """The sub-groups of a step that have these keys."""
     if not keys:

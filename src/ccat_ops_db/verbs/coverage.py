@@ -7,8 +7,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.gap.changes import hand_out
-from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.evaluation import evaluate_now
 from ccat_ops_db.gap.steps import StepNow
 from ccat_ops_db.lookup import PIPELINE, UnknownName, find
 from ccat_ops_db.moves import CHANNEL
@@ -70,7 +69,6 @@ def accept_coverage(
     """
     if not because.strip():
         raise ReasonMissing
-    hand_out(session)
     place = _place(session, pipeline, step, sub_group=sub_group, now=now, by=by)
     unready = _unready(session, place)
     packages = [*unready, *_on_their_way(session, place)]
@@ -89,7 +87,7 @@ def accept_coverage(
 
 def _place(session: Session, pipeline: str, step: str, *, sub_group: str, now: datetime, by: str) -> SubGroupNow:
     """The sub-group as it is now."""
-    found = evaluate(session, find(session, PIPELINE, pipeline).id, now=now, by=by).pipeline
+    found = evaluate_now(session, find(session, PIPELINE, pipeline).id, now=now, by=by)
     steps = {one.key: one for one in found.steps}
     if step not in steps:
         raise UnknownName(f"step of pipeline `{pipeline}`", step, list(steps))

@@ -10,12 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.evaluation import evaluate_now
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.queries.plans import get_plan
 from ccat_ops_db.states import TriggerType, Verdict
-from ccat_workflow_manager.verbs.requesting import ask_for
+from ccat_workflow_manager.verbs.requesting import ask_for, require_enabled
 from ccat_workflow_manager.verbs.triggering import create_runs
 
 _Group, _Row = models.SubGroup, models.PlanRow
@@ -54,18 +53,6 @@ _SENTENCES: Final[Mapping[Lapse, str]] = {
 }
 
 
-class PipelineDisabled(CcatError):
-    """Runs were asked for that could not start."""
-
-    code = "pipeline_disabled"
-
-    def __init__(self, pipeline: str) -> None:
-        super().__init__(
-            f"Pipeline {pipeline} is disabled, so its runs would not start: set `enabled: true` in its definition, "
-            "apply it, and launch again. No run was created."
-        )
-
-
 @dataclass(frozen=True)
 class Lapsed:
     """A planned run that is not created any more."""
@@ -94,9 +81,7 @@ def launch(session: Session, plan_id: str, *, now: datetime, by: str, strict: bo
     wanted when they are done. Raises UnknownPlan, ExpiredPlan, PipelineDisabled.
     """
     plan = get_plan(session, plan_id, now=now)
-    pipeline = session.get_one(models.Pipeline, plan.pipeline_id)
-    if not pipeline.enabled:
-        raise PipelineDisabled(pipeline.name)
+    require_enabled(session.get_one(models.Pipeline, plan.pipeline_id))
     current = evaluate_now(session, plan.pipeline_id, now=now, by=by)
     planned = _planned(plan_id, current)
     lapsed = {

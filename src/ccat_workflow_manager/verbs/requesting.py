@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -10,8 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.gap.changes import hand_out
-from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.evaluation import evaluate, evaluate_now
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.lookup import PIPELINE, UnknownName, find
 from ccat_ops_db.models.runs import ACTIVE_RUN
@@ -22,6 +22,8 @@ _Run, _Group, _Member = models.ExecutedReductionStep, models.SubGroup, models.Su
 _Trigger, _Request = models.Trigger, models.RunRequest
 _OPEN = (Verdict.WANTED, Verdict.COOLING)
 _GIVEN_UP = (Verdict.FAILED, Verdict.CANCELLED)
+_NAMED: Final = 10_000
+"""Sub-groups among which the nearest name is looked for, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,34 +51,40 @@ class Opened:
     """Of those, sub-groups that wait for something upstream."""
 
 
-class UnknownSubGroup(CcatError):
-    """A sub-group was named that a step does not have now."""
+class PipelineDisabled(CcatError):
+    """Runs were asked for that could not start."""
 
-    code = "unknown_sub_group"
+    code = "pipeline_disabled"
 
-    def __init__(self, names: Sequence[str], where: str) -> None:
+    def __init__(self, pipeline: str) -> None:
         super().__init__(
-            f"There is no sub-group {', '.join(f'`{name}`' for name in names)} of {where}. "
-            "`ccat runs --json` shows keys and paths."
+            f"Pipeline {pipeline} is disabled, so its runs would not start: set `enabled: true` in its definition, "
+            "apply it, and say the same again. No run was created."
         )
+
+
+def require_enabled(pipeline: models.Pipeline) -> None:
+    """Raise PipelineDisabled where that is so."""
+    if not pipeline.enabled:
+        raise PipelineDisabled(pipeline.name)
 
 
 def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened:
     """Ask for what is missing or out of date, what was given up included; with `force` for all that there is.
 
-    Raises UnknownName and UnknownSubGroup.
+    Raises UnknownName and PipelineDisabled.
     """
-    pipeline_id = find(session, PIPELINE, wish.pipeline).id
-    hand_out(session)
-    pipeline = evaluate(session, pipeline_id, now=now, by=by).pipeline
+    found = find(session, PIPELINE, wish.pipeline)
+    require_enabled(found)
+    pipeline = evaluate_now(session, found.id, now=now, by=by)
     steps = _steps(pipeline, wish)
-    trigger_id = _open(session, pipeline_id, TriggerType.MANUAL, forced=wish.force, because=wish.because, by=by)
+    trigger_id = _open(session, found.id, TriggerType.MANUAL, forced=wish.force, because=wish.because, by=by)
     verdicts = tuple(Verdict) if wish.force else (*_OPEN, *_GIVEN_UP, Verdict.BLOCKED)
     chosen = sa.and_(_Group.verdict.in_(verdicts), _is_named(session, wish, steps))
     # What merely waits for the runs of steps above follows from them by itself.
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
     requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
-    evaluate(session, pipeline_id, now=now, by=by)
+    evaluate(session, found.id, now=now, by=by)
     return Opened(trigger_id, requested, _count(session, trigger_id, Verdict.BLOCKED))
 
 
@@ -105,9 +113,10 @@ def _is_named(session: Session, wish: Wish, steps: Sequence[StepNow]) -> sa.Colu
     of_steps = _Group.reduction_step_id.in_([step.id for step in steps])
     named = sa.or_(_Group.key.in_(wish.sub_groups), _Group.path.in_(wish.sub_groups))
     known = {name for row in session.execute(sa.select(_Group.key, _Group.path).where(of_steps, named)) for name in row}
-    unknown = [name for name in wish.sub_groups if name not in known]
-    if unknown:
-        raise UnknownSubGroup(unknown, f"{wish.pipeline}/{wish.step}" if wish.step else f"pipeline {wish.pipeline}")
+    for name in wish.sub_groups:
+        if name not in known:
+            paths = session.scalars(sa.select(_Group.path).where(of_steps).limit(_NAMED)).all()
+            raise UnknownName(f"sub-group of {wish.step or wish.pipeline}", name, paths)
     return named
 
 
@@ -126,8 +135,7 @@ def tick(session: Session, pipeline: PipelineNow, *, now: datetime, by: str) -> 
         return None
     because = f"tick of {pipeline.schedule.cron} ({pipeline.schedule.time_zone}) at {passed:%F %H:%M} UTC"
     trigger_id = _open(session, pipeline.id, TriggerType.CRON, because=because, by=by, tick_at=passed)
-    if trigger_id is not None:
-        _ask(session, trigger_id, pipeline.steps, which=_Group.verdict.in_(_OPEN), forced=False, now=now)
+    _ask(session, trigger_id, pipeline.steps, which=_Group.verdict.in_(_OPEN), forced=False, now=now)
     return trigger_id
 
 
@@ -165,9 +173,13 @@ def _ask(
     return len(session.scalars(asked).all())
 
 
+def at_place() -> sa.ColumnElement[bool]:
+    """Condition: the request is for the sub-group."""
+    return sa.and_(_Request.reduction_step_id == _Group.reduction_step_id, _Request.sub_group_key == _Group.key)
+
+
 def _count(session: Session, trigger_id: int, verdict: Verdict) -> int:
-    at_place = sa.and_(_Group.reduction_step_id == _Request.reduction_step_id, _Group.key == _Request.sub_group_key)
-    counted = sa.select(sa.func.count()).select_from(_Request).join(_Group, at_place)
+    counted = sa.select(sa.func.count()).select_from(_Request).join(_Group, at_place())
     return session.scalar(counted.where(_Request.trigger_id == trigger_id, _Group.verdict == verdict)) or 0
 
 
@@ -222,9 +234,8 @@ def _sharing(group_ids: Sequence[int]) -> sa.Select[int]:
 
 def _drop_fulfilled(session: Session, pipeline: PipelineNow) -> None:
     """Delete the requests of what is up to date without them, was given up, or is gone."""
-    place = sa.and_(_Group.reduction_step_id == _Request.reduction_step_id, _Group.key == _Request.sub_group_key)
-    stands = sa.exists().where(place, _Group.verdict.in_([*_OPEN, Verdict.BLOCKED]), _Group.reason.is_not(None))
-    active = sa.exists().where(place, _Group.active_run_id.is_not(None))
+    stands = sa.exists().where(at_place(), _Group.verdict.in_([*_OPEN, Verdict.BLOCKED]), _Group.reason.is_not(None))
+    active = sa.exists().where(at_place(), _Group.active_run_id.is_not(None))
     of_pipeline = _Request.reduction_step_id.in_([step.id for step in pipeline.steps])
     session.execute(
         sa.delete(_Request).where(of_pipeline, sa.not_(stands), sa.not_(active)),
@@ -237,8 +248,7 @@ def close(session: Session, pipeline: PipelineNow, *, now: datetime) -> list[int
 
     What still waits for something that nobody is making is given up with them.
     """
-    place = sa.and_(_Group.reduction_step_id == _Request.reduction_step_id, _Group.key == _Request.sub_group_key)
-    moving = sa.exists().where(_Request.trigger_id == _Trigger.id, place, _Group.verdict != Verdict.BLOCKED)
+    moving = sa.exists().where(_Request.trigger_id == _Trigger.id, at_place(), _Group.verdict != Verdict.BLOCKED)
     active = sa.exists().where(_Run.pipeline_id == pipeline.id, sa.text(ACTIVE_RUN))
     ended = sa.update(_Trigger).where(
         _Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None), sa.not_(moving), sa.not_(active)

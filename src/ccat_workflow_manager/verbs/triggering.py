@@ -15,7 +15,7 @@ from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.states import RunStatus, TriggerType, Verdict
 from ccat_workflow_manager.plan.starting import INPUTS_CHANGED, RECIPE_CHANGED
-from ccat_workflow_manager.verbs.requesting import close, follow, tick
+from ccat_workflow_manager.verbs.requesting import at_place, close, follow, tick
 
 _Run, _Group, _Request = models.ExecutedReductionStep, models.SubGroup, models.RunRequest
 _PAGE: Final = 5_000
@@ -77,7 +77,7 @@ def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by:
 
 def _create_all(session: Session, pipeline: PipelineNow) -> int:
     """Create what is wanted; of a pipeline that waits for triggers only what these ask for."""
-    among = _ALL if pipeline.trigger is TriggerType.CONTINUOUS else sa.exists().where(_at_place())
+    among = _ALL if pipeline.trigger is TriggerType.CONTINUOUS else sa.exists().where(at_place())
     return sum(create_runs(session, pipeline, step, among=among) for step in pipeline.steps)
 
 
@@ -123,16 +123,12 @@ def _insert(session: Session, pipeline: PipelineNow, step: StepNow, *, ids: Sequ
         **{name: sa.literal(value) for name, value in made_with(pipeline, step).items() if value is not None},
     }
     wanted = sa.select(*of_group.values()).join_from(told, _Group, _Group.id == told.c.id)
-    chosen = wanted.outerjoin(_Request, _at_place()).order_by(_Group.id)
+    chosen = wanted.outerjoin(_Request, at_place()).order_by(_Group.id)
     new = insert(_Run).from_select(list(of_group), chosen).on_conflict_do_nothing()
     made = new.returning(_Run.id, _Run.sub_group_key).cte("made")
     noted = sa.update(_Group).where(_Group.reduction_step_id == step.id, _Group.key == made.c.sub_group_key)
     statement = noted.values(active_run_id=made.c.id).returning(_Group.id)
     return len(session.scalars(statement, execution_options={"synchronize_session": False}).all())
-
-
-def _at_place() -> sa.ColumnElement[bool]:
-    return sa.and_(_Request.reduction_step_id == _Group.reduction_step_id, _Request.sub_group_key == _Group.key)
 
 
 def made_with(pipeline: PipelineNow, step: StepNow) -> dict[str, int | str | None]:
