@@ -59,6 +59,11 @@ def told(history: History, step: str = "grid") -> tuple[Verdict, str]:
     return found.verdict, found.because
 
 
+def path(history: History, step: str = "grid") -> str:
+    [found] = [one for one in history.gap().values() if one.step.key == step]
+    return found.path
+
+
 def run_map(history: History) -> models.ExecutedReductionStep:
     """Make the map that is wanted."""
     history.create()
@@ -113,7 +118,7 @@ class TestFailedInputs:
         assert because.count("(failed)") == 2
         assert (because.count("(cancelled)"), because.count("`ccat accept`")) == (1, 0)
         with pytest.raises(NothingLeft):
-            history.accept(0)
+            history.accept_for("grid", path(history))
 
     def test_raw_packages_that_are_left_out_are_no_inputs_either(self, history: History) -> None:
         history.define(SCAN, {**MAP, "on_failed_input": "omit", "inputs": ["raw", "upstream"]})
@@ -212,18 +217,14 @@ class TestAcceptedCoverage:
         calibrate(history, history.complete, history.complete, history.fail)
         return history
 
-    def path(self, history: History, step: str = "grid") -> str:
-        [found] = [one for one in history.gap().values() if one.step.key == step]
-        return found.path
-
     def test_the_map_is_made_without_what_was_missing(self, blocked: History) -> None:
-        accepted = blocked.accept_for("grid", self.path(blocked), because="clouds at the end")
+        accepted = blocked.accept_for("grid", path(blocked), because="clouds at the end")
         assert accepted.packages == ("p3",)
         assert told(blocked) == (Verdict.WANTED, "no run has completed yet; leaves out 1 of 3 packages")
         assert covered(blocked, run_map(blocked).id) == blocked.packages[:2]
 
     def test_who_accepted_what_and_why_stays_on_record(self, blocked: History) -> None:
-        blocked.accept_for("grid", self.path(blocked), because="clouds at the end")
+        blocked.accept_for("grid", path(blocked), because="clouds at the end")
         with transaction(blocked.engine) as session:
             [row] = session.scalars(sa.select(models.AcceptedCoverage))
             assert (row.by, row.because, row.sub_group_key) == ("a person", "clouds at the end", row.sub_group_key)
@@ -231,18 +232,18 @@ class TestAcceptedCoverage:
             assert row.created_at
 
     def test_a_scan_that_fails_later_blocks_again(self, blocked: History) -> None:
-        blocked.accept_for("grid", self.path(blocked))
+        blocked.accept_for("grid", path(blocked))
         run_map(blocked)
         blocked.archive()
         calibrate(blocked, blocked.fail)
         blocked.offset += timedelta(hours=2)
         assert told(blocked)[1].endswith(f"(failed){HINT}")
-        accepted = blocked.accept_for("grid", self.path(blocked))
+        accepted = blocked.accept_for("grid", path(blocked))
         assert accepted.packages == ("p4",)
         assert told(blocked)[0] is Verdict.UP_TO_DATE
 
     def test_what_was_missing_is_taken_once_it_comes_through(self, blocked: History) -> None:
-        blocked.accept_for("grid", self.path(blocked))
+        blocked.accept_for("grid", path(blocked))
         run_map(blocked)
         [failed] = by_step(blocked, "calibrate", RunStatus.FAILED)
         blocked.move(failed.id, RunStatus.PENDING, finished_at=None)
@@ -262,31 +263,31 @@ class TestAcceptedCoverage:
 
     def test_a_step_further_down_waits_unless_that_is_accepted_too(self, blocked: History) -> None:
         blocked.define(SCAN, MAP, {**MAP, "key": "check", "depends_on": ["grid"]})
-        blocked.accept_for("grid", self.path(blocked))
+        blocked.accept_for("grid", path(blocked))
         run_map(blocked)
-        assert told(blocked, "check")[1] == f"waits for grid {self.path(blocked)} (incomplete){HINT}"
-        blocked.accept_for("check", self.path(blocked, "check"))
+        assert told(blocked, "check")[1] == f"waits for grid {path(blocked)} (incomplete){HINT}"
+        blocked.accept_for("check", path(blocked, "check"))
         assert told(blocked, "check")[0] is Verdict.WANTED
 
     def test_what_waits_for_nothing_is_not_accepted(self, history: History) -> None:
         history.define(SCAN, MAP)
         history.settle()
-        path = self.path(history)
+        place = path(history)
         with pytest.raises(NothingToAccept) as refused:
-            history.accept_for("grid", path)
+            history.accept_for("grid", place)
         assert str(refused.value) == (
-            f"Step `grid`, sub-group `{path}` waits for no package: it is up to date "
+            f"Step `grid`, sub-group `{place}` waits for no package: it is up to date "
             "(recipe and inputs are those of the newest completed run). Nothing was accepted."
         )
 
     def test_a_map_of_nothing_is_not_accepted(self, history: History) -> None:
         history.define(SCAN, MAP)
         calibrate(history, history.fail, history.fail, history.fail)
-        path = self.path(history)
+        place = path(history)
         with pytest.raises(NothingLeft) as refused:
-            history.accept_for("grid", path)
+            history.accept_for("grid", place)
         assert str(refused.value) == (
-            f"Step `grid`, sub-group `{path}` would have no input left: none of its packages is ready. "
+            f"Step `grid`, sub-group `{place}` would have no input left: none of its packages is ready. "
             "Nothing was accepted."
         )
 
@@ -298,21 +299,21 @@ class TestAcceptedCoverage:
         ],
     )
     def test_names_are_told_apart(self, blocked: History, step: str, sub_group: str, message: str) -> None:
-        path = self.path(blocked)
+        place = path(blocked)
         with pytest.raises(UnknownName) as refused:
             blocked.accept_for(step, sub_group)
-        assert str(refused.value) == message.format(path=path)
+        assert str(refused.value) == message.format(path=place)
 
     def test_a_reason_is_needed(self, blocked: History) -> None:
         with pytest.raises(ReasonMissing):
-            blocked.accept_for("grid", self.path(blocked), because=" ")
+            blocked.accept_for("grid", path(blocked), because=" ")
 
     def test_people_accept_by_command(self, blocked: History) -> None:
-        path = self.path(blocked)
+        place = path(blocked)
         environment = {"CCAT_OPS_DB_URL": blocked.engine.url.render_as_string(hide_password=False)}
-        command = ["accept", "it", "grid", path, "--because", "clouds"]
+        command = ["accept", "it", "grid", place, "--because", "clouds"]
         told_then = CliRunner().invoke(app, command, env=environment)
-        assert (told_then.exit_code, told_then.stdout) == (0, f"grid {path} goes without p3\n"), told_then.output
+        assert (told_then.exit_code, told_then.stdout) == (0, f"grid {place} goes without p3\n"), told_then.output
         refused = CliRunner().invoke(app, [*command, "--json"], env=environment)
         assert refused.exit_code == 1
         assert '"nothing_to_accept"' in refused.stderr
