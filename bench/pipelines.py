@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from ccat_ops_db import models
-from ccat_ops_db.definitions import parse_definitions
+from ccat_ops_db.definitions.parsing import parse_definitions
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import Evaluated, evaluate
 from ccat_ops_db.gap.steps import PipelineNow, StepNow

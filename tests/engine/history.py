@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
-from ccat_ops_db.definitions import parse_definitions
+from ccat_ops_db.definitions.parsing import parse_definitions
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.grouping.dimensions import dimensions

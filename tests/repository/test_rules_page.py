@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ccat_ops_db import models
-from ccat_ops_db.definitions import parse_definitions
+from ccat_ops_db.definitions.parsing import parse_definitions
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.presets import presets

@@ -12,7 +12,8 @@ import yaml
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import process_name, transaction
-from ccat_ops_db.definitions import Definitions, InvalidDefinition, parse_definitions
+from ccat_ops_db.definitions.document import Definitions
+from ccat_ops_db.definitions.parsing import InvalidDefinition, parse_definitions
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue

@@ -7,8 +7,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_ops_db import definitions as written
 from ccat_ops_db import models
+from ccat_ops_db.definitions import document as written
+from ccat_ops_db.definitions.steps import Step
 from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
 from ccat_ops_db.moves import CHANNEL
@@ -174,7 +175,7 @@ def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
     return _revised("pipeline", one.name, number)
 
 
-def _step_content(session: Session, step: written.Step, pipeline: written.Pipeline) -> dict[str, Any]:
+def _step_content(session: Session, step: Step, pipeline: written.Pipeline) -> dict[str, Any]:
     software = find(session, SOFTWARE, step.software)
     config = _newest_config(session, step.config) if step.config else None
     return {
@@ -198,7 +199,7 @@ def _step_content(session: Session, step: written.Step, pipeline: written.Pipeli
     }
 
 
-def _pinned_version(session: Session, step: written.Step, software: models.ReductionSoftware) -> int | None:
+def _pinned_version(session: Session, step: Step, software: models.ReductionSoftware) -> int | None:
     if step.version is None:
         return None
     version = sa.select(models.ReductionSoftwareVersion.id).filter_by(
@@ -208,7 +209,7 @@ def _pinned_version(session: Session, step: written.Step, software: models.Reduc
 
 
 def _add_steps(
-    session: Session, revision: models.PipelineRevision, steps: Sequence[tuple[written.Step, Mapping[str, Any]]]
+    session: Session, revision: models.PipelineRevision, steps: Sequence[tuple[Step, Mapping[str, Any]]]
 ) -> None:
     identities = {
         step.key: identity(session, models.ReductionStep, pipeline_id=revision.pipeline_id, key=step.key)

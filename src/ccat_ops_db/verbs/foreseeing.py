@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
-from ccat_ops_db.definitions import Definitions
+from ccat_ops_db.definitions.document import Definitions
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import evaluate

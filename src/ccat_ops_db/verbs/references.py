@@ -7,8 +7,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_ops_db import definitions as written
 from ccat_ops_db import models
+from ccat_ops_db.definitions import document as written
+from ccat_ops_db.definitions.parsing import InvalidDefinition
+from ccat_ops_db.definitions.steps import Step
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, Named, UnknownName, find, names
 from ccat_ops_db.states import LocationType
@@ -44,7 +46,7 @@ def require_known_names(session: Session, definitions: written.Definitions) -> N
     ]
     problems += _wrong_locations(session, definitions, known[LOCATION.what])
     if problems:
-        raise written.InvalidDefinition(problems)
+        raise InvalidDefinition(problems)
 
 
 def _references(definitions: written.Definitions) -> Iterator[Reference]:
@@ -60,7 +62,7 @@ def _references(definitions: written.Definitions) -> Iterator[Reference]:
             yield from _references_of_step(step, f"pipelines[{i}].steps[{j}]")
 
 
-def _references_of_step(step: written.Step, where: str) -> Iterator[Reference]:
+def _references_of_step(step: Step, where: str) -> Iterator[Reference]:
     yield Reference(SOFTWARE.what, step.software, f"{where}.software")
     if step.version is not None:
         yield Reference(_version_of(step.software), step.version, f"{where}.version")

@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from packaging.version import Version
 from sqlalchemy.orm import Session
 
-from ccat_ops_db import definitions as written
 from ccat_ops_db import models
+from ccat_ops_db.definitions import document as written
+from ccat_ops_db.definitions.parsing import InvalidDefinition
 from ccat_ops_db.distributions import DistributionMissing, code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -143,7 +144,7 @@ def _content_digest(told: _Told, environment: str | None) -> str:
     try:
         installed = installed_distribution(Path(environment), one.distribution)
     except DistributionMissing as error:
-        raise written.InvalidDefinition([f"{told.place}.environment: {error}"]) from error
+        raise InvalidDefinition([f"{told.place}.environment: {error}"]) from error
     if installed.version != one.version:
         where = f"{told.place}: {told.name}"
         raise WrongVersionInstalled(where, installed=installed.version, environment=Path(environment))

@@ -18,7 +18,7 @@ from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_ops_db import models
-from ccat_ops_db.definitions import parse_definitions
+from ccat_ops_db.definitions.parsing import parse_definitions
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.grouping.dimensions import dimensions

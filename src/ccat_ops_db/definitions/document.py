@@ -1,0 +1,148 @@
+from graphlib import TopologicalSorter
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, field_validator, model_validator
+
+from ccat_ops_db.definitions.steps import Step
+from ccat_ops_db.definitions.words import Identifier, Json, Piece, VersionText, not_empty
+from ccat_ops_db.plan.schedule import Schedule
+from ccat_ops_db.states import Runtime, TriggerType, VersionState
+
+
+class FixedSource(Piece):
+    """A source with fixed coordinates, ICRS, in degrees."""
+
+    name: str
+    ra_deg: float = Field(ge=0, lt=360)
+    dec_deg: float = Field(ge=-90, le=90)
+
+
+class Observation(Piece):
+    """A planned observation."""
+
+    name: str
+    source: str
+    obs_mode: str
+    line_id: str | None = None
+
+
+class ObservingProgram(Piece):
+    """A survey or project, with its planned observations."""
+
+    short_name: str
+    name: str = ""
+    description: str = ""
+    observations: tuple[Observation, ...] = ()
+
+
+class SoftwareVersion(Piece):
+    """A released version of a program."""
+
+    version: VersionText
+    series: str
+    state: VersionState = VersionState.RELEASED
+    runtime: Runtime = Runtime.PROCESS
+    command: Annotated[tuple[str, ...], AfterValidator(not_empty)]
+    environment: str | None = None
+    """Directory of the installed environment; relative to the file that names it."""
+    distribution: str | None = None
+    """Installed Python distribution whose RECORD identifies the code."""
+    image: str | None = None
+    image_digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _has_what_its_runtime_needs(self) -> "SoftwareVersion":
+        needed, other = (
+            (("environment", "distribution"), ("image", "image_digest"))
+            if self.runtime is Runtime.PROCESS
+            else (("image", "image_digest"), ("environment", "distribution"))
+        )
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"runtime {self.runtime} needs `{name}`")
+        for name in other:
+            if getattr(self, name) is not None:
+                raise ValueError(f"runtime {self.runtime} takes no `{name}`")
+        return self
+
+
+class Software(Piece):
+    """A program and its released versions."""
+
+    name: Identifier
+    description: str = ""
+    versions: tuple[SoftwareVersion, ...] = ()
+
+
+class Config(Piece):
+    """Parameters and environment variables of a program."""
+
+    name: Identifier
+    parameters: Json = Field(default_factory=dict)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class Grouping(Piece):
+    """Which raw packages: those that match all rules."""
+
+    name: Identifier
+    description: str = ""
+    rules: tuple[Json, ...]
+
+
+class Pipeline(Piece):
+    """Steps over one grouping at one processing location."""
+
+    name: Identifier
+    description: str = ""
+    grouping: Identifier
+    location: str
+    trigger: TriggerType = TriggerType.CONTINUOUS
+    trigger_config: Schedule | None = Field(default=None, validate_default=True)
+    """When a `cron` pipeline is due; the others have none."""
+    enabled: bool = True
+    priority: int = 0
+    steps: Annotated[tuple[Step, ...], AfterValidator(not_empty)]
+
+    @field_validator("trigger_config", mode="before")
+    @classmethod
+    def _schedule_goes_with_cron(cls, written: Any, info: ValidationInfo) -> Any:
+        trigger = info.data.get("trigger")  # none where it is refused itself
+        if written in (None, {}):
+            if trigger is TriggerType.CRON:
+                raise ValueError(
+                    '`trigger: cron` needs one, such as {cron: "30 18 * * *", time_zone: America/Santiago}'
+                )
+            return None
+        if trigger in (TriggerType.CONTINUOUS, TriggerType.MANUAL):
+            raise ValueError(f"`trigger: {trigger}` takes none; leave it out, or write `trigger: cron`")
+        return written
+
+    @field_serializer("trigger_config")
+    def _schedule_is_kept_as_a_mapping(self, schedule: Schedule | None) -> dict[str, str]:
+        return schedule.model_dump() if schedule else {}
+
+
+class Definitions(Piece):
+    """Everything that one file may define; every section may be left out."""
+
+    sources: tuple[FixedSource, ...] = ()
+    observing_programs: tuple[ObservingProgram, ...] = ()
+    software: tuple[Software, ...] = ()
+    configs: tuple[Config, ...] = ()
+    groupings: tuple[Grouping, ...] = ()
+    pipelines: tuple[Pipeline, ...] = ()
+
+
+def in_order(pipeline: Pipeline) -> list[Step]:
+    """Steps in topological order, otherwise as written; raises CycleError."""
+    steps = {step.key: step for step in pipeline.steps}
+    graph = TopologicalSorter({step.key: [key for key in step.depends_on if key in steps] for step in pipeline.steps})
+    return [steps[key] for key in graph.static_order()]
+
+
+def is_final(step: Step, pipeline: Pipeline) -> bool:
+    """Whether the products of a step are final: as it says, else if nothing depends on it."""
+    if step.products is not None:
+        return step.products == "final"
+    return not any(step.key in other.depends_on for other in pipeline.steps)

@@ -1,0 +1,75 @@
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ccat_ops_db.definitions.words import A_YEAR, Identifier, Piece, VersionText
+from ccat_ops_db.states import InputReadiness, OnFailedInput, VersionPolicy, WaitFor
+
+
+class Resources(Piece):
+    """What a run asks the cluster for."""
+
+    cpu: int = Field(default=1, ge=1)
+    memory_gb: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    time_hours: float = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
+
+
+class Step(Piece):
+    """One program applied to every sub-group."""
+
+    key: Identifier
+    name: str = ""
+    group_by: tuple[str, ...]
+    cooldown_seconds: int = Field(default=0, ge=0, le=int(A_YEAR.total_seconds()))
+    software: Identifier
+    version_policy: VersionPolicy = VersionPolicy.COMPATIBLE
+    version: VersionText | None = None
+    config: Identifier | None = None
+    depends_on: tuple[Identifier, ...] = ()
+    inputs: tuple[Literal["raw", "upstream"], ...] | None = None
+    on_failed_input: OnFailedInput = OnFailedInput.BLOCK
+    """Whether packages are waited for that were given up upstream."""
+    readiness: InputReadiness = InputReadiness.COMPLETE
+    min_fraction: float | None = Field(default=None, gt=0, le=1)
+    """Of readiness `available`: fraction of the packages that must be ready; left out: any one of them."""
+    wait_for: WaitFor | None = None
+    products: Literal["final", "intermediate"] | None = None
+    required_outputs: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    max_retries: int = Field(default=1, ge=0)
+    retention_days: int | None = Field(default=None, ge=0)
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether raw packages are inputs; a dependent step gets upstream products only, unless it says otherwise."""
+        return "raw" in self.inputs if self.inputs is not None else not self.depends_on
+
+    @model_validator(mode="after")
+    def _version_goes_with_its_policy(self) -> "Step":
+        if (self.version_policy is VersionPolicy.EXACT) != (self.version is not None):
+            raise ValueError("`version` is given with `version_policy: exact`, and only then")
+        return self
+
+    @model_validator(mode="after")
+    def _upstream_is_an_input_where_there_is_any(self) -> "Step":
+        if self.inputs is not None and ("upstream" in self.inputs) != bool(self.depends_on):
+            raise ValueError("`inputs` names `upstream` where `depends_on` names a step, and only then")
+        if self.inputs == ():
+            raise ValueError("`inputs` is empty; leave it out, or name `raw`, `upstream` or both")
+        return self
+
+    @model_validator(mode="after")
+    def _readiness_is_that_of_what_it_depends_on(self) -> "Step":
+        if self.min_fraction is not None and self.readiness is not InputReadiness.AVAILABLE:
+            raise ValueError("`min_fraction` goes with `readiness: available`; write that too, or leave it out")
+        for name in ("on_failed_input", "readiness"):
+            if not self.depends_on and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is about what `depends_on` names, and it names nothing; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_step_by_scan_waits_for_it(self) -> "Step":
+        if self.wait_for is WaitFor.SCAN_COMPLETE and "executed_obs_unit" not in self.group_by:
+            raise ValueError("`wait_for: scan_complete` needs `executed_obs_unit` in `group_by`")
+        return self
