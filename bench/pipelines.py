@@ -25,7 +25,7 @@ OPEN_OF: Final = 1000
 _FROM_SUB_GROUPS: Final = """
     FROM sub_group g WHERE g.reduction_step_id = :step AND g.last_run_id IS NULL AND g.id % :open_of <> 0
 """
-_NEW: Final = "r.reduction_step_id = :step AND NOT EXISTS (SELECT FROM data_product d WHERE d.run_id = r.id)"
+_NEW: Final = "r.reduction_step_id = :step AND r.id > :before"
 _RUNS: Final = (
     "SET LOCAL session_replication_role = replica",  # what the triggers note is found by the rebuild that follows
     f"""
@@ -38,6 +38,7 @@ _RUNS: Final = (
         'sha256:' || encode(sha256(convert_to(:step || g.key, 'UTF8')), 'hex')
     {_FROM_SUB_GROUPS}
     """,
+    "ANALYZE executed_reduction_step",  # or the database would plan what follows for a handful of runs
     f"""
     INSERT INTO run_input (run_id, role, raw_data_package_id)
     SELECT r.id, 'raw', m.raw_data_package_id
@@ -56,7 +57,7 @@ _RUNS: Final = (
         ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
     JOIN sub_group u ON u.id = above.sub_group_id
     JOIN data_product d ON d.run_id = u.last_run_id
-    WHERE {_NEW.replace(" d ", " mine ").replace("d.run_id = r", "mine.run_id = r")}
+    WHERE {_NEW}
     """,  # noqa: S608 - our own text
     f"""
     INSERT INTO run_coverage (run_id, raw_data_package_id)
@@ -70,12 +71,12 @@ _RUNS: Final = (
     INSERT INTO data_product (run_id, run_attempt_id, type, relative_path, size_bytes, checksum)
     SELECT r.id, 1, 'science', 'map.fits', 1, r.made_digest FROM executed_reduction_step r WHERE {_NEW}
     """,  # noqa: S608 - our own text
-    """
+    f"""
     INSERT INTO physical_copy (type, data_location_id, data_product_id, status, path)
     SELECT 'data_product', :location, d.id, 'present', 'map-' || d.id
     FROM data_product d JOIN executed_reduction_step r ON r.id = d.run_id
-    WHERE r.reduction_step_id = :step
-    """,
+    WHERE {_NEW}
+    """,  # noqa: S608 - our own text
 )
 
 
@@ -135,6 +136,8 @@ def _run(engine: sa.Engine, pipeline: PipelineNow, step: StepNow) -> None:
         "open_of": OPEN_OF,
     }
     with engine.begin() as connection:
+        newest = sa.select(sa.func.coalesce(sa.func.max(models.ExecutedReductionStep.id), 0))
+        values["before"] = connection.scalar(newest)
         for statement in _RUNS:
             used = {name: value for name, value in values.items() if f":{name}" in statement}
             connection.execute(sa.text(statement), used)

@@ -39,9 +39,10 @@ def without_password(url: sa.URL) -> str:
 def create_engine(url: str, *, application_name: str) -> sa.Engine:
     """Engine for the operations database; every connection speaks UTC and shows `application_name` in pg_stat_activity.
 
-    Nothing is connected yet. A process that hangs within a transaction loses it, and its locks, after a minute.
+    Nothing is connected yet. A process that hangs within a transaction loses it, and its locks, after a minute. The
+    database plans for disks that seek quickly, and does not compile its plans: questions are many and small.
     """
-    options = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    options = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s -c random_page_cost=1.1 -c jit=off"
     return sa.create_engine(
         url,
         pool_pre_ping=True,

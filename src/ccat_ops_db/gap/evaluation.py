@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from ccat_ops_db import models
 from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
-from ccat_ops_db.gap.members import divide, vanished
+from ccat_ops_db.gap.members import Divided, divide, vanished
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import decide, find_facts, find_ready, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
@@ -108,6 +108,7 @@ class _Round:
 
     def what_changed(self, changes: Changes, state: models.PipelineEvaluation) -> None:
         """Look at what the changes, and the time that went by, can affect."""
+        self._plan_for("force_generic_plan")
         packages = Scope(changes.packages)
         fades = state.fading_at is not None and state.fading_at <= self.now
         below: defaultdict[int, Scope] = defaultdict(lambda: NOTHING)
@@ -122,17 +123,27 @@ class _Round:
                 orphan(self.session, step.id, keys, by=self.by)
             for next_step in self.pipeline.below(step.id):
                 below[next_step.id] |= self._below(written.scope | places, next_step)
+        self._plan_for("auto")
+
+    def _plan_for(self, mode: str) -> None:
+        """Have the database plan its statements once for whatever they are about, or each time for what that is now.
+
+        To look up a handful takes no longer than to plan for it; and what is planned for any number looks up one by
+        one, so that a change costs in proportion to itself however small the tables are.
+        """
+        self.session.execute(sa.select(sa.func.set_config("plan_cache_mode", mode, True)))  # noqa: FBT003 - is local
 
     def _look(self, step: StepNow, packages: Scope, *, touched: Scope, fades: bool = False) -> Written:
         """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written."""
-        members = self._divide(step, packages, fades=fades)
+        divided = self._divide(step, packages, fades=fades)
+        members = divided.written
         if members.rows > _MANY:  # or the database would plan for a handful
             self.session.execute(sa.text("ANALYZE sub_group, sub_group_package"))
         looked = members.scope | touched
         if not looked:
             return Written.those([])
         self.has_looked = True
-        orphan(self.session, step.id, vanished(self.session, step.id, looked), by=self.by)
+        orphan(self.session, step.id, vanished(self.session, step.id, divided.left), by=self.by)
         left_out = leave_out(self.session, step, looked)
         facts = find_facts(self.session, step, looked)
         decided = decide(self.session, self.pipeline, step, scope=looked, now=self.now)
@@ -140,9 +151,9 @@ class _Round:
         rows = members.rows + left_out.rows + facts.rows + decided.rows + ready.rows
         return Written(facts.scope | ready.scope, rows)
 
-    def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Written:
+    def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Divided:
         if not packages and not fades:
-            return Written.those([])
+            return Divided(Written.those([]), left=NOTHING)
         if fades:
             packages = EVERYTHING
         return divide(self.session, self.pipeline, step, packages=packages, lists=fades, now=self.now)

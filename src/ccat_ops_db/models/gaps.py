@@ -32,6 +32,7 @@ class SubGroup(Base):
             "id",
             postgresql_where=sa.text("verdict = 'wanted' AND active_run_id IS NULL"),
         ),
+        {"postgresql_with": {"fillfactor": 80}},  # what changes stays on its page
     )
 
     id: Mapped[Identity]
@@ -67,6 +68,7 @@ class SubGroupPackage(Base):
             "reduction_step_id",
             postgresql_where=sa.text("left_out IS NOT NULL"),
         ),
+        {"postgresql_with": {"fillfactor": 80}},
     )
 
     reduction_step_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="The step.")

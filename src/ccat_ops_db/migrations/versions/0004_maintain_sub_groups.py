@@ -302,6 +302,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When the verdict changes by itself."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sub_group")),
         sa.UniqueConstraint("reduction_step_id", "key", name=op.f("uq_sub_group_reduction_step_id_key")),
+        postgresql_with={"fillfactor": 80},
     )
     op.create_index(
         "ix_sub_group_due", "sub_group", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
@@ -341,6 +342,7 @@ def upgrade() -> None:
             comment="Whether steps further down need not wait for it.",
         ),
         sa.PrimaryKeyConstraint("reduction_step_id", "raw_data_package_id", name=op.f("pk_sub_group_package")),
+        postgresql_with={"fillfactor": 80},
     )
     op.create_index(op.f("ix_sub_group_package_sub_group_id"), "sub_group_package", ["sub_group_id"], unique=False)
     op.create_index(
