@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import typer
 
-from bench import gaps, incremental, rules
+from bench import gaps, incremental, plan, rules
 from bench.figures import Figure, tell
 
 BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
     "gaps": gaps.measure,
     "incremental": incremental.measure,
+    "plan": plan.measure,
     "rules": rules.measure,
 }
 RESULTS: Final = Path(__file__).with_name("results.json")

@@ -32,7 +32,7 @@ class SubGroup(Base):
             "id",
             postgresql_where=sa.text("verdict = 'wanted' AND active_run_id IS NULL"),
         ),
-        {"postgresql_with": {"fillfactor": 80}},  # what changes stays on its page
+        {"postgresql_with": {"fillfactor": 50}},  # what changes stays on its page
     )
 
     id: Mapped[Identity]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -10,9 +11,14 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.gap.telling import tell
+from ccat_ops_db.lookup import UnknownName
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunReason, Verdict
 
 _Group, _Member = models.SubGroup, models.SubGroupPackage
+_IS_THERE: Final = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
+_OFFERED: Final = 10_000
+"""Names among which the nearest to a wrong one is looked for."""
 Place = tuple[int, str]
 """Step id and sub-group key: where runs belong."""
 
@@ -32,6 +38,10 @@ class SubGroupNow:
     cut_off: datetime | None
     input_digest: str
     active_run_id: int | None
+    last_run_id: int | None
+    """Its newest completed run."""
+    due_at: datetime | None
+    """When the verdict changes by itself."""
 
 
 def sub_groups(
@@ -40,6 +50,46 @@ def sub_groups(
     """Sub-groups that have packages now, step by step in topological order."""
     for step in pipeline.steps:
         yield from _of_step(session, step, which=which, limit=limit)
+
+
+@dataclass(frozen=True)
+class Count:
+    """So many sub-groups of a step of which the same is to be said."""
+
+    step: str
+    verdict: Verdict
+    reason: RunReason | None
+    sub_groups: int
+
+
+def counts(session: Session, pipeline: PipelineNow, *, which: sa.ColumnElement[bool]) -> Sequence[Count]:
+    """How many sub-groups there are, by step in topological order, verdict and reason."""
+    of_group = (_Group.reduction_step_id, _Group.verdict, _Group.reason)
+    steps = {step.id: step.key for step in pipeline.steps}
+    rows = session.execute(
+        sa.select(*of_group, sa.func.count())
+        .where(is_among(_Group.reduction_step_id, steps), which, _IS_THERE)
+        .group_by(*of_group)
+        .order_by(_Group.verdict, _Group.reason)
+    ).all()
+    return [Count(key, *row[1:]) for step_id, key in steps.items() for row in rows if row[0] == step_id]
+
+
+def named_sub_group(session: Session, step: StepNow, name: str) -> SubGroupNow:
+    """The sub-group of a step that has this path or key; raises UnknownName."""
+    found = _of_step(session, step, which=sa.or_(_Group.path == name, _Group.key == name), limit=1)
+    if not found:
+        paths = sa.select(_Group.path).where(_Group.reduction_step_id == step.id).limit(_OFFERED)
+        raise UnknownName(f"sub-group of step `{step.key}`", name, session.scalars(paths).all())
+    return found[0]
+
+
+def named_step(pipeline: PipelineNow, key: str, *, pipeline_name: str) -> StepNow:
+    """The step of that key; raises UnknownName."""
+    steps = {step.key: step for step in pipeline.steps}
+    if key not in steps:
+        raise UnknownName(f"step of pipeline `{pipeline_name}`", key, list(steps))
+    return steps[key]
 
 
 def at_places(session: Session, pipeline: PipelineNow, places: Collection[Place]) -> Mapping[Place, SubGroupNow]:
@@ -55,8 +105,7 @@ def at_places(session: Session, pipeline: PipelineNow, places: Collection[Place]
 def _of_step(
     session: Session, step: StepNow, *, which: sa.ColumnElement[bool], limit: int | None
 ) -> Sequence[SubGroupNow]:
-    is_there = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
-    query = sa.select(_Group).where(_Group.reduction_step_id == step.id, which, is_there).order_by(_Group.key)
+    query = sa.select(_Group).where(_Group.reduction_step_id == step.id, which, _IS_THERE).order_by(_Group.key)
     rows = session.scalars(query.limit(limit).execution_options(populate_existing=True)).all()
     because = tell(session, step, [row.id for row in rows]) if rows else {}
     return [
@@ -72,6 +121,8 @@ def _of_step(
             cut_off=row.cut_off,
             input_digest=row.input_digest or "",
             active_run_id=row.active_run_id,
+            last_run_id=row.last_run_id,
+            due_at=row.due_at,
         )
         for row in rows
     ]

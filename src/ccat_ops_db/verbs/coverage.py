@@ -8,10 +8,9 @@ from sqlalchemy.orm import Session, aliased
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.evaluation import evaluate_now
-from ccat_ops_db.gap.steps import StepNow
-from ccat_ops_db.lookup import PIPELINE, UnknownName, find
+from ccat_ops_db.lookup import PIPELINE, find
 from ccat_ops_db.moves import CHANNEL
-from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
+from ccat_ops_db.queries.gaps import SubGroupNow, named_step, named_sub_group
 from ccat_ops_db.states import LeftOut, PackageState, Verdict
 
 _Member, _Package = models.SubGroupPackage, models.RawDataPackage
@@ -88,20 +87,7 @@ def accept_coverage(
 def _place(session: Session, pipeline: str, step: str, *, sub_group: str, now: datetime, by: str) -> SubGroupNow:
     """The sub-group as it is now."""
     found = evaluate_now(session, find(session, PIPELINE, pipeline).id, now=now, by=by)
-    steps = {one.key: one for one in found.steps}
-    if step not in steps:
-        raise UnknownName(f"step of pipeline `{pipeline}`", step, list(steps))
-    group = models.SubGroup
-    named = sa.and_(group.reduction_step_id == steps[step].id, sa.or_(group.path == sub_group, group.key == sub_group))
-    places = list(sub_groups(session, found, which=named))
-    if not places:
-        raise UnknownName(f"sub-group of step `{step}`", sub_group, _paths(session, steps[step]))
-    return places[0]
-
-
-def _paths(session: Session, step: StepNow) -> Sequence[str]:
-    group = models.SubGroup
-    return session.scalars(sa.select(group.path).where(group.reduction_step_id == step.id).limit(10_000)).all()
+    return named_sub_group(session, named_step(found, step, pipeline_name=pipeline), sub_group)
 
 
 def _number(session: Session, place: SubGroupNow) -> int:

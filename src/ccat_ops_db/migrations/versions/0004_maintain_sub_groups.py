@@ -302,7 +302,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When the verdict changes by itself."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sub_group")),
         sa.UniqueConstraint("reduction_step_id", "key", name=op.f("uq_sub_group_reduction_step_id_key")),
-        postgresql_with={"fillfactor": 80},
+        postgresql_with={"fillfactor": 50},
     )
     op.create_index(
         "ix_sub_group_due", "sub_group", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")

@@ -1,0 +1,87 @@
+"""`ccat gap`: what is to be done, and why, also where no run was ever made."""
+
+import json
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner, Result
+
+from ccat.cli import app
+from tests.engine.history import History
+
+SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+MAP = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 60}
+
+
+@pytest.fixture
+def history(ops_db: sa.Engine) -> History:
+    """Two scans of one source: one done, one failed for good; the map waits."""
+    made = History(ops_db)
+    for hours_ago in (0.02, 0.01):
+        made.archive(hours_ago=hours_ago)
+    made.define(SCAN, MAP)
+    made.create()
+    first, second = sorted(made.start().started)
+    made.complete(first)
+    made.fail(second)
+    return made
+
+
+def ask(history: History, *words: str) -> Result:
+    environment = {"CCAT_OPS_DB_URL": history.engine.url.render_as_string(hide_password=False)}
+    return CliRunner().invoke(app, ["gap", *words], env=environment)
+
+
+def told(history: History, *words: str) -> dict[str, Any]:
+    done = ask(history, *words, "--json")
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_what_is_not_up_to_date_is_listed_with_its_reason(history: History) -> None:
+    found = told(history, "it")
+    assert [(one["step"], one["verdict"], one["sub_groups"]) for one in found["counts"]] == [
+        ("calibrate", "failed", 1),
+        ("grid", "blocked", 1),
+    ]
+    failed, blocked = found["sub_groups"]
+    assert (failed["reason"], failed["active_run"], failed["last_run"]) == ("missing", None, None)
+    assert "exit code 1" in failed["because"]
+    assert blocked["because"] == f"waits for calibrate {failed['path']} (failed); `ccat accept` lets it go without"
+
+
+def test_one_sub_group_is_told_of_though_it_is_up_to_date(history: History) -> None:
+    [done] = told(history, "it", "calibrate", "--verdict", "up_to_date")["sub_groups"]
+    for name in (done["path"], done["key"]):
+        found = told(history, "it", "calibrate", name)
+        assert found["sub_groups"] == [done]
+        assert found["counts"] == [{"step": "calibrate", "verdict": "up_to_date", "reason": None, "sub_groups": 1}]
+    assert done["because"] == "recipe and inputs are those of the newest completed run"
+
+
+def test_people_see_how_many_there_are_and_the_first(history: History) -> None:
+    done = ask(history, "it", "--limit", "1")
+    assert done.stdout.startswith("2 sub-groups\n")
+    assert done.stdout.endswith("and 1 more\n")
+
+
+def test_where_nothing_is_to_be_done_that_is_said(history: History) -> None:
+    done = ask(history, "it", "grid", "--verdict", "wanted")
+    assert done.stdout.strip() == "there is no such sub-group: nothing is to be done"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ti"], "There is no pipeline `ti`. Known: `it`."),
+        (["it", "gird"], "There is no step of pipeline `it` `gird`. Did you mean `grid`?"),
+        (["it", "grid", "M71"], "There is no sub-group of step `grid` `M71`. Known: `{path}`."),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(history: History, words: list[str], message: str) -> None:
+    [blocked] = told(history, "it", "grid")["sub_groups"]
+    done = ask(history, *words)
+    assert done.exit_code == 1
+    assert message.format(path=blocked["path"]) in done.output
