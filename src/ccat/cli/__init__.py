@@ -10,6 +10,7 @@ from ccat.cli import (
     demo,
     differences,
     groupings,
+    limits,
     packages,
     plans,
     processes,
@@ -45,6 +46,8 @@ app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
 for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resume):
     app.command(rich_help_panel=PIPELINES)(order)
+app.command(rich_help_panel=PIPELINES)(limits.limit)
+app.command(rich_help_panel=PIPELINES)(limits.limits)
 app.command(rich_help_panel=PIPELINES)(plans.plan)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
