@@ -58,6 +58,13 @@ SOURCE_LOCATION = Named(
     "source location", LOCATION.rows.where(models.DataLocation.location_type == LocationType.SOURCE), LOCATION.label
 )
 
+PROCESSING_LOCATION = Named(
+    "processing location",
+    LOCATION.rows.where(models.DataLocation.location_type == LocationType.PROCESSING),
+    LOCATION.label,
+)
+USER = Named("user", sa.select(models.User), models.User.name)
+
 
 def find(session: Session, named: Named[Row], name: str, *, where: str = "") -> Row:
     """The row of that name; raises UnknownName with the nearest one. `where` says who asks."""

@@ -178,6 +178,10 @@ class RunReason(StrEnum):
     """Nothing made it necessary: somebody wanted it all the same."""
 
 
+NEW_DATA: Final = (RunReason.MISSING, RunReason.INPUTS_CHANGED)
+"""Reasons that new data give; a run for any other does again what was done before."""
+
+
 class Verdict(StrEnum):
     """What is to be done about a sub-group."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -11,7 +11,10 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.claims import claim, is_free, renew
 from ccat_ops_db.gap.changes import hand_out
-from ccat_ops_db.states import RunReason, RunStatus
+from ccat_ops_db.queries.limits import limits_now
+from ccat_ops_db.states import RunStatus
+from ccat_ops_db.verbs.definitions import DEFINITIONS_APPLIED
+from ccat_ops_db.verbs.limiting import LIMITS_CHANGED
 from ccat_service.database import DatabaseConnection
 from ccat_service.logging import StructuredLogger
 from ccat_service.loop import Manager
@@ -28,6 +31,7 @@ from ccat_workflow_manager.verbs.failing import (
     retry_due_runs,
     unstaged,
 )
+from ccat_workflow_manager.verbs.limiting import ORDER, STARTING_ORDER, has_room, note_held
 from ccat_workflow_manager.verbs.starting import start_runs
 from ccat_workflow_manager.verbs.triggering import create_wanted_runs, next_evaluation, pipelines_to_evaluate
 
@@ -41,13 +45,6 @@ _REST: Final = timedelta(seconds=2)
 """Pause before a run that could not start is looked at again, so that others get their turn."""
 _ROUND: Final = timedelta(milliseconds=500)
 """Pause between two questions to a backend."""
-_NEW: Final = (RunReason.MISSING, RunReason.INPUTS_CHANGED)
-_ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
-    (_Run.priority + sa.func.floor(sa.extract("epoch", sa.func.now() - _Run.created_at) / 3600)).desc(),
-    _Run.reason.not_in(_NEW),
-)
-"""The more important first, and an hour of waiting counts as one priority, so that nothing starves; of equals new data
-go before what is done again."""
 _log = StructuredLogger(__name__)
 
 
@@ -88,6 +85,11 @@ def workflow_manager(context: Context) -> Manager[Context]:
             "executed_reduction_step:pending",
             "executed_reduction_step:staging_data",
             "executed_reduction_step:submitted",
+            "executed_reduction_step:completed",  # what ended leaves room within limits
+            "executed_reduction_step:failed",
+            "executed_reduction_step:cancelled",
+            DEFINITIONS_APPLIED,
+            LIMITS_CHANGED,
             "staging_job:*",
             "physical_copy:staged",
             PREPARED,
@@ -148,8 +150,10 @@ def advance_runs(context: Context) -> int:
     ready = sa.not_(unstaged(hopeless=False))
     done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
     done += _tell(context, context.tasks.submit, SUBMISSION, which=sa.and_(staging, prepared))
-    context.due = _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA)
-    return done
+    noted, opens_at = _note_held(context)
+    moments = (opens_at, _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA))
+    context.due = min((moment for moment in moments if moment), default=None)
+    return done + noted
 
 
 def follow_runs(context: Context) -> int:
@@ -171,8 +175,10 @@ def follow_runs(context: Context) -> int:
 def _start_pending(context: Context) -> int:
     which = sa.and_(_Run.status == RunStatus.PENDING, _Run.data_location_id.in_(context.locations))
     with context.database.transaction() as session:
-        order: list[sa.ColumnElement[Any]] = [_Run.waiting_for.is_not(None), *_ORDER]
-        claimed = claim(session, _Run, where=which, by=context.name, lease=_LEASE, limit=_BATCH, order_by=order)
+        may_start = sa.and_(which, has_room(limits_now(session, now=datetime.now(UTC)), which))
+        claimed = claim(
+            session, _Run, where=may_start, by=context.name, lease=_LEASE, limit=_BATCH, order_by=STARTING_ORDER
+        )
     try:
         return _start(context, claimed) if claimed else 0
     except Exception as error:
@@ -186,7 +192,14 @@ def _start(context: Context, run_ids: Sequence[int]) -> int:
     with context.database.transaction() as session:
         started = start_runs(session, run_ids, now=datetime.now(UTC), by=context.name)
         renew(session, _Run, started.waiting, by=context.name, lease=_REST)
-    return len(started.started) + len(started.not_needed)
+    return len(started.started) + len(started.not_needed) + len(started.newly_waiting)
+
+
+def _note_held(context: Context) -> tuple[int, datetime | None]:
+    """Write down which runs wait for limits only; on how many, and when the first window opens for some."""
+    with context.database.transaction() as session:
+        limits = limits_now(session, now=datetime.now(UTC))
+        return note_held(session, limits, _Run.data_location_id.in_(context.locations)), limits.opens_at
 
 
 def _start_alone(context: Context, run_id: int) -> int:
@@ -205,7 +218,7 @@ def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.
         where = sa.and_(which, _Run.data_location_id.in_(context.locations))
         told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
         limit = max(0, _OUTSTANDING - told)
-        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=_ORDER)
+        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=ORDER)
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
             task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))

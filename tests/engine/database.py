@@ -56,12 +56,13 @@ class Reference:
         return cls(frozenset(filled))
 
     def restore(self, engine: sa.Engine) -> None:
-        """Delete all rows of all other tables, and every lease."""
+        """Delete all rows of all other tables, every lease and every limit."""
         others = [table.name for table in Base.metadata.sorted_tables if table.name not in self.tables]
         lines = [
             "SET LOCAL session_replication_role = replica",  # no foreign key is in the way
             *(f'DELETE FROM "{name}"' for name in others),  # noqa: S608 - the names are those of our tables
-            "UPDATE data_location SET claimed_by = NULL, lease_until = NULL",
+            "UPDATE data_location SET claimed_by = NULL, lease_until = NULL, live_limit = NULL",
+            "UPDATE installation SET live_limit_per_user = NULL",
         ]
         with engine.begin() as connection:
             connection.execute(sa.text("; ".join(lines)))

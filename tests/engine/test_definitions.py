@@ -33,6 +33,11 @@ def refusal(file: Path, text: str) -> str:
     return result.stderr
 
 
+def limits(text: str) -> str:
+    """A pipeline with these limits."""
+    return step().replace("location:", f"limits: {text}, location:")
+
+
 def step(**keys: object) -> str:
     """A pipeline of one step, with these keys besides."""
     said = {"key": "grid", "group_by": "[source]", "software": "gridder"} | keys
@@ -473,3 +478,52 @@ def test_the_process_ends_with_one_line(file: Path) -> None:
 
 def test_without_a_database_the_setting_is_named(file: Path) -> None:
     assert refusal(file, "").startswith("error: CCAT_OPS_DB_URL: no operations database is named")
+
+
+WINDOW = "pipelines[0].limits.redo_between"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{lives: 3}", "pipelines[0].limits: unknown key `lives`. Did you mean `live`?"),
+        ("{live: 0}", "pipelines[0].limits.live: input should be greater than or equal to 1."),
+        ("{redo_live: -1}", "pipelines[0].limits.redo_live: input should be greater than or equal to 1."),
+        (
+            "{created_per_minute: 1.5}",
+            (
+                "pipelines[0].limits.created_per_minute: "
+                "input should be a valid integer, got a number with a fractional part."
+            ),
+        ),
+        (
+            "{live: 2, redo_live: 3}",
+            "pipelines[0].limits: `redo_live` is more than `live`, of which it is a part; leave it out, or lower it.",
+        ),
+        ("3", "pipelines[0].limits: it must be a mapping."),
+        ('{redo_between: {from: "08:00"}}', f"{WINDOW}.to: it is missing."),
+        (
+            '{redo_between: {frm: "08:00", to: "09:00"}}',
+            f"{WINDOW}.from: it is missing. {WINDOW}: unknown key `frm`. Did you mean `from`?",
+        ),
+        (
+            '{redo_between: {from: "8:00", to: "09:00"}}',
+            f'{WINDOW}.from: `8:00` is no time of the day: "00:00" to "23:59".',
+        ),
+        (
+            '{redo_between: {from: "08:00", to: "24:00"}}',
+            f'{WINDOW}.to: `24:00` is no time of the day: "00:00" to "23:59".',
+        ),
+        ('{redo_between: {from: "08:00", to: 18:00}}', f"{WINDOW}.to: 1080 is a number here; write it in quotes."),
+        (
+            '{redo_between: {from: "08:00", to: "08:00"}}',
+            f"{WINDOW}: `from` and `to` are the same; leave the window out where any time will do.",
+        ),
+        (
+            '{redo_between: {from: "08:00", to: "18:00", time_zone: America/Santjago}}',
+            f"{WINDOW}.time_zone: there is no time zone `America/Santjago`. Did you mean `America/Santiago`?",
+        ),
+    ],
+)
+def test_limits_that_cannot_be_meant(file: Path, text: str, message: str) -> None:
+    assert " ".join(refusal(file, limits(text)).split()) == f"error: {message}{NOTHING.rstrip()}"

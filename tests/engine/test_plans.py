@@ -219,6 +219,7 @@ def test_launching_creates_exactly_what_was_planned(busy: Desk) -> None:
         "created": 3,
         "lapsed": {},
         "first_lapsed": [],
+        "later": 0,
     }
     assert created(busy) == listed(planned)
     assert busy.history.create() == 0

@@ -54,6 +54,14 @@ BAD_VALUES: list[tuple[type[Base], str, list[Any], str]] = [
         ]
     ),
     *(
+        (noun, column, [0, -1], f"{column}_is_positive")
+        for noun, column in [
+            (models.DataLocation, "live_limit"),
+            (models.User, "live_limit"),
+            (models.Installation, "live_limit_per_user"),
+        ]
+    ),
+    *(
         (noun, column, [-1], f"{column}_is_not_negative")
         for noun, column in [
             (models.RawDataFile, "size_bytes"),
@@ -165,6 +173,7 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
             models.RunInput(run_id=world.run, role=states.InputRole.RAW, raw_data_package_id=world.package),
             models.Trigger(pipeline_id=world.pipeline, type=states.TriggerType.MANUAL, because="a test", by="a test"),
             models.Pause(because="a test", by="a test"),
+            models.User(name="ann"),
             models.StagingJob(raw_data_package_id=world.package, data_location_id=world.processing),
             models.LongTermArchiveTransfer(
                 raw_data_package_id=world.package, origin_id=world.source_location, destination_id=world.archive

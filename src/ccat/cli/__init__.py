@@ -11,6 +11,7 @@ from ccat.cli import (
     differences,
     gaps,
     groupings,
+    limits,
     packages,
     plans,
     processes,
@@ -47,6 +48,8 @@ app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
 for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resume):
     app.command(rich_help_panel=PIPELINES)(order)
 app.command(rich_help_panel=PIPELINES)(gaps.gap)
+app.command(rich_help_panel=PIPELINES)(limits.limit)
+app.command(rich_help_panel=PIPELINES)(limits.limits)
 app.command(rich_help_panel=PIPELINES)(plans.plan)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)

@@ -103,6 +103,8 @@ def _show_held(planned: Planned) -> None:
 def _conclude(launched: Launched) -> None:
     lapsed = sum(launched.lapsed.values())
     title = f"plan {launched.plan}: {counted(launched.created, 'run was', 'runs were')} created"
+    if launched.later:
+        title += f", {launched.later:,} are as soon as `created_per_minute` of the pipeline allows"
     if lapsed:
         title += f"; {counted(lapsed, 'does', 'do')} not hold any more"
     rows = [(one.step, one.sub_group_key, one.why.sentence) for one in launched.first_lapsed]

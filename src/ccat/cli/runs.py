@@ -1,5 +1,6 @@
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import PIPELINE, STEP, require
 from ccat_ops_db.queries.runs import Filter, get_run, history, list_runs
 from ccat_ops_db.states import RunStatus
+from ccat_workflow_manager.verbs.limiting import InLine, in_line
 
 app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
 
@@ -68,7 +70,8 @@ def show(run: RunId, *, json: AsJson = False) -> None:
 def why(run: RunId, *, json: AsJson = False) -> None:
     """Say why a run exists, and why it is where it is."""
     with reported(as_json=json), transaction("run") as session:
-        found = _reasons(get_run(session, run), history(session, models.ExecutedReductionStep, run))
+        line = in_line(session, run, now=datetime.now(UTC))
+        found = _reasons(get_run(session, run), history(session, models.ExecutedReductionStep, run), line)
     if json:
         print_json(found)
     else:
@@ -118,10 +121,14 @@ def _detail(run: models.ExecutedReductionStep) -> dict[str, Any]:
     }
 
 
-def _reasons(run: models.ExecutedReductionStep, moves: Iterable[models.StatusChange]) -> dict[str, Any]:
+def _reasons(
+    run: models.ExecutedReductionStep, moves: Iterable[models.StatusChange], line: InLine | None
+) -> dict[str, Any]:
+    noted = None if run.held_by_limit else run.waiting_for  # of limits it is told what they are now
     return {
         **_row(run),
-        "waiting_for": run.waiting_for,
+        "waiting_for": line.because if line else noted,
+        "line": line,
         "failure": run.failure,
         "retry_at": run.retry_at,
         "history": [_move(one) for one in moves],
@@ -161,6 +168,8 @@ def _story(found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
         yield "why it is not tried again", waiting_for
     else:
         yield "what holds it up", waiting_for and re.sub("^waits", "it waits", waiting_for)
+        if line := found["line"]:
+            yield "its place", f"{line.place:,} of {line.number:,} runs that wait for this, as of now"
     yield "what comes next", _next(found)
 
 

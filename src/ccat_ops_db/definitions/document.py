@@ -3,6 +3,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, field_validator, model_validator
 
+from ccat_ops_db.definitions.limits import Limits
 from ccat_ops_db.definitions.steps import Step
 from ccat_ops_db.definitions.words import Identifier, Json, Piece, VersionText, not_empty
 from ccat_ops_db.plan.schedule import Schedule
@@ -102,6 +103,7 @@ class Pipeline(Piece):
     """When a `cron` pipeline is due; the others have none."""
     enabled: bool = True
     priority: int = 0
+    limits: Limits = Limits()
     steps: Annotated[tuple[Step, ...], AfterValidator(not_empty)]
 
     @field_validator("trigger_config", mode="before")

@@ -103,7 +103,7 @@ def _keys_at(parts: Sequence[str | int]) -> Sequence[str]:
             inner = getattr(annotation, "__args__", (annotation,))[0]
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 model = inner
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _repeated_names(definitions: Definitions) -> Iterator[str]:

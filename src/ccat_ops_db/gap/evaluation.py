@@ -80,12 +80,22 @@ def evaluate_now(session: Session, pipeline_id: int, *, now: datetime, by: str) 
     return evaluated.pipeline
 
 
-def rest(session: Session, pipeline: PipelineNow, *, now: datetime) -> None:
-    """Note when something changes by itself, once all is done that follows from an evaluation."""
+def come_by(session: Session, pipeline_id: int) -> None:
+    """Have the trigger-manager look at a pipeline at once, though nothing changed that a verdict depends on."""
+    evaluation = sa.update(_Evaluation).where(_Evaluation.pipeline_id == pipeline_id)
+    session.execute(evaluation.values(due_at=sa.func.least(_Evaluation.due_at, sa.func.now())))
+    session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Evaluation.__tablename__}:due")))
+
+
+def rest(session: Session, pipeline: PipelineNow, *, now: datetime, again_at: datetime | None = None) -> None:
+    """Note when something changes by itself, once all is done that follows from an evaluation.
+
+    `again_at` is when more may be created, where a limit is in the way.
+    """
     tick = next_tick(pipeline.schedule, now) if pipeline.schedule else None
     steps = [step.id for step in pipeline.steps]
     cooled = sa.select(sa.func.min(_Group.due_at)).where(is_among(_Group.reduction_step_id, steps)).scalar_subquery()
-    due = sa.func.least(cooled, _Evaluation.fading_at, _Evaluation.rebuild_at, tick)
+    due = sa.func.least(cooled, _Evaluation.fading_at, _Evaluation.rebuild_at, tick, again_at)
     session.execute(sa.update(_Evaluation).where(_Evaluation.pipeline_id == pipeline.id).values(due_at=due))
 
 

@@ -91,6 +91,8 @@ class PipelineNow:
     """Of trigger type CRON."""
     rules: AllOf
     steps: tuple[StepNow, ...]
+    created_per_minute: int | None = None
+    """Most runs of it that are created within a minute."""
 
     def below(self, step_id: int) -> Iterable[StepNow]:
         """Steps that take products of this one."""
@@ -109,6 +111,22 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
 
 def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
     """A pipeline as its newest revision and the released versions of its software define it."""
+    revision = _newest_revision(session, pipeline_id)
+    released = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
+    return PipelineNow(
+        id=pipeline_id,
+        revision_id=revision.id,
+        location_id=revision.processing_location_id,
+        priority=revision.pipeline.priority,
+        trigger=revision.trigger_type,
+        schedule=Schedule(**revision.trigger_config) if revision.trigger_config else None,
+        rules=check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue()),
+        steps=tuple(_step(one, released, since=revision.created_at) for one in revision.steps),
+        created_per_minute=revision.pipeline.limits.get("created_per_minute"),
+    )
+
+
+def _newest_revision(session: Session, pipeline_id: int) -> models.PipelineRevision:
     step, revisions = models.ReductionStepRevision, models.PipelineRevision
     newest = (
         sa.select(revisions.id)
@@ -117,7 +135,7 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
         .limit(1)
         .scalar_subquery()
     )
-    revision = (
+    return (
         session.scalars(
             sa.select(models.PipelineRevision)
             .where(models.PipelineRevision.id == newest)
@@ -136,17 +154,6 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
         )
         .unique()
         .one()
-    )
-    released = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
-    return PipelineNow(
-        id=pipeline_id,
-        revision_id=revision.id,
-        location_id=revision.processing_location_id,
-        priority=revision.pipeline.priority,
-        trigger=revision.trigger_type,
-        schedule=Schedule(**revision.trigger_config) if revision.trigger_config else None,
-        rules=check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue()),
-        steps=tuple(_step(one, released, since=revision.created_at) for one in revision.steps),
     )
 
 

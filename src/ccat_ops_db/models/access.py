@@ -3,7 +3,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json
+from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json, is_positive
 
 role_permission = sa.Table(
     "role_permission",
@@ -46,11 +46,15 @@ class User(Base):
     """A person or a program that acts."""
 
     __tablename__ = "user"
+    __table_args__ = (is_positive("live_limit"),)
 
     id: Mapped[Identity]
     name: Mapped[str] = mapped_column(unique=True, comment="Login name.")
     full_name: Mapped[str] = mapped_column(server_default="", comment="Name for people.")
     active: Mapped[bool] = mapped_column(server_default=sa.true(), comment="Whether it may act at all.")
+    live_limit: Mapped[int | None] = mapped_column(
+        comment="Most runs of its pipelines that are live at a time; NULL: as many as for every user."
+    )
     created_at: Mapped[CreatedAt]
 
     roles: Mapped[list[Role]] = relationship(secondary=user_role)

@@ -64,6 +64,11 @@ def is_not_negative(column: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} >= 0", name=f"{column}_is_not_negative")
 
 
+def is_positive(column: str) -> sa.CheckConstraint:
+    """CHECK that `column` is NULL or more than zero."""
+    return sa.CheckConstraint(f"{column} > 0", name=f"{column}_is_positive")
+
+
 def is_path_inside(column: str) -> sa.CheckConstraint:
     """CHECK that `column` is a relative path that stays inside its root."""
     return sa.CheckConstraint(rf"{column} <> '' AND {column} !~ '(^/|(^|/)\.\.(/|$))'", name=f"{column}_stays_inside")

@@ -117,4 +117,8 @@ class PipelineEvaluation(Base):
     rebuild_at: Mapped[datetime | None] = mapped_column(comment="When everything is looked at again; NULL: now.")
     fading_at: Mapped[datetime | None] = mapped_column(comment="When relative times are looked at again.")
     last_tick_at: Mapped[datetime | None] = mapped_column(comment="Tick of its schedule up to which all are run.")
+    created_lately: Mapped[Json] = mapped_column(
+        server_default=sa.text("'{}'"),
+        comment="Moment → runs created then, within the last minute; kept where their number is limited.",
+    )
     due_at: Mapped[datetime | None] = mapped_column(index=True, comment="When something changes by itself.")

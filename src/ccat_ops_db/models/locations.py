@@ -3,7 +3,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ccat_ops_db.models.base import Base, Identity, Json, Leased, is_not_negative
+from ccat_ops_db.models.base import Base, Identity, Json, Leased, is_not_negative, is_positive
 from ccat_ops_db.states import BackendName, LocationType, RouteType, StorageType
 
 
@@ -28,6 +28,7 @@ class DataLocation(Leased, Base):
         sa.CheckConstraint("(location_type = 'processing') = (backend IS NOT NULL)", name="processing_has_a_backend"),
         sa.CheckConstraint("name ~ '^[a-z0-9_-]+$'", name="name_fits_in_a_queue_name"),
         is_not_negative("free_space_reserve_bytes"),
+        is_positive("live_limit"),
     )
 
     id: Mapped[Identity]
@@ -42,6 +43,7 @@ class DataLocation(Leased, Base):
     )
     backend: Mapped[BackendName | None] = mapped_column(comment="Kind of cluster; PROCESSING locations only.")
     backend_settings: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Settings of the cluster.")
+    live_limit: Mapped[int | None] = mapped_column(comment="Most runs that are live there at a time; NULL: any number.")
 
     site: Mapped[Site] = relationship()
 

@@ -126,6 +126,9 @@ class Pipeline(Base):
     description: Mapped[str] = mapped_column(server_default="", comment="What it makes, for people.")
     enabled: Mapped[bool] = mapped_column(server_default=sa.true(), comment="Whether it is evaluated at all.")
     priority: Mapped[int] = mapped_column(server_default="0", comment="Higher goes first.")
+    limits: Mapped[Json] = mapped_column(
+        server_default=sa.text("'{}'"), comment="How many of its runs may be live or created, and when it may redo."
+    )
     created_by_user_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("user.id"), comment="On whose authority it exists."
     )

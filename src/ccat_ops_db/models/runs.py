@@ -30,6 +30,9 @@ ACTIVE_RUN = (
 )
 """SQL predicate of an active run: at most one per (step, sub-group), guarded by a partial unique index."""
 
+LIVE_RUN = "status IN ('staging_data', 'submitted', 'running', 'collecting_results')"
+"""SQL predicate of a run that occupies something, and is counted by limits."""
+
 
 class ExecutedReductionStep(Leased, Base):
     """A run: one execution of a step for one sub-group."""
@@ -84,6 +87,9 @@ class ExecutedReductionStep(Leased, Base):
     reason: Mapped[RunReason] = mapped_column(comment="Why it became necessary.")
     because: Mapped[str] = mapped_column(comment="The reason as a sentence.")
     waiting_for: Mapped[str | None] = mapped_column(comment="Why it does not go on, as far as known.")
+    held_by_limit: Mapped[bool] = mapped_column(
+        server_default=sa.false(), comment="Whether it waits for a limit only, and so keeps its place in the order."
+    )
     priority: Mapped[int] = mapped_column(server_default="0", comment="Higher goes first.")
     trigger_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("trigger.id"), comment="Trigger that it belongs to, if it does to one."

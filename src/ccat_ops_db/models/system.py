@@ -4,17 +4,20 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ccat_ops_db.models.base import Base, CreatedAt, Identity
+from ccat_ops_db.models.base import Base, CreatedAt, Identity, is_positive
 
 
 class Installation(Base):
     """The one row that tells this installation from every other, also from one restored from its backup."""
 
     __tablename__ = "installation"
-    __table_args__ = (sa.CheckConstraint("id = 1", name="there_is_one"),)
+    __table_args__ = (sa.CheckConstraint("id = 1", name="there_is_one"), is_positive("live_limit_per_user"))
 
     id: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False, comment="Always 1.")
     installation_id: Mapped[uuid.UUID] = mapped_column(comment="Made at initialisation; part of every job name.")
+    live_limit_per_user: Mapped[int | None] = mapped_column(
+        comment="Most runs of the pipelines of one user that are live at a time, unless the user has another limit."
+    )
     created_at: Mapped[CreatedAt]
 
 

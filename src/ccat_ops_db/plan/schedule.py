@@ -69,13 +69,16 @@ def _time_zone(name: str) -> str:
     return name
 
 
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
 class Schedule(BaseModel):
     """A cron expression of five fields, and the IANA time zone whose clocks it is read on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cron: Annotated[str, AfterValidator(_expression)]
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    time_zone: TimeZone = "UTC"
 
     @model_validator(mode="after")
     def _comes_true(self) -> "Schedule":

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.definitions import document as written
 from ccat_ops_db.definitions.steps import Step
+from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
 from ccat_ops_db.moves import CHANNEL
@@ -23,6 +24,8 @@ DEFINITIONS_APPLIED: Final = "definitions:applied"
 """Payload of the wake-up that follows a change of definitions."""
 _TURN: Final = 0x64656673
 """Key of the lock that lets one apply after the other."""
+_SWITCHES: Final = ("description", "enabled", "priority", "limits")
+"""What a definition says of the pipeline itself; it makes no revision."""
 
 
 def apply_definitions(session: Session, definitions: written.Definitions, *, folder: Path, by: str) -> list[Change]:
@@ -147,8 +150,11 @@ def _newest_config(session: Session, name: str) -> models.ReductionStepConfigRev
 
 def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
     pipeline = identity(session, models.Pipeline, name=one.name)
-    switches = {"description": one.description, "enabled": one.enabled, "priority": one.priority}
+    switches = {name: getattr(one, name) for name in _SWITCHES} | {"limits": one.limits.as_stored()}
+    has_other_limits = pipeline.limits != switches["limits"]
     switched = update(pipeline, switches, kind="pipeline", name=one.name)
+    if has_other_limits:
+        come_by(session, pipeline.id)
     location = find(session, LOCATION, one.location)
     grouping = _newest_grouping(session, one.grouping)
     ordered = written.in_order(one)
@@ -233,7 +239,7 @@ def _pin_anew(session: Session, *, except_for: set[str]) -> Iterator[Change]:
     for revision in session.scalars(current_revisions()).all():
         name = revision.pipeline.name
         if name not in except_for:
-            switches = {key: getattr(revision.pipeline, key) for key in ("description", "enabled", "priority")}
+            switches = {key: getattr(revision.pipeline, key) for key in _SWITCHES}
             definition = written.Pipeline.model_validate({**revision.definition, **switches})
             change = _apply_pipeline(session, definition)
             if change.action != "unchanged":

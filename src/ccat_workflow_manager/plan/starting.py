@@ -16,6 +16,8 @@ class Start(StrEnum):
     AGAIN = "again"
     """It starts with the inputs of its earlier attempts."""
     WAIT = "wait"
+    HOLD = "hold"
+    """Only a limit is in the way."""
     NOT_NEEDED = "not_needed"
 
 

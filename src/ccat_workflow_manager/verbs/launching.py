@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.evaluation import evaluate_now
+from ccat_ops_db.gap.evaluation import come_by, evaluate_now
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.queries.plans import get_plan
 from ccat_ops_db.states import TriggerType, Verdict
@@ -72,6 +72,8 @@ class Launched:
     """How many planned runs are not created any more."""
     first_lapsed: Sequence[Lapsed]
     """The first of them, in the order of the plan."""
+    later: int = 0
+    """How many are created as soon as the limit on runs of a minute allows."""
 
 
 def launch(session: Session, plan_id: str, *, now: datetime, by: str, strict: bool = False) -> Launched:
@@ -91,14 +93,15 @@ def launch(session: Session, plan_id: str, *, now: datetime, by: str, strict: bo
         )
     }
     first_lapsed = _first(session, planned) if lapsed else []
-    created = 0
+    created = later = 0
     if not (strict and lapsed):
         if current.trigger is not TriggerType.CONTINUOUS:  # what follows would wait for a trigger of its own
             chosen = sa.or_(*(_is_planned(plan_id, step) for step in current.steps))
             wanted = sa.and_(_Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None), chosen)
             ask_for(session, current, wanted, because=f"plan {plan_id}", now=now, by=by)
-        created = sum(create_runs(session, current, step, among=_is_planned(plan_id, step)) for step in current.steps)
-    return Launched(plan_id, created, lapsed, first_lapsed)
+        created = create_runs(session, current, lambda step: _is_planned(plan_id, step), now=now)
+        later = _left(session, planned, current)
+    return Launched(plan_id, created, lapsed, first_lapsed, later)
 
 
 def _is_planned(plan_id: str, step: StepNow) -> sa.ColumnElement[bool]:
@@ -140,6 +143,14 @@ def _planned(plan_id: str, pipeline: PipelineNow) -> sa.Subquery:
         .where(_Row.plan_id == plan_id, _Row.input_digest.is_not(None))
         .subquery()
     )
+
+
+def _left(session: Session, planned: sa.Subquery, pipeline: PipelineNow) -> int:
+    """How many planned runs the limit on those of a minute left for later."""
+    if pipeline.created_per_minute is None:
+        return 0
+    come_by(session, pipeline.id)
+    return session.scalars(sa.select(sa.func.count()).select_from(planned).where(planned.c.why.is_(None))).one()
 
 
 def _first(session: Session, planned: sa.Subquery) -> Sequence[Lapsed]:

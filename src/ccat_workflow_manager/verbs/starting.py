@@ -1,9 +1,10 @@
 """PENDING → STAGING_DATA: the moment in which a run's recipe and inputs are fixed."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,18 +16,22 @@ from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.gap.statements import take_inputs, take_products, with_lost_inputs
 from ccat_ops_db.gap.steps import PipelineNow
 from ccat_ops_db.moves import CHANNEL, advance
+from ccat_ops_db.plan.limits import Limits, Occupant, Room
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
+from ccat_ops_db.queries.limits import occupant
 from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import InputRole, RunStatus
+from ccat_ops_db.states import NEW_DATA, InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.execution.layout import run_layout
 from ccat_workflow_manager.hpc.base import job_name
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
+from ccat_workflow_manager.verbs.limiting import in_order, lock_limits
 from ccat_workflow_manager.verbs.triggering import made_with
 
 _Run = models.ExecutedReductionStep
+_STARTS: Final = (Start.FRESH, Start.AGAIN)
 
 
 @dataclass(frozen=True)
@@ -36,32 +41,90 @@ class Started:
     started: tuple[int, ...]
     waiting: tuple[int, ...]
     not_needed: tuple[int, ...]
+    held: tuple[int, ...] = ()
+    """By limits only: as soon as one leaves room, they are started."""
+    newly_waiting: tuple[int, ...] = ()
+    """Those of the waiting that were not known to wait for this."""
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """What becomes of a run, and why."""
+
+    run: _Run
+    place: SubGroupNow | None
+    pipeline: PipelineNow
+    action: Start
+    because: str
+
+    @property
+    def occupant(self) -> Occupant:
+        """What limits see of it, should it start now."""
+        fresh = self.place if self.action is Start.FRESH else None
+        location = self.pipeline.location_id if fresh else self.run.data_location_id
+        reason = fresh.reason if fresh else self.run.reason
+        return occupant(self.run.pipeline, location_id=location, is_redo=reason not in NEW_DATA)
 
 
 def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> Started:
     """Fix recipe and inputs of PENDING runs that are still needed, give each an attempt and ask for its data.
 
-    A run that nothing needs any more is CANCELLED as not needed; one that is not ready stays PENDING with the reason.
+    A run that nothing needs any more is CANCELLED as not needed; one that is not ready, or that limits leave no room
+    for, stays PENDING with the reason.
     """
     pipelines = _evaluate(session, run_ids, now=now, by=by)
+    limits = _lock_limits(session, run_ids, pipelines, now=now)
     runs = _lock_pending(session, run_ids)
     installation = session.scalars(sa.select(models.Installation.installation_id)).one()
-    done: dict[Start, list[int]] = {one: [] for one in Start}
-    for pipeline in pipelines:
-        of_pipeline = [run for run in runs if run.pipeline_id == pipeline.id]
-        places = at_places(session, pipeline, {_place(run) for run in of_pipeline})
-        pause = pause_of(session, pipeline.id)
-        lost = _with_lost_inputs(session, of_pipeline, places)
-        for run in of_pipeline:
-            place = places.get(_place(run))
-            action, because = plan.start(_pending(run, pause), _now(place, is_lost=place.id in lost) if place else None)
-            done[action].append(run.id)
-            if place is not None and action is Start.FRESH:
-                _freeze(session, run, place, pipeline=pipeline, now=now)
-            elif place is not None and action is Start.AGAIN:
-                _take_anew(session, run, place)
-            _act(session, run, action, installation=installation, because=because, now=now, by=by)
-    return Started((*done[Start.FRESH], *done[Start.AGAIN]), (*done[Start.WAIT],), (*done[Start.NOT_NEEDED],))
+    decided = [one for pipeline in pipelines for one in _decide(session, pipeline, runs)]
+    decided = _within(session, limits, decided)
+    newly_waiting = [one.run.id for one in decided if one.action is Start.WAIT and one.run.waiting_for != one.because]
+    for one in decided:
+        _act(session, one, installation=installation, now=now, by=by)
+    done = {action: tuple(one.run.id for one in decided if one.action is action) for action in Start}
+    started = (*done[Start.FRESH], *done[Start.AGAIN])
+    return Started(started, done[Start.WAIT], done[Start.NOT_NEEDED], done[Start.HOLD], tuple(newly_waiting))
+
+
+def _decide(session: Session, pipeline: PipelineNow, runs: Iterable[_Run]) -> list[_Decided]:
+    """What becomes of the runs of a pipeline, limits aside."""
+    of_pipeline = [run for run in runs if run.pipeline_id == pipeline.id]
+    places = at_places(session, pipeline, {_place(run) for run in of_pipeline})
+    pause = pause_of(session, pipeline.id)
+    lost = _with_lost_inputs(session, of_pipeline, places)
+    decided = []
+    for run in of_pipeline:
+        place = places.get(_place(run))
+        now = _now(place, is_lost=place.id in lost) if place else None
+        action, because = plan.start(_pending(run, pause), now)
+        decided.append(_Decided(run, place, pipeline, action, because))
+    return decided
+
+
+def _lock_limits(
+    session: Session, run_ids: Iterable[int], pipelines: Iterable[PipelineNow], *, now: datetime
+) -> Limits:
+    places = session.execute(
+        sa.select(_Run.data_location_id, models.Pipeline.created_by_user_id)
+        .join(_Run.pipeline)
+        .where(is_among(_Run.id, run_ids))
+        .distinct()
+    ).all()
+    locations = {location_id for location_id, _ in places} | {one.location_id for one in pipelines}
+    users = {user_id for _, user_id in places if user_id is not None}
+    return lock_limits(session, users=users, locations=locations, now=now)
+
+
+def _within(session: Session, limits: Limits, decided: list[_Decided]) -> list[_Decided]:
+    """The same, but what limits leave no room for is held; the first in the order go first."""
+    if not limits:
+        return decided
+    room, by_id = Room(limits), {one.run.id: one for one in decided}
+    for run_id in in_order(session, by_id):
+        one = by_id[run_id]
+        held = room.take(one.occupant) if one.action in _STARTS else None
+        by_id[run_id] = replace(one, action=Start.HOLD, because=held) if held else one
+    return list(by_id.values())
 
 
 def _evaluate(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> list[PipelineNow]:
@@ -128,16 +191,30 @@ def _take_anew(session: Session, run: _Run, place: SubGroupNow) -> None:
     take_products(session, place.step, {run.id: place.id})
 
 
-def _act(
-    session: Session, run: _Run, action: Start, *, installation: UUID, because: str, now: datetime, by: str
-) -> None:
-    match action:
+def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, by: str) -> None:
+    run, place, because = one.run, one.place, one.because
+    match one.action:
         case Start.FRESH | Start.AGAIN:
+            assert place is not None  # noqa: S101 - without one nothing is needed; narrows the type
+            if one.action is Start.FRESH:
+                _freeze(session, run, place, pipeline=one.pipeline, now=now)
+            else:
+                _take_anew(session, run, place)
             _begin_attempt(session, run, installation, because=because, by=by)
         case Start.NOT_NEEDED:
             _drop(session, run, because=because, now=now, by=by)
         case Start.WAIT:
-            run.waiting_for = because
+            run.waiting_for, run.held_by_limit = because, False
+        case Start.HOLD:
+            _hold(run, place, because)
+
+
+def _hold(run: _Run, place: SubGroupNow | None, because: str) -> None:
+    """Leave a run to whoever finds that there is room for it; it may be for another reason by now."""
+    run.waiting_for, run.held_by_limit = because, True
+    run.claimed_by = run.lease_until = None
+    if place is not None and place.reason is not None and run.inputs_frozen_at is None:
+        run.reason, run.because = place.reason, place.because
 
 
 def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: str, by: str) -> None:
@@ -159,7 +236,7 @@ def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: 
         )
     )
     request_staging(session, _raw_packages(session, run), run.data_location_id)
-    values = {"waiting_for": None, "claimed_by": None, "lease_until": None}
+    values = {"waiting_for": None, "held_by_limit": False, "claimed_by": None, "lease_until": None}
     advance(session, _Run, [run.id], to=RunStatus.STAGING_DATA, because=because, by=by, values=values)
 
 
@@ -169,5 +246,5 @@ def _raw_packages(session: Session, run: _Run) -> Sequence[int]:
 
 
 def _drop(session: Session, run: _Run, *, because: str, now: datetime, by: str) -> None:
-    values = {"not_needed": True, "finished_at": now, "waiting_for": None}
+    values = {"not_needed": True, "finished_at": now, "waiting_for": None, "held_by_limit": False}
     advance(session, _Run, [run.id], to=RunStatus.CANCELLED, because=because, by=by, values=values)

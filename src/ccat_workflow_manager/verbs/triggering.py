@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,8 +12,9 @@ from ccat_ops_db.gap.evaluation import evaluate, rest
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, current_revisions
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.plan.limits import Minute
 from ccat_ops_db.queries.pauses import pause_of
-from ccat_ops_db.states import RunStatus, TriggerType, Verdict
+from ccat_ops_db.states import NEW_DATA, RunStatus, TriggerType, Verdict
 from ccat_workflow_manager.plan.starting import INPUTS_CHANGED, RECIPE_CHANGED
 from ccat_workflow_manager.verbs.requesting import at_place, close, follow, tick
 
@@ -68,26 +69,62 @@ def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by:
     while follow(session, evaluated.pipeline, now=now) or is_new:
         evaluate(session, pipeline_id, now=now, by=by)
         is_new = False
-    created = 0 if pause_of(session, pipeline_id) else _create_all(session, evaluated.pipeline)
+    created = 0 if pause_of(session, pipeline_id) else _create_all(session, evaluated.pipeline, now=now)
     given_up = sum(_give_up_outdated(session, step) for step in evaluated.pipeline.steps)
     close(session, evaluated.pipeline, now=now)
-    rest(session, evaluated.pipeline, now=now)
+    rest(session, evaluated.pipeline, now=now, again_at=minute_full_until(session, evaluated.pipeline, now=now))
     return Evaluation(created, given_up, evaluated.drift)
 
 
-def _create_all(session: Session, pipeline: PipelineNow) -> int:
+def _create_all(session: Session, pipeline: PipelineNow, *, now: datetime) -> int:
     """Create what is wanted; of a pipeline that waits for triggers only what these ask for."""
     among = _ALL if pipeline.trigger is TriggerType.CONTINUOUS else sa.exists().where(at_place())
-    return sum(create_runs(session, pipeline, step, among=among) for step in pipeline.steps)
+    return create_runs(session, pipeline, lambda _: among, now=now)
 
 
-def create_runs(session: Session, pipeline: PipelineNow, step: StepNow, *, among: sa.ColumnElement[bool] = _ALL) -> int:
-    """Create a PENDING run for sub-groups of a step that need one and have none, and that are among some; how many.
+def create_runs(
+    session: Session, pipeline: PipelineNow, among: Callable[[StepNow], sa.ColumnElement[bool]], *, now: datetime
+) -> int:
+    """Create a PENDING run for sub-groups that need one and have none, and that are among some of each step; how many.
 
-    The caller has evaluated the pipeline in the same transaction.
+    The caller has evaluated the pipeline in the same transaction. Where its runs of a minute are limited, those for
+    new data come first, and the rest are created when the next minutes allow.
     """
+    most = pipeline.created_per_minute
+    if most is None:
+        return sum(_create_runs(session, pipeline, step, among=among(step)) for step in pipeline.steps)
+    minute, created = _minute(session, pipeline, now=now), 0
+    for kind in (_Group.reason.in_(NEW_DATA), _Group.reason.not_in(NEW_DATA)):
+        for step in pipeline.steps:
+            left = minute.left(most) - created
+            created += _create_runs(session, pipeline, step, among=sa.and_(kind, among(step)), most=left)
+    _note_minute(session, pipeline, minute.with_more(created, now) if created else minute)
+    return created
+
+
+def minute_full_until(session: Session, pipeline: PipelineNow, *, now: datetime) -> datetime | None:
+    """When more runs of a pipeline may be created, where so many were within the last minute that none may now."""
+    most = pipeline.created_per_minute
+    return _minute(session, pipeline, now=now).full_until(most) if most is not None else None
+
+
+def _minute(session: Session, pipeline: PipelineNow, *, now: datetime) -> Minute:
+    state = models.PipelineEvaluation
+    lately = session.scalars(sa.select(state.created_lately).where(state.pipeline_id == pipeline.id)).one()
+    return Minute({datetime.fromisoformat(at): number for at, number in lately.items()}).until(now)
+
+
+def _note_minute(session: Session, pipeline: PipelineNow, minute: Minute) -> None:
+    state = models.PipelineEvaluation
+    lately = {at.isoformat(): number for at, number in minute.created.items()}
+    session.execute(sa.update(state).where(state.pipeline_id == pipeline.id).values(created_lately=lately))
+
+
+def _create_runs(
+    session: Session, pipeline: PipelineNow, step: StepNow, *, among: sa.ColumnElement[bool], most: int | None = None
+) -> int:
     created = 0
-    while ids := _to_create(session, step, among):
+    while ids := _to_create(session, step, among, most=_PAGE if most is None else min(_PAGE, most - created)):
         runs = _insert(session, pipeline, step, ids=ids)
         created += runs
         if runs < len(ids):  # somebody else has just created the rest
@@ -97,11 +134,11 @@ def create_runs(session: Session, pipeline: PipelineNow, step: StepNow, *, among
     return created
 
 
-def _to_create(session: Session, step: StepNow, among: sa.ColumnElement[bool]) -> Sequence[int]:
+def _to_create(session: Session, step: StepNow, among: sa.ColumnElement[bool], *, most: int) -> Sequence[int]:
     wanted = sa.select(_Group.id).where(
         _Group.reduction_step_id == step.id, _Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None), among
     )
-    return session.scalars(wanted.order_by(_Group.id).limit(_PAGE)).all()
+    return session.scalars(wanted.order_by(_Group.id).limit(most)).all()
 
 
 def _insert(session: Session, pipeline: PipelineNow, step: StepNow, *, ids: Sequence[int]) -> int:

@@ -1,0 +1,134 @@
+"""Which of the runs that wait may start: those that limits leave room for, in their order."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.claims import is_free
+from ccat_ops_db.plan.limits import Limits, Scope
+from ccat_ops_db.queries.limits import IS_REDO, limits_now
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import RunStatus
+
+_Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
+_NOTED: Final = 1_000
+"""Runs on which it is written in one statement what holds them."""
+_LOCKS: Final = {Scope.USER: 0x75736572, Scope.LOCATION: 0x706C6163}
+"""Keys of the locks that let one count after the other; whoever evaluates a pipeline has it to himself already."""
+_COLUMNS: Final[Mapping[Scope, sa.ColumnElement[Any]]] = {
+    Scope.REDO: sa.case((IS_REDO, _Run.pipeline_id), else_=None),
+    Scope.PIPELINE: sa.type_coerce(_Run.pipeline_id, sa.BigInteger),
+    Scope.USER: sa.type_coerce(_Pipeline.created_by_user_id, sa.BigInteger),
+    Scope.LOCATION: sa.type_coerce(_Run.data_location_id, sa.BigInteger),
+}
+"""By which id a run is counted, as SQL over runs and their pipelines."""
+ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
+    (_Run.priority + sa.func.floor(sa.extract("epoch", sa.func.now() - _Run.created_at) / 3600)).desc(),
+    IS_REDO,
+)
+"""The more important first, and an hour of waiting counts as one priority, so that nothing starves; of equals new data
+go before what is done again."""
+STARTING_ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
+    sa.and_(_Run.waiting_for.is_not(None), sa.not_(_Run.held_by_limit)),
+    *ORDER,
+)
+"""The same, but what waited for something else the last time is looked at last."""
+
+
+def lock_limits(session: Session, *, users: Iterable[int], locations: Iterable[int], now: datetime) -> Limits:
+    """Every limit, and what it leaves; nobody starts runs of these users or locations until the transaction is over.
+
+    The caller has evaluated the pipelines of the runs in the same transaction.
+    """
+    if not limits_now(session, now=now):
+        return Limits()
+    for scope, ids in ((Scope.USER, users), (Scope.LOCATION, locations)):
+        for number in sorted(set(ids)):
+            session.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCKS[scope], number)))
+    return limits_now(session, now=now)
+
+
+def in_order(session: Session, run_ids: Iterable[int]) -> list[int]:
+    """Runs in the order in which they may start."""
+    return list(session.scalars(sa.select(_Run.id).where(is_among(_Run.id, run_ids)).order_by(*ORDER, _Run.id)))
+
+
+def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Condition on a run: of those that are free and meet another condition, limits leave room for it.
+
+    Each limit is filled in the order with what the limits before it let through.
+    """
+    if not limits:
+        return sa.true()
+    place = sa.func.row_number().over(order_by=[*STARTING_ORDER, _Run.id])
+    columns = [column.label(scope) for scope, column in _COLUMNS.items()]
+    open_to = sa.select(_Run.id, place.label("place"), *columns).join(_Run.pipeline)
+    left = open_to.where(which, is_free(_Run), _held(limits).is_(None)).subquery()
+    for scope in Scope:
+        if rooms := limits.rooms(scope):
+            left = _first(left, scope, rooms)
+    return _Run.id.in_(sa.select(left.c.id))
+
+
+def _first(left: sa.Subquery, scope: Scope, rooms: Mapping[int, int]) -> sa.Subquery:
+    """Of runs, the first that one kind of limit leaves room for, and those that it does not count."""
+    rank = sa.func.row_number().over(partition_by=left.c[scope], order_by=left.c.place)
+    ranked = sa.select(left, rank.label("rank")).subquery()
+    room = sa.case(dict(rooms), value=ranked.c[scope], else_=None)
+    kept = [column for column in ranked.c if column.key != "rank"]
+    return sa.select(*kept).where(sa.or_(room.is_(None), ranked.c.rank <= room)).subquery()
+
+
+def _held(limits: Limits) -> sa.ColumnElement[str | None]:
+    """Why limits leave no room for a run; NULL where they do."""
+    held = [sa.case(dict(full), value=_COLUMNS[scope], else_=None) for scope in Scope if (full := limits.full(scope))]
+    return sa.func.coalesce(*held, sa.null().cast(sa.Text))
+
+
+def note_held(session: Session, limits: Limits, which: sa.ColumnElement[bool]) -> int:
+    """Write on some PENDING runs what limit holds them, where that is not written there; on how many, at most."""
+    if not limits:
+        return 0
+    held = _held(limits)
+    waits_for_nothing_else = sa.or_(_Run.waiting_for.is_(None), _Run.held_by_limit)
+    told = (
+        sa.select(_Run.id, held.label("held"))
+        .join(_Run.pipeline)
+        .where(which, _Run.status == RunStatus.PENDING, is_free(_Run), waits_for_nothing_else)
+        .where(held.is_not(None), _Run.waiting_for.is_distinct_from(held))
+        .limit(_NOTED)
+        .with_for_update(of=_Run, skip_locked=True)
+        .subquery()
+    )
+    noted = sa.update(_Run).where(_Run.id == told.c.id).values(waiting_for=told.c.held, held_by_limit=True)
+    options = {"synchronize_session": False}
+    return len(session.scalars(noted.returning(_Run.id), execution_options=options).all())
+
+
+@dataclass(frozen=True)
+class InLine:
+    """A run that only a limit holds, among the others that it holds."""
+
+    because: str
+    place: int
+    """Counted from one."""
+    number: int
+
+
+def in_line(session: Session, run_id: int, *, now: datetime) -> InLine | None:
+    """Where a PENDING run stands among those that the same limit holds; None where no limit is in its way."""
+    limits = limits_now(session, now=now)
+    if not limits:
+        return None
+    held, waits = _held(limits), sa.or_(_Run.waiting_for.is_(None), _Run.held_by_limit)
+    place = sa.func.row_number().over(partition_by=held, order_by=[*ORDER, _Run.id])
+    number = sa.func.count().over(partition_by=held)
+    waiting = sa.select(_Run.id, held, place, number).join(_Run.pipeline)
+    line = waiting.where(_Run.status == RunStatus.PENDING, waits, held.is_not(None)).subquery()
+    row = session.execute(sa.select(line).where(line.c.id == run_id)).one_or_none()
+    return InLine(*row[1:]) if row is not None else None
