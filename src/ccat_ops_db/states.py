@@ -232,6 +232,14 @@ class WaitFor(StrEnum):
     """All that its scan recorded, of every instrument module, is in the archive."""
 
 
+class OnMissing(StrEnum):
+    """What a step does while nothing is there that a rule for an auxiliary input could choose."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+    """It is given up, until something is there."""
+
+
 class FailureClass(StrEnum):
     """Kind of a failure; it decides about retries."""
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from ccat_ops_db.states import PhysicalCopyStatus, RunStatus, Verdict
+from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from tests.engine.history import History
 from tests.engine.order import check
 
@@ -14,6 +14,14 @@ Found = TypeVar("Found")
 Shape = list[dict[str, Any]]
 SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
+
+
+def _calibrated(pipeline: str, **rule: Any) -> dict[str, Any]:
+    """A map of raw packages with a calibration by such a rule."""
+    auxiliary = {"name": "calibration", "from": f"{pipeline}/calibrate", **rule}
+    return {"key": "grid", "group_by": ["source"], "auxiliary": [auxiliary]}
+
+
 SHAPES: dict[str, Shape] = {
     "by scan, then by source": [SCAN, MAP],
     "three steps, one of which takes raw packages too": [
@@ -49,6 +57,45 @@ SHAPES: dict[str, Shape] = {
     ],
     "one step, every version redoes": [{"key": "grid", "group_by": ["source"], "version_policy": "latest"}],
 }
+CALIBRATED: dict[str, Shape] = {
+    "by another pipeline, of the same module": [
+        {**SCAN, "pipeline": "calibration"},
+        _calibrated("calibration", same=["instrument_module"], max_age="12h"),
+    ],
+    "by another pipeline, redone for better ones": [
+        {**SCAN, "pipeline": "calibration"},
+        {**_calibrated("calibration", max_age="40h", redo_on_better=True), "cooldown_seconds": 3600},
+        {"key": "all", "group_by": [], "depends_on": ["grid"]},
+    ],
+    "by a step of its own pipeline, or given up": [
+        SCAN,
+        {**_calibrated("it", same=["source"], max_age="90m", on_missing="fail"), "group_by": ["executed_obs_unit"]},
+        {"key": "all", "group_by": [], "depends_on": ["grid"], "on_failed_input": "omit"},
+    ],
+    "by nights, with a map that depends on the same": [
+        {**SCAN, "group_by": ["observing_night"]},
+        {**MAP, **_calibrated("it", max_age="3d", redo_on_better=True), "group_by": ["executed_obs_unit"]},
+    ],
+    "by two rules": [
+        {**SCAN, "pipeline": "calibration"},
+        {
+            "key": "grid",
+            "group_by": ["source"],
+            "auxiliary": [
+                {"name": "near", "from": "calibration/calibrate", "max_age": "1h"},
+                {
+                    "name": "like",
+                    "from": "calibration/calibrate",
+                    "same": ["source"],
+                    "max_age": "2d",
+                    "redo_on_better": True,
+                },
+            ],
+        },
+    ],
+}
+"""Steps that choose what others made by rules."""
+DEFINED = {**SHAPES, **CALIBRATED}
 
 
 RECENT = {"table": "ExecutedObsUnit", "column": "started_at", "operator": "gte", "value": {"now": "-24h"}}
@@ -70,10 +117,11 @@ HOW: Mapping[str, tuple[st.SearchStrategy[Any], ...]] = {
     "release": (STEPS, st.sampled_from(["1", "2"])),
     "retire": (STEPS, st.sampled_from(["retired", "released"])),
     "configure": (STEPS, NUMBERS),
-    "redefine": (st.sampled_from(sorted(SHAPES)),),
+    "redefine": (st.sampled_from(sorted(DEFINED)),),
     "enable": (st.booleans(),),
     "damage": (NUMBERS, DAMAGES),
     "clear": (NUMBERS,),
+    "revoke": (NUMBERS,),
     "copy": (NUMBERS,),
     "announce": (NUMBERS,),
     "arrive": (NUMBERS,),
@@ -176,6 +224,11 @@ def damage(history: History, number: int, status: PhysicalCopyStatus) -> None:
         history.damage(run_id, status)
 
 
+def revoke(history: History, number: int) -> None:
+    for run_id in some(history.with_products(ProductState.CURRENT), number):
+        history.withdraw_products(run_id)
+
+
 def clear(history: History, number: int) -> None:
     for run_id in some(history.with_copies(PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING), number):
         history.damage(run_id, PhysicalCopyStatus.DELETED)
@@ -220,18 +273,18 @@ def finish(history: History) -> None:
 HAPPEN: Mapping[str, Callable[..., object]] = {
     "archive": lambda history, source, hours: history.archive(source=source, hours_ago=hours),
     "accept": lambda history, number: history.accept(number),
-    "redefine": lambda history, shape: history.define(*SHAPES[shape], rules=history.rules, **history.keys),
+    "redefine": lambda history, shape: history.define(*DEFINED[shape], rules=history.rules, **history.keys),
     "enable": lambda history, enabled: history.enable(enabled=enabled),
     "forget": lambda history: history.forget(),
     **{one.__name__: one for one in (exclude, withdraw, readmit, correct, reassign, rename, release, retire)},
     **{one.__name__: one for one in (announce, arrive, write, pack, observe)},
-    **{one.__name__: one for one in (configure, damage, clear, copy, wait, work, finish)},
+    **{one.__name__: one for one in (configure, damage, clear, revoke, copy, wait, work, finish)},
 }
 
 
 def live_through(history: History, shape: str, happenings: Happenings) -> None:
     """Have a pipeline, one package and all of this happen, and see that everything is in order."""
-    history.define(*SHAPES[shape], rules=history.rules)
+    history.define(*DEFINED[shape], rules=history.rules)
     history.archive()
     for (what, *how), is_looked_at in happenings:
         HAPPEN[what](history, *how)

@@ -52,6 +52,8 @@ class History:
     keys: dict[str, Any] = field(default_factory=dict)
     """Further keys of the pipeline."""
     rules: list[dict[str, Any]] = field(default_factory=list)
+    other_rules: list[dict[str, Any]] = field(default_factory=list)
+    """Of further pipelines."""
     packages: list[int] = field(default_factory=list)
     stable: set[str] = field(default_factory=set)
     """Steps whose software makes the same whatever it gets."""
@@ -84,7 +86,7 @@ class History:
     # What people do.
 
     def define(self, *steps: Mapping[str, Any], rules: Sequence[Mapping[str, Any]] = (), **keys: Any) -> None:
-        """The pipeline; the software of a step is called as it is."""
+        """The pipeline; the software of a step is called as it is. A step may say that it is of another `pipeline`."""
         self.keys = keys
         self.steps, self.rules = [dict(step) for step in steps], [dict(rule) for rule in rules]
         for step in self.steps:
@@ -92,20 +94,26 @@ class History:
             self.configs.setdefault(step["key"], 0)
         self.apply()
 
+    def _pipeline(self, name: str, **keys: Any) -> dict[str, Any]:
+        steps = [step for step in self.steps if step.get("pipeline", "it") == name]
+        said = [{"software": step["key"], "config": step["key"], **step} for step in steps]
+        for step in said:
+            step.pop("pipeline", None)
+        grouping = "some" if name == "it" else "others"
+        return {"name": name, "grouping": grouping, "location": "cologne/ramses", "steps": said, **keys}
+
     def document(self) -> dict[str, Any]:
         """The definitions, as they would stand in a file."""
         return {
             "software": [{"name": key, "versions": versions} for key, versions in self.versions.items()],
             "configs": [{"name": key, "parameters": {"value": value}} for key, value in self.configs.items()],
-            "groupings": [{"name": "some", "rules": self.rules}],
+            "groupings": [{"name": "some", "rules": self.rules}, {"name": "others", "rules": self.other_rules}],
             "pipelines": [
-                {
-                    "name": "it",
-                    "grouping": "some",
-                    "location": "cologne/ramses",
-                    "steps": [{"software": step["key"], "config": step["key"], **step} for step in self.steps],
-                    **self.keys,
-                }
+                self._pipeline("it", **self.keys),
+                *(
+                    self._pipeline(name)
+                    for name in sorted({step.get("pipeline", "it") for step in self.steps} - {"it"})
+                ),
             ],
         }
 
@@ -148,14 +156,16 @@ class History:
 
     # What happens to data.
 
-    def archive(self, *, source: str = "M17", hours_ago: float = 0) -> int:
-        """A package of a scan of its own."""
-        name, at = f"p{next(self._numbers)}", self.now - timedelta(hours=hours_ago)
+    def archive(
+        self, *, source: str = "M17", hours_ago: float = 0, module: str = "CHAI/LFA", until: datetime | None = None
+    ) -> int:
+        """A package of a scan of its own, so long before some moment."""
+        name, at = f"p{next(self._numbers)}", (until or self.now) - timedelta(hours=hours_ago)
 
         def work(session: Session) -> int:
             if not session.scalar(sa.select(models.ObsUnit.id).filter_by(name=source)):
                 plan(session, source, source=source)
-            return archive(session, name, observation=source, at=at)
+            return archive(session, name, observation=source, at=at, module=module)
 
         self.packages.append(self.session(work))
         return self.packages[-1]
@@ -343,6 +353,16 @@ class History:
 
         self.session(work)
 
+    def withdraw_products(self, run_id: int) -> None:
+        """Have what a run made declared invalid."""
+        product = models.DataProduct
+
+        def work(session: Session) -> None:
+            made = session.scalars(sa.select(product.id).filter_by(run_id=run_id)).all()
+            advance(session, product, made, to=ProductState.WITHDRAWN, because="a test", by="a test")
+
+        self.session(work)
+
     def copy(self, run_id: int) -> None:
         """Have what a run made brought to another place."""
 
@@ -413,6 +433,12 @@ class History:
         found = sa.select(product.run_id).join(copy, copy.data_product_id == product.id)
         such = found.where(copy.status.in_(statuses)).distinct().order_by(product.run_id)
         return self.session(lambda session: list(session.scalars(such)))
+
+    def with_products(self, *states: ProductState) -> list[int]:
+        """Runs of which there are such products."""
+        product = models.DataProduct
+        found = sa.select(product.run_id).where(product.state.in_(states)).distinct().order_by(product.run_id)
+        return self.session(lambda session: list(session.scalars(found)))
 
     def verdicts(self) -> dict[str, Verdict]:
         return {name: one.verdict for name, one in self.gap().items()}

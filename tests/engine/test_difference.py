@@ -1,6 +1,7 @@
 """What two runs differ in, decided on values."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from ccat_ops_db.plan.difference import (
     Topic,
     difference,
 )
-from ccat_ops_db.plan.digests import Definition, content_digest
+from ccat_ops_db.plan.digests import Definition, auxiliary_rule, content_digest
 from ccat_ops_db.plan.hiding import HIDDEN
 from ccat_ops_db.states import DataProductType, InputRole, RunStatus
 
@@ -57,6 +58,15 @@ RUN = Snapshot(
     last_attempt=FIRST,
     products=[MAP, LOG],
     metrics={"rms_mk": 1.5},
+)
+FLAT = Taken(
+    role=InputRole.AUXILIARY,
+    name="flat",
+    step="flat_field",
+    sub_group="night",
+    path="f.fits",
+    checksum="sha256:7",
+    made_by=4,
 )
 AGAIN = replace(RUN, id=2, last_attempt=SECOND)
 
@@ -94,6 +104,16 @@ def test_a_run_that_was_repeated_with_the_same_bytes_differs_in_nothing() -> Non
     }
 
 
+def test_rules_for_auxiliary_inputs_differ_key_by_key() -> None:
+    def by_flat(**window: float) -> Definition:
+        rule = auxiliary_rule("flat", "calibration/flat", same=["source"], max_age=timedelta(**window))
+        return replace(RUN.definition, auxiliary=[rule])
+
+    found = difference(replace(RUN, definition=by_flat(hours=1)), replace(AGAIN, definition=by_flat(hours=2)))
+    change = Change(Kind.CHANGED, ("auxiliary", "flat", "max_age"), 3600.0, 7200.0)
+    assert changes(found) == {Topic.DEFINITION: (change,)}
+
+
 @pytest.mark.parametrize(
     ("other", "topic", "change"),
     [
@@ -126,6 +146,11 @@ def test_a_run_that_was_repeated_with_the_same_bytes_differs_in_nothing() -> Non
             replace(AGAIN, definition=Definition(["source", "night"], ["calibrate"], takes_raw=False)),
             Topic.DEFINITION,
             Change(Kind.CHANGED, ("group_by",), ["source"], ["source", "night"]),
+        ),
+        (
+            replace(AGAIN, inputs=[SCAN, SPECTRUM, FLAT]),
+            Topic.INPUTS,
+            Change(Kind.ADDED, ("auxiliary", "flat", "flat_field", "night", "f.fits"), None, "sha256:7"),
         ),
         (
             replace(AGAIN, inputs=[SPECTRUM]),

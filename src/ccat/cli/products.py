@@ -90,14 +90,15 @@ def _grow(tree: Tree, found: Lineage, run: RunNode, *, shown: set[int]) -> None:
         leaf = branch.add(_line(f"raw package {package.name} (scan {package.scan}, {package.source})"))
         for file in package.files:
             leaf.add(_line(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
-    for maker, taken in _by_run(found, run):
-        child = branch.add(_line(", ".join(product.path for product in taken)))
-        _grow(child, found, found.runs[maker], shown=shown)
+    for role, ids in (("", run.product_ids), *((f"auxiliary {name}: ", ids) for name, ids in run.auxiliary.items())):
+        for maker, taken in _by_run(found, ids):
+            child = branch.add(_line(role + ", ".join(product.path for product in taken)))
+            _grow(child, found, found.runs[maker], shown=shown)
 
 
-def _by_run(found: Lineage, run: RunNode) -> Iterable[tuple[int, list[ProductNode]]]:
+def _by_run(found: Lineage, ids: Iterable[int]) -> Iterable[tuple[int, list[ProductNode]]]:
     taken: dict[int, list[ProductNode]] = {}
-    for product_id in run.product_ids:
+    for product_id in ids:
         product = found.products[product_id]
         taken.setdefault(product.run_id, []).append(product)
     return taken.items()

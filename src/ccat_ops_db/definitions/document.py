@@ -139,8 +139,15 @@ class Definitions(Piece):
 def in_order(pipeline: Pipeline) -> list[Step]:
     """Steps in topological order, otherwise as written; raises CycleError."""
     steps = {step.key: step for step in pipeline.steps}
-    graph = TopologicalSorter({step.key: [key for key in step.depends_on if key in steps] for step in pipeline.steps})
+    graph = TopologicalSorter(
+        {step.key: [key for key in _before(step, pipeline) if key in steps] for step in pipeline.steps}
+    )
     return [steps[key] for key in graph.static_order()]
+
+
+def _before(step: Step, pipeline: Pipeline) -> list[str]:
+    """Steps of the pipeline whose products a step takes."""
+    return [*step.depends_on, *(rule.step for rule in step.auxiliary if rule.pipeline == pipeline.name)]
 
 
 def is_final(step: Step, pipeline: Pipeline) -> bool:

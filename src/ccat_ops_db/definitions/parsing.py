@@ -153,6 +153,9 @@ def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]
             yield f"{place}.key: `{step.key}` is used twice in pipeline `{pipeline.name}`."
         yield from list_problems(step.group_by, f"{place}.group_by", known=dimensions, what="dimension")
         yield from list_problems(step.depends_on, f"{place}.depends_on", known=keys, what="step")
+        yield from _repeated((f"{place}.auxiliary[{i}].name", rule.name) for i, rule in enumerate(step.auxiliary))
+        for i, rule in enumerate(step.auxiliary):
+            yield from list_problems(rule.same, f"{place}.auxiliary[{i}].same", known=dimensions, what="dimension")
     try:
         in_order(pipeline)
     except CycleError as error:

@@ -3,6 +3,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ccat_ops_db.definitions.auxiliary import Auxiliary
 from ccat_ops_db.definitions.words import A_YEAR, Identifier, Piece, VersionText
 from ccat_ops_db.states import InputReadiness, OnFailedInput, VersionPolicy, WaitFor
 
@@ -28,6 +29,7 @@ class Step(Piece):
     config: Identifier | None = None
     depends_on: tuple[Identifier, ...] = ()
     inputs: tuple[Literal["raw", "upstream"], ...] | None = None
+    auxiliary: tuple[Auxiliary, ...] = ()
     on_failed_input: OnFailedInput = OnFailedInput.BLOCK
     """Whether packages are waited for that were given up upstream."""
     readiness: InputReadiness = InputReadiness.COMPLETE

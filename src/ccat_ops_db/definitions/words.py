@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, TypeVar
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ccat_ops_db.plan.ages import age
+
 _IDENTIFIER: Final = r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?"
 Item = TypeVar("Item")
 
@@ -34,6 +36,12 @@ def _identifier(name: str) -> str:
     return name
 
 
+def _age(text: str) -> str:
+    if not timedelta() < age(text) <= A_YEAR:
+        raise ValueError(f"`{text}` must be more than nothing, and a year at most")
+    return text
+
+
 def not_empty(values: tuple[Item, ...]) -> tuple[Item, ...]:
     """The same; raises ValueError where there are none."""
     if not values:
@@ -42,6 +50,7 @@ def not_empty(values: tuple[Item, ...]) -> tuple[Item, ...]:
 
 
 Identifier = Annotated[str, Field(max_length=100), AfterValidator(_identifier)]
+Age = Annotated[str, AfterValidator(_age)]
 VersionText = Annotated[str, AfterValidator(_pep440)]
 Json = Annotated[dict[str, Any], AfterValidator(_json)]
 A_YEAR: Final = timedelta(days=366)

@@ -36,11 +36,19 @@ def hand_out(session: Session) -> int:
     """
     unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).with_for_update(skip_locked=True)
     taken = session.execute(
-        sa.delete(_Change).where(_Change.id.in_(unclaimed)).returning(_Change.noun, _Change.object_id)
+        sa.delete(_Change)
+        .where(_Change.id.in_(unclaimed))
+        .returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
     ).all()
     by_noun: defaultdict[str, set[str]] = defaultdict(set)
-    for noun, number in taken:
-        by_noun[noun].add(number)
+    made: defaultdict[int, set[str]] = defaultdict(set)
+    for noun, number, key in taken:
+        if noun == _STEP and key is not None:
+            made[int(number)].add(key)
+        else:
+            by_noun[noun].add(number)
+    for step_id, keys in made.items():
+        _hand_to_takers(session, step_id, keys)
     for noun, numbers in by_noun.items():
         _hand_to_pipelines(session, noun, numbers)
     return len(taken)
@@ -60,6 +68,31 @@ def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> N
     handed = sa.select(models.Pipeline.id, changed.c.noun, changed.c.id).where(models.Pipeline.enabled)
     crossed = handed.join_from(models.Pipeline, changed, sa.true())
     session.execute(sa.insert(_Change).from_select(["pipeline_id", "noun", "object_id"], crossed))
+
+
+def _hand_to_takers(session: Session, step_id: int, keys: Collection[str]) -> None:
+    """Tell the other pipelines that choose auxiliary inputs among what a step makes."""
+    rule, revision, pipeline = models.AuxiliaryRule, models.ReductionStepRevision, models.Pipeline
+    of_step = sa.select(models.ReductionStep.pipeline_id).where(models.ReductionStep.id == step_id).scalar_subquery()
+    takers = (
+        sa.select(pipeline.id)
+        .join(models.PipelineRevision, models.PipelineRevision.pipeline_id == pipeline.id)
+        .join(revision, revision.pipeline_revision_id == models.PipelineRevision.id)
+        .join(rule, rule.step_revision_id == revision.id)
+        .where(rule.from_step_id == step_id, pipeline.enabled, pipeline.id != of_step)
+        .distinct()
+        .subquery()
+    )
+    listed = (
+        sa.func.unnest(sa.literal(sorted(keys), sa.ARRAY(sa.Text))).table_valued("key", name="listed").render_derived()
+    )
+    named = sa.select(takers.c.id, sa.literal(_STEP), sa.literal(str(step_id)), listed.c.key)
+    session.execute(
+        sa.insert(_Change).from_select(
+            ["pipeline_id", "noun", "object_id", "sub_group_key"],
+            named.join_from(takers, listed, sa.true()),
+        )
+    )
 
 
 def take(session: Session, pipeline_id: int) -> Changes:

@@ -10,11 +10,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find_nearest, forget
 from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import Divided, divide, vanished
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
-from ccat_ops_db.gap.statements import decide, find_facts, find_ready, leave_out
+from ccat_ops_db.gap.statements import choose_auxiliary, decide, find_facts, find_ready, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.moves import CHANNEL
@@ -128,6 +129,8 @@ class _Round:
             touched = places | below[step.id] | self._due(step)
             if state.bases.get(str(step.id)) != step.basis:
                 touched = EVERYTHING
+            elif step.auxiliary:
+                touched |= find_candidates(self.session, step, changes)
             written = self._look(step, packages, touched=touched, fades=fades)
             if keys:  # a run may have ended after the last package of its sub-group left
                 orphan(self.session, step.id, keys, by=self.by)
@@ -155,11 +158,19 @@ class _Round:
         self.has_looked = True
         orphan(self.session, step.id, vanished(self.session, step.id, divided.left), by=self.by)
         left_out = leave_out(self.session, step, looked)
+        chosen = self._choose(step, looked)
         facts = find_facts(self.session, step, looked)
         decided = decide(self.session, self.pipeline, step, scope=looked, now=self.now)
         ready = find_ready(self.session, step, looked)
-        rows = members.rows + left_out.rows + facts.rows + decided.rows + ready.rows
+        rows = members.rows + left_out.rows + chosen + facts.rows + decided.rows + ready.rows
         return Written(facts.scope | ready.scope, rows)
+
+    def _choose(self, step: StepNow, looked: Scope) -> int:
+        """Choose auxiliary inputs anew; rows written."""
+        rows = find_all_candidates(self.session, step) if looked.ids is None else 0
+        if step.auxiliary:
+            rows += find_nearest(self.session, step, looked) + choose_auxiliary(self.session, step, looked)
+        return rows
 
     def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Divided:
         if not packages and not fades:
@@ -193,6 +204,7 @@ class _Round:
         others = sa.select(models.ReductionStep.id).where(
             models.ReductionStep.pipeline_id == self.pipeline.id, models.ReductionStep.id.not_in(kept)
         )
+        forget(self.session, others)
         for noun in (_Member, _Group):
             self.session.execute(sa.delete(noun).where(noun.reduction_step_id.in_(others)))
 

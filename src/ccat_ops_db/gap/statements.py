@@ -1,5 +1,6 @@
 """The statements of `sql/`, for one step and the sub-groups that are looked at."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -15,7 +16,7 @@ from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.plan.digests import input_digest
 from ccat_ops_db.plan.sentences import Names
-from ccat_ops_db.states import VersionPolicy
+from ccat_ops_db.states import OnMissing, VersionPolicy
 
 _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "ids": sa.ARRAY(sa.BigInteger),
@@ -31,6 +32,10 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "takes_available": sa.Boolean(),
     "min_fraction": sa.Double(),
     "no_inputs": sa.Text(),
+    "redoing": sa.ARRAY(sa.Text),
+    "has_rules": sa.Boolean(),
+    "waiting": sa.ARRAY(sa.Text),
+    "failing": sa.ARRAY(sa.Text),
     "recipe": sa.Text(),
     "series": sa.Text(),
     "by_series": sa.Boolean(),
@@ -57,13 +62,37 @@ def _some_left_out(step_id: int) -> sa.ColumnElement[bool]:
     return sa.or_(noted, accepted)
 
 
+def choose_auxiliary(session: Session, step: StepNow, scope: Scope) -> int:
+    """Note which auxiliary products runs of now would take, and how they differ from what was taken; rows written."""
+    recipe = step.recipe
+    values = {
+        **_place(step),
+        "takes_raw": step.takes_raw,
+        "no_inputs": _NO_INPUTS,
+        "redoing": _redoing(step),
+        "recipe": recipe.digest if recipe else None,
+        "series": recipe.series_digest if recipe else None,
+        "by_series": step.policy is VersionPolicy.COMPATIBLE,
+    }
+    if scope.ids is not None:
+        values["ids"] = sorted(scope.ids)
+    statement = _statement("auxiliary", is_everything=scope.ids is None)
+    rows: int = session.scalars(statement, values).one()
+    return rows
+
+
 def find_facts(session: Session, step: StepNow, scope: Scope) -> Written:
     """Note the newest completed run, the active run and the inputs of now; where that changed something."""
     return _run(
         session,
         "facts",
         scope=scope,
-        values={**_place(step), "takes_raw": step.takes_raw, "no_inputs": _NO_INPUTS},
+        values={
+            **_place(step),
+            "takes_raw": step.takes_raw,
+            "no_inputs": _NO_INPUTS,
+            "has_rules": bool(step.auxiliary),
+        },
     )
 
 
@@ -80,6 +109,9 @@ def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Sco
         "takes_available": step.waits.takes_available,
         "min_fraction": step.waits.min_fraction or 0.0,
         "for_scan": step.waits.for_scan,
+        "redoing": _redoing(step),
+        "waiting": [rule.name for rule in step.auxiliary if rule.on_missing is OnMissing.WAIT],
+        "failing": [rule.name for rule in step.auxiliary if rule.on_missing is OnMissing.FAIL],
         "no_inputs": _NO_INPUTS,
         "now": now,
     }
@@ -89,6 +121,10 @@ def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Sco
 def find_ready(session: Session, step: StepNow, scope: Scope) -> Written:
     """Note which packages steps further down need not wait for; where that changed."""
     return _run(session, "readiness", scope=scope, values=_place(step))
+
+
+def _redoing(step: StepNow) -> list[str]:
+    return [rule.name for rule in step.auxiliary if rule.redo_on_better]
 
 
 def _place(step: StepNow) -> dict[str, Any]:
@@ -104,9 +140,11 @@ def take_inputs(session: Session, step: StepNow, sub_groups: Mapping[int, int]) 
 
 
 def take_products(session: Session, step: StepNow, sub_groups: Mapping[int, int]) -> None:
-    """Fix the upstream products that runs take, as `take_inputs` does."""
+    """Fix the upstream and auxiliary products that runs take, as `take_inputs` does."""
     values = {"runs": list(sub_groups), "groups": list(sub_groups.values()), "upstream": list(step.upstream)}
     session.execute(_statement("upstream_inputs"), values)
+    if step.auxiliary:
+        session.execute(_statement("auxiliary_inputs"), values)
 
 
 def with_lost_inputs(session: Session, step: StepNow, ids: Collection[int]) -> frozenset[int]:
@@ -120,6 +158,13 @@ def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequenc
     recipe = step.recipe.digest if step.recipe else None
     asked = {"recipe": recipe, "for_scan": step.waits.for_scan, "no_inputs": _NO_INPUTS, "ids": sorted(ids)}
     return session.execute(_statement("sentences"), {**_place(step), **asked}).mappings().all()
+
+
+def find_auxiliary_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequence[sa.RowMapping]:
+    """What is told about the auxiliary inputs of some sub-groups."""
+    if not step.auxiliary:
+        return []
+    return session.execute(_statement("auxiliary_words"), {"step": step.id, "ids": sorted(ids)}).mappings().all()
 
 
 def add_following(session: Session, step: StepNow, plan_id: str) -> None:
@@ -145,7 +190,7 @@ def _run(session: Session, name: str, *, scope: Scope, values: Mapping[str, Any]
 def _statement(name: str, *, is_everything: bool = False) -> sa.TextClause:
     text = (files(__package__) / "sql" / f"{name}.sql").read_text()
     if is_everything:  # a million ids are not brought here
-        text = text.replace("{scope}", "true").rpartition("RETURNING")[0]
+        text = re.sub(r"\nRETURNING .*\n$", "", text.replace("{scope}", "true"))
     else:
         text = text.replace("{scope}", "g.id = ANY(:ids)")
     return sa.text(text).bindparams(*(sa.bindparam(key, type_=_TYPES[key]) for key in _TYPES if f":{key}" in text))

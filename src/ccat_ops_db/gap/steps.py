@@ -13,9 +13,9 @@ from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import check_rules
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, parse_rules
-from ccat_ops_db.plan.digests import Definition, Recipe, content_digest, recipe
+from ccat_ops_db.plan.digests import Definition, Recipe, auxiliary_rule, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
-from ccat_ops_db.states import OnFailedInput, TriggerType, VersionPolicy, VersionState, WaitFor
+from ccat_ops_db.states import OnFailedInput, OnMissing, TriggerType, VersionPolicy, VersionState, WaitFor
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,22 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """How a step chooses auxiliary inputs: for each package the nearest run of another step."""
+
+    name: str
+    from_step_id: int
+    place: str
+    """The step that gives, as `pipeline/step`."""
+    same: tuple[str, ...]
+    """Dimensions in which all packages of the run are as the package."""
+    max_age: timedelta
+    """How far apart scans of package and run may have started."""
+    on_missing: OnMissing
+    redo_on_better: bool
+
+
+@dataclass(frozen=True)
 class StepNow:
     """A step as it is wanted now."""
 
@@ -51,6 +67,7 @@ class StepNow:
     upstream: tuple[int, ...]
     """Ids of the steps whose products it takes."""
     takes_raw: bool
+    auxiliary: tuple[Rule, ...]
     waits: Waits
     cooldown: timedelta
     policy: VersionPolicy
@@ -74,6 +91,7 @@ class StepNow:
             astuple(self.waits),
             self.cooldown.total_seconds(),
             self.since.isoformat(),
+            *([one.name, one.on_missing, one.redo_on_better] for one in self.auxiliary),
         ]
         return content_digest([wanted, self.policy, *rest])
 
@@ -127,6 +145,7 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
 
 
 def _newest_revision(session: Session, pipeline_id: int) -> models.PipelineRevision:
+    """The newest revision of a pipeline, with all that its steps are made of."""
     step, revisions = models.ReductionStepRevision, models.PipelineRevision
     newest = (
         sa.select(revisions.id)
@@ -135,26 +154,22 @@ def _newest_revision(session: Session, pipeline_id: int) -> models.PipelineRevis
         .limit(1)
         .scalar_subquery()
     )
-    return (
-        session.scalars(
-            sa.select(models.PipelineRevision)
-            .where(models.PipelineRevision.id == newest)
-            .options(
-                joinedload(models.PipelineRevision.pipeline),
-                joinedload(models.PipelineRevision.data_grouping_revision),
-                joinedload(models.PipelineRevision.steps).options(
-                    joinedload(step.reduction_step),
-                    joinedload(step.reduction_software),
-                    joinedload(step.pinned_version),
-                    joinedload(step.config_revision),
-                    selectinload(step.upstream),
-                ),
-            )
-            .execution_options(populate_existing=True)
-        )
-        .unique()
-        .one()
+    giver = joinedload(models.AuxiliaryRule.from_step).joinedload(models.ReductionStep.pipeline)
+    of_step = (
+        joinedload(step.reduction_step),
+        joinedload(step.reduction_software),
+        joinedload(step.pinned_version),
+        joinedload(step.config_revision),
+        selectinload(step.upstream),
+        selectinload(step.auxiliary).options(giver),
     )
+    query = sa.select(revisions).where(revisions.id == newest)
+    loaded = query.options(
+        joinedload(revisions.pipeline),
+        joinedload(revisions.data_grouping_revision),
+        joinedload(revisions.steps).options(*of_step),
+    )
+    return session.scalars(loaded.execution_options(populate_existing=True)).unique().one()
 
 
 def _step(
@@ -173,6 +188,7 @@ def _step(
         group_by=tuple(revision.group_by),
         upstream=tuple(step.id for step in revision.upstream),
         takes_raw=revision.takes_raw,
+        auxiliary=tuple(map(_rule, revision.auxiliary)),
         waits=Waits(
             omits=revision.on_failed_input is OnFailedInput.OMIT,
             min_fraction=revision.min_fraction,
@@ -195,8 +211,37 @@ def _recipe(revision: models.ReductionStepRevision, version: models.ReductionSof
         version_digest=version.content_digest,
         series=version.series,
         config_digest=config.digest if config else None,
-        definition=Definition(revision.group_by, [step.key for step in revision.upstream], revision.takes_raw),
+        definition=definition(revision),
     )
+
+
+def definition(revision: models.ReductionStepRevision) -> Definition:
+    """The part of a step's definition that changes results."""
+    return Definition(
+        revision.group_by,
+        [step.key for step in revision.upstream],
+        revision.takes_raw,
+        [
+            auxiliary_rule(one.name, _place(one.from_step), same=one.same, max_age=one.max_age)
+            for one in revision.auxiliary
+        ],
+    )
+
+
+def _rule(rule: models.AuxiliaryRule) -> Rule:
+    return Rule(
+        name=rule.name,
+        from_step_id=rule.from_step_id,
+        place=_place(rule.from_step),
+        same=tuple(rule.same),
+        max_age=rule.max_age,
+        on_missing=rule.on_missing,
+        redo_on_better=rule.redo_on_better,
+    )
+
+
+def _place(step: models.ReductionStep) -> str:
+    return f"{step.pipeline.name}/{step.key}"
 
 
 def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int, models.ReductionSoftwareVersion]:

@@ -1,11 +1,12 @@
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_ops_db.gap.statements import find_words
+from ccat_ops_db.gap.statements import find_auxiliary_words, find_words
 from ccat_ops_db.gap.steps import StepNow
-from ccat_ops_db.plan.sentences import Names, Packages, Scan, Told, Wanted, sentence
+from ccat_ops_db.plan.sentences import NONE, Auxiliary, Lacking, Names, Packages, Scan, Told, Wanted, sentence
 from ccat_ops_db.states import RunReason, Verdict
 
 
@@ -19,10 +20,30 @@ def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, 
         version.series if version else None,
         step.waits.min_fraction,
     )
-    return {row["id"]: sentence(_told(row), wanted) for row in find_words(session, step, ids)}
+    auxiliary = _auxiliary(step, find_auxiliary_words(session, step, ids))
+    return {
+        row["id"]: sentence(_told(row, auxiliary.get(row["id"], Auxiliary())), wanted)
+        for row in find_words(session, step, ids)
+    }
 
 
-def _told(row: sa.RowMapping) -> Told:
+def _auxiliary(step: StepNow, rows: Iterable[sa.RowMapping]) -> Mapping[int, Auxiliary]:
+    """What is told about auxiliary inputs, by sub-group."""
+    rules = {rule.name: rule for rule in step.auxiliary}
+    found: defaultdict[int, dict[str, Names]] = defaultdict(dict)
+    for row in rows:
+        found[row["sub_group_id"]][row["rule"] or row["kind"]] = Names(row["names"], row["number"])
+    return {
+        number: Auxiliary(
+            tuple(Lacking(one.name, one.place, one.max_age, told[name]) for name, one in rules.items() if name in told),
+            better=told.get("better", NONE),
+            lost=told.get("lost", NONE),
+        )
+        for number, told in found.items()
+    }
+
+
+def _told(row: sa.RowMapping, auxiliary: Auxiliary) -> Told:
     return Told(
         verdict=Verdict(row["verdict"]),
         reason=RunReason(row["reason"]) if row["reason"] else None,
@@ -35,6 +56,7 @@ def _told(row: sa.RowMapping) -> Told:
         damaged=Names(row["damaged"] or (), row["damaged_number"]),
         waits=Names(row["waits"] or (), row["waits_number"]),
         packages=Packages(row["taken"] or 0, row["left_out"] or 0, row["in_time"] or 0, row["in_time_ready"] or 0),
+        auxiliary=auxiliary,
         is_given_up=row["is_given_up"],
         scan=_scan(row) if row["scan_id"] else None,
         abandoned_id=row["abandoned_id"],

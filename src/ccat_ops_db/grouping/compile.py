@@ -60,6 +60,13 @@ def selection(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> Select
     return Selection(joins.joined, condition, values, labels)
 
 
+def packages_with(names: Sequence[str]) -> tuple[sa.FromClause, Mapping[str, Column]]:
+    """All raw packages, joined with what dimensions say of them, and the columns that hold it."""
+    joins, known = _Joins(), {name: dimensions()[name] for name in names}
+    values = {name: joins.table(paths()[one.table]).c[one.value] for name, one in known.items()}
+    return joins.joined, values
+
+
 def select_packages(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
     """Usable packages that match all rules: id, name, checksum, archived_at, then value and label of each dimension.
 

@@ -1,6 +1,7 @@
 """Every noun of the operations database under its published name, and the enums that its columns hold."""
 
 from ccat_ops_db.models.access import ApiToken, AuditEntry, Permission, Role, User, role_permission, user_role
+from ccat_ops_db.models.auxiliary import AuxiliaryCandidate, AuxiliaryChoice, AuxiliaryNearest
 from ccat_ops_db.models.base import Base
 from ccat_ops_db.models.data import (
     DataProductPhysicalCopy,
@@ -42,6 +43,7 @@ from ccat_ops_db.models.observatory import (
     Telescope,
 )
 from ccat_ops_db.models.pipelines import (
+    AuxiliaryRule,
     DataGrouping,
     DataGroupingRevision,
     Pipeline,
@@ -94,6 +96,10 @@ __all__ = [
     "AcceptedPackage",
     "ApiToken",
     "AuditEntry",
+    "AuxiliaryCandidate",
+    "AuxiliaryChoice",
+    "AuxiliaryNearest",
+    "AuxiliaryRule",
     "BackendName",
     "Base",
     "ConstantElevationSource",

@@ -46,6 +46,13 @@ class SubGroup(Base):
     readiness: Mapped[Readiness] = mapped_column(
         server_default=Readiness.ALL, comment="Which of its packages the newest run covers as they are wanted now."
     )
+    only_auxiliary: Mapped[bool] = mapped_column(
+        server_default=sa.false(),
+        comment="Whether inputs of now can differ from those of its newest run in auxiliary ones only.",
+    )
+    lost_auxiliary: Mapped[bool] = mapped_column(
+        server_default=sa.false(), comment="Whether auxiliary inputs of its newest run do not count any more."
+    )
     verdict: Mapped[Verdict] = mapped_column(server_default=Verdict.UP_TO_DATE, comment="What is to be done about it.")
     reason: Mapped[RunReason | None] = mapped_column(comment="What makes a run necessary; NULL where none is.")
     cut_off: Mapped[datetime | None] = mapped_column(comment="A run waits for the packages archived until then.")

@@ -158,6 +158,7 @@ class ExecutedObsUnit(Base):
     __table_args__ = (
         is_not_negative("expected_files"),
         sa.CheckConstraint("ended_at >= started_at", name="ends_after_start"),
+        sa.Index("ix_executed_obs_unit_started_at", "started_at"),
         sa.Index("ix_executed_obs_unit_unfinished", "id", postgresql_where=sa.text("ended_at IS NULL")),
     )
 

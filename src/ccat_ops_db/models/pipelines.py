@@ -1,9 +1,20 @@
+from datetime import timedelta
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json, is_checksum, is_not_negative
 from ccat_ops_db.models.locations import DataLocation
-from ccat_ops_db.states import InputReadiness, OnFailedInput, Runtime, TriggerType, VersionPolicy, VersionState, WaitFor
+from ccat_ops_db.states import (
+    InputReadiness,
+    OnFailedInput,
+    OnMissing,
+    Runtime,
+    TriggerType,
+    VersionPolicy,
+    VersionState,
+    WaitFor,
+)
 
 IDENTIFIER_PATTERN = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
 
@@ -238,6 +249,7 @@ class ReductionStepRevision(Base):
     upstream: Mapped[list[ReductionStep]] = relationship(
         secondary="reduction_step_dependency", order_by="ReductionStep.key"
     )
+    auxiliary: Mapped[list["AuxiliaryRule"]] = relationship(order_by="AuxiliaryRule.name")
 
 
 class ReductionStepDependency(Base):
@@ -251,3 +263,30 @@ class ReductionStepDependency(Base):
     upstream_step_id: Mapped[int] = mapped_column(
         sa.ForeignKey("reduction_step.id"), primary_key=True, comment="The step that gives."
     )
+
+
+class AuxiliaryRule(Base):
+    """A rule of a step: for each package of a sub-group, the products of the nearest run of another step."""
+
+    __tablename__ = "auxiliary_rule"
+    __table_args__ = (
+        sa.UniqueConstraint("step_revision_id", "name"),
+        sa.CheckConstraint("max_age > interval '0'", name="max_age_is_positive"),
+    )
+
+    id: Mapped[Identity]
+    step_revision_id: Mapped[int] = mapped_column(
+        sa.ForeignKey(ReductionStepRevision.id), comment="Revision of the step that takes."
+    )
+    name: Mapped[str] = mapped_column(comment="How the step calls what it takes.")
+    from_step_id: Mapped[int] = mapped_column(
+        sa.ForeignKey(ReductionStep.id), index=True, comment="Step that gives, of any pipeline."
+    )
+    same: Mapped[list[str]] = mapped_column(comment="Dimensions in which all packages of the run are as the package.")
+    max_age: Mapped[timedelta] = mapped_column(
+        sa.Interval, comment="How far apart scans of package and run may have started, either way."
+    )
+    on_missing: Mapped[OnMissing] = mapped_column(comment="What is done while there is none.")
+    redo_on_better: Mapped[bool] = mapped_column(comment="Whether a nearer or newer one makes a run necessary.")
+
+    from_step: Mapped[ReductionStep] = relationship()

@@ -214,11 +214,14 @@ class RunInput(Base):
             unique=True,
             postgresql_where=sa.text("raw_data_package_id IS NOT NULL"),
         ),
+        sa.CheckConstraint("(role = 'auxiliary') = (name IS NOT NULL)", name="auxiliary_has_a_name"),
         sa.Index(
             "uq_run_input_product",
             "run_id",
             "data_product_id",
+            "name",
             unique=True,
+            postgresql_nulls_not_distinct=True,
             postgresql_where=sa.text("data_product_id IS NOT NULL"),
         ),
     )
@@ -226,6 +229,7 @@ class RunInput(Base):
     id: Mapped[Identity]
     run_id: Mapped[int] = mapped_column(sa.ForeignKey("executed_reduction_step.id"), comment="Run that takes it.")
     role: Mapped[InputRole] = mapped_column(comment="What it is to the run.")
+    name: Mapped[str | None] = mapped_column(comment="How the step calls it, for role auxiliary.")
     raw_data_package_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("raw_data_package.id"), index=True, comment="The raw package, for role raw."
     )

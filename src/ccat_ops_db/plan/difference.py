@@ -73,6 +73,8 @@ class Taken:
     """An input; a raw package has no step and no sub-group, and its name is the path."""
 
     role: InputRole
+    name: str = ""
+    """How the step calls it, of an auxiliary input."""
     step: str = ""
     sub_group: str = ""
     path: str
@@ -83,7 +85,7 @@ class Taken:
     @property
     def place(self) -> Path:
         """What it is called in any run that takes it, or its successor."""
-        return (self.role, *filter(None, (self.step, self.sub_group)), self.path)
+        return (self.role, *filter(None, (self.name, self.step, self.sub_group)), self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +201,7 @@ def _facts(run: Snapshot) -> Mapping[Topic, _Facts | None]:
         Topic.SOFTWARE: _fields(run.software),
         Topic.PARAMETERS: _flat(parameters),
         Topic.VARIABLES: _flat(variables),
-        Topic.DEFINITION: _fields(run.definition),
+        Topic.DEFINITION: _definition(run.definition),
         Topic.INPUTS: None if run.inputs is None else _inputs(run.inputs),
         Topic.EXECUTION: _execution(run.last_attempt, variables) if run.last_attempt else None,
         Topic.PRODUCTS: None if products is None else _checksums(one for one in products if one.type not in NOT_INPUTS),
@@ -219,6 +221,18 @@ def _flat(value: Any, path: Path = ()) -> dict[Path, Any]:
 
 def _fields(value: Software | Definition) -> _Facts:
     return {(name,): list(one) if isinstance(one, tuple) else one for name, one in vars(value).items()}
+
+
+def _definition(definition: Definition) -> _Facts:
+    """Rules for auxiliary inputs by their names, and key by key."""
+    facts = {place: value for place, value in _fields(definition).items() if place != ("auxiliary",)}
+    rules = {
+        ("auxiliary", rule["name"], key): value
+        for rule in definition.auxiliary
+        for key, value in rule.items()
+        if key != "name"
+    }
+    return facts | rules
 
 
 def _inputs(inputs: Iterable[Taken]) -> _Facts:

@@ -2,6 +2,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from ccat_ops_db.states import DataProductType, InputRole
@@ -23,6 +24,18 @@ class Definition:
     group_by: Sequence[str]
     upstream: Sequence[str]
     takes_raw: bool
+    auxiliary: Sequence[Mapping[str, Any]] = ()
+    """What of its rules for auxiliary inputs says which are taken, as `auxiliary_rule` puts it."""
+
+
+def auxiliary_rule(name: str, place: str, *, same: Iterable[str], max_age: timedelta) -> Mapping[str, Any]:
+    """A rule for auxiliary inputs as part of a definition; `place` is the step that gives, as `pipeline/step`."""
+    return {"name": name, "from": place, "same": sorted(same), "max_age": max_age.total_seconds()}
+
+
+def auxiliary_key(name: str, place: str) -> str:
+    """What stands for the step key in the digest of an auxiliary input."""
+    return f"{name}={place}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ def recipe(
         "group_by": list(definition.group_by),
         "upstream": sorted(definition.upstream),
         "takes_raw": definition.takes_raw,
+        **({"auxiliary": list(definition.auxiliary)} if definition.auxiliary else {}),
     }
     return Recipe(content_digest({**common, "version": version_digest}), content_digest({**common, "series": series}))
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import assert_never
+from datetime import datetime, timedelta
+from typing import Final, assert_never
 from uuid import UUID
 
+from ccat_ops_db.plan import ages
 from ccat_ops_db.states import RunReason, Verdict, VersionPolicy
 
 
@@ -19,6 +20,9 @@ class Names:
     def __str__(self) -> str:
         rest = self.number - len(self.first)
         return ", ".join(self.first) + (f" and {rest} more" if rest > 0 else "")
+
+
+NONE: Final = Names((), 0)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,31 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Lacking:
+    """Packages for which a rule finds no auxiliary input."""
+
+    name: str
+    place: str
+    """The step that gives, as `pipeline/step`."""
+    max_age: timedelta
+    packages: Names
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.place} within {ages.told(self.max_age)} of {self.packages}"
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """What is to be said about auxiliary inputs."""
+
+    lacking: Sequence[Lacking] = ()
+    better: Names = NONE
+    """What would be taken instead of what the newest run took."""
+    lost: Names = NONE
+    """What the newest run took that does not count any more."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What new work of a step is made with."""
 
@@ -84,6 +113,7 @@ class Told:
     damaged: Names
     waits: Names
     packages: Packages
+    auxiliary: Auxiliary = Auxiliary()
     is_given_up: bool
     """Whether something of what it waits for upstream was given up."""
     scan: Scan | None
@@ -104,7 +134,7 @@ def sentence(told: Told, wanted: Wanted) -> str:
         case Verdict.BLOCKED:
             return _blocker(told, wanted)
         case Verdict.FAILED:
-            return f"run {told.abandoned_id} with this recipe and these inputs failed: {told.failure or ''}"
+            return _failure(told)
         case Verdict.CANCELLED:
             return f"run {told.abandoned_id} with this recipe and these inputs was cancelled"
         case never:
@@ -116,10 +146,21 @@ def _blocker(told: Told, wanted: Wanted) -> str:
         which = "its pinned version" if wanted.policy is VersionPolicy.EXACT else "a version"
         return f"waits for {which} of {wanted.software} to be released"
     upstream = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}" if told.waits.number else ""
-    waits = "; ".join(filter(None, [upstream, _missing_of(told.scan)]))
+    lacking = f"waits for {_listed(told.auxiliary.lacking)}" if told.auxiliary.lacking else ""
+    waits = "; ".join(filter(None, [upstream, _missing_of(told.scan), lacking]))
     if told.is_given_up or (told.scan and told.scan.is_stuck):
         waits = f"{waits}; `ccat accept` lets it go without"
     return waits if told.reason else f"up to date, but {waits}"
+
+
+def _failure(told: Told) -> str:
+    if told.abandoned_id is None:
+        return f"given up, for there is no {_listed(told.auxiliary.lacking)}"
+    return f"run {told.abandoned_id} with this recipe and these inputs failed: {told.failure or ''}"
+
+
+def _listed(lacking: Sequence[Lacking]) -> str:
+    return ", and ".join(map(str, lacking))
 
 
 def _without(told: Told) -> str:
@@ -158,9 +199,18 @@ def _reason(told: Told, wanted: Wanted) -> str:
         RunReason.RECIPE_CHANGED: f"recipe changed since {run}: {_recipe_change(told, wanted)}",
         RunReason.INVALIDATED: f"products of {run} are damaged or lost: {told.damaged}",
         RunReason.UPSTREAM_CHANGED: f"new products since {run}: {told.newer}",
+        RunReason.AUXILIARY_CHANGED: _auxiliary_change(told.auxiliary, run),
         RunReason.REQUESTED: f"wanted all the same: nothing changed since {run}",
     }
     return sentences.get(told.reason, inputs) if told.reason else ""
+
+
+def _auxiliary_change(auxiliary: Auxiliary, run: str) -> str:
+    if auxiliary.lost.number:
+        return f"auxiliary inputs of {run} do not count any more: {auxiliary.lost}"
+    if auxiliary.better.number:
+        return f"better auxiliary inputs since {run}: {auxiliary.better}"
+    return f"auxiliary inputs differ from those of {run}"
 
 
 def _recipe_change(told: Told, wanted: Wanted) -> str:

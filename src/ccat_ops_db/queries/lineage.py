@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session, joinedload
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import InputRole
 
 
 class UnknownProduct(CcatError):
@@ -70,6 +69,9 @@ class RunNode:
     reason: str
     package_ids: tuple[int, ...]
     product_ids: tuple[int, ...]
+    """Products from upstream."""
+    auxiliary: Mapping[str, tuple[int, ...]]
+    """Products that its rules chose, by the name of the rule."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _runs(session: Session, run_ids: Sequence[int], inputs: Iterable[models.RunI
     return {one.id: _run_node(one, taken[one.id]) for one in found}
 
 
-def _run_node(run: models.ExecutedReductionStep, inputs: Iterable[models.RunInput]) -> RunNode:
+def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInput]) -> RunNode:
     config = run.config_revision
     return RunNode(
         id=run.id,
@@ -141,10 +143,13 @@ def _run_node(run: models.ExecutedReductionStep, inputs: Iterable[models.RunInpu
         config_digest=config.digest if config else None,
         reason=run.reason,
         package_ids=tuple(one.raw_data_package_id for one in inputs if one.raw_data_package_id is not None),
-        product_ids=tuple(
-            one.data_product_id for one in inputs if one.role is not InputRole.RAW and one.data_product_id is not None
-        ),
+        product_ids=_taken(inputs, None),
+        auxiliary={name: _taken(inputs, name) for name in sorted({one.name for one in inputs if one.name is not None})},
     )
+
+
+def _taken(inputs: Iterable[models.RunInput], name: str | None) -> tuple[int, ...]:
+    return tuple(one.data_product_id for one in inputs if one.data_product_id is not None and one.name == name)
 
 
 def _product_node(product: models.DataProduct) -> ProductNode:

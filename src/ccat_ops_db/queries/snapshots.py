@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.steps import definition
 from ccat_ops_db.plan.difference import Attempt, Config, Made, Snapshot, Software, Taken
-from ccat_ops_db.plan.digests import Definition
 from ccat_ops_db.queries.runs import UnknownRun
 from ccat_ops_db.states import RunStatus
 
@@ -39,7 +39,7 @@ def snapshot(session: Session, run_id: int) -> Snapshot:
         recipe_digest=run.recipe_digest,
         software=_software(run.software_version),
         config=_config(run.config_revision) if run.config_revision else None,
-        definition=_definition(run.step_revision),
+        definition=definition(run.step_revision),
         inputs=_inputs(session, run_id) if run.inputs_frozen_at else None,
         last_attempt=_last_attempt(run.attempts),
         products=_products(run.products) if run.status is RunStatus.COMPLETED else None,
@@ -65,15 +65,12 @@ def _config(revision: models.ReductionStepConfigRevision) -> Config:
     )
 
 
-def _definition(revision: models.ReductionStepRevision) -> Definition:
-    return Definition(revision.group_by, [step.key for step in revision.upstream], revision.takes_raw)
-
-
 def _inputs(session: Session, run_id: int) -> Sequence[Taken]:
     one, package, product, maker = models.RunInput, models.RawDataPackage, models.DataProduct, aliased(_Run)
     rows = session.execute(
         sa.select(
             one.role,
+            sa.func.coalesce(one.name, ""),
             sa.func.coalesce(models.ReductionStep.key, ""),
             sa.func.coalesce(maker.sub_group_path, ""),
             sa.func.coalesce(package.name, product.relative_path),
@@ -88,8 +85,8 @@ def _inputs(session: Session, run_id: int) -> Sequence[Taken]:
         .order_by(one.id)
     )
     return [
-        Taken(role=role, step=step, sub_group=sub_group, path=path, checksum=checksum, made_by=made_by)
-        for role, step, sub_group, path, checksum, made_by in rows
+        Taken(role=role, name=name, step=step, sub_group=sub_group, path=path, checksum=checksum, made_by=made_by)
+        for role, name, step, sub_group, path, checksum, made_by in rows
     ]
 
 

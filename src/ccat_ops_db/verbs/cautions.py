@@ -1,6 +1,6 @@
 """What people should know about definitions that are allowed all the same."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> S
     """A sentence for each thing about changed definitions that is probably not meant.
 
     A grouping, also one that a changed pipeline uses, that selects nothing; a step that takes products which were made
-    from more than its own packages.
+    from more than its own packages; a rule that demands sameness in what runs of the other step mix.
     """
     changed = [(one.kind, one.name) for one in changes if one.action != "unchanged"]
     revisions = session.scalars(
@@ -33,7 +33,7 @@ def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> S
     used = {one.data_grouping_revision.data_grouping.name for one in revisions}
     groupings = sorted({*_names(changed, GROUPING), *used})
     empty = [_empty(name) for name in groupings if not _selects(session, name, now=now)]
-    return [*empty, *(caution for one in revisions for caution in _not_finer(one))]
+    return [*empty, *(caution for one in revisions for caution in (*_not_finer(one), *_mixing(session, one)))]
 
 
 def _names(changed: Iterable[tuple[str, str]], kind: Named[Any]) -> list[str]:
@@ -71,6 +71,30 @@ def _not_finer(revision: models.PipelineRevision) -> Iterator[str]:
                     f"{upstream.reduction_step.key} ({_by(upstream)}) is not finer than itself ({_by(step)}), so it "
                     "takes products that were made from other packages too; the lineage of its products shows them"
                 )
+
+
+def _mixing(session: Session, revision: models.PipelineRevision) -> Iterator[str]:
+    """Of a pipeline, the rules whose runs cover packages that differ in what has to be the same."""
+    rules = [(step, rule) for step in revision.steps for rule in step.auxiliary if rule.same]
+    givers = _now(session, {rule.from_step_id for _, rule in rules})
+    for step, rule in rules:
+        giver = givers[rule.from_step_id]
+        mixed = [one for one in rule.same if not is_finer(giver.group_by, than=[one])]
+        if mixed:
+            yield (
+                f"pipeline {revision.pipeline.name}, step {step.reduction_step.key}: its auxiliary input {rule.name} "
+                f"has to be the same in {', '.join(mixed)}, and {giver.reduction_step.pipeline.name}/"
+                f"{giver.reduction_step.key} ({_by(giver)}) does not divide its packages by that: of a run that mixes "
+                "them nothing is taken"
+            )
+
+
+def _now(session: Session, steps: Collection[int]) -> Mapping[int, models.ReductionStepRevision]:
+    """Steps as the newest revisions of their pipelines define them, by id."""
+    current = current_revisions().with_only_columns(models.PipelineRevision.id)
+    step = models.ReductionStepRevision
+    found = sa.select(step).where(step.reduction_step_id.in_(steps), step.pipeline_revision_id.in_(current))
+    return {one.reduction_step_id: one for one in session.scalars(found)}
 
 
 def _by(step: models.ReductionStepRevision) -> str:

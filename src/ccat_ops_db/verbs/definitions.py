@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.definitions import document as written
+from ccat_ops_db.definitions.auxiliary import Auxiliary
 from ccat_ops_db.definitions.steps import Step
 from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.gap.steps import current_revisions
@@ -16,6 +17,7 @@ from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, S
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.digests import content_digest
 from ccat_ops_db.states import InputReadiness
+from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
 from ccat_ops_db.verbs.releases import release_versions
@@ -39,6 +41,7 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     """
     session.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
     require_known_names(session, definitions)
+    require_sound_rules(session, definitions)
     changes = [
         *(_apply_source(session, one) for one in definitions.sources),
         *(change for one in definitions.observing_programs for change in _apply_program(session, one)),
@@ -228,10 +231,24 @@ def _add_steps(
                 reduction_step_id=identities[step.key].id,
                 position=position,
                 upstream=[identities[key] for key in step.depends_on],
+                auxiliary=[_rule(session, rule) for rule in step.auxiliary],
                 **content,
             )
         )
     session.flush()
+
+
+def _rule(session: Session, rule: Auxiliary) -> models.AuxiliaryRule:
+    """The rule, naming a step that may be defined further down in the file."""
+    pipeline = identity(session, models.Pipeline, name=rule.pipeline)
+    return models.AuxiliaryRule(
+        name=rule.name,
+        from_step_id=identity(session, models.ReductionStep, pipeline_id=pipeline.id, key=rule.step).id,
+        same=list(rule.same),
+        max_age=rule.window,
+        on_missing=rule.on_missing,
+        redo_on_better=rule.redo_on_better,
+    )
 
 
 def _pin_anew(session: Session, *, except_for: set[str]) -> Iterator[Change]:

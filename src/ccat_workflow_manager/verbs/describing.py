@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import InputRole, PhysicalCopyStatus
+from ccat_ops_db.states import PhysicalCopyStatus
 from ccat_workflow_manager.execution import manifest as told
 from ccat_workflow_manager.execution.command import Execution, process_job
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
@@ -55,9 +55,11 @@ class _Raw:
 
 
 @dataclass(frozen=True)
-class _Upstream:
+class _Product:
     product: models.DataProduct
     copy: models.PhysicalCopy
+    name: str | None
+    """How the step calls it, of an auxiliary input."""
 
 
 def current_attempts(session: Session, *conditions: sa.ColumnElement[bool]) -> Sequence[models.RunAttempt]:
@@ -100,18 +102,22 @@ def describe(session: Session, attempt: models.RunAttempt, *, base: Path) -> Des
     """What an attempt executes, reads and is told."""
     run = attempt.run
     root = Path(run.location.path) if isinstance(run.location, models.DiskDataLocation) else base
-    raw, upstream = _raw(session, run), _upstream(session, run)
-    _require_all(session, run, len(raw) + len(upstream))
+    raw, products = _raw(session, run), _products(session, run)
+    _require_all(session, run, len(raw) + len(products))
     execution = execution_of(attempt, base=base)
     return Description(
         execution=execution,
         manifest=_manifest(
             attempt,
             execution,
-            told.Inputs(raw=tuple(map(_told_raw, raw)), upstream=tuple(map(_told_upstream, upstream))),
+            told.Inputs(
+                raw=tuple(map(_told_raw, raw)),
+                upstream=tuple(_told_upstream(one) for one in products if one.name is None),
+                auxiliary=tuple(_told_auxiliary(one, one.name) for one in products if one.name is not None),
+            ),
         ),
-        inputs=[*(_raw_input(one, root) for one in raw), *(_upstream_input(one, root) for one in upstream)],
-        copies={_raw_label(one): one.copy.id for one in raw} | {_upstream_label(one): one.copy.id for one in upstream},
+        inputs=[*(_raw_input(one, root) for one in raw), *(_product_input(one, root) for one in products)],
+        copies={_raw_label(one): one.copy.id for one in raw} | {_product_label(one): one.copy.id for one in products},
     )
 
 
@@ -186,29 +192,29 @@ def _files(session: Session, package_ids: Iterable[int]) -> Mapping[int | None, 
     return found
 
 
-def _upstream(session: Session, run: _Run) -> list[_Upstream]:
+def _products(session: Session, run: _Run) -> list[_Product]:
+    """Upstream and auxiliary products."""
     product = models.DataProduct
     rows = session.execute(
-        sa.select(product, models.PhysicalCopy)
+        sa.select(product, models.PhysicalCopy, models.RunInput.name)
         .join(models.RunInput, models.RunInput.data_product_id == product.id)
         .join(models.PhysicalCopy, models.PhysicalCopy.data_product_id == product.id)
         .where(
             models.RunInput.run_id == run.id,
-            models.RunInput.role == InputRole.UPSTREAM,
             models.PhysicalCopy.data_location_id == run.data_location_id,
             models.PhysicalCopy.status == PhysicalCopyStatus.PRESENT,
         )
         .options(joinedload(product.run).joinedload(_Run.reduction_step))
-        .order_by(product.id)
+        .order_by(product.id, models.RunInput.name)
     )
-    return [_Upstream(one, copy) for one, copy in rows]
+    return [_Product(one, copy, name) for one, copy, name in rows]
 
 
 def _raw_label(one: _Raw) -> str:
     return f"package {one.package.name}"
 
 
-def _upstream_label(one: _Upstream) -> str:
+def _product_label(one: _Product) -> str:
     return f"product {one.product.id}"
 
 
@@ -216,9 +222,10 @@ def _raw_place(one: _Raw) -> PurePosixPath:
     return PurePosixPath("raw") / one.package.name
 
 
-def _upstream_place(one: _Upstream) -> PurePosixPath:
+def _product_place(one: _Product) -> PurePosixPath:
     maker = one.product.run
-    return PurePosixPath("upstream") / maker.reduction_step.key / maker.sub_group_path / one.product.relative_path
+    role = ("upstream", maker.reduction_step.key) if one.name is None else ("auxiliary", one.name)
+    return PurePosixPath(*role, maker.sub_group_path, one.product.relative_path)
 
 
 def _raw_input(one: _Raw, root: Path) -> Input:
@@ -229,12 +236,12 @@ def _raw_input(one: _Raw, root: Path) -> Input:
     )
 
 
-def _upstream_input(one: _Upstream, root: Path) -> Input:
+def _product_input(one: _Product, root: Path) -> Input:
     return Input(
-        label=_upstream_label(one),
+        label=_product_label(one),
         root=root,
         target=root / one.copy.path,
-        place=_upstream_place(one),
+        place=_product_place(one),
         recorded=[Recorded(path="", size_bytes=one.product.size_bytes)],
     )
 
@@ -277,12 +284,23 @@ def _told_raw(one: _Raw) -> told.RawInput:
     )
 
 
-def _told_upstream(one: _Upstream) -> told.UpstreamInput:
+def _told_upstream(one: _Product) -> told.UpstreamInput:
     return told.UpstreamInput(
         product_id=one.product.id,
         run_id=one.product.run_id,
-        path=str(_upstream_place(one)),
+        path=str(_product_place(one)),
         type=one.product.type,
         checksum=one.product.checksum,
         step=one.product.run.reduction_step.key,
+    )
+
+
+def _told_auxiliary(one: _Product, name: str) -> told.AuxiliaryInput:
+    return told.AuxiliaryInput(
+        name=name,
+        product_id=one.product.id,
+        run_id=one.product.run_id,
+        path=str(_product_place(one)),
+        type=one.product.type,
+        checksum=one.product.checksum,
     )

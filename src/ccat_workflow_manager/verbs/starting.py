@@ -187,7 +187,8 @@ def _freeze(session: Session, run: _Run, place: SubGroupNow, *, pipeline: Pipeli
 
 def _take_anew(session: Session, run: _Run, place: SubGroupNow) -> None:
     """Take the products of now, which are the same bytes, where those that were frozen had to be made again."""
-    session.execute(sa.delete(models.RunInput).filter_by(run_id=run.id, role=InputRole.UPSTREAM))
+    product = models.RunInput.data_product_id
+    session.execute(sa.delete(models.RunInput).where(models.RunInput.run_id == run.id, product.is_not(None)))
     take_products(session, place.step, {run.id: place.id})
 
 

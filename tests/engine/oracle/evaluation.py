@@ -8,6 +8,7 @@ from uuid import UUID
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
 from ccat_ops_db.plan.digests import NOT_INPUTS, Definition, Input, Recipe, input_digest, made_digest, recipe
 from ccat_ops_db.states import DataProductType, InputRole, VersionPolicy
+from tests.engine.oracle.auxiliary import Auxiliary, Giver, Lacking, Rule, Taken
 from tests.engine.oracle.gap import (
     AbandonedRun,
     CompletedRun,
@@ -98,7 +99,9 @@ class StepFacts:
     config_digest: str | None
     since: datetime
     """When version and definition came to be what they are."""
+    rule_digests: tuple[Mapping[str, object], ...] = ()
     waits: Waits = field(default_factory=Waits)
+    rules: tuple[Rule, ...] = ()
 
     @property
     def recipe(self) -> Recipe | None:
@@ -110,7 +113,7 @@ class StepFacts:
             version_digest=self.version.content_digest,
             series=self.version.series,
             config_digest=self.config_digest,
-            definition=Definition(self.group_by, self.upstream, self.takes_raw),
+            definition=Definition(self.group_by, self.upstream, self.takes_raw, self.rule_digests),
         )
 
 
@@ -132,6 +135,8 @@ class Facts:
     """The scan of every package."""
     accepted: Mapping[Place, frozenset[int]]
     """Packages that people let a sub-group go without."""
+    auxiliary: Mapping[Place, Sequence[Taken]] = field(default_factory=dict)
+    """Auxiliary inputs of the newest completed runs."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +205,11 @@ def _candidate(
     sources = _sources(step, taken, evaluated)
     raw = taken if step.takes_raw else ()
     products = _products(facts, sources)
-    inputs = [*map(_raw_input, raw), *(_upstream_input(*one) for one in products)]
-    digest = input_digest(inputs)
+    data = [*map(_raw_input, raw), *(_upstream_input(*one) for one in products)]
     completed = facts.completed.get(place)
+    auxiliary = _auxiliary(facts, step, place, taken=taken, data=data)
+    inputs = [*data, *map(_auxiliary_entry, auxiliary.inputs)]
+    digest = input_digest(inputs)
     sub_group = SubGroup(
         packages=[member.package for member in members],
         input_digest=digest,
@@ -214,6 +221,7 @@ def _candidate(
         left_out=without,
         scan=_lacking(facts, members, accepted) if step.waits.for_scan else None,
         has_inputs=bool(inputs),
+        auxiliary=auxiliary,
         faded=facts.faded,
     )
     wanted = _recipes(step)
@@ -232,6 +240,58 @@ def _candidate(
         active_run_id=facts.active.get(place),
         lost_inputs=any(_is_damaged(facts, source) for source in sources),
     )
+
+
+def _auxiliary(
+    facts: Facts, step: StepFacts, place: Place, *, taken: Sequence[PackageFacts], data: Sequence[Input]
+) -> Auxiliary:
+    """What a run of now takes by the rules of its step."""
+    completed, before = facts.completed.get(place), facts.auxiliary.get(place, ())
+    found = [(rule, member.package, rule.nearest(member.package.id)) for rule in step.rules for member in taken]
+    nearest = {one for rule, _, giver in found if giver for one in giver.products}
+    mixed = {one for one in before if one.name not in {rule.name for rule in step.rules if rule.redoes}}
+    mixed |= {one for rule, _, giver in found if giver and rule.redoes for one in giver.products}
+    lost = [one for one in before if not one.counts]
+    keeps = (
+        completed is not None
+        and _same_recipe(step, completed.run)
+        and not completed.run.damaged
+        and not lost
+        and all(member.package.id in completed.run.covers for member in taken)
+        and input_digest([*data, *map(_auxiliary_entry, mixed)]) == completed.run.input_digest
+    )
+    digest = input_digest([*data, *map(_auxiliary_entry, before)])
+    known = {(one.name, one.made) for one in before}
+    return Auxiliary(
+        inputs=tuple(mixed if keeps else nearest),
+        lacking=tuple(one for rule in step.rules if (one := _without_any(rule, found))),
+        is_all=bool(step.rules) and completed is not None and digest == completed.run.input_digest,
+        lost=tuple(sorted({one.told for one in lost})),
+        better=tuple(sorted({one.told for one in (mixed if keeps else nearest) if (one.name, one.made) not in known})),
+        changes=tuple(
+            (giver.made, giver.completed_at, package.id) for rule, package, giver in found if giver and rule.redoes
+        ),
+    )
+
+
+def _same_recipe(step: StepFacts, last: CompletedRun) -> bool:
+    if step.recipe is None:
+        return True
+    if step.policy is VersionPolicy.COMPATIBLE:
+        return last.series_digest == step.recipe.series_digest
+    return last.recipe_digest == step.recipe.digest
+
+
+def _without_any(rule: Rule, found: Iterable[tuple[Rule, Package, Giver | None]]) -> Lacking | None:
+    names = [package.name for of, package, giver in found if of is rule and giver is None]
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    told = f"{rule.name} of {rule.place} within {rule.window} of {', '.join(names[:3])}{rest}"
+    return Lacking(told, rule.gives_up) if names else None
+
+
+def _auxiliary_entry(one: Taken) -> Input:
+    key = f"{one.name}={one.place}"
+    return Input(InputRole.AUXILIARY, key, one.sub_group_key, one.relative_path, one.checksum)
 
 
 def _lacking(facts: Facts, members: Iterable[PackageFacts], accepted: frozenset[int] | None) -> Scan | None:

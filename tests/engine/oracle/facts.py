@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
@@ -30,6 +31,7 @@ from ccat_ops_db.states import (
     VersionState,
     WaitFor,
 )
+from tests.engine.oracle.auxiliary_facts import load_rules, load_taken
 from tests.engine.oracle.evaluation import (
     Candidate,
     CompletedFacts,
@@ -76,6 +78,7 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
                 joinedload(models.ReductionStepRevision.pinned_version),
                 joinedload(models.ReductionStepRevision.config_revision),
                 selectinload(models.ReductionStepRevision.upstream),
+                selectinload(models.ReductionStepRevision.auxiliary),
             ),
         )
         .execution_options(populate_existing=True)
@@ -85,18 +88,20 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
     packages = _packages(session, revision, rules, now=now)
     # Active runs are read before completed ones: one that ends in between is seen as both, never as neither.
     active = _active(session, step_ids)
+    completed = _completed(session, step_ids)
     return Facts(
         pipeline_id=pipeline_id,
         location_id=revision.processing_location_id,
         priority=revision.pipeline.priority,
-        steps=_steps(session, revision.steps),
+        steps=_steps(session, revision.steps, [one.package.id for one in packages]),
         packages=packages,
         faded=_faded(session, rules, packages, now=now),
-        completed=_completed(session, step_ids),
+        completed=completed,
         abandoned=_abandoned(session, step_ids),
         active=active,
         scans={one.package.id: _scan(session, one.package.id) for one in packages},
         accepted=_accepted(session),
+        auxiliary=load_taken(session, {place: one.run.id for place, one in completed.items()}),
     )
 
 
@@ -127,9 +132,26 @@ def _scan(session: Session, package_id: int) -> ScanFacts:
     return ScanFacts(scan.id, tuple(lacks), scan.ended_at is not None and lacking > 0, pending)
 
 
-def _steps(session: Session, revisions: Sequence[models.ReductionStepRevision]) -> tuple[StepFacts, ...]:
+def _steps(
+    session: Session, revisions: Sequence[models.ReductionStepRevision], packages: Sequence[int]
+) -> tuple[StepFacts, ...]:
     newest = _newest_versions(session, {revision.reduction_software_id for revision in revisions})
-    return tuple(_step(revision, newest) for revision in revisions)
+    return tuple(
+        replace(
+            _step(revision, newest),
+            rules=load_rules(session, revision, packages),
+            rule_digests=tuple(
+                {
+                    "name": one.name,
+                    "from": f"{one.from_step.pipeline.name}/{one.from_step.key}",
+                    "same": sorted(one.same),
+                    "max_age": one.max_age.total_seconds(),
+                }
+                for one in revision.auxiliary
+            ),
+        )
+        for revision in revisions
+    )
 
 
 def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.ReductionSoftwareVersion]) -> StepFacts:
@@ -283,8 +305,10 @@ def _covers(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[int]]:
     ancestry = (
         sa.select(_Run.id.label("root"), _Run.id.label("run_id")).where(is_among(_Run.id, run_ids)).cte(recursive=True)
     )
-    made = sa.select(models.RunInput.run_id, models.DataProduct.run_id.label("maker")).join(
-        models.DataProduct, models.DataProduct.id == models.RunInput.data_product_id
+    made = (
+        sa.select(models.RunInput.run_id, models.DataProduct.run_id.label("maker"))
+        .join(models.DataProduct, models.DataProduct.id == models.RunInput.data_product_id)
+        .where(models.RunInput.role == InputRole.UPSTREAM)
     )
     edges = made.subquery()
     ancestry = ancestry.union(
@@ -309,6 +333,7 @@ def _took(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[str]]:
         .join(product, product.id == models.RunInput.data_product_id)
         .join(_Run, _Run.id == product.run_id)
         .where(is_among(models.RunInput.run_id, run_ids))
+        .distinct()
     )
     taken: defaultdict[tuple[int, int, str], list[tuple[str, str]]] = defaultdict(list)
     for run_id, step_id, key, path, checksum in rows:

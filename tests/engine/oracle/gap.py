@@ -4,12 +4,13 @@ The words are those of the project's semantics: gap, recipe, cooldown, cut-off, 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
 from ccat_ops_db.states import RunReason, VersionPolicy
+from tests.engine.oracle.auxiliary import Auxiliary
 
 
 class Verdict(StrEnum):
@@ -143,6 +144,7 @@ class SubGroup:
     """What its scan lacks, where the step waits for that."""
     has_inputs: bool
     """Whether a run would get anything now."""
+    auxiliary: Auxiliary = field(default_factory=Auxiliary)
     faded: frozenset[int]
     """Packages that left only because of a relative time: nothing is made without them for that alone."""
 
@@ -194,9 +196,11 @@ def decide(sub_group: SubGroup, wanted: Recipes, *, now: datetime) -> Decision:
         return Decision(
             Verdict.COOLING, f"{because}{_without(sub_group)}; rests until {cut_off:%H:%M:%S}", reason, due=cut_off
         )
-    blocker = _blocker(sub_group, cut_off)
-    if blocker is not None or sub_group.scan is not None:
+    blocker, lacking = _blocker(sub_group, cut_off), sub_group.auxiliary.lacking
+    if blocker is not None or sub_group.scan is not None or any(not one.gives_up for one in lacking):
         return Decision(Verdict.BLOCKED, _blocked(sub_group, blocker, cut_off), reason)
+    if lacking:
+        return Decision(Verdict.FAILED, f"given up, for there is no {_lacking(sub_group)}", reason)
     return Decision(Verdict.WANTED, f"{because}{_without(sub_group)}", reason, cut_off=cut_off)
 
 
@@ -211,6 +215,8 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
         return frozenset()
     if sub_group.input_digest == last.input_digest:
         covered = packages
+    elif sub_group.auxiliary.lost:
+        covered = frozenset()
     else:  # where nothing is new, and nothing has faded, what it was made of has changed
         moved_on = packages - last.covers - sub_group.left_out.all or _has_faded(sub_group, last)
         covered = packages & last.covers if moved_on else frozenset()
@@ -235,9 +241,23 @@ def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, s
     newer = sorted(f"{one.step} {one.sub_group}" for one in _newer(sub_group, last.took))
     if newer:
         return RunReason.UPSTREAM_CHANGED, f"new products since run {last.id}: {_some(newer)}"
-    if _has_faded(sub_group, last):
+    if sub_group.auxiliary.is_all:
+        return RunReason.AUXILIARY_CHANGED, _auxiliary_change(sub_group.auxiliary, last)
+    if _has_faded(sub_group, last) and not sub_group.auxiliary.lost:
         return None
     return RunReason.INPUTS_CHANGED, f"inputs differ from those of run {last.id}"
+
+
+def _auxiliary_change(auxiliary: Auxiliary, last: CompletedRun) -> str:
+    if auxiliary.lost:
+        return f"auxiliary inputs of run {last.id} do not count any more: {_some(auxiliary.lost)}"
+    if auxiliary.better:
+        return f"better auxiliary inputs since run {last.id}: {_some(auxiliary.better)}"
+    return f"auxiliary inputs differ from those of run {last.id}"
+
+
+def _lacking(sub_group: SubGroup) -> str:
+    return ", and ".join(one.told for one in sub_group.auxiliary.lacking)
 
 
 def _has_faded(sub_group: SubGroup, last: CompletedRun) -> bool:
@@ -298,6 +318,7 @@ def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime | None:
     changes = [package.archived_at for package in counted if package.id not in covered]
     # An upstream sub-group that none of ours was in before came with its package, whenever it was completed.
     changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at and one.packages & covered]
+    changes += [at for made, at, package in sub_group.auxiliary.changes if made not in took and package in covered]
     begins = [*([min(changes)] if changes else []), *(run.created_at for run in runs)]
     return max(begins) + sub_group.cooldown if begins else None
 
@@ -342,11 +363,10 @@ def _blocker(sub_group: SubGroup, cut_off: datetime | None) -> str | None:
 
 
 def _blocked(sub_group: SubGroup, blocker: str | None, cut_off: datetime | None) -> str:
-    told = blocker + _hint(sub_group, cut_off) if blocker is not None else ""
-    if sub_group.scan is None:
-        return told
-    both = "; ".join(filter(None, [blocker, sub_group.scan.missing]))
-    return f"{both}{_hint(sub_group, cut_off) or (_HINT if sub_group.scan.is_stuck else '')}"
+    scan, hint = sub_group.scan, _hint(sub_group, cut_off) if blocker is not None or sub_group.scan is not None else ""
+    lacking = f"waits for {_lacking(sub_group)}" if sub_group.auxiliary.lacking else None
+    told = "; ".join(filter(None, [blocker, scan.missing if scan else None, lacking]))
+    return f"{told}{hint or (_HINT if scan and scan.is_stuck else '')}"
 
 
 _HINT = "; `ccat accept` lets it go without"

@@ -4,5 +4,5 @@ SELECT i.run_id, i.raw_data_package_id FROM run_input i WHERE i.run_id = ANY(:ru
 UNION
 SELECT i.run_id, c.raw_data_package_id
 FROM run_input i JOIN data_product d ON d.id = i.data_product_id JOIN run_coverage c ON c.run_id = d.run_id
-WHERE i.run_id = ANY(:runs)
+WHERE i.run_id = ANY(:runs) AND i.role = 'upstream'
 ON CONFLICT DO NOTHING

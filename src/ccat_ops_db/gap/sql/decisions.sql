@@ -1,7 +1,7 @@
 -- What is to be done about each sub-group of a step, and why. Only what differs is written.
 -- The questions come in the order of their weight: is a run necessary, was it given up, does it rest, does it wait.
 WITH fact AS MATERIALIZED (
-    SELECT g.id, g.key, g.input_digest, g.last_run_id, l.input_digest = g.input_digest AS same_inputs,
+    SELECT g.id, g.key, g.input_digest, g.last_run_id, g.only_auxiliary, g.lost_auxiliary, l.input_digest = g.input_digest AS same_inputs,
         q.created_at AS requested_at, coalesce(q.is_forced, false) AS is_forced,
         CASE WHEN :by_series THEN l.series_digest = :series ELSE l.recipe_digest = :recipe END AS same_recipe,
         l.id IS NOT NULL AND (
@@ -57,6 +57,7 @@ gap AS MATERIALIZED (
         CASE
             WHEN f.last_run_id IS NULL OR f.is_damaged OR NOT coalesce(f.same_recipe, :recipe IS NULL) THEN 'none'
             WHEN f.same_inputs THEN 'all'
+            WHEN f.lost_auxiliary THEN 'none'
             WHEN d.has_new OR d.has_faded THEN 'covered'
             ELSE 'none'
         END AS readiness,
@@ -67,7 +68,8 @@ gap AS MATERIALIZED (
             WHEN f.is_damaged THEN 'invalidated'
             WHEN d.has_new THEN 'inputs_changed'
             WHEN d.has_newer THEN 'upstream_changed'
-            WHEN NOT f.same_inputs AND NOT d.has_faded THEN 'inputs_changed'
+            WHEN NOT f.same_inputs AND f.only_auxiliary THEN 'auxiliary_changed'
+            WHEN NOT f.same_inputs AND (f.lost_auxiliary OR NOT d.has_faded) THEN 'inputs_changed'
             WHEN f.is_forced THEN 'requested'
         END AS reason
     FROM fact f LEFT JOIN difference d ON d.id = f.id
@@ -120,12 +122,24 @@ timed AS MATERIALIZED (
                AND EXISTS (
                 SELECT FROM sub_group_package theirs
                 JOIN run_coverage c ON c.raw_data_package_id = theirs.raw_data_package_id
-                WHERE theirs.sub_group_id = u.id AND NOT theirs.is_faded AND c.run_id = ANY(t.run_ids)))
+                WHERE theirs.sub_group_id = u.id AND NOT theirs.is_faded AND c.run_id = ANY(t.run_ids))),
+            -- So did a calibration, for a package that was not in before.
+            (SELECT min(coalesce(made.finished_at, made.created_at))
+             FROM auxiliary_nearest n
+             JOIN executed_reduction_step made ON made.id = n.run_id
+             JOIN run_coverage c ON c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = n.raw_data_package_id
+             WHERE cardinality(:redoing) > 0 AND n.sub_group_id = t.id AND n.name = ANY(:redoing) AND NOT EXISTS (
+                SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
+                JOIN executed_reduction_step maker ON maker.id = d.run_id
+                WHERE i.run_id = ANY(t.run_ids) AND maker.made_digest = made.made_digest))
         )) + :cooldown END) AS cut_off
     FROM tried t
 ),
 asked AS MATERIALIZED (
     SELECT g.id, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
+        g.reason IS NOT NULL AND cardinality(:failing) > 0 AND EXISTS (
+            SELECT FROM auxiliary_nearest n
+            WHERE n.sub_group_id = g.id AND n.run_id IS NULL AND n.name = ANY(:failing)) AS is_lacking,
         g.is_there AND (
             CASE WHEN :takes_available THEN (
                 SELECT count(*) FILTER (WHERE m.left_out IS NULL) < :min_fraction * count(*)
@@ -159,6 +173,9 @@ asked AS MATERIALIZED (
                             SELECT count(*) FROM raw_data_file f WHERE f.executed_obs_unit_id = s.id))
                     AND NOT EXISTS (SELECT FROM accepted_coverage a
                                     WHERE a.reduction_step_id = :step AND a.sub_group_key = g.key)))
+            OR g.reason IS NOT NULL AND cardinality(:waiting) > 0 AND EXISTS (
+                SELECT FROM auxiliary_nearest n
+                WHERE n.sub_group_id = g.id AND n.run_id IS NULL AND n.name = ANY(:waiting))
             -- Nothing is left to be taken.
             OR g.input_digest = :no_inputs AND EXISTS (
                 SELECT FROM sub_group_package m
@@ -174,6 +191,7 @@ decision AS MATERIALIZED (
             WHEN a.abandoned IS NOT NULL THEN a.abandoned
             WHEN a.cut_off > :now THEN 'cooling'
             WHEN a.is_blocked THEN 'blocked'
+            WHEN a.is_lacking THEN 'failed'
             WHEN a.reason IS NULL THEN 'up_to_date'
             ELSE 'wanted'
         END AS verdict

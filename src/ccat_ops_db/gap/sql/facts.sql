@@ -36,8 +36,19 @@ product AS (
     JOIN data_product d ON d.run_id = u.last_run_id
     WHERE d.state IN ('current', 'superseded') AND d.type NOT IN ('log', 'plot', 'statistics')
 ),
+auxiliary AS (
+    SELECT s.id AS sub_group_id, 'auxiliary' AS role, a.name || '=' || p.name || '/' || step.key AS step_key,
+        r.sub_group_key, d.relative_path AS path, d.checksum
+    FROM scope s
+    JOIN auxiliary_choice a ON a.sub_group_id = s.id
+    JOIN data_product d ON d.id = a.data_product_id
+    JOIN executed_reduction_step r ON r.id = d.run_id
+    JOIN reduction_step step ON step.id = r.reduction_step_id
+    JOIN pipeline p ON p.id = step.pipeline_id
+    WHERE :has_rules
+),
 input AS (
-    SELECT * FROM raw UNION ALL SELECT * FROM product
+    SELECT * FROM raw UNION ALL SELECT * FROM product UNION ALL SELECT * FROM auxiliary
 ),
 digest AS (
     SELECT i.sub_group_id, 'sha256:' || encode(sha256(convert_to('[' || string_agg(

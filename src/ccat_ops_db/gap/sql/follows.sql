@@ -25,6 +25,7 @@ WHERE g.id IN (
           AND NOT EXISTS (
             SELECT FROM plan_row p
             WHERE p.plan_id = :plan AND p.reduction_step_id = u.reduction_step_id AND p.sub_group_key = u.key))
+  AND NOT EXISTS (SELECT FROM auxiliary_nearest n WHERE n.sub_group_id = g.id AND n.run_id IS NULL)
   AND NOT EXISTS (
         SELECT FROM plan_row p
         WHERE p.plan_id = :plan AND p.reduction_step_id = :step AND p.sub_group_key = g.key)
