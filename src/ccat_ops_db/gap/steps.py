@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from packaging.version import Version
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import check_rules
@@ -160,8 +160,8 @@ def _newest_revision(session: Session, pipeline_id: int) -> models.PipelineRevis
         joinedload(step.reduction_software),
         joinedload(step.pinned_version),
         joinedload(step.config_revision),
-        selectinload(step.upstream),
-        selectinload(step.auxiliary).options(giver),
+        joinedload(step.upstream),
+        joinedload(step.auxiliary).options(giver),
     )
     query = sa.select(revisions).where(revisions.id == newest)
     loaded = query.options(
