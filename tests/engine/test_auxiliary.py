@@ -368,6 +368,31 @@ class TestLost:
         assert mapped.settle() == ["flat", "flat"]
         assert told(mapped) == UP_TO_DATE
 
+    @pytest.mark.parametrize("lose", ["withdraw_products", "damage"])
+    def test_one_that_was_made_again_since_is_kept_until_it_does_not_count(self, history: History, lose: str) -> None:
+        define(history, by_flat(), FLAT)
+        old = flat(history)
+        history.archive()
+        history.settle()
+        history.configure("flat", 1)
+        assert history.settle() == ["flat"]
+        assert told(history) == UP_TO_DATE
+        getattr(history, lose)(old)
+        assert history.settle() == ["grid"]
+        assert took(history) == [history.runs_of("flat")[-1].id]
+
+    def test_what_was_made_with_it_is_not_passed_on_though_a_scan_is_new_too(self, history: History) -> None:
+        cube = {"key": "cube", "group_by": [], "depends_on": ["grid"], "readiness": "available"}
+        define(history, by_flat(), cube, FLAT)
+        made = flat(history)
+        history.archive()
+        assert history.settle() == ["grid", "cube"]
+        history.set_state("flat", "1.0", "retired")
+        history.withdraw_products(made)
+        history.archive()
+        assert told(history)[0] is Verdict.BLOCKED
+        assert told(history, "cube")[0] is Verdict.BLOCKED
+
     def test_a_flat_whose_scan_is_excluded_does_not_count(self, mapped: History) -> None:
         mapped.exclude(mapped.packages[1])
         mapped.create()
