@@ -293,6 +293,18 @@ def test_every_problem_is_named_with_its_place(file: Path, text: str, message: s
         ("configs:\n  - {1: a}\n", ", line 2, column 6: not valid YAML: key `1` is no text, write it in quotes."),
         ("configs:\n  - {[a]: b}\n", ", line 2, column 6: not valid YAML: key `['a']` is no text, write it in quotes."),
         (
+            "configs:\n  - &x {name: a}\n  - <<: *x\n",
+            ", line 3, column 5: not valid YAML: `<<` is not read, write out what it stands for.",
+        ),
+        ("configs: !!int many", ", line 1, column 10: not valid YAML: `many` is no int, write text in quotes."),
+        ("configs: !!float much", ", line 1, column 10: not valid YAML: `much` is no float, write text in quotes."),
+        ("configs: !!bool maybe", ", line 1, column 10: not valid YAML: `maybe` is no bool, write text in quotes."),
+        ("configs: 0b_", ", line 1, column 10: not valid YAML: `0b_` is no int, write text in quotes."),
+        (
+            f"configs: {'9' * 5000}",
+            f", line 1, column 10: not valid YAML: `{'9' * 40}` is no int, write text in quotes.",
+        ),
+        (
             "configs: [\n",
             (
                 ", line 2, column 1: not valid YAML: while parsing a flow node "

@@ -63,13 +63,13 @@ def test_one_sub_group_is_told_of_though_it_is_up_to_date(history: History) -> N
 
 def test_people_see_how_many_there_are_and_the_first(history: History) -> None:
     done = ask(history, "it", "--limit", "1")
-    assert done.stdout.startswith("2 sub-groups\n")
+    assert done.stdout.startswith("2 such sub-groups\n")
     assert done.stdout.endswith("and 1 more\n")
 
 
 def test_where_nothing_is_to_be_done_that_is_said(history: History) -> None:
     done = ask(history, "it", "grid", "--verdict", "wanted")
-    assert done.stdout.strip() == "there is no such sub-group: nothing is to be done"
+    assert done.stdout.strip() == "there is no such sub-group"
 
 
 @pytest.mark.parametrize(

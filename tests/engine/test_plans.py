@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.queries.plans import planned_runs
+from ccat_ops_db.verbs.pausing import pause
 from ccat_ops_db.verbs.planning import make_plan
 from tests.engine.happenings import EVENTS, HAPPEN, RECENT, SHAPES
 from tests.engine.history import History
@@ -234,8 +235,10 @@ def test_what_came_after_the_plan_is_not_launched(busy: Desk) -> None:
 
 
 def created(desk: Desk) -> set[tuple[str, str, str, str]]:
-    """Step, sub-group, reason and sentence of all runs."""
-    return {(desk.history.step_of(run), run.sub_group_key, run.reason, run.because) for run in desk.history.runs()}
+    """Step, sub-group, reason and sentence of all runs of the pipeline."""
+    history = desk.history
+    runs = [run for run in history.runs() if run.pipeline_id == history.pipeline_id]
+    return {(history.step_of(run), run.sub_group_key, run.reason, run.because) for run in runs}
 
 
 def listed(planned: dict[str, Any]) -> set[tuple[str, str, str, str]]:
@@ -349,6 +352,15 @@ def test_runs_that_could_not_start_are_not_created(busy: Desk) -> None:
         "error: Pipeline it is disabled, so its runs would not start: set `enabled: true` in its definition, "
         "apply it, and say the same again. No run was created.\n"
     )
+
+
+def test_nothing_is_launched_while_nothing_is_created(busy: Desk) -> None:
+    plan_id = busy.plan()["plan"]
+    busy.history.session(lambda session: pause(session, pipeline="it", location=None, because="typhoon", by="Ann"))
+    said = busy.refusal("trigger", "--plan", plan_id)
+    assert said.startswith("error: Nothing of pipeline it is created now: it is paused by Ann since ")
+    assert said.endswith(" UTC: typhoon. Say the same again after `ccat resume`. No run was created.\n")
+    assert busy.history.runs() == []
 
 
 @pytest.mark.parametrize(

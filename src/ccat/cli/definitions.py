@@ -40,6 +40,8 @@ class _PlainLoader(yaml.SafeLoader):
         """Mapping of a node; refuses a key that is repeated or no text, with its line."""
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                _refuse(key_node, "`<<` is not read, write out what it stands for")
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 _refuse(key_node, f"key `{key}` is no text, write it in quotes")
@@ -47,6 +49,14 @@ class _PlainLoader(yaml.SafeLoader):
                 _refuse(key_node, f"key `{key}` stands twice")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        """What a node stands for; refuses what is not of the type that it claims, with its line."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, OverflowError):
+            kind = node.tag.rpartition(":")[2]
+            _refuse(node, f"`{str(node.value)[:40]}` is no {kind}, write text in quotes")
 
 
 _PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, moment: moment.value)

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -7,9 +6,9 @@ import typer
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, counted, print_json, print_table
 from ccat.wiring import person, transaction
-from ccat_ops_db.queries.gaps import Count, SubGroupNow
+from ccat_ops_db.queries.gaps import SubGroupNow
 from ccat_ops_db.states import Verdict
-from ccat_ops_db.verbs.gaps import Asked, look_up_gap
+from ccat_ops_db.verbs.gaps import Asked, Gap, look_up_gap
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE")]
 Step = Annotated[str | None, typer.Argument(metavar="STEP", help="Only sub-groups of this step.")]
@@ -33,10 +32,11 @@ def gap(
     asked = Asked(pipeline, step, sub_group, verdict or ())
     with reported(as_json=json), transaction("gap") as session:
         found = look_up_gap(session, asked, limit=limit, now=datetime.now(UTC), by=person())
-    rows = [_row(one) for one in found.sub_groups]
-    print_json({"pipeline": pipeline, "counts": found.counts, "sub_groups": rows}) if json else _show(
-        found.counts, rows
-    )
+    if json:
+        rows = [_row(one) for one in found.sub_groups]
+        print_json({"pipeline": pipeline, "counts": found.counts, "held": found.held, "sub_groups": rows})
+    else:
+        _show(found)
 
 
 def _row(one: SubGroupNow) -> dict[str, Any]:
@@ -54,12 +54,15 @@ def _row(one: SubGroupNow) -> dict[str, Any]:
     }
 
 
-def _show(counts: Sequence[Count], rows: Sequence[dict[str, Any]]) -> None:
-    whole = sum(one.sub_groups for one in counts)
-    cells = [(one.step, one.verdict, one.reason, one.sub_groups) for one in counts]
-    title = counted(whole, "sub-group", "sub-groups") if whole else "there is no such sub-group: nothing is to be done"
+def _show(found: Gap) -> None:
+    whole = sum(one.sub_groups for one in found.counts)
+    cells = [(one.step, one.verdict, one.reason, one.sub_groups) for one in found.counts]
+    title = counted(whole, "such sub-group", "such sub-groups") if whole else "there is no such sub-group"
     print_table(title, ["step", "verdict", "reason", "sub_groups"], cells)
     columns = ["step", "path", "verdict", "because", "active_run", "last_run"]
+    rows = map(_row, found.sub_groups)
     print_table("", columns, [[row[name] for name in columns] for row in rows])
-    if whole > len(rows):
-        typer.echo(f"and {whole - len(rows):,} more")
+    if whole > len(found.sub_groups):
+        typer.echo(f"and {whole - len(found.sub_groups):,} more")
+    if found.held and any(one.verdict is Verdict.WANTED and not one.active_run_id for one in found.sub_groups):
+        typer.echo(f"\nwhy no run of what is wanted is created: {found.held}")

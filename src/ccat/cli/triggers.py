@@ -56,11 +56,14 @@ def _wish(wish: Wish, *, json: bool) -> None:
 
 
 def _told(opened: Opened, wish: Wish) -> str:
+    failed = counted(opened.hopeless, "sub-group is", "sub-groups are")
+    hopeless = f" {failed} not run for want of what it takes: `ccat gap {wish.pipeline}`." if opened.hopeless else ""
     if not opened.requested:
-        return "Nothing is missing or out of date there." + ("" if wish.force else " --force runs it all the same.")
+        force = "" if wish.force else " --force runs it all the same."
+        return hopeless.strip() or f"Nothing is missing or out of date there.{force}"
     waiting = f", {opened.waiting} of them once what they wait for is made" if opened.waiting else ""
     runs = counted(opened.requested, "sub-group is run", "sub-groups are run")
-    return f"Trigger {opened.trigger_id}: {runs}{waiting}. `ccat triggers` shows how far it is."
+    return f"Trigger {opened.trigger_id}: {runs}{waiting}. `ccat triggers` shows how far it is.{hopeless}"
 
 
 def triggers(*, pipeline: Pipeline = None, limit: Limit = 50, before: Before = None, json: AsJson = False) -> None:

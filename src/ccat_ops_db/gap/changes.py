@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.reach import packages_of
+from ccat_ops_db.moves import CHANNEL
 
 _Change = models.PendingChange
 _PACKAGE: Final = models.RawDataPackage.__tablename__
@@ -29,12 +30,14 @@ class Changes:
     """Whether there may be more than what is named."""
 
 
-def hand_out(session: Session) -> int:
+def hand_out(session: Session, *, waits: bool = False) -> int:
     """Give what changed to every enabled pipeline, and return how many changes that were.
 
+    What somebody else is handing out is left to him; with `waits` it is waited for, by a caller that has no lock yet.
     A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
     """
-    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).with_for_update(skip_locked=True)
+    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).order_by(_Change.id)
+    unclaimed = unclaimed.with_for_update(skip_locked=not waits)
     taken = session.execute(
         sa.delete(_Change)
         .where(_Change.id.in_(unclaimed))
@@ -51,6 +54,8 @@ def hand_out(session: Session) -> int:
         _hand_to_takers(session, step_id, keys)
     for noun, numbers in by_noun.items():
         _hand_to_pipelines(session, noun, numbers)
+    if taken:  # whoever evaluates the others looks before this is committed, and has to look again
+        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out")))
     return len(taken)
 
 

@@ -81,9 +81,14 @@ def evaluate_now(session: Session, pipeline_id: int, *, now: datetime, by: str) 
     return evaluated.pipeline
 
 
-def come_by(session: Session, pipeline_id: int) -> None:
-    """Have the trigger-manager look at a pipeline at once, though nothing changed that a verdict depends on."""
-    evaluation = sa.update(_Evaluation).where(_Evaluation.pipeline_id == pipeline_id)
+def come_by(session: Session, which: sa.ColumnElement[bool]) -> None:
+    """Have the trigger-manager look at pipelines at once, though nothing changed that a verdict depends on.
+
+    `which` is a condition on their PipelineEvaluation. Rows are locked as everybody locks several: in their order.
+    """
+    locked = sa.select(_Evaluation.pipeline_id).where(which).order_by(_Evaluation.pipeline_id).with_for_update()
+    ids = session.scalars(locked).all()
+    evaluation = sa.update(_Evaluation).where(is_among(_Evaluation.pipeline_id, ids))
     session.execute(evaluation.values(due_at=sa.func.least(_Evaluation.due_at, sa.func.now())))
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Evaluation.__tablename__}:due")))
 

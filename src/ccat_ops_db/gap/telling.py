@@ -43,6 +43,13 @@ def _auxiliary(step: StepNow, rows: Iterable[sa.RowMapping]) -> Mapping[int, Aux
     }
 
 
+def lacks_of_its_scan(session: Session, step: StepNow, sub_group_id: int) -> bool:
+    """Whether a sub-group waits for something that its scan recorded, or still records."""
+    [row] = find_words(session, step, [sub_group_id])
+    scan = _scan(row) if row["scan_id"] else None
+    return scan is not None and bool(scan.goes_on or scan.lacking or scan.unpacked or scan.pending.number)
+
+
 def _told(row: sa.RowMapping, auxiliary: Auxiliary) -> Told:
     return Told(
         verdict=Verdict(row["verdict"]),

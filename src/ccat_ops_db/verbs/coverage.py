@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, aliased
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.evaluation import evaluate_now
+from ccat_ops_db.gap.telling import lacks_of_its_scan
 from ccat_ops_db.lookup import PIPELINE, find
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.queries.gaps import SubGroupNow, named_step, named_sub_group
@@ -73,7 +74,7 @@ def accept_coverage(
     packages = [*unready, *_on_their_way(session, place)]
     if place.verdict is Verdict.BLOCKED and len(unready) == _number(session, place):
         raise NothingLeft(place)
-    if place.verdict is not Verdict.BLOCKED or not (packages or place.step.waits.for_scan):
+    if place.verdict is not Verdict.BLOCKED or not (packages or lacks_of_its_scan(session, place.step, place.id)):
         raise NothingToAccept(place)
     accepted = models.AcceptedCoverage(
         reduction_step_id=place.step.id, sub_group_key=place.key, because=because, by=by, packages=packages

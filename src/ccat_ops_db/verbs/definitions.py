@@ -16,6 +16,7 @@ from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.digests import content_digest
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputReadiness
 from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
@@ -39,7 +40,8 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     Raises InvalidDefinition where a name stands for nothing, VersionChanged and others of `releases`; then nothing
     may be committed.
     """
-    session.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
+    take_turn(session)
+    limits = _limits(session)
     require_known_names(session, definitions)
     require_sound_rules(session, definitions)
     changes = [
@@ -55,9 +57,23 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
         *(_apply_pipeline(session, one) for one in definitions.pipelines),
         *_pin_anew(session, except_for={one.name for one in definitions.pipelines}),
     ]
+    others = [number for number, limit in _limits(session).items() if limits.get(number) != limit]
+    come_by(session, is_among(models.PipelineEvaluation.pipeline_id, others))
     if any(change.action != "unchanged" for change in changes):
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, DEFINITIONS_APPLIED)))
     return changes
+
+
+def take_turn(session: Session) -> None:
+    """Wait until nobody else applies definitions; whoever locks anything else besides does this first."""
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
+
+
+def _limits(session: Session) -> Mapping[int, Any]:
+    """Of every pipeline; what it may create now depends on them."""
+    session.flush()
+    rows = session.execute(sa.select(models.Pipeline.id, models.Pipeline.limits))
+    return {number: limits for number, limits in rows}  # noqa: C416 - a row is no tuple to the type checker
 
 
 def _apply_source(session: Session, one: written.FixedSource) -> Change:
@@ -154,10 +170,7 @@ def _newest_config(session: Session, name: str) -> models.ReductionStepConfigRev
 def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
     pipeline = identity(session, models.Pipeline, name=one.name)
     switches = {name: getattr(one, name) for name in _SWITCHES} | {"limits": one.limits.as_stored()}
-    has_other_limits = pipeline.limits != switches["limits"]
     switched = update(pipeline, switches, kind="pipeline", name=one.name)
-    if has_other_limits:
-        come_by(session, pipeline.id)
     location = find(session, LOCATION, one.location)
     grouping = _newest_grouping(session, one.grouping)
     ordered = written.in_order(one)

@@ -17,7 +17,7 @@ from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.gap.planned import keep_plan
 from ccat_ops_db.gap.steps import StepNow, current_revisions
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict, VersionPolicy
-from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.definitions import apply_definitions, take_turn
 
 _Group, _Row, _Run = models.SubGroup, models.PlanRow, models.ExecutedReductionStep
 
@@ -40,6 +40,7 @@ def foresee(session: Session, definitions: Definitions, *, folder: Path, now: da
     what they take turns out to be the same bytes. A pipeline that is disabled or MANUAL causes none by itself.
     Meanwhile nobody else evaluates the pipelines. Raises what apply_definitions raises.
     """
+    take_turn(session)
     with _undone(session):
         changes = apply_definitions(session, definitions, folder=folder, by=by)
     if all(one.action == "unchanged" for one in changes):

@@ -3,10 +3,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.lookup import LOCATION, PIPELINE, find
-from ccat_ops_db.moves import CHANNEL
 
-_Pause, _Evaluation = models.Pause, models.PipelineEvaluation
+_Pause = models.Pause
 
 
 def pause(session: Session, *, pipeline: str | None, location: str | None, because: str, by: str) -> bool:
@@ -25,8 +25,7 @@ def resume(session: Session, *, pipeline: str | None, location: str | None) -> b
     same = (getattr(_Pause, column).is_not_distinct_from(value) for column, value in scope.items())
     ended = session.scalars(sa.delete(_Pause).where(*same).returning(_Pause.id)).first()
     # What has been wanted meanwhile is created at the next look, which comes at once.
-    session.execute(sa.update(_Evaluation).values(due_at=sa.func.least(_Evaluation.due_at, sa.func.now())))
-    session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Evaluation.__tablename__}:resumed")))
+    come_by(session, sa.true())
     return ended is not None
 
 

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.evaluation import come_by, evaluate_now
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
+from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.queries.plans import get_plan
 from ccat_ops_db.states import TriggerType, Verdict
-from ccat_workflow_manager.verbs.requesting import ask_for, require_enabled
+from ccat_workflow_manager.verbs.requesting import PipelinePaused, ask_for, require_enabled
 from ccat_workflow_manager.verbs.triggering import create_runs
 
 _Group, _Row = models.SubGroup, models.PlanRow
@@ -80,10 +81,13 @@ def launch(session: Session, plan_id: str, *, now: datetime, by: str, strict: bo
     """Create a PENDING run for each planned one that still holds: wanted, with the same recipe and inputs, and no run.
 
     `strict` creates none where one of them does not hold. What follows from planned runs is not created: it becomes
-    wanted when they are done. Raises UnknownPlan, ExpiredPlan, PipelineDisabled.
+    wanted when they are done. Raises UnknownPlan, ExpiredPlan, PipelineDisabled, PipelinePaused.
     """
     plan = get_plan(session, plan_id, now=now)
-    require_enabled(session.get_one(models.Pipeline, plan.pipeline_id))
+    pipeline = session.get_one(models.Pipeline, plan.pipeline_id)
+    require_enabled(pipeline)
+    if pause := pause_of(session, pipeline.id):
+        raise PipelinePaused(pipeline.name, pause=pause)
     current = evaluate_now(session, plan.pipeline_id, now=now, by=by)
     planned = _planned(plan_id, current)
     lapsed = {
@@ -149,7 +153,7 @@ def _left(session: Session, planned: sa.Subquery, pipeline: PipelineNow) -> int:
     """How many planned runs the limit on those of a minute left for later."""
     if pipeline.created_per_minute is None:
         return 0
-    come_by(session, pipeline.id)
+    come_by(session, models.PipelineEvaluation.pipeline_id == pipeline.id)
     return session.scalars(sa.select(sa.func.count()).select_from(planned).where(planned.c.why.is_(None))).one()
 
 

@@ -49,6 +49,8 @@ class Opened:
     """Sub-groups that run now, or as soon as the run that they have is over."""
     waiting: int
     """Of those, sub-groups that wait for something upstream."""
+    hopeless: int
+    """Sub-groups besides that are not run, as what they need does not exist: `ccat gap` says what that is."""
 
 
 class PipelineDisabled(CcatError):
@@ -60,6 +62,18 @@ class PipelineDisabled(CcatError):
         super().__init__(
             f"Pipeline {pipeline} is disabled, so its runs would not start: set `enabled: true` in its definition, "
             "apply it, and say the same again. No run was created."
+        )
+
+
+class PipelinePaused(CcatError):
+    """Runs were to be created while nothing is."""
+
+    code = "pipeline_paused"
+
+    def __init__(self, pipeline: str, *, pause: str) -> None:
+        super().__init__(
+            f"Nothing of pipeline {pipeline} is created now: it is {pause}. Say the same again after `ccat resume`. "
+            "No run was created."
         )
 
 
@@ -85,7 +99,8 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
     requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
     evaluate(session, found.id, now=now, by=by)
-    return Opened(trigger_id, requested, _count(session, trigger_id, Verdict.BLOCKED))
+    hopeless = _count(session, trigger_id, Verdict.FAILED)
+    return Opened(trigger_id, requested - hopeless, _count(session, trigger_id, Verdict.BLOCKED), hopeless)
 
 
 def ask_for(
@@ -246,9 +261,13 @@ def _drop_fulfilled(session: Session, pipeline: PipelineNow) -> None:
 def close(session: Session, pipeline: PipelineNow, *, now: datetime) -> list[int]:
     """Close the triggers of a pipeline from which nothing follows any more; their ids.
 
-    What still waits for something that nobody is making is given up with them.
+    What still waits for something that nobody is making is given up with them, but for calibrations: these come from
+    elsewhere.
     """
-    moving = sa.exists().where(_Request.trigger_id == _Trigger.id, at_place(), _Group.verdict != Verdict.BLOCKED)
+    nearest = models.AuxiliaryNearest
+    lacks = sa.exists().where(nearest.sub_group_id == _Group.id, nearest.run_id.is_(None))
+    moves = sa.or_(_Group.verdict != Verdict.BLOCKED, lacks)
+    moving = sa.exists().where(_Request.trigger_id == _Trigger.id, at_place(), moves)
     active = sa.exists().where(_Run.pipeline_id == pipeline.id, sa.text(ACTIVE_RUN))
     ended = sa.update(_Trigger).where(
         _Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None), sa.not_(moving), sa.not_(active)

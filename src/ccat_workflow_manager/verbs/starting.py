@@ -129,7 +129,7 @@ def _within(session: Session, limits: Limits, decided: list[_Decided]) -> list[_
 
 def _evaluate(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> list[PipelineNow]:
     """The pipelines of runs, as they are now; nothing changes them until the caller's transaction is over."""
-    hand_out(session)
+    hand_out(session, waits=True)  # what was committed before counts
     pipeline_ids = session.scalars(sa.select(_Run.pipeline_id).where(is_among(_Run.id, run_ids)).distinct())
     evaluated = [evaluate(session, one, now=now, by=by) for one in sorted(pipeline_ids)]
     if any(one.has_news for one in evaluated):  # the trigger-manager does what else follows
