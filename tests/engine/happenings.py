@@ -1,12 +1,15 @@
 """What happens to pipelines, in whatever order; whatever it is, what is maintained is what the raw tables say."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus, Verdict
+from ccat_workflow_manager.verbs.requesting import PipelineDisabled
+from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
 from tests.engine.order import check
 
@@ -129,6 +132,7 @@ HOW: Mapping[str, tuple[st.SearchStrategy[Any], ...]] = {
     "pack": (NUMBERS,),
     "observe": (NUMBERS, st.sampled_from(["goes on", "ended", "more"])),
     "accept": (NUMBERS,),
+    "try": (NUMBERS, st.sampled_from(["complete", "fail", "retry", "cancel", "nothing"])),
     "wait": (st.sampled_from([0.5, 2.0, 30.0]),),
     "forget": (),
 }
@@ -248,7 +252,22 @@ def work(history: History, number: int, outcome: str) -> None:
     history.create()
     history.retry()
     history.start()
-    for run_id in some(history.ids(RunStatus.STAGING_DATA), number):
+    end(history, *some(history.ids(RunStatus.STAGING_DATA), number), outcome=outcome)
+
+
+def try_out(history: History, number: int, outcome: str) -> None:
+    """Let somebody try out a version and other parameters on one sub-group, and let that come to an end."""
+    for one in some([one for one in history.gap().values() if one.step.key in history.versions], number):
+        version = history.versions[one.step.key][number % len(history.versions[one.step.key])]["version"]
+        with suppress(CannotTry, PipelineDisabled):
+            tried = history.try_out(one.step.key, one.path, version=version, settings=[f"value={number}"])
+            history.start(*tried.runs.values())
+            end(history, *tried.runs.values(), outcome=outcome)
+
+
+def end(history: History, *run_ids: int, outcome: str) -> None:
+    """Let runs come to an end that were started, if they were."""
+    for run_id in {*run_ids} & {*history.ids(RunStatus.STAGING_DATA)}:
         match outcome:
             case "complete":
                 history.complete(run_id)
@@ -276,6 +295,7 @@ HAPPEN: Mapping[str, Callable[..., object]] = {
     "redefine": lambda history, shape: history.define(*DEFINED[shape], rules=history.rules, **history.keys),
     "enable": lambda history, enabled: history.enable(enabled=enabled),
     "forget": lambda history: history.forget(),
+    "try": try_out,
     **{one.__name__: one for one in (exclude, withdraw, readmit, correct, reassign, rename, release, retire)},
     **{one.__name__: one for one in (announce, arrive, write, pack, observe)},
     **{one.__name__: one for one in (configure, damage, clear, revoke, copy, wait, work, finish)},

@@ -30,6 +30,7 @@ from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.starting import Started, start_runs
 from ccat_workflow_manager.verbs.triggering import Evaluation, create_wanted_runs, pipelines_to_evaluate
+from ccat_workflow_manager.verbs.trying import Trial, Tried, open_trial
 from tests.engine.database import archive, bring, package, plan
 
 Found = TypeVar("Found")
@@ -247,6 +248,11 @@ class History:
             )
         )
 
+    def try_out(self, step: str, *sub_groups: str, **what: Any) -> Tried:
+        """Have a person try something out on sub-groups."""
+        trial = Trial(pipeline="it", step=step, sub_groups=sub_groups, because="a test", keep=timedelta(days=1), **what)
+        return self.session(lambda session: open_trial(session, trial, now=self.now, by="a person"))
+
     def rename(self, source: str, to: str) -> None:
         self.execute(sa.update(models.Source).where(models.Source.name == source).values(name=to))
 
@@ -307,6 +313,7 @@ class History:
 
     def _make(self, session: Session, *, run_id: int) -> None:
         run = session.get_one(_Run, run_id)
+        state = ProductState.TRIAL if run.is_trial else ProductState.CURRENT
         older = session.scalars(
             sa.select(models.DataProduct.id)
             .join(models.DataProduct.run)
@@ -316,6 +323,8 @@ class History:
                 models.DataProduct.state.in_([ProductState.CURRENT, ProductState.ORPHANED]),
             )
         ).all()
+        if run.is_trial:
+            older = []
         advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because="newer", by="a test")
         key = run.reduction_step.key
         checksum = content_digest(key if key in self.stable else [key, run.recipe_digest, run.input_digest])
@@ -323,6 +332,7 @@ class History:
             run_id=run.id,
             run_attempt_id=run.attempts[-1].id,
             type="science",
+            state=state,
             relative_path="map.fits",
             size_bytes=1,
             checksum=checksum,

@@ -63,7 +63,12 @@ def take_all_into_account(history: History) -> None:
 def _twice_active(session: Session) -> list[tuple[int, str]]:
     """Sub-groups that have more than one active run."""
     place = (_Run.reduction_step_id, _Run.sub_group_key)
-    active = sa.select(*place).where(sa.text(ACTIVE_RUN)).group_by(*place).having(sa.func.count() > 1)
+    active = (
+        sa.select(*place)
+        .where(sa.text(ACTIVE_RUN), sa.not_(_Run.is_trial))
+        .group_by(*place)
+        .having(sa.func.count() > 1)
+    )
     return [(step_id, key) for step_id, key in session.execute(active)]
 
 
@@ -72,7 +77,7 @@ def _strays(session: Session) -> list[int]:
     newer, group = aliased(_Run), models.SubGroup
     here = (_Run.reduction_step_id, _Run.sub_group_key)
     gone = sa.not_(sa.exists().where(group.reduction_step_id == here[0], group.key == here[1]))
-    is_done = sa.and_(newer.status == RunStatus.COMPLETED, newer.id > _Run.id)
+    is_done = sa.and_(newer.status == RunStatus.COMPLETED, newer.id > _Run.id, sa.not_(newer.is_trial))
     old = sa.exists().where(newer.reduction_step_id == here[0], newer.sub_group_key == here[1], is_done)
     current = sa.select(_Run.id).join(_Run.products).where(models.DataProduct.state == ProductState.CURRENT)
     found = current.where(_Run.reduction_step_id.in_(sa.select(group.reduction_step_id)), sa.or_(gone, old))

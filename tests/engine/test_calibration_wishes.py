@@ -1,5 +1,7 @@
 """What people ask for where calibrations are lacking comes with them, and nothing is promised that does not come."""
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
@@ -8,6 +10,7 @@ from ccat.cli import app
 from ccat_ops_db.states import Verdict
 from ccat_ops_db.verbs.coverage import NothingToAccept
 from ccat_workflow_manager.verbs.requesting import Opened, Wish, open_wish
+from ccat_workflow_manager.verbs.trying import CannotTry, Trial, open_trial
 from tests.engine.history import History
 from tests.engine.test_auxiliary import FLAT, by_flat, define, flat, of_source, rule, told
 
@@ -61,3 +64,16 @@ def test_accepting_does_not_stand_for_a_calibration(history: History) -> None:
     flat(history)
     [name] = [name for name in history.gap() if name.startswith("grid")]
     assert told(history, name)[0] is Verdict.BLOCKED
+
+
+def test_what_lacks_a_calibration_is_not_tried_out(history: History) -> None:
+    define(history, by_flat(), FLAT)
+    history.archive()
+    history.create()
+    path = history.gap()["grid M17"].path
+    trial = Trial(pipeline="it", because="", step="grid", sub_groups=[path], keep=timedelta(days=1))
+    with pytest.raises(CannotTry) as refused:
+        history.session(lambda session: open_trial(session, trial, now=history.now, by="Ann"))
+    assert str(refused.value) == (
+        "There is no flat for all packages of what is to be tried: `ccat gap` says for which. No run was created."
+    )

@@ -136,6 +136,10 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
         "min_fraction_is_a_fraction",
     ),
     (models.ExecutedReductionStep, {"retry_at": START}, "only_failed_is_retried"),
+    (models.ExecutedReductionStep, {"is_trial": True, "inputs_frozen_at": START}, "trial_expires"),
+    (models.ExecutedReductionStep, {"expires_at": START}, "trial_expires"),
+    (models.ExecutedReductionStep, {"is_trial": True, "expires_at": START}, "trial_has_frozen_inputs"),
+    (models.ExecutedReductionStep, {"trial_parameters": {}}, "only_trial_sets_parameters"),
     *(
         (models.ExecutedReductionStep, {"status": status}, "started_has_frozen_inputs")
         for status in states.RunStatus
@@ -372,6 +376,11 @@ def test_runs_that_are_over_leave_the_place_to_the_next(
 ) -> None:
     run = models.ExecutedReductionStep
     _copy(session, run, world.run, status=status, retry_at=retry_at, inputs_frozen_at=START)
+
+
+def test_trials_take_no_place(session: Session, world: World) -> None:
+    trial = {"is_trial": True, "expires_at": START, "inputs_frozen_at": START}
+    _copy(session, models.ExecutedReductionStep, world.run, **trial)
 
 
 def test_two_sub_groups_of_a_step_run_at_the_same_time(session: Session, world: World) -> None:

@@ -51,7 +51,7 @@ def _tell(before: Snapshot, after: Snapshot, found: Difference) -> None:
 
 
 def _cells(run: Snapshot) -> list[object]:
-    config = run.config and f"{run.config.name}, revision {run.config.revision}"
+    config = run.config and run.config.name + (f", revision {run.config.revision}" if run.config.revision else "")
     version = f"{run.software.name} {run.software.version}"
     return [run.id, run.pipeline, run.step, labels(run.sub_group), version, config, run.status, run.finished_at]
 

@@ -98,6 +98,8 @@ def _row(run: models.ExecutedReductionStep) -> dict[str, Any]:
         "reason": run.reason,
         "because": run.because,
         "not_needed": run.not_needed,
+        "is_trial": run.is_trial,
+        "expires_at": run.expires_at,
         "failure": run.failure,
         "metrics": run.metrics,
         "created_at": run.created_at,
@@ -163,6 +165,8 @@ def _story(found: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     failed, waiting_for = found["status"] == RunStatus.FAILED, found["waiting_for"]
     yield "status", found["status"]
     yield "why it was made", f"{found['because']} ({found['reason']})"
+    if found["is_trial"]:
+        yield "what it is", f"a trial: nothing is made from its products, kept until {found['expires_at']:%F %H:%M} UTC"
     yield "what went wrong" if failed else "what went wrong before", found["failure"]
     if failed:
         yield "why it is not tried again", waiting_for

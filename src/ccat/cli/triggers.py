@@ -6,6 +6,7 @@ import typer
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
 from ccat.cli.plans import launch
+from ccat.cli.trials import IsTrial, Keep, Settings, Version, try_out
 from ccat.wiring import person, transaction
 from ccat_ops_db.lookup import PIPELINE, require
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
@@ -34,19 +35,40 @@ def trigger(
     strict: Annotated[
         bool, typer.Option("--strict", help="Of a plan: nothing if one of its runs does not hold.")
     ] = False,
+    trial: IsTrial = False,
+    version: Version = None,
+    settings: Settings = None,
+    keep: Keep = None,
     json: AsJson = False,
 ) -> None:
     """Run what is missing or out of date now, what failed or was cancelled included, and all that follows from it."""
+    of_trial = bool(version or settings or keep)
+    _require_sense(pipeline, plan, chooses=bool(step or sub_group or force), strict=strict)
+    _require_sense_of_trial(is_trial=trial, other=bool(force or plan), of_trial=of_trial)
+    if plan is not None:
+        launch(plan, strict=strict, json=json)
+        return
+    wish = Wish(str(pipeline), because, step=step, sub_groups=sub_group or (), force=force)
+    if trial:
+        try_out(wish, version=version, settings=settings, keep=keep, json=json)
+    else:
+        _wish(wish, json=json)
+
+
+def _require_sense(pipeline: str | None, plan: str | None, *, chooses: bool, strict: bool) -> None:
     if (pipeline is None) == (plan is None):
         raise typer.BadParameter("name a pipeline, or with --plan a plan")
-    if plan is not None:
-        if step or sub_group or force:
-            raise typer.BadParameter("a plan says what is run: --step, --sub-group and --force do not go with --plan")
-        launch(plan, strict=strict, json=json)
-    elif strict:
+    if plan is not None and chooses:
+        raise typer.BadParameter("a plan says what is run: --step, --sub-group and --force do not go with --plan")
+    if plan is None and strict:
         raise typer.BadParameter("--strict goes with --plan only")
-    elif pipeline is not None:
-        _wish(Wish(pipeline, because, step=step, sub_groups=sub_group or (), force=force), json=json)
+
+
+def _require_sense_of_trial(*, is_trial: bool, other: bool, of_trial: bool) -> None:
+    if is_trial and other:
+        raise typer.BadParameter("a trial runs what is named in any case: --force and --plan do not go with --trial")
+    if of_trial and not is_trial:
+        raise typer.BadParameter("--version, --set and --keep go with --trial only")
 
 
 def _wish(wish: Wish, *, json: bool) -> None:

@@ -199,18 +199,24 @@ def _step(
         software=revision.reduction_software.name,
         version=released,
         config_revision_id=revision.reduction_step_config_revision_id,
-        recipe=_recipe(revision, released) if released else None,
+        recipe=recipe_of(revision, released, config_digest=_config_digest(revision)) if released else None,
         since=max(since, version.created_at) if version is not None else since,
     )
 
 
-def _recipe(revision: models.ReductionStepRevision, version: models.ReductionSoftwareVersion) -> Recipe:
-    config = revision.config_revision
+def _config_digest(revision: models.ReductionStepRevision) -> str | None:
+    return revision.config_revision.digest if revision.config_revision else None
+
+
+def recipe_of(
+    revision: models.ReductionStepRevision, version: models.ReductionSoftwareVersion, *, config_digest: str | None
+) -> Recipe:
+    """What a step would be made with, given its version and config."""
     return recipe(
         revision.reduction_software.name,
         version_digest=version.content_digest,
         series=version.series,
-        config_digest=config.digest if config else None,
+        config_digest=config_digest,
         definition=definition(revision),
     )
 

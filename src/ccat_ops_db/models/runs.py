@@ -28,7 +28,7 @@ ACTIVE_RUN = (
     "(status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')"
     " OR (status = 'failed' AND retry_at IS NOT NULL))"
 )
-"""SQL predicate of an active run: at most one per (step, sub-group), guarded by a partial unique index."""
+"""SQL predicate of an active run: trials aside at most one per (step, sub-group), by a partial unique index."""
 
 LIVE_RUN = "status IN ('staging_data', 'submitted', 'running', 'collecting_results')"
 """SQL predicate of a run that occupies something, and is counted by limits."""
@@ -44,7 +44,7 @@ class ExecutedReductionStep(Leased, Base):
             "reduction_step_id",
             "sub_group_key",
             unique=True,
-            postgresql_where=sa.text(ACTIVE_RUN),
+            postgresql_where=sa.text(f"{ACTIVE_RUN} AND NOT is_trial"),
         ),
         sa.Index("ix_executed_reduction_step_step_sub_group", "reduction_step_id", "sub_group_key", "id"),
         sa.Index(
@@ -61,6 +61,9 @@ class ExecutedReductionStep(Leased, Base):
         sa.CheckConstraint(
             "status IN ('pending', 'cancelled') OR inputs_frozen_at IS NOT NULL", name="started_has_frozen_inputs"
         ),
+        sa.CheckConstraint("is_trial = (expires_at IS NOT NULL)", name="trial_expires"),
+        sa.CheckConstraint("NOT is_trial OR inputs_frozen_at IS NOT NULL", name="trial_has_frozen_inputs"),
+        sa.CheckConstraint("is_trial OR trial_parameters IS NULL", name="only_trial_sets_parameters"),
     )
 
     id: Mapped[Identity]
@@ -87,6 +90,14 @@ class ExecutedReductionStep(Leased, Base):
     reason: Mapped[RunReason] = mapped_column(comment="Why it became necessary.")
     because: Mapped[str] = mapped_column(comment="The reason as a sentence.")
     waiting_for: Mapped[str | None] = mapped_column(comment="Why it does not go on, as far as known.")
+    is_trial: Mapped[bool] = mapped_column(
+        server_default=sa.false(),
+        comment="Whether it tries something out: nothing that decides what is necessary sees it.",
+    )
+    trial_parameters: Mapped[Json | None] = mapped_column(
+        comment="All parameters of a trial that sets some; NULL: those of its config."
+    )
+    expires_at: Mapped[datetime | None] = mapped_column(comment="Until when the products of a trial are kept.")
     held_by_limit: Mapped[bool] = mapped_column(
         server_default=sa.false(), comment="Whether it waits for a limit only, and so keeps its place in the order."
     )

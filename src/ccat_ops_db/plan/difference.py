@@ -63,7 +63,8 @@ class Config:
     """A revision of a config."""
 
     name: str
-    revision: int
+    revision: int | None
+    """None of parameters that a trial set where its step has no config."""
     parameters: Mapping[str, Any]
     environment: Mapping[str, str]
 

@@ -16,8 +16,8 @@ from ccat_ops_db.plan.windows import Window, is_open, opens_at
 from ccat_ops_db.states import NEW_DATA
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
-IS_REDO = _Run.reason.not_in(NEW_DATA)
-"""Condition on a run: it does again what was done before."""
+IS_REDO = sa.and_(_Run.reason.not_in(NEW_DATA), sa.not_(_Run.is_trial))
+"""Condition on a run: it does again what was done before; a trial does something else."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.queries.configs import config_of
 from ccat_ops_db.sets import is_among
 
 
@@ -130,7 +131,7 @@ def _runs(session: Session, run_ids: Sequence[int], inputs: Iterable[models.RunI
 
 
 def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInput]) -> RunNode:
-    config = run.config_revision
+    config = config_of(run)
     return RunNode(
         id=run.id,
         pipeline=run.pipeline.name,
@@ -139,7 +140,7 @@ def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInpu
         software=run.software_version.reduction_software.name,
         version=run.software_version.version,
         software_digest=run.software_version.content_digest,
-        config=config.reduction_step_config.name if config else None,
+        config=config.label if config else None,
         config_digest=config.digest if config else None,
         reason=run.reason,
         package_ids=tuple(one.raw_data_package_id for one in inputs if one.raw_data_package_id is not None),

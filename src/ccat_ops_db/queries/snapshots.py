@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import definition
 from ccat_ops_db.plan.difference import Attempt, Config, Made, Snapshot, Software, Taken
+from ccat_ops_db.queries.configs import UsedConfig, config_of
 from ccat_ops_db.queries.runs import UnknownRun
 from ccat_ops_db.states import RunStatus
 
@@ -38,7 +39,7 @@ def snapshot(session: Session, run_id: int) -> Snapshot:
         sub_group=run.sub_group_labels,
         recipe_digest=run.recipe_digest,
         software=_software(run.software_version),
-        config=_config(run.config_revision) if run.config_revision else None,
+        config=_config(used) if (used := config_of(run)) else None,
         definition=definition(run.step_revision),
         inputs=_inputs(session, run_id) if run.inputs_frozen_at else None,
         last_attempt=_last_attempt(run.attempts),
@@ -56,13 +57,8 @@ def _software(version: models.ReductionSoftwareVersion) -> Software:
     )
 
 
-def _config(revision: models.ReductionStepConfigRevision) -> Config:
-    return Config(
-        name=revision.reduction_step_config.name,
-        revision=revision.number,
-        parameters=revision.parameters,
-        environment=revision.environment,
-    )
+def _config(used: UsedConfig) -> Config:
+    return Config(name=used.label, revision=used.revision, parameters=used.parameters, environment=used.environment)
 
 
 def _inputs(session: Session, run_id: int) -> Sequence[Taken]:

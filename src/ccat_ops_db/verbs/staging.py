@@ -41,13 +41,14 @@ def request_staging(session: Session, package_ids: Collection[int], location_id:
 def retry_runs_of(session: Session, package_id: int) -> list[int]:
     """Let runs be tried again that gave up for trouble outside their software, and take this package; their ids.
 
-    Only the newest run of a sub-group is: what came after an older one counts instead.
+    Only the newest run of a sub-group is: what came after an older one counts instead. Trials stand for themselves.
     """
     run, newer = models.ExecutedReductionStep, aliased(models.ExecutedReductionStep)
     takes = sa.exists().where(models.RunInput.run_id == run.id, models.RunInput.raw_data_package_id == package_id)
     followed = sa.exists().where(
         newer.reduction_step_id == run.reduction_step_id, newer.sub_group_key == run.sub_group_key, newer.id > run.id
     )
+    followed = followed.where(sa.not_(newer.is_trial), sa.not_(run.is_trial))
     gave_up = sa.and_(
         run.status == RunStatus.FAILED,
         run.retry_at.is_(None),

@@ -15,6 +15,8 @@ class Start(StrEnum):
     """It starts with the inputs of now."""
     AGAIN = "again"
     """It starts with the inputs of its earlier attempts."""
+    TRIAL = "trial"
+    """It starts with the inputs that were fixed when it was asked for."""
     WAIT = "wait"
     HOLD = "hold"
     """Only a limit is in the way."""
@@ -60,6 +62,11 @@ def start(run: PendingRun, place: Place | None) -> tuple[Start, str]:
             return Start.WAIT, place.because
         case _:
             return Start.NOT_NEEDED, f"not needed: {place.because}"
+
+
+def start_trial(run: PendingRun) -> tuple[Start, str]:
+    """What becomes of a PENDING trial, and why: whatever its sub-group needs now."""
+    return (Start.WAIT, run.held) if run.held is not None else (Start.TRIAL, "its inputs are fixed")
 
 
 def _start_again(run: PendingRun, place: Place) -> tuple[Start, str]:

@@ -103,7 +103,8 @@ def _register(
     session: Session, attempt: models.RunAttempt, collected: Collected, *, layout: RunLayout, by: str
 ) -> None:
     """Register all products and complete the run, whose row is locked, in the caller's transaction."""
-    _supersede(session, attempt.run, by=by)
+    if not attempt.run.is_trial:
+        _supersede(session, attempt.run, by=by)
     products = _insert_products(session, attempt, collected)
     _insert_copies(session, attempt.run, products, layout=layout, by=by)
     advance(
@@ -150,11 +151,13 @@ def _insert_products(
     session: Session, attempt: models.RunAttempt, collected: Collected
 ) -> Sequence[sa.Row[int, str, int, str]]:
     product = models.DataProduct
+    state = ProductState.TRIAL if attempt.run.is_trial else ProductState.CURRENT
     rows = [
         {
             "run_id": attempt.run_id,
             "run_attempt_id": attempt.id,
             "type": one.type,
+            "state": state,
             "relative_path": one.path,
             "size_bytes": one.size_bytes,
             "checksum": one.checksum,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.queries.configs import config_of
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import PhysicalCopyStatus
 from ccat_workflow_manager.execution import manifest as told
@@ -21,6 +23,7 @@ from ccat_workflow_manager.execution.prepare import Input, Recorded
 from ccat_workflow_manager.hpc.base import JobSpec
 
 _Run = models.ExecutedReductionStep
+_TRIALS: Final = "trials"
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,9 @@ def current_attempts(session: Session, *conditions: sa.ColumnElement[bool]) -> S
 
 
 def run_directory(run: _Run, base: Path) -> RunLayout:
-    """Where a run lies below the pipeline base directory."""
+    """Where a run lies below the pipeline base directory; trials lie apart."""
     return run_layout(
-        base,
+        base / _TRIALS if run.is_trial else base,
         pipeline_id=run.pipeline_id,
         sub_group=run.sub_group_path,
         step_key=run.reduction_step.key,
@@ -247,7 +250,7 @@ def _product_input(one: _Product, root: Path) -> Input:
 
 
 def _manifest(attempt: models.RunAttempt, execution: Execution, inputs: told.Inputs) -> told.Manifest:
-    run, version, config = attempt.run, attempt.run.software_version, attempt.run.config_revision
+    run, version, config = attempt.run, attempt.run.software_version, config_of(attempt.run)
     return told.Manifest(
         run=told.ManifestRun(id=run.id, attempt=attempt.number),
         pipeline=told.ManifestPipeline(
@@ -259,9 +262,9 @@ def _manifest(attempt: models.RunAttempt, execution: Execution, inputs: told.Inp
             name=version.reduction_software.name, version=version.version, image_ref=version.image_ref
         ),
         config=told.ManifestConfig(
-            name=config.reduction_step_config.name if config else None,
+            name=config.name if config else None,
             digest=config.digest if config else None,
-            parameters=config.parameters if config else {},
+            parameters=dict(config.parameters) if config else {},
         ),
         inputs=inputs,
         output=told.Output(dir=str(execution.output)),

@@ -94,7 +94,8 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
     steps = _steps(pipeline, wish)
     trigger_id = _open(session, found.id, TriggerType.MANUAL, forced=wish.force, because=wish.because, by=by)
     verdicts = tuple(Verdict) if wish.force else (*_OPEN, *_GIVEN_UP, Verdict.BLOCKED)
-    chosen = sa.and_(_Group.verdict.in_(verdicts), _is_named(session, wish, steps))
+    named = is_named(session, wish.sub_groups, steps, of=wish.step or wish.pipeline)
+    chosen = sa.and_(_Group.verdict.in_(verdicts), named)
     # What merely waits for the runs of steps above follows from them by itself.
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
     requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
@@ -121,17 +122,22 @@ def _steps(pipeline: PipelineNow, wish: Wish) -> Sequence[StepNow]:
     return found
 
 
-def _is_named(session: Session, wish: Wish, steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
-    """Condition: the sub-group is one of those that are named, if any are."""
-    if not wish.sub_groups:
+def is_named(
+    session: Session, sub_groups: Collection[str], steps: Sequence[StepNow], *, of: str
+) -> sa.ColumnElement[bool]:
+    """Condition: the sub-group is one of those that are named by key or path, if any are; raises UnknownName.
+
+    `of` says whose sub-groups they are.
+    """
+    if not sub_groups:
         return sa.true()
     of_steps = _Group.reduction_step_id.in_([step.id for step in steps])
-    named = sa.or_(_Group.key.in_(wish.sub_groups), _Group.path.in_(wish.sub_groups))
+    named = sa.or_(_Group.key.in_(sub_groups), _Group.path.in_(sub_groups))
     known = {name for row in session.execute(sa.select(_Group.key, _Group.path).where(of_steps, named)) for name in row}
-    for name in wish.sub_groups:
+    for name in sub_groups:
         if name not in known:
             paths = session.scalars(sa.select(_Group.path).where(of_steps).limit(_NAMED)).all()
-            raise UnknownName(f"sub-group of {wish.step or wish.pipeline}", name, paths)
+            raise UnknownName(f"sub-group of {of}", name, paths)
     return named
 
 
@@ -268,7 +274,7 @@ def close(session: Session, pipeline: PipelineNow, *, now: datetime) -> list[int
     lacks = sa.exists().where(nearest.sub_group_id == _Group.id, nearest.run_id.is_(None))
     moves = sa.or_(_Group.verdict != Verdict.BLOCKED, lacks)
     moving = sa.exists().where(_Request.trigger_id == _Trigger.id, at_place(), moves)
-    active = sa.exists().where(_Run.pipeline_id == pipeline.id, sa.text(ACTIVE_RUN))
+    active = sa.exists().where(_Run.pipeline_id == pipeline.id, sa.not_(_Run.is_trial), sa.text(ACTIVE_RUN))
     ended = sa.update(_Trigger).where(
         _Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None), sa.not_(moving), sa.not_(active)
     )

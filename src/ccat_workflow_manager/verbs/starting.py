@@ -23,15 +23,15 @@ from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import NEW_DATA, InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
-from ccat_workflow_manager.execution.layout import run_layout
 from ccat_workflow_manager.hpc.base import job_name
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
+from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.limiting import in_order, lock_limits
 from ccat_workflow_manager.verbs.triggering import made_with
 
 _Run = models.ExecutedReductionStep
-_STARTS: Final = (Start.FRESH, Start.AGAIN)
+_STARTS: Final = (Start.FRESH, Start.AGAIN, Start.TRIAL)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class _Decided:
         fresh = self.place if self.action is Start.FRESH else None
         location = self.pipeline.location_id if fresh else self.run.data_location_id
         reason = fresh.reason if fresh else self.run.reason
-        return occupant(self.run.pipeline, location_id=location, is_redo=reason not in NEW_DATA)
+        return occupant(
+            self.run.pipeline, location_id=location, is_redo=reason not in NEW_DATA and not self.run.is_trial
+        )
 
 
 def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> Started:
@@ -82,7 +84,7 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     for one in decided:
         _act(session, one, installation=installation, now=now, by=by)
     done = {action: tuple(one.run.id for one in decided if one.action is action) for action in Start}
-    started = (*done[Start.FRESH], *done[Start.AGAIN])
+    started = tuple(run_id for action in _STARTS for run_id in done[action])
     return Started(started, done[Start.WAIT], done[Start.NOT_NEEDED], done[Start.HOLD], tuple(newly_waiting))
 
 
@@ -96,7 +98,8 @@ def _decide(session: Session, pipeline: PipelineNow, runs: Iterable[_Run]) -> li
     for run in of_pipeline:
         place = places.get(_place(run))
         now = _now(place, is_lost=place.id in lost) if place else None
-        action, because = plan.start(_pending(run, pause), now)
+        pending = _pending(run, pause)
+        action, because = plan.start_trial(pending) if run.is_trial else plan.start(pending, now)
         decided.append(_Decided(run, place, pipeline, action, because))
     return decided
 
@@ -153,7 +156,7 @@ def _place(run: _Run) -> Place:
 
 def _with_lost_inputs(session: Session, runs: Iterable[_Run], places: Mapping[Place, SubGroupNow]) -> frozenset[int]:
     """Sub-groups of runs that were started before, whose inputs are not all there any more."""
-    frozen = [places[_place(run)] for run in runs if run.inputs_frozen_at and _place(run) in places]
+    frozen = [places[_place(run)] for run in runs if _starts_again(run) and _place(run) in places]
     steps = {one.step.id: one.step for one in frozen}
     return frozenset().union(
         *(
@@ -161,6 +164,10 @@ def _with_lost_inputs(session: Session, runs: Iterable[_Run], places: Mapping[Pl
             for step in steps.values()
         )
     )
+
+
+def _starts_again(run: _Run) -> bool:
+    return run.inputs_frozen_at is not None and not run.is_trial
 
 
 def _pending(run: _Run, pause: str | None) -> plan.PendingRun:
@@ -202,6 +209,8 @@ def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, 
             else:
                 _take_anew(session, run, place)
             _begin_attempt(session, run, installation, because=because, by=by)
+        case Start.TRIAL:
+            _begin_attempt(session, run, installation, because=because, by=by)
         case Start.NOT_NEEDED:
             _drop(session, run, because=because, now=now, by=by)
         case Start.WAIT:
@@ -221,19 +230,12 @@ def _hold(run: _Run, place: SubGroupNow | None, because: str) -> None:
 def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: str, by: str) -> None:
     made = session.scalar(sa.select(sa.func.max(models.RunAttempt.number)).filter_by(run_id=run.id))
     number = (made or 0) + 1
-    layout = run_layout(
-        Path(),
-        pipeline_id=run.pipeline_id,
-        sub_group=run.sub_group_path,
-        step_key=run.reduction_step.key,
-        run_id=run.id,
-    )
     session.add(
         models.RunAttempt(
             run_id=run.id,
             number=number,
             job_name=job_name(installation, run_id=run.id, attempt=number),
-            directory=str(layout.attempt(number).directory),
+            directory=str(run_directory(run, Path()).attempt(number).directory),
         )
     )
     request_staging(session, _raw_packages(session, run), run.data_location_id)

@@ -193,7 +193,7 @@ def _give_up_outdated(session: Session, step: StepNow) -> int:
     outdated = (
         sa.update(_Run)
         .where(_Run.reduction_step_id == step.id, _Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None))
-        .where(of_its_group, sa.or_(other_recipe, other_inputs))
+        .where(sa.not_(_Run.is_trial), of_its_group, sa.or_(other_recipe, other_inputs))
         .values(retry_at=None, waiting_for=sa.case((other_recipe, RECIPE_CHANGED), else_=INPUTS_CHANGED))
     )
     return len(session.scalars(outdated.returning(_Run.id), execution_options={"synchronize_session": False}).all())

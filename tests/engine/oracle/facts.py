@@ -223,7 +223,7 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
     runs = session.scalars(
         sa.select(_Run)
         .ext(distinct_on(_Run.reduction_step_id, _Run.sub_group_key))
-        .where(_Run.reduction_step_id.in_(step_ids), _Run.status == RunStatus.COMPLETED)
+        .where(_Run.reduction_step_id.in_(step_ids), _Run.status == RunStatus.COMPLETED, sa.not_(_Run.is_trial))
         .order_by(_Run.reduction_step_id, _Run.sub_group_key, _Run.id.desc())
         .options(joinedload(_Run.software_version))
         .execution_options(populate_existing=True)
@@ -255,6 +255,7 @@ def _abandoned(session: Session, step_ids: Sequence[int]) -> dict[Place, list[Ab
         sa.select(_Run.id, _Run.status)
         .ext(distinct_on(*kind))
         .where(_Run.reduction_step_id.in_(step_ids), sa.or_(_Run.status == RunStatus.COMPLETED, gave_up, cancelled))
+        .where(sa.not_(_Run.is_trial))
         .order_by(*kind, _Run.id.desc())
         .subquery()
     )
@@ -387,7 +388,7 @@ def _products(session: Session, run_ids: Sequence[int]) -> Mapping[int, list[Pro
 def _active(session: Session, step_ids: Sequence[int]) -> dict[Place, int]:
     rows = session.execute(
         sa.select(_Run.reduction_step_id, _Run.sub_group_key, _Run.id).where(
-            _Run.reduction_step_id.in_(step_ids), sa.text(ACTIVE_RUN)
+            _Run.reduction_step_id.in_(step_ids), sa.not_(_Run.is_trial), sa.text(ACTIVE_RUN)
         )
     )
     return {(step_id, key): run_id for step_id, key, run_id in rows}

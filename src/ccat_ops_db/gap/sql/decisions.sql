@@ -81,7 +81,7 @@ tried AS MATERIALIZED (
             WHEN newest.id = g.last_run_id THEN g.same_recipe ELSE newest.recipe_digest = :recipe END AS is_untried,
         (SELECT CASE WHEN r.created_at > coalesce(g.requested_at, '-infinity') THEN NULLIF(r.status, 'completed') END
          FROM executed_reduction_step r
-         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key
+         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
            AND r.recipe_digest = :recipe AND r.input_digest = g.input_digest
            AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
                 OR (r.status = 'cancelled' AND NOT r.not_needed))
@@ -90,7 +90,8 @@ tried AS MATERIALIZED (
     LEFT JOIN LATERAL (
         SELECT array_agg(r.id) AS run_ids, max(r.id) AS newest_id, max(r.created_at) AS latest_at
         FROM executed_reduction_step r
-        WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND r.id >= coalesce(g.last_run_id, 0)
+        WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
+          AND r.id >= coalesce(g.last_run_id, 0)
           AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
                OR (r.status = 'cancelled' AND NOT r.not_needed))
     ) t ON true

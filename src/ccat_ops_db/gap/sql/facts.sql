@@ -3,10 +3,10 @@
 WITH scope AS MATERIALIZED (
     SELECT g.id, g.key,
         (SELECT r.id FROM executed_reduction_step r
-         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND r.status = 'completed'
+         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial AND r.status = 'completed'
          ORDER BY r.id DESC LIMIT 1) AS last_run_id,
         (SELECT r.id FROM executed_reduction_step r
-         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key
+         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
            AND (r.status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')
                 OR (r.status = 'failed' AND r.retry_at IS NOT NULL))) AS active_run_id
     FROM sub_group g

@@ -109,7 +109,7 @@ LEFT JOIN LATERAL (
 ) scan ON true
 LEFT JOIN LATERAL (
     SELECT r.id, r.failure FROM executed_reduction_step r
-    WHERE r.reduction_step_id = :step AND r.sub_group_key = s.key
+    WHERE r.reduction_step_id = :step AND r.sub_group_key = s.key AND NOT r.is_trial
       AND r.recipe_digest = :recipe AND r.input_digest = s.input_digest
       AND (r.status = 'failed' AND r.retry_at IS NULL OR r.status = 'cancelled' AND NOT r.not_needed)
     ORDER BY r.id DESC LIMIT 1
