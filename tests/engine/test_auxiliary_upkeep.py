@@ -1,0 +1,51 @@
+"""What is maintained for rules that take calibrations: what it costs, and that nothing outlives its cause."""
+
+import pytest
+import sqlalchemy as sa
+
+from ccat_ops_db import models
+from ccat_ops_db.states import RunReason
+from tests.engine.history import History
+from tests.engine.order import check
+from tests.engine.test_auxiliary import FLAT, MAP, by_flat, define, flat, of_source
+
+
+@pytest.fixture
+def skies(history: History) -> History:
+    """Flats are made of scans of Saturn."""
+    history.other_rules = of_source("Saturn")
+    return history
+
+
+def differences(history: History) -> set[tuple[bool, bool]]:
+    """Whether only auxiliary inputs can differ, and whether some are lost, of every sub-group."""
+    noted = sa.select(models.SubGroup.only_auxiliary, models.SubGroup.lost_auxiliary)
+    return history.session(lambda session: {(only, lost) for only, lost in session.execute(noted)})
+
+
+def test_a_rule_that_goes_takes_along_what_was_said_of_its_inputs(skies: History) -> None:
+    define(skies, by_flat(), FLAT)
+    made = flat(skies)
+    skies.archive()
+    skies.settle()
+    skies.withdraw_products(made)
+    skies.create()
+    assert differences(skies) == {(True, True), (False, False)}
+    define(skies, MAP, FLAT)
+    skies.settle()
+    assert differences(skies) == {(False, False)}
+    gone = skies.archive()
+    skies.settle()
+    skies.exclude(gone)
+    skies.create()
+    assert skies.gap()["grid M17"].reason is RunReason.INPUTS_CHANGED
+    check(skies)
+
+
+def test_a_rebuild_forgets_what_is_said_of_inputs_by_no_rule(skies: History) -> None:
+    define(skies, MAP)
+    skies.archive()
+    skies.settle()
+    skies.execute(sa.update(models.SubGroup).values(only_auxiliary=True, lost_auxiliary=True))
+    assert skies.rebuilt() == 1
+    assert differences(skies) == {(False, False)}
