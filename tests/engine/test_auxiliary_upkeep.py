@@ -4,10 +4,12 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_ops_db import models
-from ccat_ops_db.states import RunReason
+from ccat_ops_db.states import RunReason, Verdict
 from tests.engine.history import History
 from tests.engine.order import check
-from tests.engine.test_auxiliary import FLAT, MAP, by_flat, define, flat, of_source
+from tests.engine.test_auxiliary import FLAT, MAP, by_flat, define, flat, of_source, told
+
+SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 
 
 @pytest.fixture
@@ -49,3 +51,20 @@ def test_a_rebuild_forgets_what_is_said_of_inputs_by_no_rule(skies: History) -> 
     skies.execute(sa.update(models.SubGroup).values(only_auxiliary=True, lost_auxiliary=True))
     assert skies.rebuilt() == 1
     assert differences(skies) == {(False, False)}
+
+
+def test_to_accept_is_said_of_what_was_given_up_and_not_of_a_calibration(skies: History) -> None:
+    define(skies, SCAN, {**by_flat(), "depends_on": ["calibrate"]}, FLAT)
+    skies.archive()
+    skies.create()
+    skies.start()
+    [run] = skies.runs_of("calibrate")
+    skies.fail(run.id)
+    assert told(skies) == (
+        Verdict.BLOCKED,
+        (
+            f"waits for calibrate {run.sub_group_path} (failed); `ccat accept` lets it go without; "
+            "waits for flat of calibration/flat within 12 h of p1"
+        ),
+    )
+    check(skies)
