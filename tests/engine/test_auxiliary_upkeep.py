@@ -2,6 +2,7 @@
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.states import RunReason, Verdict
@@ -68,3 +69,29 @@ def test_to_accept_is_said_of_what_was_given_up_and_not_of_a_calibration(skies: 
         ),
     )
     check(skies)
+
+
+_MANY = """
+    INSERT INTO auxiliary_candidate (reduction_step_id, name, raw_data_package_id, run_id, observed_at, same_key)
+    SELECT reduction_step_id, name, 1000000 + n, 1000000 + n, observed_at - n * interval '1 hour', same_key
+    FROM auxiliary_candidate, generate_series(1, 20000) n
+"""
+_EXPLAINED = """
+    EXPLAIN DELETE FROM auxiliary_candidate
+    WHERE reduction_step_id = :step AND name = 'flat' AND run_id = ANY(:runs)
+"""
+
+
+def test_the_candidates_of_a_run_are_found_among_many(skies: History) -> None:
+    define(skies, by_flat(), FLAT)
+    made = flat(skies)
+    skies.create()
+    for statement in (_MANY, "ANALYZE auxiliary_candidate", "SET LOCAL plan_cache_mode = force_generic_plan"):
+        skies.execute(sa.text(statement))
+    step = sa.select(models.AuxiliaryCandidate.reduction_step_id).limit(1)
+
+    def plan(session: Session) -> str:
+        of_run = {"step": session.scalars(step).one(), "runs": [made]}
+        return "\n".join(session.scalars(sa.text(_EXPLAINED), of_run))
+
+    assert "Index Scan using ix_auxiliary_candidate_run" in skies.session(plan)
