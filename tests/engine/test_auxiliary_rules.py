@@ -41,7 +41,10 @@ def refusal(history: History, *steps: dict[str, Any], **keys: Any) -> str:
         ([rule(form="x")], f"{HERE}: unknown key `form`. Did you mean `from`?"),
         (
             [rule(place="calibration/flat")],
-            f"{HERE}: unknown key `place`. Known: `from`, `max_age`, `name`, `on_missing`, `redo_on_better`, `same`.",
+            (
+                f"{HERE}: unknown key `place`. Known: `from`, `max_age`, `name`, `nearest`, `on_missing`, "
+                "`redo_on_better`, `same`."
+            ),
         ),
         (
             [rule(name="Flat field")],
@@ -54,6 +57,10 @@ def refusal(history: History, *steps: dict[str, Any], **keys: Any) -> str:
         (
             [rule(**{"from": "a/b/c"})],
             f"{HERE}.from: `a/b/c` names no step of a pipeline, such as calibration/flat_field.",
+        ),
+        (
+            [rule(nearest="elevation")],
+            f"{HERE}.nearest: `elevation` is nothing to be near in; it is always `observation time`.",
         ),
         ([rule(max_age="soon")], f"{HERE}.max_age: `soon` is no span of time, such as 30m, 12h or 7d."),
         ([rule(max_age="12")], f"{HERE}.max_age: `12` is no span of time, such as 30m, 12h or 7d."),
@@ -150,6 +157,13 @@ class TestLater:
             timedelta(minutes=90),
         )
         applied.apply()
+        numbers = sa.select(models.PipelineRevision.number)
+        assert set(applied.session(lambda session: session.scalars(numbers).all())) == {1}
+
+    def test_to_say_that_time_is_what_counts_changes_nothing(self, applied: History) -> None:
+        [step, flat] = applied.steps
+        [said] = step["auxiliary"]
+        applied.define({**step, "auxiliary": [{**said, "nearest": "observation time"}]}, flat)
         numbers = sa.select(models.PipelineRevision.number)
         assert set(applied.session(lambda session: session.scalars(numbers).all())) == {1}
 

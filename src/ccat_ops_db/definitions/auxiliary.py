@@ -1,5 +1,5 @@
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -7,11 +7,19 @@ from ccat_ops_db.definitions.words import Age, Identifier, Piece
 from ccat_ops_db.plan.ages import age
 from ccat_ops_db.states import OnMissing
 
+_OBSERVATION_TIME: Final = "observation time"
+
 
 def _place(text: str) -> str:
     pipeline, slash, step = text.partition("/")
     if not (pipeline and slash and step) or "/" in step:
         raise ValueError(f"`{text}` names no step of a pipeline, such as calibration/flat_field")
+    return text
+
+
+def _measure(text: str) -> str:
+    if text != _OBSERVATION_TIME:
+        raise ValueError(f"`{text}` is nothing to be near in; it is always `{_OBSERVATION_TIME}`")
     return text
 
 
@@ -25,6 +33,7 @@ class Auxiliary(Piece):
     """The step that makes them, as `pipeline/step`."""
     same: tuple[str, ...] = ()
     """Dimensions in which all packages of the run agree with the package."""
+    nearest: Annotated[str, AfterValidator(_measure), Field(exclude=True)] = _OBSERVATION_TIME
     max_age: Age
     on_missing: OnMissing = OnMissing.WAIT
     redo_on_better: bool = False

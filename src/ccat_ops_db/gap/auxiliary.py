@@ -21,10 +21,11 @@ from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputRole, PhysicalCopyStatus, ProductState, RunStatus
 
 _Candidate, _Nearest, _Choice = models.AuxiliaryCandidate, models.AuxiliaryNearest, models.AuxiliaryChoice
-_Run, _Product, _Copy, _Member = (
+_Run, _Product, _Copy, _Group, _Member = (
     models.ExecutedReductionStep,
     models.DataProduct,
     models.PhysicalCopy,
+    models.SubGroup,
     models.SubGroupPackage,
 )
 _STARTED: Final = "ExecutedObsUnit.started_at"
@@ -46,6 +47,8 @@ def find_candidates(session: Session, step: StepNow, changes: Changes) -> Scope:
 def find_all_candidates(session: Session, step: StepNow) -> int:
     """Note all that the rules of a step may choose, and forget rules that it has no more; rows written."""
     rows = forget(session, [step.id], except_for=[rule.name for rule in step.auxiliary])
+    if not step.auxiliary:
+        rows += _forget_differences(session, step)
     for rule in step.auxiliary:
         found = _bring_candidates(step, rule, EVERYTHING).subquery()
         rows += session.scalars(sa.select(sa.func.count()).select_from(found)).one()
@@ -68,6 +71,13 @@ def forget(session: Session, steps: Collection[int] | sa.Select[int], *, except_
         gone = sa.delete(noun).where(noun.reduction_step_id.in_(steps), noun.name.not_in(except_for))
         rows += session.execute(gone).rowcount  # type: ignore[attr-defined]  # what a DELETE returns
     return rows
+
+
+def _forget_differences(session: Session, step: StepNow) -> int:
+    """Forget how auxiliary inputs of a step that has no rules more differ from what was taken; rows written."""
+    differs = sa.or_(_Group.only_auxiliary, _Group.lost_auxiliary)
+    noted = sa.update(_Group).where(_Group.reduction_step_id == step.id, differs)
+    return session.execute(noted.values(only_auxiliary=False, lost_auxiliary=False)).rowcount  # type: ignore[attr-defined,no-any-return]  # what an UPDATE returns
 
 
 def _changed(step: StepNow, rule: Rule, *, keys: Collection[str], packages: Collection[int]) -> sa.CompoundSelect[int]:

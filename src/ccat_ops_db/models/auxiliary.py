@@ -14,6 +14,7 @@ class AuxiliaryCandidate(Base):
     __tablename__ = "auxiliary_candidate"
     __table_args__ = (
         sa.Index("ix_auxiliary_candidate_time", "reduction_step_id", "name", "same_key", "observed_at", "run_id"),
+        sa.Index("ix_auxiliary_candidate_run", "reduction_step_id", "name", "run_id"),
     )
 
     reduction_step_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="Step that takes.")

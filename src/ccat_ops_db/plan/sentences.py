@@ -147,9 +147,10 @@ def _blocker(told: Told, wanted: Wanted) -> str:
         return f"waits for {which} of {wanted.software} to be released"
     upstream = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}" if told.waits.number else ""
     lacking = f"waits for {_listed(told.auxiliary.lacking)}" if told.auxiliary.lacking else ""
-    waits = "; ".join(filter(None, [upstream, _missing_of(told.scan), lacking]))
-    if told.is_given_up or (told.scan and told.scan.is_stuck):
-        waits = f"{waits}; `ccat accept` lets it go without"
+    data = "; ".join(filter(None, [upstream, _missing_of(told.scan)]))
+    is_stuck = data and (told.is_given_up or (told.scan and told.scan.is_stuck))
+    hint = "`ccat accept` lets it go without" if is_stuck else ""  # of data, never of an auxiliary input
+    waits = "; ".join(filter(None, [data, hint, lacking]))
     return waits if told.reason else f"up to date, but {waits}"
 
 

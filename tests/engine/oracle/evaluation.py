@@ -257,6 +257,7 @@ def _auxiliary(
         and _same_recipe(step, completed.run)
         and not completed.run.damaged
         and not lost
+        and {rule.name for rule, _, giver in found if giver} <= {one.name for one in before}
         and all(member.package.id in completed.run.covers for member in taken)
         and input_digest([*data, *map(_auxiliary_entry, mixed)]) == completed.run.input_digest
     )

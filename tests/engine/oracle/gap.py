@@ -365,8 +365,9 @@ def _blocker(sub_group: SubGroup, cut_off: datetime | None) -> str | None:
 def _blocked(sub_group: SubGroup, blocker: str | None, cut_off: datetime | None) -> str:
     scan, hint = sub_group.scan, _hint(sub_group, cut_off) if blocker is not None or sub_group.scan is not None else ""
     lacking = f"waits for {_lacking(sub_group)}" if sub_group.auxiliary.lacking else None
-    told = "; ".join(filter(None, [blocker, scan.missing if scan else None, lacking]))
-    return f"{told}{hint or (_HINT if scan and scan.is_stuck else '')}"
+    data = "; ".join(filter(None, [blocker, scan.missing if scan else None]))
+    hint = hint or (_HINT if scan and scan.is_stuck else "")
+    return "; ".join(filter(None, [f"{data}{hint}", lacking]))
 
 
 _HINT = "; `ccat accept` lets it go without"

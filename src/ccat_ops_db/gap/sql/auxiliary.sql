@@ -31,11 +31,34 @@ invalid AS MATERIALIZED (
             SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
               AND sound.status NOT IN ('corrupt', 'missing', 'deleted'))
 ),
+-- Nearest runs that cannot be taken any more, though what says so is still to be handed out: there is none for now.
+-- One that was made again meanwhile can.
+void AS MATERIALIZED (
+    SELECT r.run_id
+    FROM (SELECT DISTINCT n.run_id FROM scope s JOIN auxiliary_nearest n ON n.sub_group_id = s.id) r
+    WHERE r.run_id IS NOT NULL AND (
+        SELECT bool_and(d.state IN ('current', 'superseded')) FROM data_product d
+        WHERE d.run_id = r.run_id AND d.type NOT IN ('log', 'plot', 'statistics')
+    ) IS NOT TRUE
+),
+lacking AS (
+    UPDATE auxiliary_nearest n SET run_id = NULL
+    FROM scope s, void v
+    WHERE n.sub_group_id = s.id AND n.run_id = v.run_id
+    RETURNING n.sub_group_id
+),
 nearest AS MATERIALIZED (
     SELECT DISTINCT s.id AS sub_group_id, n.name, d.id AS data_product_id
     FROM scope s
     JOIN auxiliary_nearest n ON n.sub_group_id = s.id
-    JOIN data_product d ON d.run_id = n.run_id AND d.state = 'current' AND d.type NOT IN ('log', 'plot', 'statistics')
+    JOIN data_product d ON d.run_id = n.run_id AND d.type NOT IN ('log', 'plot', 'statistics')
+    WHERE n.run_id NOT IN (SELECT run_id FROM void)
+),
+-- Sub-groups whose newest run took nothing by a rule that now has something to take.
+untaken AS MATERIALIZED (
+    SELECT n.sub_group_id
+    FROM nearest n LEFT JOIN taken t ON t.sub_group_id = n.sub_group_id AND t.name = n.name
+    WHERE t.sub_group_id IS NULL
 ),
 -- What the newest run took of rules that do not redo, and the nearest of those that do.
 mixed AS MATERIALIZED (
@@ -97,6 +120,7 @@ state AS MATERIALIZED (
     SELECT s.id, lost.is_so AS lost_auxiliary, coalesce(d.with_taken, :no_inputs) = s.input_digest AS only_auxiliary,
         s.same_recipe AND NOT s.is_forced AND NOT lost.is_so
         AND coalesce(d.with_mixed, :no_inputs) = s.input_digest
+        AND s.id NOT IN (SELECT sub_group_id FROM untaken)
         AND NOT EXISTS (SELECT FROM invalid i WHERE i.run_id = s.last_run_id)
         AND NOT EXISTS (
             SELECT FROM sub_group_package m
@@ -141,5 +165,5 @@ noted AS (
     RETURNING g.id
 )
 SELECT count(*) FROM (
-    SELECT 1 FROM gone UNION ALL SELECT 1 FROM new UNION ALL SELECT 1 FROM noted
+    SELECT 1 FROM gone UNION ALL SELECT 1 FROM new UNION ALL SELECT 1 FROM noted UNION ALL SELECT 1 FROM lacking
 ) AS written

@@ -75,6 +75,9 @@ def upgrade() -> None:
         ["reduction_step_id", "name", "same_key", "observed_at", "run_id"],
         unique=False,
     )
+    op.create_index(
+        "ix_auxiliary_candidate_run", "auxiliary_candidate", ["reduction_step_id", "name", "run_id"], unique=False
+    )
     op.create_table(
         "auxiliary_choice",
         sa.Column("sub_group_id", sa.BigInteger(), autoincrement=False, nullable=False, comment="The sub-group."),
@@ -217,5 +220,6 @@ def downgrade() -> None:
     op.drop_table("auxiliary_nearest")
     op.drop_index("ix_auxiliary_choice_step", table_name="auxiliary_choice")
     op.drop_table("auxiliary_choice")
+    op.drop_index("ix_auxiliary_candidate_run", table_name="auxiliary_candidate")
     op.drop_index("ix_auxiliary_candidate_time", table_name="auxiliary_candidate")
     op.drop_table("auxiliary_candidate")
