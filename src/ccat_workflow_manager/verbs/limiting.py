@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import is_free
+from ccat_ops_db.gap.pending import is_unneeded
 from ccat_ops_db.plan.limits import Limits, Scope
 from ccat_ops_db.queries.limits import IS_REDO, limits_now
 from ccat_ops_db.sets import is_among
@@ -72,7 +73,8 @@ def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[
     for scope in Scope:
         if rooms := limits.rooms(scope):
             left = _first(left, scope, rooms)
-    return _Run.id.in_(sa.select(left.c.id))
+    unneeded = sa.select(_Run.id).where(which, is_unneeded())  # is to be cancelled, which takes no room
+    return _Run.id.in_(sa.union_all(sa.select(left.c.id), unneeded))
 
 
 def _first(left: sa.Subquery, scope: Scope, rooms: Mapping[int, int]) -> sa.Subquery:

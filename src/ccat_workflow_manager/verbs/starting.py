@@ -208,6 +208,8 @@ def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, 
             run.waiting_for, run.held_by_limit = because, False
         case Start.HOLD:
             _hold(run, place, because)
+            if run.inputs_frozen_at is None:
+                run.data_location_id = one.pipeline.location_id
 
 
 def _hold(run: _Run, place: SubGroupNow | None, because: str) -> None:
