@@ -7,11 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_ops_db import models
-from ccat_ops_db.claims import claim
-from ccat_ops_db.queries.limits import limits_now
 from ccat_ops_db.states import RunReason, RunStatus
 from ccat_ops_db.verbs.limiting import limit_location
-from ccat_workflow_manager.verbs.limiting import ORDER, has_room
+from ccat_workflow_manager.verbs.claiming import claim_pending
 from ccat_workflow_manager.verbs.requesting import Wish, open_wish
 from tests.engine.history import History
 
@@ -22,15 +20,11 @@ STAGING, PENDING, CANCELLED = RunStatus.STAGING_DATA, RunStatus.PENDING, RunStat
 _Run = models.ExecutedReductionStep
 
 
-def claimed(history: History) -> list[int]:
-    """Runs that limits leave room for, as they are stored."""
-    is_pending = _Run.status == PENDING
-
-    def work(session: Any) -> list[int]:
-        where = sa.and_(is_pending, has_room(limits_now(session, now=history.now), is_pending))
-        return claim(session, _Run, where=where, by="a test", lease=timedelta(0), limit=100, order_by=ORDER)
-
-    return history.session(work)
+def claimed(history: History, *, most: int = 100) -> list[int]:
+    """Runs that a manager would look at now."""
+    return history.session(
+        lambda session: claim_pending(session, sa.true(), by="a test", lease=timedelta(0), most=most, now=history.now)
+    )
 
 
 @pytest.fixture

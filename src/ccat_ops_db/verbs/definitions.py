@@ -21,6 +21,7 @@ from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
 from ccat_ops_db.verbs.releases import release_versions
+from ccat_ops_db.verbs.waiting import look_again
 
 DEFINITIONS_APPLIED: Final = "definitions:applied"
 """Payload of the wake-up that follows a change of definitions."""
@@ -155,9 +156,12 @@ def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
     pipeline = identity(session, models.Pipeline, name=one.name)
     switches = {name: getattr(one, name) for name in _SWITCHES} | {"limits": one.limits.as_stored()}
     has_other_limits = pipeline.limits != switches["limits"]
+    is_enabled = one.enabled and not pipeline.enabled
     switched = update(pipeline, switches, kind="pipeline", name=one.name)
     if has_other_limits:
         come_by(session, pipeline.id)
+    if is_enabled:
+        look_again(session, models.ExecutedReductionStep.pipeline_id == pipeline.id)
     location = find(session, LOCATION, one.location)
     grouping = _newest_grouping(session, one.grouping)
     ordered = written.in_order(one)

@@ -19,7 +19,7 @@ from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.plan.limits import Limits, Occupant, Room
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
 from ccat_ops_db.queries.limits import occupant
-from ccat_ops_db.queries.pauses import pause_of
+from ccat_ops_db.queries.pauses import DISABLED, pause_of
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import NEW_DATA, InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
@@ -168,7 +168,7 @@ def _pending(run: _Run, pause: str | None) -> plan.PendingRun:
         run.recipe_digest,
         run.input_digest,
         is_frozen=run.inputs_frozen_at is not None,
-        held=pause if run.pipeline.enabled else "its pipeline is disabled",
+        held=pause if run.pipeline.enabled else DISABLED,
     )
 
 
