@@ -22,6 +22,7 @@ from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
+from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
 from ccat_workflow_manager.verbs.executing import PREPARED
 from ccat_workflow_manager.verbs.failing import (
     fail_unstaged_runs,
@@ -31,7 +32,7 @@ from ccat_workflow_manager.verbs.failing import (
     retry_due_runs,
     unstaged,
 )
-from ccat_workflow_manager.verbs.limiting import ORDER, STARTING_ORDER, has_room, note_held
+from ccat_workflow_manager.verbs.limiting import ORDER, note_held
 from ccat_workflow_manager.verbs.starting import start_runs
 from ccat_workflow_manager.verbs.triggering import create_wanted_runs, next_evaluation, pipelines_to_evaluate
 
@@ -173,12 +174,9 @@ def follow_runs(context: Context) -> int:
 
 
 def _start_pending(context: Context) -> int:
-    which = sa.and_(_Run.status == RunStatus.PENDING, _Run.data_location_id.in_(context.locations))
+    ours, now = _Run.data_location_id.in_(context.locations), datetime.now(UTC)
     with context.database.transaction() as session:
-        may_start = sa.and_(which, has_room(limits_now(session, now=datetime.now(UTC)), which))
-        claimed = claim(
-            session, _Run, where=may_start, by=context.name, lease=_LEASE, limit=_BATCH, order_by=STARTING_ORDER
-        )
+        claimed = claim_pending(session, ours, by=context.name, lease=_LEASE, most=_BATCH, now=now)
     try:
         return _start(context, claimed) if claimed else 0
     except Exception as error:
@@ -196,10 +194,11 @@ def _start(context: Context, run_ids: Sequence[int]) -> int:
 
 
 def _note_held(context: Context) -> tuple[int, datetime | None]:
-    """Write down which runs wait for limits only; on how many, and when the first window opens for some."""
+    """Write down which runs pauses and limits hold; on how many, and when the first window opens for some."""
+    ours = _Run.data_location_id.in_(context.locations)
     with context.database.transaction() as session:
         limits = limits_now(session, now=datetime.now(UTC))
-        return note_held(session, limits, _Run.data_location_id.in_(context.locations)), limits.opens_at
+        return note_stopped(session, ours) + note_held(session, limits, ours), limits.opens_at
 
 
 def _start_alone(context: Context, run_id: int) -> int:

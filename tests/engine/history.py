@@ -95,7 +95,7 @@ class History:
             self.configs.setdefault(step["key"], 0)
         self.apply()
 
-    def _pipeline(self, name: str, **keys: Any) -> dict[str, Any]:
+    def _pipeline(self, name: str, /, **keys: Any) -> dict[str, Any]:
         steps = [step for step in self.steps if step.get("pipeline", "it") == name]
         said = [{"software": step["key"], "config": step["key"], **step} for step in steps]
         for step in said:

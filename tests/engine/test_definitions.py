@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,7 @@ def version(**keys: object) -> str:
         ),
         (
             step(cooldown_seconds="soon"),
-            (
-                "pipelines[0].steps[0].cooldown_seconds: "
-                "input should be a valid integer, unable to parse string as an integer."
-            ),
+            "pipelines[0].steps[0].cooldown_seconds: it must be a whole number, without quotes.",
         ),
         (
             step(cooldown_seconds=-1),
@@ -503,16 +501,28 @@ WINDOW = "pipelines[0].limits.redo_between"
         ("{redo_live: -1}", "pipelines[0].limits.redo_live: input should be greater than or equal to 1."),
         (
             "{created_per_minute: 1.5}",
-            (
-                "pipelines[0].limits.created_per_minute: "
-                "input should be a valid integer, got a number with a fractional part."
-            ),
+            ("pipelines[0].limits.created_per_minute: it must be a whole number, without quotes."),
         ),
         (
             "{live: 2, redo_live: 3}",
             "pipelines[0].limits: `redo_live` is more than `live`, of which it is a part; leave it out, or lower it.",
         ),
+        *(
+            (f"{{{key}: {value}}}", f"pipelines[0].limits.{key}: it must be a whole number, without quotes.")
+            for key in ("live", "redo_live", "created_per_minute")
+            for value in ("yes", "'5'", "1.0", "five", "[1]")
+        ),
+        *(
+            (f"{{{key}: {10**9 + 1}}}", f"pipelines[0].limits.{key}: input should be less than or equal to {10**9}.")
+            for key in ("live", "redo_live", "created_per_minute")
+        ),
+        ("{live: 99999999999999999999}", f"pipelines[0].limits.live: input should be less than or equal to {10**9}."),
         ("3", "pipelines[0].limits: it must be a mapping."),
+        (
+            '{redo_between: {from: "1\N{ARABIC-INDIC DIGIT THREE}:00", to: "09:00"}}',
+            f'{WINDOW}.from: `1\N{ARABIC-INDIC DIGIT THREE}:00` is no time of the day: "00:00" to "23:59".',
+        ),
+        ('{redo_between: {from: 99999, to: "09:00"}}', f'{WINDOW}.from: write it in quotes, "22:00".'),
         ('{redo_between: {from: "08:00"}}', f"{WINDOW}.to: it is missing."),
         (
             '{redo_between: {frm: "08:00", to: "09:00"}}',
@@ -526,7 +536,7 @@ WINDOW = "pipelines[0].limits.redo_between"
             '{redo_between: {from: "08:00", to: "24:00"}}',
             f'{WINDOW}.to: `24:00` is no time of the day: "00:00" to "23:59".',
         ),
-        ('{redo_between: {from: "08:00", to: 18:00}}', f"{WINDOW}.to: 1080 is a number here; write it in quotes."),
+        ('{redo_between: {from: "08:00", to: 18:00}}', f'{WINDOW}.to: write it in quotes, "18:00".'),
         (
             '{redo_between: {from: "08:00", to: "08:00"}}',
             f"{WINDOW}: `from` and `to` are the same; leave the window out where any time will do.",
@@ -539,3 +549,28 @@ WINDOW = "pipelines[0].limits.redo_between"
 )
 def test_limits_that_cannot_be_meant(file: Path, text: str, message: str) -> None:
     assert " ".join(refusal(file, limits(text)).split()) == f"error: {message}{NOTHING.rstrip()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "least", "most"),
+    [
+        (
+            lambda value: step().replace("grouping: all", f"grouping: all, priority: {value}"),
+            "priority",
+            -(10**9),
+            10**9,
+        ),
+        (lambda value: step(retention_days=value), "steps[0].retention_days", 0, 36_600),
+        (lambda value: step(max_retries=value), "steps[0].max_retries", 0, 1_000),
+        (lambda value: step(resources=f"{{cpu: {value}}}"), "steps[0].resources.cpu", 1, 10**9),
+        (lambda value: step(cooldown_seconds=value), "steps[0].cooldown_seconds", 0, 366 * 86_400),
+    ],
+)
+def test_numbers_that_count_are_whole_and_of_a_size_that_can_be_kept(
+    file: Path, text: Callable[[object], str], place: str, least: int, most: int
+) -> None:
+    for value in ("yes", "'5'", "1.0"):
+        told = f"error: pipelines[0].{place}: it must be a whole number, without quotes."
+        assert refusal(file, text(value)) == told + NOTHING
+    for number, side in ((least - 1, f"greater than or equal to {least}"), (most + 1, f"less than or equal to {most}")):
+        assert refusal(file, text(number)) == f"error: pipelines[0].{place}: input should be {side}.{NOTHING}"

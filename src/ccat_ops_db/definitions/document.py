@@ -5,7 +5,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, fi
 
 from ccat_ops_db.definitions.limits import Limits
 from ccat_ops_db.definitions.steps import Step
-from ccat_ops_db.definitions.words import Identifier, Json, Piece, VersionText, not_empty
+from ccat_ops_db.definitions.words import MOST, Identifier, Json, Piece, VersionText, WholeNumber, not_empty
 from ccat_ops_db.plan.schedule import Schedule
 from ccat_ops_db.states import Runtime, TriggerType, VersionState
 
@@ -102,7 +102,7 @@ class Pipeline(Piece):
     trigger_config: Schedule | None = Field(default=None, validate_default=True)
     """When a `cron` pipeline is due; the others have none."""
     enabled: bool = True
-    priority: int = 0
+    priority: WholeNumber = Field(default=0, ge=-MOST, le=MOST)
     limits: Limits = Limits()
     steps: Annotated[tuple[Step, ...], AfterValidator(not_empty)]
 

@@ -70,6 +70,7 @@ def _unwritable(value: Any, place: tuple[str | int, ...]) -> Iterator[str]:
 
 _SENTENCES: Final = {
     "missing": "it is missing",
+    "int_type": "it must be a whole number, without quotes",
     "tuple_type": "it must be a list",
     "dict_type": "it must be a mapping",
     "model_type": "it must be a mapping",

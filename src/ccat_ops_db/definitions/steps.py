@@ -4,15 +4,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ccat_ops_db.definitions.auxiliary import Auxiliary
-from ccat_ops_db.definitions.words import A_YEAR, Identifier, Piece, VersionText
+from ccat_ops_db.definitions.words import A_YEAR, MOST, Identifier, Piece, VersionText, WholeNumber
 from ccat_ops_db.states import InputReadiness, OnFailedInput, VersionPolicy, WaitFor
 
 
 class Resources(Piece):
     """What a run asks the cluster for."""
 
-    cpu: int = Field(default=1, ge=1)
-    memory_gb: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    cpu: WholeNumber = Field(default=1, ge=1, le=MOST)
+    memory_gb: float = Field(default=2.0, gt=0, le=MOST, allow_inf_nan=False)
     time_hours: float = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
 
 
@@ -22,7 +22,7 @@ class Step(Piece):
     key: Identifier
     name: str = ""
     group_by: tuple[str, ...]
-    cooldown_seconds: int = Field(default=0, ge=0, le=int(A_YEAR.total_seconds()))
+    cooldown_seconds: WholeNumber = Field(default=0, ge=0, le=int(A_YEAR.total_seconds()))
     software: Identifier
     version_policy: VersionPolicy = VersionPolicy.COMPATIBLE
     version: VersionText | None = None
@@ -39,8 +39,9 @@ class Step(Piece):
     products: Literal["final", "intermediate"] | None = None
     required_outputs: tuple[str, ...] = ()
     resources: Resources = Resources()
-    max_retries: int = Field(default=1, ge=0)
-    retention_days: int | None = Field(default=None, ge=0)
+    max_retries: WholeNumber = Field(default=1, ge=0, le=1_000)
+    retention_days: WholeNumber | None = Field(default=None, ge=0, le=36_600)
+    """Left out: for ever."""
 
     @property
     def takes_raw(self) -> bool:

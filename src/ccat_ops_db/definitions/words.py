@@ -51,9 +51,13 @@ def not_empty(values: tuple[Item, ...]) -> tuple[Item, ...]:
 
 Identifier = Annotated[str, Field(max_length=100), AfterValidator(_identifier)]
 Age = Annotated[str, AfterValidator(_age)]
+WholeNumber = Annotated[int, Field(strict=True)]
+"""Neither `yes` nor text nor 1.0; what takes one bounds it, as databases do."""
 VersionText = Annotated[str, AfterValidator(_pep440)]
 Json = Annotated[dict[str, Any], AfterValidator(_json)]
 A_YEAR: Final = timedelta(days=366)
+MOST: Final = 10**9
+"""Of whatever is counted: more than there ever is, and less than any database keeps."""
 
 
 class Piece(BaseModel):

@@ -14,6 +14,7 @@ from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find
 from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import Divided, divide, vanished
+from ccat_ops_db.gap.pending import bring_along, note_pending
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import choose_auxiliary, decide, find_facts, find_ready, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
@@ -56,6 +57,8 @@ def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebu
     drift = 0
     if not is_new:  # what is known to have changed is no drift
         work.what_changed(changes, state)
+    if is_new:
+        bring_along(session, pipeline)
     if is_new or is_due or rebuild:
         rows = work.everything()
         drift = 0 if is_new else rows
@@ -161,12 +164,14 @@ class _Round:
         if not looked:
             return Written.those([])
         self.has_looked = True
-        orphan(self.session, step.id, vanished(self.session, step.id, divided.left), by=self.by)
+        gone = vanished(self.session, step.id, divided.left)
+        orphan(self.session, step.id, gone, by=self.by)
         left_out = leave_out(self.session, step, looked)
         chosen = self._choose(step, looked)
         facts = find_facts(self.session, step, looked)
         decided = decide(self.session, self.pipeline, step, scope=looked, now=self.now)
         ready = find_ready(self.session, step, looked)
+        note_pending(self.session, step, looked, gone=gone)
         rows = members.rows + left_out.rows + chosen + facts.rows + decided.rows + ready.rows
         return Written(facts.scope | ready.scope, rows)
 

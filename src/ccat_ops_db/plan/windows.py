@@ -7,13 +7,13 @@ show twice comes the first time only.
 import re
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ccat_ops_db.plan.schedule import Schedule, TimeZone, last_tick, next_tick
 
-_TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
 def _time_of_day(text: str) -> str:
@@ -22,7 +22,15 @@ def _time_of_day(text: str) -> str:
     return text
 
 
-TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
+def _no_number(written: Any) -> Any:
+    """Refuse what YAML makes of 22:00 where it is not in quotes: so many minutes."""
+    if not isinstance(written, int):
+        return written
+    meant = f"{written // 60:02}:{written % 60:02}" if 0 <= written < 24 * 60 else "22:00"
+    raise ValueError(f'write it in quotes, "{meant}"')
+
+
+TimeOfDay = Annotated[str, BeforeValidator(_no_number), AfterValidator(_time_of_day)]
 
 
 class Window(BaseModel):

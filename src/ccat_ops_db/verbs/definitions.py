@@ -22,6 +22,7 @@ from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
 from ccat_ops_db.verbs.releases import release_versions
+from ccat_ops_db.verbs.waiting import look_again
 
 DEFINITIONS_APPLIED: Final = "definitions:applied"
 """Payload of the wake-up that follows a change of definitions."""
@@ -41,7 +42,7 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     may be committed.
     """
     take_turn(session)
-    limits = _limits(session)
+    before = _switched(session)
     require_known_names(session, definitions)
     require_sound_rules(session, definitions)
     changes = [
@@ -57,8 +58,9 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
         *(_apply_pipeline(session, one) for one in definitions.pipelines),
         *_pin_anew(session, except_for={one.name for one in definitions.pipelines}),
     ]
-    others = [number for number, limit in _limits(session).items() if limits.get(number) != limit]
+    others = [number for number, now in _switched(session).items() if before.get(number) != now]
     come_by(session, is_among(models.PipelineEvaluation.pipeline_id, others))
+    look_again(session, is_among(models.ExecutedReductionStep.pipeline_id, others))
     if any(change.action != "unchanged" for change in changes):
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, DEFINITIONS_APPLIED)))
     return changes
@@ -69,11 +71,11 @@ def take_turn(session: Session) -> None:
     session.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
 
 
-def _limits(session: Session) -> Mapping[int, Any]:
-    """Of every pipeline; what it may create now depends on them."""
+def _switched(session: Session) -> Mapping[int, Any]:
+    """What is said of every pipeline that its runs may wait for."""
     session.flush()
-    rows = session.execute(sa.select(models.Pipeline.id, models.Pipeline.limits))
-    return {number: limits for number, limits in rows}  # noqa: C416 - a row is no tuple to the type checker
+    rows = session.execute(sa.select(models.Pipeline.id, models.Pipeline.enabled, models.Pipeline.limits))
+    return {number: switches for number, *switches in rows}
 
 
 def _apply_source(session: Session, one: written.FixedSource) -> Change:

@@ -5,8 +5,9 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.lookup import LOCATION, PIPELINE, find
+from ccat_ops_db.verbs.waiting import look_again, wake
 
-_Pause = models.Pause
+_Pause, _Run = models.Pause, models.ExecutedReductionStep
 
 
 def pause(session: Session, *, pipeline: str | None, location: str | None, because: str, by: str) -> bool:
@@ -16,6 +17,7 @@ def pause(session: Session, *, pipeline: str | None, location: str | None, becau
     """
     values = {**_scope(session, pipeline, location), "because": because, "by": by}
     new = insert(_Pause).values(**values).on_conflict_do_nothing().returning(_Pause.id)
+    wake(session)  # the runs that wait are told
     return session.scalars(new).first() is not None
 
 
@@ -23,9 +25,11 @@ def resume(session: Session, *, pipeline: str | None, location: str | None) -> b
     """Undo the pause of the same thing, and of nothing else; returns False where there was none. Raises UnknownName."""
     scope = _scope(session, pipeline, location)
     same = (getattr(_Pause, column).is_not_distinct_from(value) for column, value in scope.items())
+    held = [getattr(_Run, column) == value for column, value in scope.items() if value is not None]
     ended = session.scalars(sa.delete(_Pause).where(*same).returning(_Pause.id)).first()
     # What has been wanted meanwhile is created at the next look, which comes at once.
     come_by(session, sa.true())
+    look_again(session, sa.and_(sa.true(), *held))
     return ended is not None
 
 

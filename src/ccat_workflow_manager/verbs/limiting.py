@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import is_free
+from ccat_ops_db.gap.pending import is_unneeded
 from ccat_ops_db.plan.limits import Limits, Scope
 from ccat_ops_db.queries.limits import IS_REDO, limits_now
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunStatus
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
-_NOTED: Final = 1_000
+NOTED: Final = 1_000
 """Runs on which it is written in one statement what holds them."""
 _LOCKS: Final = {Scope.USER: 0x75736572, Scope.LOCATION: 0x706C6163}
 """Keys of the locks that let one count after the other; whoever evaluates a pipeline has it to himself already."""
@@ -33,11 +34,8 @@ ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
 )
 """The more important first, and an hour of waiting counts as one priority, so that nothing starves; of equals new data
 go before what is done again."""
-STARTING_ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
-    sa.and_(_Run.waiting_for.is_not(None), sa.not_(_Run.held_by_limit)),
-    *ORDER,
-)
-"""The same, but what waited for something else the last time is looked at last."""
+WAITS: Final = sa.and_(_Run.waiting_for.is_not(None), sa.not_(_Run.held_by_limit))
+"""Condition on a PENDING run: when it was looked at last, it waited for something else than a limit."""
 
 
 def lock_limits(session: Session, *, users: Iterable[int], locations: Iterable[int], now: datetime) -> Limits:
@@ -65,14 +63,22 @@ def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[
     """
     if not limits:
         return sa.true()
-    place = sa.func.row_number().over(order_by=[*STARTING_ORDER, _Run.id])
+    place = sa.func.row_number().over(order_by=[*ORDER, _Run.id])
     columns = [column.label(scope) for scope, column in _COLUMNS.items()]
     open_to = sa.select(_Run.id, place.label("place"), *columns).join(_Run.pipeline)
     left = open_to.where(which, is_free(_Run), _held(limits).is_(None)).subquery()
     for scope in Scope:
         if rooms := limits.rooms(scope):
             left = _first(left, scope, rooms)
-    return _Run.id.in_(sa.select(left.c.id))
+    unneeded = sa.select(_Run.id).where(which, is_unneeded())  # is to be cancelled, which takes no room
+    return _Run.id.in_(sa.union_all(sa.select(left.c.id), unneeded))
+
+
+def leave_some(limits: Limits) -> sa.ColumnElement[bool]:
+    """Condition on a run: each limit leaves some room for runs like it."""
+    return _Run.id.in_(
+        sa.select(_Run.id).join(_Run.pipeline).where(_Run.status == RunStatus.PENDING, _held(limits).is_(None))
+    )
 
 
 def _first(left: sa.Subquery, scope: Scope, rooms: Mapping[int, int]) -> sa.Subquery:
@@ -101,7 +107,7 @@ def note_held(session: Session, limits: Limits, which: sa.ColumnElement[bool]) -
         .join(_Run.pipeline)
         .where(which, _Run.status == RunStatus.PENDING, is_free(_Run), waits_for_nothing_else)
         .where(held.is_not(None), _Run.waiting_for.is_distinct_from(held))
-        .limit(_NOTED)
+        .limit(NOTED)
         .with_for_update(of=_Run, skip_locked=True)
         .subquery()
     )

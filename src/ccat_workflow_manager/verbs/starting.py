@@ -19,7 +19,7 @@ from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.plan.limits import Limits, Occupant, Room
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
 from ccat_ops_db.queries.limits import occupant
-from ccat_ops_db.queries.pauses import pause_of
+from ccat_ops_db.queries.pauses import DISABLED, pause_of
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import NEW_DATA, InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
@@ -175,7 +175,7 @@ def _pending(run: _Run, pause: str | None) -> plan.PendingRun:
         run.recipe_digest,
         run.input_digest,
         is_frozen=run.inputs_frozen_at is not None,
-        held=pause if run.pipeline.enabled else "its pipeline is disabled",
+        held=pause if run.pipeline.enabled else DISABLED,
     )
 
 
@@ -217,6 +217,8 @@ def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, 
             run.waiting_for, run.held_by_limit = because, False
         case Start.HOLD:
             _hold(run, place, because)
+            if run.inputs_frozen_at is None:
+                run.data_location_id = one.pipeline.location_id
 
 
 def _hold(run: _Run, place: SubGroupNow | None, because: str) -> None:
