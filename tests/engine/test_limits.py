@@ -247,6 +247,30 @@ class TestCreatedPerMinute:
         assert history.create() == 2
         assert {run.reason for run in history.runs(PENDING)} == {RunReason.MISSING}
 
+    def minute_by_minute(self, history: History, minutes: int, *sources: str) -> list[str]:
+        """What runs, while each minute brings another scan of each source."""
+        done = []
+        for _ in range(minutes):
+            for source in sources:
+                history.archive(source=source)
+            history.create()
+            history.start()
+            runs = history.runs(STAGING)
+            history.complete(*(run.id for run in runs))
+            done += [f"{run.reduction_step.key} {' '.join(map(str, run.sub_group_labels.values()))}" for run in runs]
+            history.offset += timedelta(minutes=1)
+        return done
+
+    def test_sub_groups_take_turns(self, history: History) -> None:
+        history.define({"key": "grid", "group_by": ["source"]}, limits={"created_per_minute": 1})
+        assert self.minute_by_minute(history, 4, "M17", "Saturn") == ["grid M17", "grid Saturn"] * 2
+
+    def test_what_follows_is_created_before_more_is_begun(self, history: History) -> None:
+        below = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "readiness": "available"}
+        history.define(SCAN, below, limits={"created_per_minute": 1})
+        done = self.minute_by_minute(history, 4, "M17")
+        assert [one.split()[0] for one in done] == ["calibrate", "grid"] * 2
+
     def test_a_higher_limit_acts_at_once(self, history: History) -> None:
         limited(history, {"created_per_minute": 1})
         assert history.create() == 1

@@ -43,7 +43,8 @@ def claim_pending(
         (ready, ORDER, most),
         (waiting, _LONGEST_AGO, most),
     ):
-        claimed += claim(session, _Run, where=where, by=by, lease=lease, limit=up_to - len(claimed), order_by=order)
+        if left := up_to - len(claimed):
+            claimed += claim(session, _Run, where=where, by=by, lease=lease, limit=left, order_by=order)
     return sorted(claimed)
 
 

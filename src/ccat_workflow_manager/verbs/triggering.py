@@ -21,6 +21,7 @@ from ccat_workflow_manager.verbs.requesting import at_place, close, follow, tick
 _Run, _Group, _Request = models.ExecutedReductionStep, models.SubGroup, models.RunRequest
 _PAGE: Final = 5_000
 _ALL: Final = sa.true()
+_LONGEST_WANTED: Final = (_Group.cut_off.asc().nulls_first(), _Group.id)
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,15 @@ def create_runs(
     """Create a PENDING run for sub-groups that need one and have none, and that are among some of each step; how many.
 
     The caller has evaluated the pipeline in the same transaction. Where its runs of a minute are limited, those for
-    new data come first, and the rest are created when the next minutes allow.
+    new data come first, of these what is nearest to its end, and of a step what has been wanted longest; the rest are
+    created when the next minutes allow.
     """
     most = pipeline.created_per_minute
     if most is None:
         return sum(_create_runs(session, pipeline, step, among=among(step)) for step in pipeline.steps)
     minute, created = _minute(session, pipeline, now=now), 0
     for kind in (_Group.reason.in_(NEW_DATA), _Group.reason.not_in(NEW_DATA)):
-        for step in pipeline.steps:
+        for step in reversed(pipeline.steps):
             left = minute.left(most) - created
             created += _create_runs(session, pipeline, step, among=sa.and_(kind, among(step)), most=left)
     _note_minute(session, pipeline, minute.with_more(created, now) if created else minute)
@@ -124,7 +126,7 @@ def _create_runs(
     session: Session, pipeline: PipelineNow, step: StepNow, *, among: sa.ColumnElement[bool], most: int | None = None
 ) -> int:
     created = 0
-    while ids := _to_create(session, step, among, most=_PAGE if most is None else min(_PAGE, most - created)):
+    while ids := _to_create(session, step, among, most=None if most is None else most - created):
         runs = _insert(session, pipeline, step, ids=ids)
         created += runs
         if runs < len(ids):  # somebody else has just created the rest
@@ -134,11 +136,14 @@ def _create_runs(
     return created
 
 
-def _to_create(session: Session, step: StepNow, among: sa.ColumnElement[bool], *, most: int) -> Sequence[int]:
+def _to_create(session: Session, step: StepNow, among: sa.ColumnElement[bool], *, most: int | None) -> Sequence[int]:
+    """The next sub-groups that get a run; where their number is limited, those that have been wanted longest."""
     wanted = sa.select(_Group.id).where(
         _Group.reduction_step_id == step.id, _Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None), among
     )
-    return session.scalars(wanted.order_by(_Group.id).limit(most)).all()
+    if most is None:
+        return session.scalars(wanted.order_by(_Group.id).limit(_PAGE)).all()
+    return session.scalars(wanted.order_by(*_LONGEST_WANTED).limit(min(_PAGE, most))).all()
 
 
 def _insert(session: Session, pipeline: PipelineNow, step: StepNow, *, ids: Sequence[int]) -> int:
