@@ -1,16 +1,22 @@
 """What is maintained for rules that take calibrations: what it costs, and that nothing outlives its cause."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.auxiliary import find_candidates
+from ccat_ops_db.gap.changes import Changes
+from ccat_ops_db.gap.steps import pipeline_now
 from ccat_ops_db.states import RunReason, Verdict
 from tests.engine.history import History
 from tests.engine.order import check
 from tests.engine.test_auxiliary import FLAT, MAP, by_flat, define, flat, of_source, told
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+START = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -69,6 +75,66 @@ def test_to_accept_is_said_of_what_was_given_up_and_not_of_a_calibration(skies: 
         ),
     )
     check(skies)
+
+
+class TestLooks:
+    """Which sub-groups are looked at because of a calibration, by how long ago their scans started."""
+
+    @pytest.fixture
+    def nightly(self, skies: History) -> History:
+        """A calibrated scan every ten hours, each with a flat two hours before, and one without any."""
+        calibrated = {**SCAN, "auxiliary": by_flat(max_age="2d", same=["instrument_module"])["auxiliary"]}
+        define(skies, calibrated, FLAT)
+        for hours in (10, 20, 30):
+            skies.archive(hours_ago=hours, until=START)
+            flat(skies, hours_ago=hours + 2, until=START)
+        skies.archive(hours_ago=200, until=START)
+        skies.settle()
+        return skies
+
+    @pytest.mark.parametrize(
+        ("hours", "module", "found"),
+        [
+            (21, "CHAI/LFA", {20}),
+            (22, "CHAI/LFA", {20}),
+            (18.1, "CHAI/LFA", {20}),
+            (16, "CHAI/LFA", set()),
+            (21, "CHAI/HFA", set()),
+            (160, "CHAI/LFA", {200}),
+            (260, "CHAI/LFA", set()),
+        ],
+    )
+    def test_of_a_new_flat_only_those_to_which_none_is_nearer(
+        self, nightly: History, hours: float, module: str, found: set[int]
+    ) -> None:
+        made = flat(nightly, hours_ago=hours, module=module, until=START)
+        assert looked_at(nightly, made) == found
+
+    def test_of_a_flat_that_is_withdrawn_only_those_that_have_it(self, nightly: History) -> None:
+        run = nightly.runs_of("flat")[1].id
+        nightly.withdraw_products(run)
+        assert looked_at(nightly, run) == {20}
+
+
+def looked_at(history: History, run_id: int) -> set[int]:
+    """How many hours before the start those were observed that are looked at when a flat changed."""
+    run, member, scan = models.ExecutedReductionStep, models.SubGroupPackage, models.ExecutedObsUnit
+    package = models.RawDataPackage
+    starts = sa.select(scan.started_at).join(package, package.executed_obs_unit_id == scan.id)
+    starts = starts.join(member, member.raw_data_package_id == package.id)
+
+    def look(session: Session) -> set[int]:
+        with session.begin_nested() as savepoint:
+            made = session.get_one(run, run_id)
+            places = {made.reduction_step_id: frozenset({made.sub_group_key})}
+            pipeline = pipeline_now(session, history.pipeline_id)
+            changes = Changes(frozenset(), places, is_everything=False)
+            found = find_candidates(session, pipeline.steps[0], changes)
+            moments = session.scalars(starts.where(found.covers(member.sub_group_id))).all()
+            savepoint.rollback()
+        return {round((START - at) / timedelta(hours=1)) for at in moments}
+
+    return history.session(look)
 
 
 _MANY = """

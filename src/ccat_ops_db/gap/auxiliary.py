@@ -3,7 +3,7 @@
 When a package was observed is when its scan started; a run was observed whenever a package that it covers was.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -38,8 +38,9 @@ def find_candidates(session: Session, step: StepNow, changes: Changes) -> Scope:
         keys = changes.places.get(rule.from_step_id, frozenset())
         runs = Scope.of(session.scalars(_changed(step, rule, keys=keys, packages=changes.packages)))
         if runs:
-            moments = session.scalars(_bring_candidates(step, rule, runs)).all()
-            touched |= Scope.of(session.scalars(_around(step, rule, moments))) if moments else touched
+            moments = [one for one in session.execute(_bring_candidates(step, rule, runs)) if one.same_key is not None]
+            if moments:
+                touched |= Scope.of(session.scalars(_around(step, rule, runs, moments=moments)))
             touched |= Scope.of(session.scalars(_takers(step, runs)))
     return touched
 
@@ -95,24 +96,55 @@ def _changed(step: StepNow, rule: Rule, *, keys: Collection[str], packages: Coll
     )
 
 
-def _around(step: StepNow, rule: Rule, moments: Sequence[Any]) -> sa.Select[int]:
-    """Sub-groups of a step that have packages observed around these moments."""
-    scan, package = models.ExecutedObsUnit, models.RawDataPackage
-    moment = (
-        sa.func.unnest(sa.literal(sorted(set(moments)), sa.ARRAY(sa.TIMESTAMP(timezone=True))))
-        .table_valued(sa.column("at", sa.TIMESTAMP(timezone=True)), name="moment")
-        .render_derived()
+def _around(step: StepNow, rule: Rule, runs: Scope, *, moments: Sequence[sa.Row[Any]]) -> sa.Select[int]:
+    """Sub-groups of a step with packages for which runs, at moments where they came or went, are or were the nearest.
+
+    A package to which the run that it has is nearer keeps that.
+    """
+    near = _near(step, rule, runs, moments=moments).cte("near").prefix_with("MATERIALIZED")
+    tables, said = packages_with(rule.same)
+    package = models.RawDataPackage.__table__.c.id
+    joined = sa.select(near.c.sub_group_id).join(tables, package == near.c.raw_data_package_id)
+    return joined.where(_key(rule, said) == near.c.same_key).distinct()
+
+
+def _near(step: StepNow, rule: Rule, runs: Scope, *, moments: Sequence[sa.Row[Any]]) -> sa.Select[Any]:
+    """The same packages, each with what would have to be the same."""
+    scan, package, moment = models.ExecutedObsUnit, models.RawDataPackage, _listed(moments)
+    within = scan.started_at.between(moment.c.at - rule.max_age, moment.c.at + rule.max_age)
+    scans = sa.select(sa.func.array_agg(scan.id)).select_from(moment).join(scan, within).scalar_subquery()
+    few = scan.id == sa.any_(sa.cast(scans, sa.ARRAY(sa.Uuid)))  # or the database would expect a tenth of all
+    has_nearer = sa.exists().where(
+        _is_of(_Candidate, step, rule),
+        _Candidate.run_id == _Nearest.run_id,
+        _apart(_Candidate.observed_at, scan.started_at) < _apart(moment.c.at, scan.started_at),
     )
-    near = scan.started_at.between(moment.c.at - rule.max_age, moment.c.at + rule.max_age)
-    member = sa.and_(_Member.raw_data_package_id == package.id, _Member.reduction_step_id == step.id)
     return (
-        sa.select(_Member.sub_group_id)
+        sa.select(_Member.sub_group_id, _Member.raw_data_package_id, moment.c.same_key)
         .select_from(moment)
-        .join(scan, near)
+        .join(scan, sa.and_(few, within))
         .join(package, package.executed_obs_unit_id == scan.id)
-        .join(_Member, member)
-        .distinct()
+        .join(_Member, sa.and_(_Member.raw_data_package_id == package.id, _Member.reduction_step_id == step.id))
+        .outerjoin(_Nearest, sa.and_(_is_of(_Nearest, step, rule), _Nearest.raw_data_package_id == package.id))
+        .where(sa.not_(_Member.is_faded), _Member.left_out.is_(None))
+        .where(sa.or_(runs.covers(_Nearest.run_id), sa.not_(has_nearer)))
     )
+
+
+def _listed(moments: Iterable[sa.Row[Any]]) -> sa.TableValuedAlias:
+    """Moments with what is the same at each, as a table."""
+    listed = sorted({(one.observed_at, one.same_key) for one in moments})
+    at, same_key = sa.TIMESTAMP(timezone=True), sa.Text()
+    columns = (
+        sa.literal([one for one, _ in listed], sa.ARRAY(at)),
+        sa.literal([one for _, one in listed], sa.ARRAY(same_key)),
+    )
+    table = sa.func.unnest(*columns).table_valued(sa.column("at", at), sa.column("same_key", same_key), name="moment")
+    return table.render_derived()
+
+
+def _apart(one: Any, other: Any) -> sa.ColumnElement[Any]:
+    return sa.func.greatest(one - other, other - one)
 
 
 def _takers(step: StepNow, runs: Scope) -> sa.Select[int]:
@@ -152,7 +184,9 @@ def _bring_candidates(step: StepNow, rule: Rule, runs: Scope) -> sa.Select[Any]:
     )
     noted = sa.and_(_is_of(_Candidate, step, rule), runs.covers(_Candidate.run_id))
     keys, values = ("raw_data_package_id", "run_id"), ("observed_at", "same_key")
-    return _bring(_Candidate, wanted, (step, rule), noted=noted, keys=keys, values=values, changed="observed_at")
+    return _bring(
+        _Candidate, wanted, (step, rule), noted=noted, keys=keys, values=values, changed=("observed_at", "same_key")
+    )
 
 
 def _counts() -> sa.ColumnElement[bool]:
@@ -197,7 +231,7 @@ def _bring_nearest(step: StepNow, rule: Rule, scope: Scope) -> sa.Select[Any]:
     )
     noted = sa.and_(_is_of(_Nearest, step, rule), scope.covers(_Nearest.sub_group_id))
     keys, values = ("raw_data_package_id",), ("sub_group_id", "run_id")
-    return _bring(_Nearest, wanted, (step, rule), noted=noted, keys=keys, values=values, changed="sub_group_id")
+    return _bring(_Nearest, wanted, (step, rule), noted=noted, keys=keys, values=values, changed=("sub_group_id",))
 
 
 def _first(
@@ -218,18 +252,19 @@ def _bring(
     noted: sa.ColumnElement[bool],
     keys: Sequence[str],
     values: Sequence[str],
-    changed: str,
+    changed: Sequence[str],
 ) -> sa.Select[Any]:
     """Statement that makes the rows that are noted for a rule those that are wanted.
 
-    It returns a column of what it changed, as it is and as it was.
+    It returns columns of what it changed, as it is and as it was.
     """
+    told = [getattr(noun, one) for one in changed]
     now = wanted.cte("wanted").prefix_with("MATERIALIZED")
     same = sa.and_(_is_of(noun, *rule), *(getattr(noun, key) == now.c[key] for key in keys))
-    gone = sa.delete(noun).where(noted, sa.not_(sa.exists().where(same))).returning(getattr(noun, changed)).cte("gone")
+    gone = sa.delete(noun).where(noted, sa.not_(sa.exists().where(same))).returning(*told).cte("gone")
     differs = sa.or_(*(getattr(noun, one).is_distinct_from(now.c[one]) for one in values), noun.name.is_(None))
     differing = (
-        sa.select(now, getattr(noun, changed).label("was"))
+        sa.select(now, *(one.label(f"was_{one.key}") for one in told))
         .outerjoin_from(now, noun, same)
         .where(differs)
         .cte("differing")
@@ -241,7 +276,7 @@ def _bring(
     new = insert(noun).from_select(columns, rows)
     put = new.on_conflict_do_update(
         index_elements=[*of_rule, *keys], set_={one: new.excluded[one] for one in values}
-    ).returning(getattr(noun, changed))
-    was = sa.select(differing.c.was.label(changed)).where(differing.c.was.is_not(None))
-    put_rows = put.cte("put")
-    return sa.select(sa.union_all(sa.select(gone.c[changed]), was, sa.select(put_rows.c[changed])).subquery().c[0])
+    ).returning(*told)
+    before = [differing.c[f"was_{one}"] for one in changed]
+    was = sa.select(*(one.label(name) for one, name in zip(before, changed, strict=True))).where(before[0].is_not(None))
+    return sa.select(sa.union_all(sa.select(gone), was, sa.select(put.cte("put"))).subquery())
