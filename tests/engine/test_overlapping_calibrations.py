@@ -1,16 +1,18 @@
 """Calibrations that are committed while pipelines are evaluated or defined: none is missed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.plan.digests import Input, input_digest
 from ccat_ops_db.states import InputRole, Verdict
+from ccat_workflow_manager.verbs import starting
+from ccat_workflow_manager.verbs.starting import Started
 from tests.engine.history import History
 from tests.engine.order import check
 from tests.engine.test_auxiliary import FLAT, MAP, by_flat, define, flat, of_source, told, took
@@ -64,38 +66,46 @@ def mapping(ops_db: sa.Engine) -> History:
     return history
 
 
-@contextmanager
-def handed_out(history: History) -> Iterator[None]:
-    """Meanwhile another process hands out what happened so far; nobody sees what until it is done."""
-    with history.engine.connect() as connection:
-        connection.begin()
-        replace(history, within=connection).session(hand_out)
-        yield
-        connection.commit()
+def start_when(
+    history: History, run_id: int, *, late: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> Started:
+    """Start a run, while somebody else commits something just after all was handed out."""
+
+    def hand_out_before(session: Session, *, waits: bool) -> int:
+        number = hand_out(session, waits=waits)
+        late()
+        return number
+
+    monkeypatch.setattr(starting, "hand_out", hand_out_before)
+    started = history.start(run_id)
+    monkeypatch.undo()
+    return started
 
 
-def test_a_map_starts_with_the_flat_that_was_made_again_while_nobody_was_told(mapping: History) -> None:
+def test_a_map_starts_with_the_flat_that_was_made_again_while_nobody_was_told(
+    mapping: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [old] = [run.id for run in mapping.runs_of("flat")]
     mapping.configure("flat", 1)
     mapping.create()
     again = mapping.runs_of("flat")[-1].id
     mapping.start(again)
     mapping.archive()
-    mapping.session(hand_out)
-    mapping.complete(again)
     [run] = mapping.runs_of("grid")
-    with handed_out(mapping):
-        assert mapping.start(run.id).started == (run.id,)
+    started = start_when(mapping, run.id, late=lambda: mapping.complete(again), monkeypatch=monkeypatch)
+    assert started.started == (run.id,)
     mapping.complete(run.id)
     assert took(mapping) == [old]
     check(mapping)
 
 
-def test_a_map_waits_where_its_flat_was_withdrawn_while_nobody_was_told(mapping: History) -> None:
+def test_a_map_waits_where_its_flat_was_withdrawn_while_nobody_was_told(
+    mapping: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [run] = mapping.runs_of("grid")
-    mapping.withdraw_products(mapping.runs_of("flat")[0].id)
-    with handed_out(mapping):
-        assert mapping.start(run.id).waiting == (run.id,)
+    flat_id = mapping.runs_of("flat")[0].id
+    started = start_when(mapping, run.id, late=lambda: mapping.withdraw_products(flat_id), monkeypatch=monkeypatch)
+    assert started.waiting == (run.id,)
     assert told(mapping) == (Verdict.BLOCKED, "waits for flat of calibration/flat within 12 h of p2, p3")
     assert mapping.settle() == ["flat", "grid"]
     assert took(mapping) == [mapping.runs_of("flat")[-1].id]
