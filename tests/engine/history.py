@@ -95,7 +95,7 @@ class History:
             self.configs.setdefault(step["key"], 0)
         self.apply()
 
-    def _pipeline(self, name: str, /, **keys: Any) -> dict[str, Any]:
+    def _pipeline(self, name: str, keys: Mapping[str, Any]) -> dict[str, Any]:
         steps = [step for step in self.steps if step.get("pipeline", "it") == name]
         said = [{"software": step["key"], "config": step["key"], **step} for step in steps]
         for step in said:
@@ -110,9 +110,9 @@ class History:
             "configs": [{"name": key, "parameters": {"value": value}} for key, value in self.configs.items()],
             "groupings": [{"name": "some", "rules": self.rules}, {"name": "others", "rules": self.other_rules}],
             "pipelines": [
-                self._pipeline("it", **self.keys),
+                self._pipeline("it", self.keys),
                 *(
-                    self._pipeline(name)
+                    self._pipeline(name, {})
                     for name in sorted({step.get("pipeline", "it") for step in self.steps} - {"it"})
                 ),
             ],

@@ -18,7 +18,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.plans import planned_runs
 from ccat_ops_db.verbs.pausing import pause
 from ccat_ops_db.verbs.planning import make_plan
-from tests.engine.happenings import EVENTS, HAPPEN, RECENT, SHAPES
+from tests.engine.happenings import DEFINED, EVENTS, HAPPEN, RECENT
 from tests.engine.history import History
 
 CALIBRATE: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
@@ -236,8 +236,8 @@ def test_what_came_after_the_plan_is_not_launched(busy: Desk) -> None:
 
 def created(desk: Desk) -> set[tuple[str, str, str, str]]:
     """Step, sub-group, reason and sentence of all runs of the pipeline."""
-    history = desk.history
-    runs = [run for run in history.runs() if run.pipeline_id == history.pipeline_id]
+    history, pipeline_id = desk.history, desk.history.pipeline_id
+    runs = [run for run in history.runs() if run.pipeline_id == pipeline_id]
     return {(history.step_of(run), run.sub_group_key, run.reason, run.because) for run in runs}
 
 
@@ -380,13 +380,13 @@ def test_unknown_names_are_refused(busy: Desk, words: tuple[str, ...], message: 
 
 @pytest.mark.timeout(600)
 @settings(max_examples=40, derandomize=True, deadline=None)
-@given(st.sampled_from(sorted(SHAPES)), st.sampled_from([[], [RECENT]]), st.lists(EVENTS, min_size=1, max_size=6))
+@given(st.sampled_from(sorted(DEFINED)), st.sampled_from([[], [RECENT]]), st.lists(EVENTS, min_size=1, max_size=6))
 def test_what_is_planned_is_what_is_created(
     fresh_history: Callable[[], History], shape: str, rules: list[dict[str, object]], events: list[tuple[Any, ...]]
 ) -> None:
     history = fresh_history()
     desk = Desk(history)
-    history.define(*SHAPES[shape], rules=rules)
+    history.define(*DEFINED[shape], rules=rules)
     history.archive()
     for what, *how in events:
         HAPPEN[what](history, *how)

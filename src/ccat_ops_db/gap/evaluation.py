@@ -178,9 +178,17 @@ class _Round:
     def _choose(self, step: StepNow, looked: Scope) -> int:
         """Choose auxiliary inputs anew; rows written."""
         rows = find_all_candidates(self.session, step) if looked.ids is None else 0
-        if step.auxiliary:
-            rows += find_nearest(self.session, step, looked) + choose_auxiliary(self.session, step, looked)
-        return rows
+        if not step.auxiliary:
+            return rows
+        if rows > _MANY:
+            self.session.execute(sa.text("ANALYZE auxiliary_candidate"))
+        nearest = find_nearest(self.session, step, looked)
+        if nearest > _MANY:
+            self.session.execute(sa.text("ANALYZE auxiliary_nearest"))
+        chosen = choose_auxiliary(self.session, step, looked)
+        if chosen > _MANY:
+            self.session.execute(sa.text("ANALYZE auxiliary_choice"))
+        return rows + nearest + chosen
 
     def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Divided:
         if not packages and not fades:

@@ -116,52 +116,56 @@ digest AS (
     FROM entry e
     GROUP BY e.sub_group_id
 ),
+lost AS (
+    SELECT DISTINCT t.sub_group_id FROM taken t JOIN invalid i ON i.id = t.data_product_id
+),
+damaged AS (
+    SELECT DISTINCT run_id FROM invalid
+),
+-- Sub-groups of which the newest run does not cover all packages.
+outgrown AS (
+    SELECT DISTINCT s.id AS sub_group_id
+    FROM scope s
+    JOIN sub_group_package m ON m.sub_group_id = s.id
+    LEFT JOIN run_coverage c ON c.run_id = s.last_run_id AND c.raw_data_package_id = m.raw_data_package_id
+    WHERE s.last_run_id IS NOT NULL AND NOT m.is_faded AND m.left_out IS NULL AND c.run_id IS NULL
+),
 state AS MATERIALIZED (
-    SELECT s.id, lost.is_so AS lost_auxiliary, coalesce(d.with_taken, :no_inputs) = s.input_digest AS only_auxiliary,
-        s.same_recipe AND NOT s.is_forced AND NOT lost.is_so
+    SELECT s.id, lost.sub_group_id IS NOT NULL AS lost_auxiliary,
+        s.last_run_id IS NOT NULL AND coalesce(d.with_taken, :no_inputs) = s.input_digest AS only_auxiliary,
+        s.last_run_id IS NOT NULL AND s.same_recipe AND NOT s.is_forced
         AND coalesce(d.with_mixed, :no_inputs) = s.input_digest
         AND s.id NOT IN (SELECT sub_group_id FROM untaken)
-        AND NOT EXISTS (SELECT FROM invalid i WHERE i.run_id = s.last_run_id)
-        AND NOT EXISTS (
-            SELECT FROM sub_group_package m
-            WHERE m.sub_group_id = s.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT EXISTS (
-                SELECT FROM run_coverage c
-                WHERE c.run_id = s.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
-        ) AS keeps
+        AND lost.sub_group_id IS NULL AND damaged.run_id IS NULL AND outgrown.sub_group_id IS NULL AS keeps
     FROM scope s
-    LEFT JOIN digest d ON d.sub_group_id = s.id,
-        LATERAL (
-            SELECT EXISTS (SELECT FROM taken t JOIN invalid i ON i.id = t.data_product_id
-                           WHERE t.sub_group_id = s.id) AS is_so
-        ) lost
+    LEFT JOIN digest d ON d.sub_group_id = s.id
+    LEFT JOIN lost ON lost.sub_group_id = s.id
+    LEFT JOIN damaged ON damaged.run_id = s.last_run_id
+    LEFT JOIN outgrown ON outgrown.sub_group_id = s.id
 ),
 wanted AS MATERIALIZED (
     SELECT m.* FROM mixed m JOIN state s ON s.id = m.sub_group_id WHERE s.keeps
     UNION
-    SELECT n.* FROM nearest n JOIN state s ON s.id = n.sub_group_id WHERE s.keeps IS NOT TRUE
+    SELECT n.* FROM nearest n JOIN state s ON s.id = n.sub_group_id WHERE NOT s.keeps
 ),
 gone AS (
     DELETE FROM auxiliary_choice a USING scope s
-    WHERE a.sub_group_id = s.id AND NOT EXISTS (
-        SELECT FROM wanted w
-        WHERE w.sub_group_id = a.sub_group_id AND w.name = a.name AND w.data_product_id = a.data_product_id)
+    WHERE a.sub_group_id = s.id
+      AND (a.sub_group_id, a.name, a.data_product_id) NOT IN (SELECT * FROM wanted)
     RETURNING a.sub_group_id
 ),
 new AS (
     INSERT INTO auxiliary_choice (sub_group_id, name, data_product_id, reduction_step_id)
     SELECT w.sub_group_id, w.name, w.data_product_id, :step
     FROM wanted w
-    WHERE NOT EXISTS (
-        SELECT FROM auxiliary_choice a
-        WHERE a.sub_group_id = w.sub_group_id AND a.name = w.name AND a.data_product_id = w.data_product_id)
+    ON CONFLICT DO NOTHING
     RETURNING sub_group_id
 ),
 noted AS (
     UPDATE sub_group g
-    SET only_auxiliary = coalesce(s.only_auxiliary, false), lost_auxiliary = s.lost_auxiliary
+    SET only_auxiliary = s.only_auxiliary, lost_auxiliary = s.lost_auxiliary
     FROM state s
-    WHERE g.id = s.id AND (g.only_auxiliary, g.lost_auxiliary)
-        IS DISTINCT FROM (coalesce(s.only_auxiliary, false), s.lost_auxiliary)
+    WHERE g.id = s.id AND (g.only_auxiliary, g.lost_auxiliary) <> (s.only_auxiliary, s.lost_auxiliary)
     RETURNING g.id
 )
 SELECT count(*) FROM (
