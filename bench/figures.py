@@ -36,13 +36,13 @@ class Figure:
         return "met" if self.value <= self.at_most else "missed"
 
 
-def seconds(work: Callable[[], object], *, before: Callable[[], object] = lambda: None) -> float:
-    """Median duration of a piece of work, which is done once to warm up; of what is done `before` each time, none."""
+def seconds(work: Callable[[], object], *, before: Callable[[], object] = lambda: None, warm_up: int = 1) -> float:
+    """Median duration of a piece of work, which is done to warm up first; of what is done `before` each time, none."""
     durations = []
-    for _ in range(1 + _TIMES):
+    for _ in range(warm_up + _TIMES):
         before()
         durations.append(once(work))
-    return statistics.median(durations[1:])
+    return statistics.median(durations[warm_up:])
 
 
 def once(work: Callable[[], object]) -> float:
