@@ -21,11 +21,19 @@ def test_ctrl_c_and_kill_leave_no_process_behind(own_stack: Stack) -> None:
         everything = [*psutil.Process(supervisor.pid).children(recursive=True), *own_stack.processes()]
         assert ["sleep", "1001"] in [process.cmdline() for process in everything]
         supervisor.send_signal(number)
-        output = supervisor.communicate(timeout=90)[0]
+        output = supervisor.communicate(timeout=30)[0]
         assert supervisor.returncode == 0
         assert f"{number.name} received: everything is stopped." in output
         assert [process for process in everything if is_alive(process.pid)] == []
         assert own_stack.processes() == []
+
+
+def test_under_nohup_a_stack_outlives_its_terminal(own_stack: Stack) -> None:
+    own_stack.environment = {"UNDER_NOHUP": "1"}
+    supervisor = own_stack.start_and_wait()
+    supervisor.send_signal(signal.SIGHUP)
+    supervisor.terminate()
+    assert "SIGTERM received: everything is stopped." in supervisor.communicate(timeout=30)[0]
 
 
 def test_a_signal_during_the_start_stops_what_was_started(own_stack: Stack) -> None:
@@ -33,7 +41,7 @@ def test_a_signal_during_the_start_stops_what_was_started(own_stack: Stack) -> N
     supervisor = own_stack.start()
     eventually(lambda: ["sleep", "1003"] in own_stack.command_lines())
     supervisor.terminate()
-    supervisor.communicate(timeout=90)
+    supervisor.communicate(timeout=30)
     assert own_stack.processes() == []
 
 
@@ -102,7 +110,7 @@ def test_a_long_path_gets_a_short_socket_directory_that_is_removed(tmp_path: Pat
         assert database.execute("SELECT 1").fetchone() == (1,)
     assert socket_directory.stat().st_mode & 0o777 == 0o700
     supervisor.terminate()
-    supervisor.communicate(timeout=90)
+    supervisor.communicate(timeout=30)
     assert not socket_directory.exists()
     assert stack.processes() == []
 

@@ -1,6 +1,7 @@
 """Start a stack of small processes instead of our own: `small_stack.py DIRECTORY [--detach]`."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,10 @@ PROGRAM = Program(
     ],
     processing_locations=lambda _database_url: [7, 9],
 )
+
+
+# As a terminal starts it, or nohup, however the tests were started.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "UNDER_NOHUP" in os.environ else signal.SIG_DFL)
 
 
 def say(line: str) -> None:
