@@ -111,15 +111,21 @@ def test_a_run_that_is_held_is_cancelled_when_its_sub_group_is_up_to_date_again(
     assert noon.start(run).not_needed == (run,)
 
 
-def test_what_is_to_be_cancelled_takes_no_room(history: History) -> None:
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_to_be_cancelled_takes_no_room_wherever_it_stands(history: History, place: int) -> None:
     history.define(SCAN, limits={"live": 1})
-    first = history.archive()
+    history.archive()
     history.archive()
     history.create()
-    old, other = history.ids(PENDING)
-    history.exclude(first)
+    runs = history.ids(PENDING)
+    group, member = models.SubGroup, models.SubGroupPackage
+    of_run = sa.select(member.raw_data_package_id).join(group, group.id == member.sub_group_id)
+    [excluded] = history.session(
+        lambda session: session.scalars(of_run.filter(group.active_run_id == runs[place])).all()
+    )
+    history.exclude(excluded)
     history.create()
-    assert sorted(claimed(history)) == [old, other]
+    assert sorted(claimed(history)) == runs
 
 
 @pytest.fixture

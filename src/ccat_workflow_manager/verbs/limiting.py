@@ -66,7 +66,7 @@ def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[
     place = sa.func.row_number().over(order_by=[*ORDER, _Run.id])
     columns = [column.label(scope) for scope, column in _COLUMNS.items()]
     open_to = sa.select(_Run.id, place.label("place"), *columns).join(_Run.pipeline)
-    left = open_to.where(which, is_free(_Run), _held(limits).is_(None)).subquery()
+    left = open_to.where(which, sa.not_(is_unneeded()), is_free(_Run), _held(limits).is_(None)).subquery()
     for scope in Scope:
         if rooms := limits.rooms(scope):
             left = _first(left, scope, rooms)
