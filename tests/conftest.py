@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from ccat.stack.postgresql import embedded_postgresql
 from ccat.stack.redis import RedisAddress, embedded_redis
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
+
+# Machines are noisy: how long an example takes, or its making on a machine that never made any text, says nothing.
+settings.register_profile("ccat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ccat")
 
 
 @pytest.fixture(scope="session")

@@ -379,7 +379,7 @@ def test_unknown_names_are_refused(busy: Desk, words: tuple[str, ...], message: 
 
 
 @pytest.mark.timeout(600)
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40, derandomize=True)
 @given(st.sampled_from(sorted(DEFINED)), st.sampled_from([[], [RECENT]]), st.lists(EVENTS, min_size=1, max_size=6))
 def test_what_is_planned_is_what_is_created(
     fresh_history: Callable[[], History], shape: str, rules: list[dict[str, object]], events: list[tuple[Any, ...]]

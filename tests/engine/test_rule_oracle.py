@@ -275,7 +275,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rules=st.lists(TREES, max_size=3))
 def test_rules_select_what_they_say(world: tuple[Session, list[Package]], rules: list[Any]) -> None:
     session, packages = world

@@ -148,7 +148,7 @@ A_CHANGE = st.sampled_from([(zone, at(change)) for zone, changes in CHANGES.item
 AWAY = st.timedeltas(-DAY, DAY) | st.timedeltas(-timedelta(hours=3), timedelta(hours=3)) | st.just(timedelta())
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(cron=CRONS, zone_and_change=A_CHANGE, moments=st.lists(AWAY, min_size=2, max_size=6))
 def test_it_comes_due_when_a_program_that_looks_every_minute_would_run(
     cron: Cron, zone_and_change: tuple[str, datetime], moments: list[timedelta]

@@ -44,7 +44,7 @@ def done(history: History) -> str:
     return paths(history, "calibrate")[0]
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60, derandomize=True)
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
     happenings=HAPPENINGS,

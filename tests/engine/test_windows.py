@@ -46,7 +46,7 @@ def crossings(day: date, time: str, zone: ZoneInfo) -> list[datetime]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     place=st.sampled_from([(zone, day) for zone, days in CHANGES.items() for day in days]),
     times=st.lists(st.tuples(st.integers(0, 23), st.sampled_from([0, 15, 30])), min_size=2, max_size=2, unique=True),
