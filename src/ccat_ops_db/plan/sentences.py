@@ -1,6 +1,6 @@
 """Verdicts and reasons, told to people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -103,23 +103,23 @@ class Told:
 
     verdict: Verdict
     reason: RunReason | None
-    due_at: datetime | None
-    last_run_id: int | None
-    version: str | None
+    due_at: datetime | None = None
+    last_run_id: int | None = None
+    version: str | None = None
     """Of its newest completed run, as the series."""
-    series: str | None
-    new: Names
-    newer: Names
-    damaged: Names
-    waits: Names
-    packages: Packages
+    series: str | None = None
+    new: Names = NONE
+    newer: Names = NONE
+    damaged: Names = NONE
+    waits: Names = NONE
+    packages: Packages = Packages()
     auxiliary: Auxiliary = Auxiliary()
-    is_given_up: bool
+    is_given_up: bool = False
     """Whether something of what it waits for upstream was given up."""
-    scan: Scan | None
+    scan: Scan | None = None
     """Of a sub-group that waits for its scan."""
-    abandoned_id: int | None
-    failure: str | None
+    abandoned_id: int | None = None
+    failure: str | None = None
 
 
 def sentence(told: Told, wanted: Wanted) -> str:
@@ -193,17 +193,11 @@ def _missing_of(scan: Scan | None) -> str:
 
 
 def _reason(told: Told, wanted: Wanted) -> str:
-    run = f"run {told.last_run_id}"
-    inputs = f"new since {run}: {told.new}" if told.new.number else f"inputs differ from those of {run}"
-    sentences = {
-        RunReason.MISSING: "no run has completed yet",
-        RunReason.RECIPE_CHANGED: f"recipe changed since {run}: {_recipe_change(told, wanted)}",
-        RunReason.INVALIDATED: f"products of {run} are damaged or lost: {told.damaged}",
-        RunReason.UPSTREAM_CHANGED: f"new products since {run}: {told.newer}",
-        RunReason.AUXILIARY_CHANGED: _auxiliary_change(told.auxiliary, run),
-        RunReason.REQUESTED: f"wanted all the same: nothing changed since {run}",
-    }
-    return sentences.get(told.reason, inputs) if told.reason else ""
+    return _REASONS[told.reason](told, wanted, f"run {told.last_run_id}") if told.reason else ""
+
+
+def _input_change(told: Told, run: str) -> str:
+    return f"new since {run}: {told.new}" if told.new.number else f"inputs differ from those of {run}"
 
 
 def _auxiliary_change(auxiliary: Auxiliary, run: str) -> str:
@@ -220,3 +214,15 @@ def _recipe_change(told: Told, wanted: Wanted) -> str:
     if wanted.policy is VersionPolicy.COMPATIBLE:
         same_version = told.series == wanted.series
     return "config or definition" if same_version else f"version {told.version} → {wanted.version}"
+
+
+_REASONS: Final[Mapping[RunReason, Callable[[Told, Wanted, str], str]]] = {
+    RunReason.MISSING: lambda *_: "no run has completed yet",
+    RunReason.INPUTS_CHANGED: lambda told, _, run: _input_change(told, run),
+    RunReason.RECIPE_CHANGED: lambda told, wanted, run: f"recipe changed since {run}: {_recipe_change(told, wanted)}",
+    RunReason.INVALIDATED: lambda told, _, run: f"products of {run} are damaged or lost: {told.damaged}",
+    RunReason.UPSTREAM_CHANGED: lambda told, _, run: f"new products since {run}: {told.newer}",
+    RunReason.AUXILIARY_CHANGED: lambda told, _, run: _auxiliary_change(told.auxiliary, run),
+    RunReason.REQUESTED: lambda *known: f"wanted all the same: nothing changed since {known[-1]}",
+}
+"""What is said of each reason, given the newest completed run."""
