@@ -255,7 +255,8 @@ def _change(session: Session, noun: type[Base], row: Any, **values: Any) -> None
 def _copy(session: Session, noun: type[Base], row: Any, **changes: Any) -> None:
     """A second row that differs from the first in its own id and in what is given."""
     table = _table(noun)
-    values = dict(session.execute(sa.select(table).where(table.c.id == row)).mappings().one())
+    written = [column for column in table.c if column.computed is None]
+    values = dict(session.execute(sa.select(*written).where(table.c.id == row)).mappings().one())
     values["id"] = uuid.uuid4() if isinstance(row, uuid.UUID) else values["id"] + 1_000_000
     session.execute(table.insert().values(values | changes))
 

@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningDelete
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.reach import packages_of
@@ -17,6 +19,16 @@ _PACKAGE: Final = models.RawDataPackage.__tablename__
 _STEP: Final = models.ReductionStep.__tablename__
 _PIPELINE: Final = models.Pipeline.__tablename__
 _VERSION: Final = models.ReductionSoftwareVersion.__tablename__
+_HAND_ON: Final = sa.text("""
+    INSERT INTO pending_change (pipeline_id, noun, object_id)
+    SELECT p.id, :noun, listed.id FROM pipeline p CROSS JOIN unnest(:numbers) listed (id) WHERE p.enabled
+""").bindparams(sa.bindparam("noun", type_=sa.Text()), sa.bindparam("numbers", type_=sa.ARRAY(sa.Text)))
+_SAY_SO: Final = sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out"))
+_TAKEN: Final = (
+    sa.delete(_Change)
+    .where(_Change.pipeline_id == sa.bindparam("pipeline", type_=sa.BigInteger()))
+    .returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +48,7 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     What somebody else is handing out is left to him; with `waits` it is waited for, by a caller that has no lock yet.
     A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
     """
-    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).order_by(_Change.id)
-    unclaimed = unclaimed.with_for_update(skip_locked=not waits)
-    taken = session.execute(
-        sa.delete(_Change)
-        .where(_Change.id.in_(unclaimed))
-        .returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
-    ).all()
+    taken = session.execute(_unclaimed(skips=not waits)).all()
     by_noun: defaultdict[str, set[str]] = defaultdict(set)
     made: defaultdict[int, set[str]] = defaultdict(set)
     for noun, number, key in taken:
@@ -55,21 +61,24 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     for noun, numbers in by_noun.items():
         _hand_to_pipelines(session, noun, numbers)
     if taken:  # whoever evaluates the others looks before this is committed, and has to look again
-        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out")))
+        session.execute(_SAY_SO)
     return len(taken)
+
+
+@cache
+def _unclaimed(*, skips: bool) -> ReturningDelete[str, str, str | None]:
+    """Takes what is not handed out yet; what somebody else is handing out is waited for, or skipped."""
+    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).order_by(_Change.id)
+    taken = sa.delete(_Change).where(_Change.id.in_(unclaimed.with_for_update(skip_locked=skips)))
+    return taken.returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
 
 
 def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> None:
     if noun in {_PACKAGE, _VERSION}:
-        listed = (
-            sa.func.unnest(sa.literal(sorted(numbers), sa.ARRAY(sa.Text)))
-            .table_valued("id", name="listed")
-            .render_derived()
-        )
-        changed = sa.select(sa.literal(noun).label("noun"), listed.c.id).subquery()
-    else:
-        found = packages_of(noun, numbers).subquery()
-        changed = sa.select(sa.literal(_PACKAGE).label("noun"), sa.cast(found.c.id, sa.Text).label("id")).subquery()
+        session.execute(_HAND_ON, {"noun": noun, "numbers": sorted(numbers)})
+        return
+    found = packages_of(noun, numbers).subquery()
+    changed = sa.select(sa.literal(_PACKAGE).label("noun"), sa.cast(found.c.id, sa.Text).label("id")).subquery()
     handed = sa.select(models.Pipeline.id, changed.c.noun, changed.c.id).where(models.Pipeline.enabled)
     crossed = handed.join_from(models.Pipeline, changed, sa.true())
     session.execute(sa.insert(_Change).from_select(["pipeline_id", "noun", "object_id"], crossed))
@@ -102,11 +111,7 @@ def _hand_to_takers(session: Session, step_id: int, keys: Collection[str]) -> No
 
 def take(session: Session, pipeline_id: int) -> Changes:
     """Everything that happened to a pipeline; its rows go with the caller's transaction, in which it is evaluated."""
-    rows = session.execute(
-        sa.delete(_Change)
-        .where(_Change.pipeline_id == pipeline_id)
-        .returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
-    ).all()
+    rows = session.execute(_TAKEN, {"pipeline": pipeline_id}).all()
     places: defaultdict[int, set[str]] = defaultdict(set)
     for noun, number, key in rows:
         if noun == _STEP and key is not None:

@@ -1,7 +1,8 @@
 """One pipeline, evaluated: what changed is taken from the inbox, and only what it can affect is looked at."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,9 +15,9 @@ from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find
 from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import Divided, divide, vanished
-from ccat_ops_db.gap.pending import bring_along, note_pending
+from ccat_ops_db.gap.pending import bring_along, keep_pending
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
-from ccat_ops_db.gap.statements import choose_auxiliary, decide, find_facts, find_ready, leave_out
+from ccat_ops_db.gap.statements import choose_auxiliary, judge, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.moves import CHANNEL
@@ -31,6 +32,19 @@ _MANY: Final = 1_000
 """Rows of which the statistics of the database have to know at once."""
 _FADING_EVERY: Final = timedelta(minutes=1)
 
+_BIG: Final = sa.BigInteger()
+_LOCKED: Final = (
+    sa.select(_Evaluation)
+    .where(_Evaluation.pipeline_id == sa.bindparam("pipeline", type_=_BIG))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+_DUE: Final = sa.select(_Group.id).where(
+    _Group.reduction_step_id == sa.bindparam("step", type_=_BIG),
+    _Group.due_at <= sa.bindparam("now", type_=sa.TIMESTAMP(timezone=True)),
+)
+_PLAN_FOR: Final = sa.text("SELECT set_config('plan_cache_mode', :mode, true)")
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -39,6 +53,8 @@ class Evaluated:
     pipeline: PipelineNow
     has_news: bool
     """Whether anything was looked at."""
+    not_needed: Sequence[int]
+    """PENDING runs that were cancelled, as nothing needs them any more."""
     drift: int
     """Rows that were otherwise than they should have been, though nothing was said to have changed."""
 
@@ -47,7 +63,7 @@ def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebu
     """Bring every verdict of a pipeline up to date; whoever else evaluates it waits for the caller's transaction.
 
     `rebuild` looks at everything, whatever is said to have changed; so do the first evaluation, one after the
-    definition changed, and one a day.
+    definition changed, the first one after a trigger-manager started, and one a day.
     """
     state, changes = _lock(session, pipeline_id), take(session, pipeline_id)
     pipeline = pipeline_now(session, pipeline_id)  # after the changes were taken: what came later leaves another one
@@ -67,7 +83,7 @@ def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebu
     if work.has_looked:  # whoever creates runs has to come by, unless that is the caller
         state.due_at = now
     session.flush()
-    return Evaluated(pipeline, work.has_looked, drift)
+    return Evaluated(pipeline, work.has_looked, work.not_needed, drift)
 
 
 def evaluate_now(session: Session, pipeline_id: int, *, now: datetime, by: str) -> PipelineNow:
@@ -84,15 +100,16 @@ def evaluate_now(session: Session, pipeline_id: int, *, now: datetime, by: str) 
     return evaluated.pipeline
 
 
-def come_by(session: Session, which: sa.ColumnElement[bool]) -> None:
+def come_by(session: Session, which: sa.ColumnElement[bool], *, rebuild: bool = False) -> None:
     """Have the trigger-manager look at pipelines at once, though nothing changed that a verdict depends on.
 
-    `which` is a condition on their PipelineEvaluation. Rows are locked as everybody locks several: in their order.
+    `which` is a condition on their PipelineEvaluation. With `rebuild` everything is looked at. Rows are locked as
+    everybody locks several: in their order.
     """
     locked = sa.select(_Evaluation.pipeline_id).where(which).order_by(_Evaluation.pipeline_id).with_for_update()
-    ids = session.scalars(locked).all()
-    evaluation = sa.update(_Evaluation).where(is_among(_Evaluation.pipeline_id, ids))
-    session.execute(evaluation.values(due_at=sa.func.least(_Evaluation.due_at, sa.func.now())))
+    moved = sa.update(_Evaluation).where(is_among(_Evaluation.pipeline_id, session.scalars(locked).all()))
+    soon = moved.values(due_at=sa.func.least(_Evaluation.due_at, sa.func.now()))
+    session.execute(moved.values(due_at=None, rebuild_at=None) if rebuild else soon)
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Evaluation.__tablename__}:due")))
 
 
@@ -115,6 +132,7 @@ class _Round:
     now: datetime
     by: str
     has_looked: bool = False
+    not_needed: list[int] = field(default_factory=list)
 
     def everything(self) -> int:
         """Look at everything; how many rows were not as they should be."""
@@ -131,10 +149,11 @@ class _Round:
         packages = Scope(changes.packages)
         fades = state.fading_at is not None and state.fading_at <= self.now
         below: defaultdict[int, Scope] = defaultdict(lambda: NOTHING)
+        is_due = state.due_at is None or state.due_at <= self.now  # rows of sub-groups are due no earlier
         for step in self.pipeline.steps:
             keys = changes.places.get(step.id, frozenset())
             places = Scope(ids_of(self.session, step.id, keys))
-            touched = places | below[step.id] | self._due(step)
+            touched = places | below[step.id] | (self._due(step) if is_due else NOTHING)
             if state.bases.get(str(step.id)) != step.basis:
                 touched = EVERYTHING
             elif step.auxiliary:
@@ -152,7 +171,7 @@ class _Round:
         To look up a handful takes no longer than to plan for it; and what is planned for any number looks up one by
         one, so that a change costs in proportion to itself however small the tables are.
         """
-        self.session.execute(sa.select(sa.func.set_config("plan_cache_mode", mode, True)))  # noqa: FBT003 - is local
+        self.session.execute(_PLAN_FOR, {"mode": mode})
 
     def _look(self, step: StepNow, packages: Scope, *, touched: Scope, fades: bool = False) -> Written:
         """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written."""
@@ -168,12 +187,9 @@ class _Round:
         orphan(self.session, step.id, gone, by=self.by)
         left_out = leave_out(self.session, step, looked)
         chosen = self._choose(step, looked)
-        facts = find_facts(self.session, step, looked)
-        decided = decide(self.session, self.pipeline, step, scope=looked, now=self.now)
-        ready = find_ready(self.session, step, looked)
-        note_pending(self.session, step, looked, gone=gone)
-        rows = members.rows + left_out.rows + chosen + facts.rows + decided.rows + ready.rows
-        return Written(facts.scope | ready.scope, rows)
+        judged = judge(self.session, self.pipeline, step, scope=looked, now=self.now)
+        self.not_needed += keep_pending(self.session, step, judged.told, gone=gone, by=self.by)
+        return Written(judged.passed_on.scope, members.rows + left_out + chosen + judged.passed_on.rows)
 
     def _choose(self, step: StepNow, looked: Scope) -> int:
         """Choose auxiliary inputs anew; rows written."""
@@ -198,8 +214,7 @@ class _Round:
         return divide(self.session, self.pipeline, step, packages=packages, lists=fades, now=self.now)
 
     def _due(self, step: StepNow) -> Scope:
-        due = sa.select(_Group.id).where(_Group.reduction_step_id == step.id, _Group.due_at <= self.now)
-        return Scope.of(self.session.scalars(due))
+        return Scope.of(self.session.scalars(_DUE, {"step": step.id, "now": self.now}))
 
     def _below(self, above: Scope, step: StepNow) -> Scope:
         """Sub-groups of a step that share packages with these."""
@@ -228,12 +243,12 @@ class _Round:
 
 
 def _lock(session: Session, pipeline_id: int) -> models.PipelineEvaluation:
-    row = sa.select(_Evaluation).where(_Evaluation.pipeline_id == pipeline_id).with_for_update()
-    state = session.scalars(row.execution_options(populate_existing=True)).one_or_none()
+    place = {"pipeline": pipeline_id}
+    state = session.scalars(_LOCKED, place).one_or_none()
     if state is not None:
         return state
     session.execute(insert(_Evaluation).values(pipeline_id=pipeline_id).on_conflict_do_nothing())
-    return session.scalars(row.execution_options(populate_existing=True)).one()
+    return session.scalars(_LOCKED, place).one()
 
 
 def _note(state: models.PipelineEvaluation, pipeline: PipelineNow, now: datetime) -> None:

@@ -1,5 +1,6 @@
-"""PENDING runs whose inputs are not fixed yet, kept as their sub-groups are now: limits ask what they are for."""
+"""PENDING runs, kept as their sub-groups are now: what nothing needs any more is cancelled, the rest says why it is."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,58 +11,86 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.scope import Scope
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.gap.telling import tell
-from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.states import RunStatus, Verdict
 
 _Run, _Group = models.ExecutedReductionStep, models.SubGroup
 _PENDING: Final = _Run.status == RunStatus.PENDING
-_IS_OPEN: Final = sa.and_(_PENDING, _Run.inputs_frozen_at.is_(None))
+_IS_FROZEN: Final = _Run.inputs_frozen_at.is_not(None)
+_IS_OPEN: Final = sa.and_(_PENDING, sa.not_(_IS_FROZEN))
 _WRITES: Final = {"synchronize_session": False}
-STARTABLE: Final = (Verdict.WANTED, Verdict.COOLING, Verdict.BLOCKED)
+_STARTABLE: Final = (Verdict.WANTED, Verdict.COOLING, Verdict.BLOCKED)
 """Verdicts on sub-groups that need the run that they have."""
+_IS_UNNEEDED: Final = sa.case(
+    (_IS_FROZEN, _Group.verdict == Verdict.UP_TO_DATE), else_=_Group.verdict.not_in(_STARTABLE)
+)
 
 
-def is_unneeded() -> sa.ColumnElement[bool]:
-    """Condition on a PENDING run: as last evaluated, its sub-group is gone or needs it no more."""
-    again = sa.and_(_Run.inputs_frozen_at.is_not(None), _Group.verdict != Verdict.UP_TO_DATE)
-    of_run = sa.and_(_Group.reduction_step_id == _Run.reduction_step_id, _Group.key == _Run.sub_group_key)
-    needs_it = sa.exists().where(of_run, sa.or_(_Group.verdict.in_(STARTABLE), again)).correlate(_Run)
-    return sa.not_(sa.or_(_Run.is_trial, needs_it))
+def drop(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> list[int]:
+    """Let PENDING runs that nothing needs be CANCELLED, which blocks nothing; those that were PENDING still."""
+    values = {"not_needed": True, "finished_at": sa.func.now(), "waiting_for": None, "held_by_limit": False}
+    pending = (RunStatus.PENDING,)
+    return advance(
+        session, _Run, run_ids, to=RunStatus.CANCELLED, because=because, by=by, expected=pending, values=values
+    )
 
 
-def note_pending(session: Session, step: StepNow, looked: Scope, *, gone: Sequence[str]) -> None:
-    """Let runs of sub-groups that were looked at say why they are necessary now, and be looked at where they are not.
+def keep_pending(session: Session, step: StepNow, told: Scope, *, gone: Sequence[str], by: str) -> list[int]:
+    """Cancel runs that sub-groups need no more, and let the others say why they are necessary now; those cancelled.
 
     `gone` are the keys of sub-groups of the step that are there no more.
     """
-    has_other_reason = sa.func.coalesce(sa.and_(_IS_OPEN, _Run.reason != _Group.reason), sa.false())
-    found = session.execute(
-        sa.select(_Group.id, has_other_reason)
-        .join(_Run, _Run.id == _Group.active_run_id)
-        .where(_Group.reduction_step_id == step.id, looked.covers(_Group.id), _PENDING)
-        .where(sa.or_(has_other_reason, _Group.verdict.not_in(STARTABLE)))
-    ).all()
-    _tell_anew(session, step, [number for number, is_other in found if is_other])
-    if found or _are_pending(session, step, gone):
-        _wake(session)
+    unneeded = [*_drop_of_gone(session, step, gone, by=by), *_drop_unneeded(session, step, told, by=by)]
+    _tell_anew(session, step, told)
+    return unneeded
 
 
-def _tell_anew(session: Session, step: StepNow, ids: Sequence[int]) -> None:
+def _drop_of_gone(session: Session, step: StepNow, gone: Sequence[str], *, by: str) -> list[int]:
+    if not gone:
+        return []
+    of_gone = sa.and_(_Run.reduction_step_id == step.id, _Run.sub_group_key.in_(gone), sa.not_(_Run.is_trial))
+    ids = session.scalars(sa.select(_Run.id).where(of_gone, _PENDING)).all()
+    return drop(session, ids, because="its sub-group is gone", by=by) if ids else []
+
+
+def _of_told(step: StepNow, told: Scope) -> sa.ColumnElement[bool]:
+    """Condition: the run is the active one of one of these sub-groups, and PENDING."""
+    of_group = sa.and_(_Run.id == _Group.active_run_id, _Group.reduction_step_id == step.id)
+    return sa.and_(of_group, told.covers(_Group.id), _PENDING)
+
+
+def _drop_unneeded(session: Session, step: StepNow, told: Scope, *, by: str) -> list[int]:
+    if not told:
+        return []
+    unneeded = sa.select(_Group.id, _Run.id).where(_of_told(step, told), _IS_UNNEEDED)
+    runs = {row[0]: row[1] for row in session.execute(unneeded)}
+    by_sentence: defaultdict[str, list[int]] = defaultdict(list)
+    for group_id, because in (tell(session, step, runs) if runs else {}).items():
+        by_sentence[because].append(runs[group_id])
+    return [
+        run_id
+        for because, ids in by_sentence.items()
+        for run_id in drop(session, ids, because=f"not needed: {because}", by=by)
+    ]
+
+
+def _tell_anew(session: Session, step: StepNow, told: Scope) -> None:
+    """Limits ask what runs are for: those whose inputs are not fixed yet have the reason of their sub-group."""
+    if not told:
+        return
+    has_other = sa.and_(_IS_OPEN, _Run.reason != _Group.reason)
+    ids = session.scalars(sa.select(_Group.id).where(_of_told(step, told), has_other)).all()
     if not ids:
         return
     because = tell(session, step, ids)
-    told = sa.func.unnest(
+    listed = sa.func.unnest(
         sa.literal(list(because), sa.ARRAY(sa.BigInteger)), sa.literal(list(because.values()), sa.ARRAY(sa.Text))
     ).table_valued("id", "because", name="told")
-    told = told.render_derived()
-    of_group = sa.and_(_Group.id == told.c.id, _Run.id == _Group.active_run_id)
-    now = {"reason": _Group.reason, "because": told.c.because}
+    listed = listed.render_derived()
+    of_group = sa.and_(_Group.id == listed.c.id, _Run.id == _Group.active_run_id)
+    now = {"reason": _Group.reason, "because": listed.c.because}
     session.execute(sa.update(_Run).where(of_group, _IS_OPEN).values(now), execution_options=_WRITES)
-
-
-def _are_pending(session: Session, step: StepNow, keys: Sequence[str]) -> bool:
-    of_keys = sa.exists().where(_Run.reduction_step_id == step.id, _Run.sub_group_key.in_(keys), _PENDING)
-    return bool(keys) and bool(session.scalar(sa.select(of_keys)))
+    _wake(session)
 
 
 def bring_along(session: Session, pipeline: PipelineNow) -> None:

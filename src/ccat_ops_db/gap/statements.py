@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.scope import Scope, Written
+from ccat_ops_db.gap.scope import EVERYTHING, Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.plan.digests import input_digest
@@ -45,21 +46,25 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "now": sa.TIMESTAMP(timezone=True),
 }
 _NO_INPUTS: Final = input_digest([])
+_STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
+_SOME_LEFT_OUT: Final = sa.select(
+    sa.or_(
+        sa.exists().where(
+            models.SubGroupPackage.reduction_step_id == _STEP, models.SubGroupPackage.left_out.is_not(None)
+        ),
+        sa.exists().where(models.AcceptedCoverage.reduction_step_id == _STEP),
+    )
+)
+_VERDICTS: Final = ("facts", "decisions", "writing")
 
 
-def leave_out(session: Session, step: StepNow, scope: Scope) -> Written:
-    """Note which packages a run of now goes without; where that changed. Most steps go without none, and never did."""
-    if step.waits.for_everything and not session.scalar(sa.select(_some_left_out(step.id))):
-        return Written.those([])
+def leave_out(session: Session, step: StepNow, scope: Scope) -> int:
+    """Note which packages a run of now goes without; rows written. Most steps go without none, and never did."""
+    if step.waits.for_everything and not session.scalar(_SOME_LEFT_OUT, {"step": step.id}):
+        return 0
     options = {"omits": step.waits.omits, "takes_available": step.waits.takes_available}
-    return _run(session, "left_out", scope=scope, values={**_place(step), **options})
-
-
-def _some_left_out(step_id: int) -> sa.ColumnElement[bool]:
-    member = models.SubGroupPackage
-    noted = sa.exists().where(member.reduction_step_id == step_id, member.left_out.is_not(None))
-    accepted = sa.exists().where(models.AcceptedCoverage.reduction_step_id == step_id)
-    return sa.or_(noted, accepted)
+    found = _run(session, "left_out", scope=scope, values={**_place(step), **options})
+    return found if isinstance(found, int) else len(found)
 
 
 def choose_auxiliary(session: Session, step: StepNow, scope: Scope) -> int:
@@ -81,25 +86,24 @@ def choose_auxiliary(session: Session, step: StepNow, scope: Scope) -> int:
     return rows
 
 
-def find_facts(session: Session, step: StepNow, scope: Scope) -> Written:
-    """Note the newest completed run, the active run and the inputs of now; where that changed something."""
-    return _run(
-        session,
-        "facts",
-        scope=scope,
-        values={
-            **_place(step),
-            "takes_raw": step.takes_raw,
-            "no_inputs": _NO_INPUTS,
-            "has_rules": bool(step.auxiliary),
-        },
-    )
+@dataclass(frozen=True)
+class Judged:
+    """What noting verdicts changed."""
+
+    passed_on: Written
+    """Where steps further down depend on it; the rows are all that were written."""
+    told: Scope
+    """Where the active run is another one, or has to say anew why it is necessary."""
 
 
-def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Scope, now: datetime) -> Written:
-    """Note what is to be done; where that is something else than before."""
+def judge(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Scope, now: datetime) -> Judged:
+    """Note what is known of sub-groups and what is to be done about each; where that is something else than before."""
     recipe = step.recipe
-    wanted = {
+    values = {
+        **_place(step),
+        "takes_raw": step.takes_raw,
+        "no_inputs": _NO_INPUTS,
+        "has_rules": bool(step.auxiliary),
         "recipe": recipe.digest if recipe else None,
         "series": recipe.series_digest if recipe else None,
         "by_series": step.policy is VersionPolicy.COMPATIBLE,
@@ -112,15 +116,13 @@ def decide(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Sco
         "redoing": _redoing(step),
         "waiting": [rule.name for rule in step.auxiliary if rule.on_missing is OnMissing.WAIT],
         "failing": [rule.name for rule in step.auxiliary if rule.on_missing is OnMissing.FAIL],
-        "no_inputs": _NO_INPUTS,
         "now": now,
     }
-    return _run(session, "decisions", scope=scope, values={**_place(step), **wanted})
-
-
-def find_ready(session: Session, step: StepNow, scope: Scope) -> Written:
-    """Note which packages steps further down need not wait for; where that changed."""
-    return _run(session, "readiness", scope=scope, values=_place(step))
+    found = _run(session, *_VERDICTS, scope=scope, values=values)
+    if isinstance(found, int):
+        return Judged(Written.anything(found), EVERYTHING)
+    passed_on = Scope.of(number for number, is_passed_on, _ in found if is_passed_on)
+    return Judged(Written(passed_on, len(found)), Scope.of(number for number, _, is_told in found if is_told))
 
 
 def _redoing(step: StepNow) -> list[str]:
@@ -155,6 +157,8 @@ def with_lost_inputs(session: Session, step: StepNow, ids: Collection[int]) -> f
 
 def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequence[sa.RowMapping]:
     """What the verdicts of some sub-groups are told with."""
+    if not ids:
+        return []
     recipe = step.recipe.digest if step.recipe else None
     asked = {"recipe": recipe, "for_scan": step.waits.for_scan, "no_inputs": _NO_INPUTS, "ids": sorted(ids)}
     return session.execute(_statement("sentences"), {**_place(step), **asked}).mappings().all()
@@ -162,7 +166,7 @@ def find_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequenc
 
 def find_auxiliary_words(session: Session, step: StepNow, ids: Collection[int]) -> Sequence[sa.RowMapping]:
     """What is told about the auxiliary inputs of some sub-groups."""
-    if not step.auxiliary:
+    if not step.auxiliary or not ids:
         return []
     return session.execute(_statement("auxiliary_words"), {"step": step.id, "ids": sorted(ids)}).mappings().all()
 
@@ -179,18 +183,24 @@ def find_makers(session: Session, step: StepNow, plan_id: str, *, keys: Collecti
     return {key: Names(names, number) for key, names, number in session.execute(_statement("makers"), values)}
 
 
-def _run(session: Session, name: str, *, scope: Scope, values: Mapping[str, Any]) -> Written:
+def _run(session: Session, *names: str, scope: Scope, values: Mapping[str, Any]) -> Sequence[Any] | int:
+    """The rows of a statement; of one that looked at everything only how many there were."""
     if scope.ids is None:
-        found = session.execute(_statement(name, is_everything=True), values)
-        return Written.anything(found.rowcount)  # type: ignore[attr-defined]  # what an UPDATE returns
-    return Written.those(session.scalars(_statement(name, is_everything=False), {**values, "ids": sorted(scope.ids)}))
+        number: int = session.scalars(_statement(*names, is_everything=True), values).one()
+        return number
+    return session.execute(_statement(*names), {**values, "ids": sorted(scope.ids)}).all()
 
 
 @cache
-def _statement(name: str, *, is_everything: bool = False) -> sa.TextClause:
-    text = (files(__package__) / "sql" / f"{name}.sql").read_text()
+def _statement(*names: str, is_everything: bool = False) -> sa.TextClause:
+    """The text of a file; of several, each goes on with the list of WITH where the one before it ended.
+
+    Of statements with a scope the last line names what is `news`.
+    """
+    texts = [(files(__package__) / "sql" / f"{name}.sql").read_text() for name in names]
+    text = texts[0] if len(texts) == 1 else "WITH " + ",\n".join(one.rstrip("\n") for one in texts)
     if is_everything:  # a million ids are not brought here
-        text = re.sub(r"\nRETURNING .*\n$", "", text.replace("{scope}", "true"))
+        text = re.sub(r"\nSELECT .* FROM news\n?$", "\nSELECT count(*) FROM news", text.replace("{scope}", "true"))
     else:
         text = text.replace("{scope}", "g.id = ANY(:ids)")
     return sa.text(text).bindparams(*(sa.bindparam(key, type_=_TYPES[key]) for key in _TYPES if f":{key}" in text))

@@ -1,8 +1,10 @@
 """The steps of a pipeline as its current revision defines them, and what a run of each would be made with now."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Final
 
 import sqlalchemy as sa
 from packaging.version import Version
@@ -16,6 +18,16 @@ from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, auxiliary_rule, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
 from ccat_ops_db.states import OnFailedInput, OnMissing, TriggerType, VersionPolicy, VersionState, WaitFor
+
+_RELEASED: Final = (
+    sa.select(models.ReductionSoftwareVersion)
+    .where(
+        models.ReductionSoftwareVersion.reduction_software_id
+        == sa.any_(sa.bindparam("software", type_=sa.ARRAY(sa.BigInteger))),
+        models.ReductionSoftwareVersion.state == VersionState.RELEASED,
+    )
+    .execution_options(populate_existing=True)
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,7 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
 
 def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
     """A pipeline as its newest revision and the released versions of its software define it."""
-    revision = _newest_revision(session, pipeline_id)
+    revision = session.scalars(_newest_revision(), {"pipeline": pipeline_id}).unique().one()
     released = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
     return PipelineNow(
         id=pipeline_id,
@@ -144,12 +156,13 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
     )
 
 
-def _newest_revision(session: Session, pipeline_id: int) -> models.PipelineRevision:
-    """The newest revision of a pipeline, with all that its steps are made of."""
+@cache  # to put it together takes longer than to carry it out
+def _newest_revision() -> sa.Select[models.PipelineRevision]:
+    """The newest revision of `pipeline`, with all that its steps are made of."""
     step, revisions = models.ReductionStepRevision, models.PipelineRevision
     newest = (
         sa.select(revisions.id)
-        .where(revisions.pipeline_id == pipeline_id)
+        .where(revisions.pipeline_id == sa.bindparam("pipeline", type_=sa.BigInteger()))
         .order_by(revisions.number.desc())
         .limit(1)
         .scalar_subquery()
@@ -169,7 +182,7 @@ def _newest_revision(session: Session, pipeline_id: int) -> models.PipelineRevis
         joinedload(revisions.data_grouping_revision),
         joinedload(revisions.steps).options(*of_step),
     )
-    return session.scalars(loaded.execution_options(populate_existing=True)).unique().one()
+    return loaded.execution_options(populate_existing=True)
 
 
 def _step(
@@ -252,10 +265,5 @@ def _place(step: models.ReductionStep) -> str:
 
 def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int, models.ReductionSoftwareVersion]:
     """Highest released version of each software, by PEP 440."""
-    version = models.ReductionSoftwareVersion
-    released: Sequence[models.ReductionSoftwareVersion] = session.scalars(
-        sa.select(version)
-        .where(version.reduction_software_id.in_(software_ids), version.state == VersionState.RELEASED)
-        .execution_options(populate_existing=True)
-    ).all()
+    released = session.scalars(_RELEASED, {"software": sorted(software_ids)}).all()
     return {one.reduction_software_id: one for one in sorted(released, key=lambda one: (Version(one.version), one.id))}

@@ -33,6 +33,9 @@ ACTIVE_RUN = (
 LIVE_RUN = "status IN ('staging_data', 'submitted', 'running', 'collecting_results')"
 """SQL predicate of a run that occupies something, and is counted by limits."""
 
+_IN_LINE = "status = 'pending' AND (waiting_for IS NULL OR held_by_limit)"
+_WAITS = "status = 'pending' AND NOT (waiting_for IS NULL OR held_by_limit)"
+
 
 class ExecutedReductionStep(Leased, Base):
     """A run: one execution of a step for one sub-group."""
@@ -51,6 +54,19 @@ class ExecutedReductionStep(Leased, Base):
             "ix_executed_reduction_step_trigger", "trigger_id", postgresql_where=sa.text("trigger_id IS NOT NULL")
         ),
         sa.Index("ix_executed_reduction_step_active_status", "status", "id", postgresql_where=sa.text(ACTIVE_RUN)),
+        sa.Index(
+            "ix_executed_reduction_step_in_line",
+            "queue_rank",
+            "is_redo",
+            "id",
+            postgresql_where=sa.text(_IN_LINE),
+        ),
+        sa.Index(
+            "ix_executed_reduction_step_waits",
+            sa.text("lease_until ASC NULLS FIRST"),
+            "id",
+            postgresql_where=sa.text(_WAITS),
+        ),
         is_checksum("recipe_digest"),
         is_checksum("series_digest"),
         is_checksum("input_digest"),
@@ -126,6 +142,17 @@ class ExecutedReductionStep(Leased, Base):
     )
     metrics: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Quality metrics of its products.")
     created_at: Mapped[CreatedAt]
+    is_redo: Mapped[bool] = mapped_column(
+        sa.Computed("reason NOT IN ('missing', 'inputs_changed') AND NOT is_trial", persisted=True),
+        comment="Whether it does again what was done before.",
+    )
+    queue_rank: Mapped[int] = mapped_column(
+        sa.Computed(
+            "floor(extract(epoch FROM created_at - timestamptz '2000-01-01 00:00:00+00') / 3600)::bigint - priority",
+            persisted=True,
+        ),
+        comment="Of those that wait the lowest starts first: an hour of waiting counts as one priority.",
+    )
 
     reduction_step: Mapped[ReductionStep] = relationship()
     step_revision: Mapped[ReductionStepRevision] = relationship()

@@ -13,11 +13,8 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
 from ccat_ops_db.plan.limits import Limit, Limits, Occupant, Scope
 from ccat_ops_db.plan.windows import Window, is_open, opens_at
-from ccat_ops_db.states import NEW_DATA
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
-IS_REDO = sa.and_(_Run.reason.not_in(NEW_DATA), sa.not_(_Run.is_trial))
-"""Condition on a run: it does again what was done before; a trial does something else."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _of_locations(session: Session) -> Iterator[Limit]:
 
 def _live(session: Session) -> Counter[tuple[Scope, int]]:
     """How many runs are live, by what limits count together."""
-    seen = (_Run.pipeline_id, _Run.data_location_id, _Pipeline.created_by_user_id, IS_REDO)
+    seen = (_Run.pipeline_id, _Run.data_location_id, _Pipeline.created_by_user_id, _Run.is_redo)
     rows = session.execute(
         sa.select(*seen, sa.func.count()).join(_Run.pipeline).where(sa.text(LIVE_RUN)).group_by(*seen)
     )

@@ -9,14 +9,13 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import claim
-from ccat_ops_db.gap.pending import is_unneeded
 from ccat_ops_db.queries.limits import limits_now
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.states import RunStatus
-from ccat_workflow_manager.verbs.limiting import NOTED, ORDER, WAITS, has_room, leave_some
+from ccat_workflow_manager.verbs.limiting import IS_IN_LINE, NOTED, ORDER, WAITS, has_room, has_some_room
 
 _Run = models.ExecutedReductionStep
-_IS_PENDING: Final = _Run.status == RunStatus.PENDING
+_IS_PENDING: Final = _Run.status == sa.literal_column(f"'{RunStatus.PENDING}'")  # as the indexes of the queue say it
 _SHARE: Final = 4
 """One of so many in a batch is a run that waited for something: it may go on by now, and would be passed over else."""
 _LONGEST_AGO: Final[Sequence[sa.ColumnElement[Any]]] = (_Run.lease_until.asc().nulls_first(),)
@@ -34,8 +33,8 @@ def claim_pending(
     """
     free = sa.and_(which, _IS_PENDING, _Run.pipeline_id.not_in(list(stopped(session))))
     limits = limits_now(session, now=now)
-    waiting, ready = sa.and_(free, WAITS), sa.and_(free, sa.not_(WAITS))
-    waiting = sa.and_(waiting, sa.or_(leave_some(limits), is_unneeded())) if limits else waiting
+    waiting, ready = sa.and_(free, WAITS), sa.and_(free, IS_IN_LINE)
+    waiting = sa.and_(waiting, has_some_room(limits))
     ready = sa.and_(ready, has_room(limits, ready))
     claimed: list[int] = []
     for where, order, up_to in (

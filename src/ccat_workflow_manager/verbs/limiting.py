@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import is_free
-from ccat_ops_db.gap.pending import is_unneeded
 from ccat_ops_db.plan.limits import Limits, Scope
-from ccat_ops_db.queries.limits import IS_REDO, limits_now
+from ccat_ops_db.queries.limits import limits_now
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunStatus
 
@@ -22,19 +21,23 @@ NOTED: Final = 1_000
 _LOCKS: Final = {Scope.USER: 0x75736572, Scope.LOCATION: 0x706C6163}
 """Keys of the locks that let one count after the other; whoever evaluates a pipeline has it to himself already."""
 _COLUMNS: Final[Mapping[Scope, sa.ColumnElement[Any]]] = {
-    Scope.REDO: sa.case((IS_REDO, _Run.pipeline_id), else_=None),
+    Scope.REDO: sa.case((_Run.is_redo, _Run.pipeline_id), else_=None),
     Scope.PIPELINE: sa.type_coerce(_Run.pipeline_id, sa.BigInteger),
-    Scope.USER: sa.type_coerce(_Pipeline.created_by_user_id, sa.BigInteger),
+    Scope.USER: sa.select(sa.type_coerce(_Pipeline.created_by_user_id, sa.BigInteger))
+    .where(_Pipeline.id == _Run.pipeline_id)
+    .correlate(_Run)
+    .scalar_subquery(),
     Scope.LOCATION: sa.type_coerce(_Run.data_location_id, sa.BigInteger),
 }
-"""By which id a run is counted, as SQL over runs and their pipelines."""
-ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (
-    (_Run.priority + sa.func.floor(sa.extract("epoch", sa.func.now() - _Run.created_at) / 3600)).desc(),
-    IS_REDO,
-)
+"""By which id a run is counted, as SQL over runs."""
+_SEEN: Final = 1_000
+"""So many runs at the head of the queue are looked at when limits are filled, however long it is."""
+ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (_Run.queue_rank.asc(), _Run.is_redo.asc())
 """The more important first, and an hour of waiting counts as one priority, so that nothing starves; of equals new data
 go before what is done again."""
-WAITS: Final = sa.and_(_Run.waiting_for.is_not(None), sa.not_(_Run.held_by_limit))
+IS_IN_LINE: Final = sa.or_(_Run.waiting_for.is_(None), _Run.held_by_limit)
+"""Condition on a PENDING run: when it was looked at last, nothing was in its way but limits."""
+WAITS: Final = sa.not_(IS_IN_LINE)
 """Condition on a PENDING run: when it was looked at last, it waited for something else than a limit."""
 
 
@@ -57,7 +60,7 @@ def in_order(session: Session, run_ids: Iterable[int]) -> list[int]:
 
 
 def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Condition on a run: of those that are free and meet another condition, limits leave room for it.
+    """Condition on a run: of the first that are free and meet another condition, limits leave room for it.
 
     Each limit is filled in the order with what the limits before it let through.
     """
@@ -65,20 +68,17 @@ def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[
         return sa.true()
     place = sa.func.row_number().over(order_by=[*ORDER, _Run.id])
     columns = [column.label(scope) for scope, column in _COLUMNS.items()]
-    open_to = sa.select(_Run.id, place.label("place"), *columns).join(_Run.pipeline)
-    left = open_to.where(which, sa.not_(is_unneeded()), is_free(_Run), _held(limits).is_(None)).subquery()
+    first = sa.select(_Run.id, place.label("place"), *columns).where(which, is_free(_Run), has_some_room(limits))
+    left = first.order_by(*ORDER, _Run.id).limit(_SEEN).subquery()
     for scope in Scope:
         if rooms := limits.rooms(scope):
             left = _first(left, scope, rooms)
-    unneeded = sa.select(_Run.id).where(which, is_unneeded())  # is to be cancelled, which takes no room
-    return _Run.id.in_(sa.union_all(sa.select(left.c.id), unneeded))
+    return _Run.id.in_(sa.select(left.c.id))
 
 
-def leave_some(limits: Limits) -> sa.ColumnElement[bool]:
+def has_some_room(limits: Limits) -> sa.ColumnElement[bool]:
     """Condition on a run: each limit leaves some room for runs like it."""
-    return _Run.id.in_(
-        sa.select(_Run.id).join(_Run.pipeline).where(_Run.status == RunStatus.PENDING, _held(limits).is_(None))
-    )
+    return _held(limits).is_(None)
 
 
 def _first(left: sa.Subquery, scope: Scope, rooms: Mapping[int, int]) -> sa.Subquery:
@@ -101,11 +101,9 @@ def note_held(session: Session, limits: Limits, which: sa.ColumnElement[bool]) -
     if not limits:
         return 0
     held = _held(limits)
-    waits_for_nothing_else = sa.or_(_Run.waiting_for.is_(None), _Run.held_by_limit)
     told = (
         sa.select(_Run.id, held.label("held"))
-        .join(_Run.pipeline)
-        .where(which, _Run.status == RunStatus.PENDING, is_free(_Run), waits_for_nothing_else)
+        .where(which, _Run.status == RunStatus.PENDING, is_free(_Run), IS_IN_LINE)
         .where(held.is_not(None), _Run.waiting_for.is_distinct_from(held))
         .limit(NOTED)
         .with_for_update(of=_Run, skip_locked=True)
@@ -131,10 +129,10 @@ def in_line(session: Session, run_id: int, *, now: datetime) -> InLine | None:
     limits = limits_now(session, now=now)
     if not limits:
         return None
-    held, waits = _held(limits), sa.or_(_Run.waiting_for.is_(None), _Run.held_by_limit)
+    held = _held(limits)
     place = sa.func.row_number().over(partition_by=held, order_by=[*ORDER, _Run.id])
     number = sa.func.count().over(partition_by=held)
-    waiting = sa.select(_Run.id, held, place, number).join(_Run.pipeline)
-    line = waiting.where(_Run.status == RunStatus.PENDING, waits, held.is_not(None)).subquery()
+    waiting = sa.select(_Run.id, held, place, number)
+    line = waiting.where(_Run.status == RunStatus.PENDING, IS_IN_LINE, held.is_not(None)).subquery()
     row = session.execute(sa.select(line).where(line.c.id == run_id)).one_or_none()
     return InLine(*row[1:]) if row is not None else None

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.changes import hand_out
-from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.evaluation import Evaluated, evaluate
+from ccat_ops_db.gap.pending import drop
 from ccat_ops_db.gap.statements import take_inputs, take_products, with_lost_inputs
 from ccat_ops_db.gap.steps import PipelineNow
 from ccat_ops_db.moves import CHANNEL, advance
@@ -74,7 +75,8 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     A run that nothing needs any more is CANCELLED as not needed; one that is not ready, or that limits leave no room
     for, stays PENDING with the reason.
     """
-    pipelines = _evaluate(session, run_ids, now=now, by=by)
+    evaluated = _evaluate(session, run_ids, now=now, by=by)
+    pipelines = [one.pipeline for one in evaluated]
     limits = _lock_limits(session, run_ids, pipelines, now=now)
     runs = _lock_pending(session, run_ids)
     installation = session.scalars(sa.select(models.Installation.installation_id)).one()
@@ -85,7 +87,9 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
         _act(session, one, installation=installation, now=now, by=by)
     done = {action: tuple(one.run.id for one in decided if one.action is action) for action in Start}
     started = tuple(run_id for action in _STARTS for run_id in done[action])
-    return Started(started, done[Start.WAIT], done[Start.NOT_NEEDED], done[Start.HOLD], tuple(newly_waiting))
+    cancelled = {run_id for one in evaluated for run_id in one.not_needed}
+    not_needed = (*done[Start.NOT_NEEDED], *sorted(cancelled & set(run_ids)))
+    return Started(started, done[Start.WAIT], not_needed, done[Start.HOLD], tuple(newly_waiting))
 
 
 def _decide(session: Session, pipeline: PipelineNow, runs: Iterable[_Run]) -> list[_Decided]:
@@ -130,14 +134,14 @@ def _within(session: Session, limits: Limits, decided: list[_Decided]) -> list[_
     return list(by_id.values())
 
 
-def _evaluate(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> list[PipelineNow]:
+def _evaluate(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> list[Evaluated]:
     """The pipelines of runs, as they are now; nothing changes them until the caller's transaction is over."""
     hand_out(session, waits=True)  # what was committed before counts
     pipeline_ids = session.scalars(sa.select(_Run.pipeline_id).where(is_among(_Run.id, run_ids)).distinct())
     evaluated = [evaluate(session, one, now=now, by=by) for one in sorted(pipeline_ids)]
     if any(one.has_news for one in evaluated):  # the trigger-manager does what else follows
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{models.PipelineEvaluation.__tablename__}:made")))
-    return [one.pipeline for one in evaluated]
+    return evaluated
 
 
 def _lock_pending(session: Session, run_ids: Iterable[int]) -> Sequence[_Run]:
@@ -212,7 +216,7 @@ def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, 
         case Start.TRIAL:
             _begin_attempt(session, run, installation, because=because, by=by)
         case Start.NOT_NEEDED:
-            _drop(session, run, because=because, now=now, by=by)
+            drop(session, [run.id], because=because, by=by)
         case Start.WAIT:
             run.waiting_for, run.held_by_limit = because, False
         case Start.HOLD:
@@ -248,8 +252,3 @@ def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: 
 def _raw_packages(session: Session, run: _Run) -> Sequence[int]:
     inputs = sa.select(models.RunInput.raw_data_package_id).filter_by(run_id=run.id, role=InputRole.RAW)
     return [number for number in session.scalars(inputs) if number is not None]
-
-
-def _drop(session: Session, run: _Run, *, because: str, now: datetime, by: str) -> None:
-    values = {"not_needed": True, "finished_at": now, "waiting_for": None, "held_by_limit": False}
-    advance(session, _Run, [run.id], to=RunStatus.CANCELLED, because=because, by=by, values=values)

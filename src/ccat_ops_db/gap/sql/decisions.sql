@@ -1,24 +1,5 @@
--- What is to be done about each sub-group of a step, and why. Only what differs is written.
--- The questions come in the order of their weight: is a run necessary, was it given up, does it rest, does it wait.
-WITH fact AS MATERIALIZED (
-    SELECT g.id, g.key, g.input_digest, g.last_run_id, g.only_auxiliary, g.lost_auxiliary, l.input_digest = g.input_digest AS same_inputs,
-        q.created_at AS requested_at, coalesce(q.is_forced, false) AS is_forced,
-        CASE WHEN :by_series THEN l.series_digest = :series ELSE l.recipe_digest = :recipe END AS same_recipe,
-        l.id IS NOT NULL AND (
-            EXISTS (SELECT FROM data_product d WHERE d.run_id = l.id AND d.state IN ('orphaned', 'withdrawn'))
-            OR l.id IN (
-                SELECT d.run_id FROM physical_copy c JOIN data_product d ON d.id = c.data_product_id
-                WHERE c.data_product_id IS NOT NULL AND c.status IN ('corrupt', 'missing')
-                  AND NOT EXISTS (
-                    SELECT FROM physical_copy sound WHERE sound.data_product_id = c.data_product_id
-                      AND sound.status NOT IN ('corrupt', 'missing', 'deleted')))
-        ) AS is_damaged,
-        NOT :fades OR EXISTS (SELECT FROM sub_group_package m WHERE m.sub_group_id = g.id AND NOT m.is_faded) AS is_there
-    FROM sub_group g
-    LEFT JOIN executed_reduction_step l ON l.id = g.last_run_id
-    LEFT JOIN run_request q ON q.reduction_step_id = :step AND q.sub_group_key = g.key
-    WHERE g.reduction_step_id = :step AND {scope}
-),
+-- What is to be done about each sub-group, and why. The questions come in the order of their weight: is a run necessary,
+-- was it given up, does it rest, does it wait.
 -- Where inputs differ from those of the newest run: in what.
 difference AS MATERIALIZED (
     SELECT f.id,
@@ -28,7 +9,7 @@ difference AS MATERIALIZED (
                 SELECT FROM run_coverage c
                 WHERE c.run_id = f.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
         ) AS has_new,
-        EXISTS (
+        cardinality(:upstream) > 0 AND EXISTS (
             SELECT FROM sub_group_package m
             JOIN sub_group_package above
                 ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
@@ -76,26 +57,27 @@ gap AS MATERIALIZED (
 ),
 -- Where a run is necessary: what was tried since the newest completed run, that one included.
 tried AS MATERIALIZED (
-    SELECT g.*, t.run_ids, t.latest_at, newest.created_at AS newest_at,
-        newest.id IS NOT NULL AND NOT CASE
-            WHEN newest.id = g.last_run_id THEN g.same_recipe ELSE newest.recipe_digest = :recipe END AS is_untried,
-        (SELECT CASE WHEN r.created_at > coalesce(g.requested_at, '-infinity') THEN NULLIF(r.status, 'completed') END
-         FROM executed_reduction_step r
-         WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
-           AND r.recipe_digest = :recipe AND r.input_digest = g.input_digest
-           AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
-                OR (r.status = 'cancelled' AND NOT r.not_needed))
-         ORDER BY r.id DESC LIMIT 1) AS abandoned
+    SELECT g.*, t.run_ids, t.latest_at,
+        CASE WHEN t.newest_id = g.last_run_id THEN g.last_created_at ELSE newest.created_at END AS newest_at,
+        t.newest_id IS NOT NULL AND NOT CASE
+            WHEN t.newest_id = g.last_run_id THEN g.same_recipe ELSE newest.recipe_digest = :recipe END AS is_untried,
+        CASE WHEN alike.created_at > coalesce(g.requested_at, '-infinity') THEN NULLIF(alike.status, 'completed') END
+            AS abandoned
     FROM gap g
     LEFT JOIN LATERAL (
-        SELECT array_agg(r.id) AS run_ids, max(r.id) AS newest_id, max(r.created_at) AS latest_at
-        FROM executed_reduction_step r
-        WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
-          AND r.id >= coalesce(g.last_run_id, 0)
-          AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
-               OR (r.status = 'cancelled' AND NOT r.not_needed))
+        SELECT array_agg(r.id) FILTER (WHERE r.is_since) AS run_ids, max(r.id) FILTER (WHERE r.is_since) AS newest_id,
+            max(r.created_at) FILTER (WHERE r.is_since) AS latest_at,
+            max(r.id) FILTER (WHERE r.recipe_digest = :recipe AND r.input_digest = g.input_digest) AS alike_id
+        FROM (
+            SELECT r.*, r.id >= coalesce(g.last_run_id, 0) AS is_since
+            FROM executed_reduction_step r
+            WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
+              AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
+                   OR (r.status = 'cancelled' AND NOT r.not_needed))
+        ) r
     ) t ON true
-    LEFT JOIN executed_reduction_step newest ON newest.id = t.newest_id
+    LEFT JOIN executed_reduction_step newest ON newest.id = NULLIF(t.newest_id, g.last_run_id)
+    LEFT JOIN executed_reduction_step alike ON alike.id = t.alike_id
     WHERE g.reason IS NOT NULL
 ),
 -- A run waits for what was there when the rest ended, which began with the first change or with the run before.
@@ -108,7 +90,8 @@ timed AS MATERIALIZED (
                 SELECT FROM run_coverage c
                 WHERE c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = m.raw_data_package_id)),
             -- A sub-group upstream of which none of ours was in before came with its package, whenever it was made.
-            (SELECT min(coalesce(made.finished_at, made.created_at))
+            CASE WHEN cardinality(:upstream) > 0 THEN (
+             SELECT min(coalesce(made.finished_at, made.created_at))
              FROM sub_group_package m
              JOIN sub_group_package above
                 ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
@@ -123,21 +106,22 @@ timed AS MATERIALIZED (
                AND EXISTS (
                 SELECT FROM sub_group_package theirs
                 JOIN run_coverage c ON c.raw_data_package_id = theirs.raw_data_package_id
-                WHERE theirs.sub_group_id = u.id AND NOT theirs.is_faded AND c.run_id = ANY(t.run_ids))),
+                WHERE theirs.sub_group_id = u.id AND NOT theirs.is_faded AND c.run_id = ANY(t.run_ids))) END,
             -- So did a calibration, for a package that was not in before.
-            (SELECT min(coalesce(made.finished_at, made.created_at))
+            CASE WHEN cardinality(:redoing) > 0 THEN (
+             SELECT min(coalesce(made.finished_at, made.created_at))
              FROM auxiliary_nearest n
              JOIN executed_reduction_step made ON made.id = n.run_id
              JOIN run_coverage c ON c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = n.raw_data_package_id
-             WHERE cardinality(:redoing) > 0 AND n.sub_group_id = t.id AND n.name = ANY(:redoing) AND NOT EXISTS (
+             WHERE n.sub_group_id = t.id AND n.name = ANY(:redoing) AND NOT EXISTS (
                 SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
                 JOIN executed_reduction_step maker ON maker.id = d.run_id
-                WHERE i.run_id = ANY(t.run_ids) AND maker.made_digest = made.made_digest))
+                WHERE i.run_id = ANY(t.run_ids) AND maker.made_digest = made.made_digest)) END
         )) + :cooldown END) AS cut_off
     FROM tried t
 ),
 asked AS MATERIALIZED (
-    SELECT g.id, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
+    SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
         g.reason IS NOT NULL AND cardinality(:failing) > 0 AND EXISTS (
             SELECT FROM auxiliary_nearest n
             WHERE n.sub_group_id = g.id AND n.run_id IS NULL AND n.name = ANY(:failing)) AS is_lacking,
@@ -184,8 +168,8 @@ asked AS MATERIALIZED (
         ) AS is_blocked
     FROM gap g LEFT JOIN timed t ON t.id = g.id
 ),
-decision AS MATERIALIZED (
-    SELECT a.id, a.readiness, a.reason, a.cut_off,
+decision AS (
+    SELECT a.*,
         CASE
             WHEN NOT a.is_there THEN 'up_to_date'
             WHEN :recipe IS NULL THEN 'blocked'
@@ -197,17 +181,4 @@ decision AS MATERIALIZED (
             ELSE 'wanted'
         END AS verdict
     FROM asked a
-),
-wanted AS (
-    SELECT d.id, d.readiness, d.verdict, d.reason,
-        CASE WHEN d.verdict IN ('wanted', 'blocked') THEN d.cut_off END AS cut_off,
-        CASE WHEN d.verdict = 'cooling' THEN d.cut_off END AS due_at
-    FROM decision d
 )
-UPDATE sub_group g
-SET readiness = w.readiness, verdict = w.verdict, reason = w.reason, cut_off = w.cut_off, due_at = w.due_at
-FROM wanted w
-WHERE g.id = w.id
-  AND (g.readiness, g.verdict, g.reason, g.cut_off, g.due_at)
-      IS DISTINCT FROM (w.readiness, w.verdict, w.reason, w.cut_off, w.due_at)
-RETURNING g.id

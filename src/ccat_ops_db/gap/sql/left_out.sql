@@ -17,9 +17,12 @@ WITH wanted AS (
         AND NOT above.is_ready AND NOT above.is_faded
     WHERE g.reduction_step_id = :step AND {scope}
     GROUP BY m.reduction_step_id, m.raw_data_package_id, g.key
+),
+news AS (
+    UPDATE sub_group_package m SET left_out = w.left_out
+    FROM wanted w
+    WHERE m.reduction_step_id = w.reduction_step_id AND m.raw_data_package_id = w.raw_data_package_id
+      AND m.left_out IS DISTINCT FROM w.left_out
+    RETURNING m.sub_group_id
 )
-UPDATE sub_group_package m SET left_out = w.left_out
-FROM wanted w
-WHERE m.reduction_step_id = w.reduction_step_id AND m.raw_data_package_id = w.raw_data_package_id
-  AND m.left_out IS DISTINCT FROM w.left_out
-RETURNING m.sub_group_id
+SELECT sub_group_id FROM news
