@@ -34,7 +34,12 @@ from ccat_workflow_manager.verbs.failing import (
 )
 from ccat_workflow_manager.verbs.limiting import ORDER, note_held
 from ccat_workflow_manager.verbs.starting import start_runs
-from ccat_workflow_manager.verbs.triggering import create_wanted_runs, next_evaluation, pipelines_to_evaluate
+from ccat_workflow_manager.verbs.triggering import (
+    create_wanted_runs,
+    look_at_everything,
+    next_evaluation,
+    pipelines_to_evaluate,
+)
 
 _Run = models.ExecutedReductionStep
 _BATCH: Final = 100
@@ -60,6 +65,8 @@ class Context:
     name: str
     """Claims work and signs moves."""
     due: datetime | None = None
+    has_begun: bool = False
+    """Whether a trigger-manager has asked for everything to be looked at, as each does when it starts."""
     observed: dict[int, datetime] = field(default_factory=dict)
     """When each location was last asked about its jobs."""
 
@@ -119,6 +126,10 @@ def create_runs(context: Context) -> int:
     now = datetime.now(UTC)
     with context.database.transaction() as session:
         hand_out(session)
+    if not context.has_begun:
+        with context.database.transaction() as session:
+            look_at_everything(session, list(context.locations))
+        context.has_begun = True
     with context.database.transaction() as session:
         pipeline_ids = pipelines_to_evaluate(session, list(context.locations), now=now)
     done = sum(_evaluate(context, pipeline_id) for pipeline_id in pipeline_ids)

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.evaluation import evaluate, rest
+from ccat_ops_db.gap.evaluation import come_by, evaluate, rest
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, current_revisions
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.moves import CHANNEL
@@ -36,22 +36,32 @@ class Evaluation:
 
 def pipelines_to_evaluate(session: Session, location_ids: Sequence[int], *, now: datetime) -> list[int]:
     """Enabled pipelines that run at these locations and have something new, the most important first."""
-    revision, evaluation, change = current_revisions().subquery(), models.PipelineEvaluation, models.PendingChange
+    evaluation, change = models.PipelineEvaluation, models.PendingChange
     is_changed = sa.exists().where(change.pipeline_id == models.Pipeline.id)
     is_due = sa.or_(evaluation.due_at.is_(None), evaluation.due_at <= now)
     return list(
         session.scalars(
-            sa.select(models.Pipeline.id)
-            .join(revision, revision.c.pipeline_id == models.Pipeline.id)
+            _at_locations(location_ids)
             .outerjoin(evaluation, evaluation.pipeline_id == models.Pipeline.id)
-            .where(
-                models.Pipeline.enabled,
-                revision.c.processing_location_id.in_(location_ids),
-                sa.or_(is_changed, is_due),
-            )
+            .where(sa.or_(is_changed, is_due))
             .order_by(models.Pipeline.priority.desc(), models.Pipeline.id)
         )
     )
+
+
+def _at_locations(location_ids: Sequence[int]) -> sa.Select[int]:
+    """Enabled pipelines that run at these locations."""
+    revision = current_revisions().subquery()
+    return (
+        sa.select(models.Pipeline.id)
+        .join(revision, revision.c.pipeline_id == models.Pipeline.id)
+        .where(models.Pipeline.enabled, revision.c.processing_location_id.in_(location_ids))
+    )
+
+
+def look_at_everything(session: Session, location_ids: Sequence[int]) -> None:
+    """Have all pipelines at these locations compared with the raw tables: who knows what happened to them."""
+    come_by(session, models.PipelineEvaluation.pipeline_id.in_(_at_locations(location_ids)), rebuild=True)
 
 
 def next_evaluation(session: Session) -> datetime | None:

@@ -125,3 +125,22 @@ def test_packages_on_their_way_trigger_nothing(observed: Works) -> None:
         sa.text("UPDATE raw_data_package SET state = :state, archived_at = :archived_at").bindparams(**values)
     )
     assert observed.create() == 0
+
+
+def test_a_trigger_manager_that_starts_mends_what_drifted_while_nobody_looked(observed: Works) -> None:
+    observed.define(CALIBRATE)
+    observed.create()
+    observed.execute(sa.delete(models.SubGroup))
+    observed.create()
+    assert observed.all(models.SubGroup) == []  # nothing is said to have changed
+    create_runs(observed.context("a manager that starts"))
+    assert len(observed.all(models.SubGroup)) == 3
+
+
+def test_it_looks_at_everything_once(observed: Works) -> None:
+    observed.define(CALIBRATE)
+    context = observed.context()
+    create_runs(context)
+    observed.execute(sa.delete(models.SubGroup))
+    create_runs(context)
+    assert observed.all(models.SubGroup) == []

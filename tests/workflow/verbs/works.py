@@ -99,6 +99,7 @@ class Works:
 
     def __post_init__(self) -> None:
         self.engine = self.database.engine
+        self.trigger_manager = self.context()
         self.worker = Worker(engine=self.engine, name="worker", backoff=Backoff(first=timedelta(), ceiling=timedelta()))
 
     @property
@@ -205,7 +206,7 @@ class Works:
         return managers.Context(self.database, senders(self.post), {self.location_id: "cologne_ramses"}, name)
 
     def create(self) -> int:
-        return managers.create_runs(self.context())
+        return managers.create_runs(self.trigger_manager)
 
     def advance(self) -> int:
         return managers.advance_runs(self.context())
