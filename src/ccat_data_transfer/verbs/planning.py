@@ -134,9 +134,8 @@ def _add_package(
     )
     session.add(package)
     session.flush()
-    session.execute(
-        sa.update(_File).where(_File.id.in_([file.id for file in files])).values(raw_data_package_id=package.id)
-    )
+    ids = sa.literal([file.id for file in files], sa.ARRAY(sa.Uuid()))  # there may be any number
+    session.execute(sa.update(_File).where(_File.id == sa.any_(ids)).values(raw_data_package_id=package.id))
     source = session.get_one(_Location, files[0].location_id)
     session.add(
         models.LongTermArchiveTransfer(

@@ -24,11 +24,14 @@ _HAND_ON: Final = sa.text("""
     SELECT p.id, :noun, listed.id FROM pipeline p CROSS JOIN unnest(:numbers) listed (id) WHERE p.enabled
 """).bindparams(sa.bindparam("noun", type_=sa.Text()), sa.bindparam("numbers", type_=sa.ARRAY(sa.Text)))
 _SAY_SO: Final = sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out"))
-_TAKEN: Final = (
-    sa.delete(_Change)
-    .where(_Change.pipeline_id == sa.bindparam("pipeline", type_=sa.BigInteger()))
-    .returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
-)
+_PAGE: Final = 10_000
+"""Changes that are handed out by one statement."""
+_MANY: Final = 100_000
+"""Changes of a pipeline beyond which it is looked at as a whole: that takes no longer, and no more memory."""
+_TAKEN: Final = sa.text(f"""
+    WITH taken AS (DELETE FROM pending_change WHERE pipeline_id = :pipeline RETURNING noun, object_id, sub_group_key)
+    SELECT noun, object_id, sub_group_key FROM taken LIMIT {_MANY + 1}
+""")  # noqa: S608 - our own number
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,18 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     What somebody else is handing out is left to him; with `waits` it is waited for, by a caller that has no lock yet.
     A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
     """
-    taken = session.execute(_unclaimed(skips=not waits)).all()
+    number = 0
+    while taken := session.execute(_unclaimed(skips=not waits)).all():
+        _hand_to_all(session, taken)
+        number += len(taken)
+        if len(taken) < _PAGE:
+            break
+    if number:  # whoever evaluates the others looks before this is committed, and has to look again
+        session.execute(_SAY_SO)
+    return number
+
+
+def _hand_to_all(session: Session, taken: Iterable[sa.Row[str, str, str | None]]) -> None:
     by_noun: defaultdict[str, set[str]] = defaultdict(set)
     made: defaultdict[int, set[str]] = defaultdict(set)
     for noun, number, key in taken:
@@ -60,16 +74,14 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
         _hand_to_takers(session, step_id, keys)
     for noun, numbers in by_noun.items():
         _hand_to_pipelines(session, noun, numbers)
-    if taken:  # whoever evaluates the others looks before this is committed, and has to look again
-        session.execute(_SAY_SO)
-    return len(taken)
 
 
 @cache
 def _unclaimed(*, skips: bool) -> ReturningDelete[str, str, str | None]:
     """Takes what is not handed out yet; what somebody else is handing out is waited for, or skipped."""
-    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).order_by(_Change.id)
-    taken = sa.delete(_Change).where(_Change.id.in_(unclaimed.with_for_update(skip_locked=skips)))
+    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).order_by(_Change.id).limit(_PAGE)
+    chosen = unclaimed.with_for_update(skip_locked=skips).cte("chosen").prefix_with("MATERIALIZED")
+    taken = sa.delete(_Change).where(_Change.id.in_(sa.select(chosen.c.id)))
     return taken.returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
 
 
@@ -112,6 +124,8 @@ def _hand_to_takers(session: Session, step_id: int, keys: Collection[str]) -> No
 def take(session: Session, pipeline_id: int) -> Changes:
     """Everything that happened to a pipeline; its rows go with the caller's transaction, in which it is evaluated."""
     rows = session.execute(_TAKEN, {"pipeline": pipeline_id}).all()
+    if len(rows) > _MANY:
+        return Changes(frozenset(), {}, is_everything=True)
     places: defaultdict[int, set[str]] = defaultdict(set)
     for noun, number, key in rows:
         if noun == _STEP and key is not None:

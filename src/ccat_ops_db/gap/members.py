@@ -57,14 +57,17 @@ def _statement(
     """Divides `packages`, if only some are looked at, among the sub-groups of `step`; sub-group, and if one left it."""
     selected = select_members(rules, group_by, now=now)
     current = selected.where(_listed(models.RawDataPackage.id, some=some)).cte("current").prefix_with("MATERIALIZED")
-    placed = _place(current, group_by, some=some)
-    gone, differing = _remove(current, some=some), _differing(placed)
+    gone, standing = _remove(current, some=some), _stand(current)
+    placed = _place(_named(standing, sa.not_(standing.c.is_settled), "unsettled"), group_by)
+    differs = sa.or_(placed.c.was.is_distinct_from(placed.c.home), sa.not_(placed.c.is_noted))
+    differing = _named(placed, differs, "differing")
     touched = [
         sa.select(gone.c.sub_group_id, sa.true()),
         sa.select(differing.c.was, sa.true()).where(differing.c.was.is_not(None)),
         sa.select(_put(differing).c.sub_group_id, sa.false()),
     ]
     if some:  # what changed about a package may be something else than where it belongs
+        touched.append(sa.select(standing.c.was, sa.false()).where(standing.c.is_settled))
         touched.append(sa.select(placed.c.home, sa.false()))
     return sa.union_all(*touched)
 
@@ -73,13 +76,30 @@ def _listed(column: Any, *, some: bool) -> sa.ColumnElement[bool]:
     return column == sa.any_(_PACKAGES) if some else sa.true()
 
 
-def _place(current: sa.CTE, group_by: tuple[str, ...], *, some: bool) -> sa.CTE:
+def _named(rows: sa.CTE, condition: sa.ColumnElement[bool], name: str) -> sa.CTE:
+    """Those rows for which a condition holds."""
+    return sa.select(rows).where(condition).cte(name)
+
+
+def _stand(current: sa.CTE) -> sa.CTE:
+    """Where packages were before: whether they are noted as they are now, and settled where they belong."""
+    same = sa.and_(_Member.reduction_step_id == _STEP, _Member.raw_data_package_id == current.c.raw_data_package_id)
+    facts = (getattr(_Member, one).is_not_distinct_from(current.c[one]) for one in _FACTS)
+    is_noted = sa.func.coalesce(sa.and_(*facts), sa.false())
+    is_home = sa.func.coalesce(sa.and_(_Group.key == current.c.key, _Group.labels == current.c.labels), sa.false())
+    was = _Member.sub_group_id.label("was")
+    stands = sa.select(current, was, is_noted.label("is_noted"), sa.and_(is_noted, is_home).label("is_settled"))
+    with_groups = stands.outerjoin_from(current, _Member, same).outerjoin(_Group, _Group.id == _Member.sub_group_id)
+    return with_groups.cte("standing").prefix_with("MATERIALIZED")
+
+
+def _place(current: sa.CTE, group_by: tuple[str, ...]) -> sa.CTE:
     """The packages with the ids of their sub-groups, which are made where there are none yet."""
     of_step = sa.select(_Group.id, _Group.key, _Group.labels).where(_Group.reduction_step_id == _STEP)
-    named = of_step.where(_Group.key.in_(sa.select(current.c.key))) if some else of_step
+    named = of_step.where(_Group.key.in_(sa.select(current.c.key)))
     known = named.cte("known").prefix_with("MATERIALIZED")
     made = _make(current, known, group_by)
-    facts = (current.c.raw_data_package_id, current.c.archived_at, current.c.is_faded)
+    facts = [current.c[one] for one in ("raw_data_package_id", *_FACTS, "was", "is_noted")]
     return (
         sa.select(*facts, sa.func.coalesce(known.c.id, made.c.id).label("home"))
         .outerjoin_from(current, known, known.c.key == current.c.key)
@@ -113,19 +133,6 @@ def _remove(current: sa.CTE, *, some: bool) -> sa.CTE:
         _Member.reduction_step_id == _STEP, _listed(_Member.raw_data_package_id, some=some), sa.not_(stays)
     )
     return gone.returning(_Member.sub_group_id).cte("gone")
-
-
-def _differing(placed: sa.CTE) -> sa.CTE:
-    """Packages that are not noted as they should be, and where they were before."""
-    same = sa.and_(_Member.reduction_step_id == _STEP, _Member.raw_data_package_id == placed.c.raw_data_package_id)
-    facts = ((_Member.sub_group_id, placed.c.home), *((getattr(_Member, one), placed.c[one]) for one in _FACTS))
-    differs = sa.or_(*(noted.is_distinct_from(found) for noted, found in facts))
-    return (
-        sa.select(placed, _Member.sub_group_id.label("was"))
-        .outerjoin_from(placed, _Member, same)
-        .where(differs)
-        .cte("differing")
-    )
 
 
 def _put(differing: sa.CTE) -> sa.CTE:

@@ -48,8 +48,9 @@ def keep_pending(session: Session, step: StepNow, told: Scope, *, gone: Sequence
 def _drop_of_gone(session: Session, step: StepNow, gone: Sequence[str], *, by: str) -> list[int]:
     if not gone:
         return []
-    of_gone = sa.and_(_Run.reduction_step_id == step.id, _Run.sub_group_key.in_(gone), sa.not_(_Run.is_trial))
-    ids = session.scalars(sa.select(_Run.id).where(of_gone, _PENDING)).all()
+    is_gone = _Run.sub_group_key == sa.any_(sa.literal(list(gone), sa.ARRAY(sa.Text)))
+    of_gone = sa.select(_Run.id).where(_Run.reduction_step_id == step.id, is_gone, sa.not_(_Run.is_trial), _PENDING)
+    ids = session.scalars(of_gone).all()
     return drop(session, ids, because="its sub-group is gone", by=by) if ids else []
 
 

@@ -31,5 +31,5 @@ def _along(path: Path, ids: Iterable[str]) -> sa.Select[int]:
             joined = joined.join(found, at.c[near.name] == found.c[far.name])
             at = found
     key = at.c.id
-    numbers = [key.type.python_type(one) for one in ids]
-    return sa.select(_PACKAGE.id).select_from(joined).where(_PACKAGE.archived_at.is_not(None), key.in_(numbers))
+    listed = sa.cast(sa.literal(list(ids), sa.ARRAY(sa.Text)), sa.ARRAY(key.type))  # there may be any number
+    return sa.select(_PACKAGE.id).select_from(joined).where(_PACKAGE.archived_at.is_not(None), key == sa.any_(listed))

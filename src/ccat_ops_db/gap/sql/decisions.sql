@@ -2,13 +2,7 @@
 -- was it given up, does it rest, does it wait.
 -- Where inputs differ from those of the newest run: in what.
 difference AS MATERIALIZED (
-    SELECT f.id,
-        EXISTS (
-            SELECT FROM sub_group_package m
-            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT EXISTS (
-                SELECT FROM run_coverage c
-                WHERE c.run_id = f.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
-        ) AS has_new,
+    SELECT f.id, fresh.has_new, fresh.since AS fresh_since,
         cardinality(:upstream) > 0 AND EXISTS (
             SELECT FROM sub_group_package m
             JOIN sub_group_package above
@@ -31,10 +25,18 @@ difference AS MATERIALIZED (
             WHERE c.run_id = f.last_run_id AND (m.sub_group_id IS DISTINCT FROM f.id OR m.is_faded)
         ), false) AS has_faded
     FROM fact f
+    CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or(m.left_out IS NULL), false) AS has_new,
+            min(m.archived_at) FILTER (WHERE m.left_out IS DISTINCT FROM 'omitted') AS since
+        FROM sub_group_package m
+        WHERE m.sub_group_id = f.id AND NOT m.is_faded AND NOT EXISTS (
+            SELECT FROM run_coverage c
+            WHERE c.run_id = f.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
+    ) fresh
     WHERE f.is_there AND f.last_run_id IS NOT NULL AND NOT f.same_inputs
 ),
 gap AS MATERIALIZED (
-    SELECT f.*,
+    SELECT f.*, d.fresh_since,
         CASE
             WHEN f.last_run_id IS NULL OR f.is_damaged OR NOT coalesce(f.same_recipe, :recipe IS NULL) THEN 'none'
             WHEN f.same_inputs THEN 'all'
@@ -85,10 +87,11 @@ tried AS MATERIALIZED (
 timed AS MATERIALIZED (
     SELECT t.id, t.reason, t.readiness, t.abandoned,
         least(t.requested_at, CASE WHEN t.is_untried THEN greatest(:since, t.newest_at) ELSE greatest(t.latest_at, least(
-            (SELECT min(m.archived_at) FROM sub_group_package m
+            CASE WHEN t.run_ids = ARRAY[t.last_run_id] AND NOT t.same_inputs THEN t.fresh_since ELSE (
+             SELECT min(m.archived_at) FROM sub_group_package m
              WHERE m.sub_group_id = t.id AND NOT m.is_faded AND m.left_out IS DISTINCT FROM 'omitted' AND NOT EXISTS (
                 SELECT FROM run_coverage c
-                WHERE c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = m.raw_data_package_id)),
+                WHERE c.run_id = ANY(t.run_ids) AND c.raw_data_package_id = m.raw_data_package_id)) END,
             -- A sub-group upstream of which none of ours was in before came with its package, whenever it was made.
             CASE WHEN cardinality(:upstream) > 0 THEN (
              SELECT min(coalesce(made.finished_at, made.created_at))
