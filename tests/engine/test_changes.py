@@ -341,3 +341,28 @@ def test_every_enabled_pipeline_is_told_and_no_disabled_one(observed: History) -
     names = sa.select(pipeline.name).join(change, change.pipeline_id == pipeline.id)
     assert sorted(observed.connection.scalars(names)) == ["also", "also", "enabled", "enabled", "it", "it"]
     assert observed.session(hand_out) == 0
+
+
+def test_very_many_changes_at_once_are_all_handed_out(observed: History) -> None:
+    many = "INSERT INTO pending_change (noun, object_id) SELECT 'source', n FROM generate_series(1000, 80000) n"
+    observed.execute(sa.text(many))
+    observed.execute(sa.text(TELLING["a source is renamed"].statement))
+    assert told(observed) == {"p1", "p2"}
+    assert observed.session(hand_out) == 0
+
+
+def test_with_very_many_changes_a_pipeline_is_looked_at_as_a_whole(observed: History) -> None:
+    """Of a package that nothing is said of, too."""
+    observed.execute(
+        sa.text("UPDATE raw_data_package SET excluded_at = now(), excluded_because = 'x' WHERE name = 'p1'")
+    )
+    empty(observed)
+    unknown = """
+        INSERT INTO pending_change (pipeline_id, noun, object_id)
+        SELECT p.id, 'raw_data_package', n FROM pipeline p, generate_series(1000000, 1000000 + :number) n
+    """
+    before = observed.verdicts()
+    observed.execute(sa.text(unknown).bindparams(number=99_998))
+    assert observed.verdicts() == before
+    observed.execute(sa.text(unknown).bindparams(number=100_000))
+    assert len(observed.verdicts()) == len(before) - 1
