@@ -27,11 +27,12 @@ help: ## this list
 demo: $(SYSTEM) $(PIPELINES) ## two nights at the telescope, from raw files to a map with its lineage; ends by itself
 	@$(BIN)/ccat demo $(ARGS)
 
+# File after file as they stand: the few long tests that are alone in theirs would come last otherwise.
 test: $(SYSTEM) $(PIPELINES) ## all tests; ARGS="tests/ops_db -k lease -x" for some of them
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n 2 --dist loadscope
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	@$(PIPELINES_ENV)/bin/python -m pytest -c pipelines/pyproject.toml pipelines/tests
 endif
 
