@@ -314,3 +314,9 @@ def live_through(history: History, shape: str, happenings: Happenings) -> None:
         history.enable(enabled=True)
     check(history)
     assert history.rebuilt() == 0
+
+
+def come_to_rest(history: History) -> None:
+    """Have everything run that is to be run, after which nothing is."""
+    finish(history)
+    assert history.create() == 0

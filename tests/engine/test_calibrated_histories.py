@@ -10,7 +10,7 @@ from tests.engine.happenings import CALIBRATED, HAPPENINGS, RECENT, Happenings, 
 from tests.engine.history import History
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @settings(max_examples=100, derandomize=True)
 @given(shape=st.sampled_from(sorted(CALIBRATED)), happenings=HAPPENINGS, fades=st.booleans())
 def test_what_is_maintained_is_what_a_rebuild_and_the_raw_tables_say(

@@ -184,6 +184,9 @@ WORK = {
         "UPDATE executed_reduction_step SET status = 'cancelled' WHERE status = 'staging_data'", "grid"
     ),
     "a run fails and will be retried": case(FAIL, "grid"),
+    "a run is lost and starts again": case(
+        "UPDATE executed_reduction_step SET status = 'pending' WHERE status = 'staging_data'", "grid"
+    ),
     "a retry is given up": case(GIVE_UP, "grid", before=FAIL),
     "a failed run is tried again by hand": case(
         "UPDATE executed_reduction_step SET status = 'pending' WHERE status = 'failed'",
@@ -240,8 +243,6 @@ SILENT = {
     "UPDATE raw_data_file SET size_bytes = size_bytes; UPDATE pipeline SET enabled = enabled",
     "a run is claimed": "UPDATE executed_reduction_step SET claimed_by = 'me', lease_until = now(), waiting_for = 'x'",
     "a run is at work": "UPDATE executed_reduction_step SET status = 'running' WHERE status = 'staging_data'",
-    "a run is lost and starts again": "UPDATE executed_reduction_step SET status = 'pending' "
-    "WHERE status = 'staging_data'",
     "a location is claimed": "UPDATE data_location SET claimed_by = 'me', lease_until = now()",
     "a package is on its way": "UPDATE raw_data_package SET state = 'transferring', size_bytes = 1 "
     "WHERE name = 'waiting'",

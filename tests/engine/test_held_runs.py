@@ -199,3 +199,41 @@ def test_the_limit_of_where_a_pipeline_was_holds_it_no_more(history: History, se
 def _location(history: History, name: str) -> int:
     wanted = sa.select(models.DataLocation.id).filter_by(name=name)
     return history.session(lambda session: session.scalars(wanted).one())
+
+
+def test_a_run_that_comes_back_to_a_sub_group_that_is_gone_is_cancelled(noon: History) -> None:
+    noon.define(SCAN, limits=NIGHT)
+    package = noon.archive()
+    noon.create()
+    [run] = noon.start().started
+    noon.fail(run, retried=True)
+    noon.exclude(package)
+    noon.create()
+    noon.offset += timedelta(hours=2)
+    assert noon.retry() == [run]
+    noon.create()
+    assert noon.ids(CANCELLED) == [run]
+
+
+def test_a_run_of_a_step_that_is_removed_is_cancelled(noon: History) -> None:
+    noon.define(SCAN, {**MAP, "depends_on": ["calibrate"]}, limits=NIGHT)
+    noon.archive()
+    noon.settle()
+    noon.configure("grid", 1)
+    noon.create()
+    [run] = noon.start().held
+    noon.define(SCAN, limits=NIGHT)
+    noon.create()
+    assert noon.ids(CANCELLED) == [run]
+
+
+def test_a_run_whose_sub_group_was_forgotten_is_cancelled_by_a_rebuild(noon: History) -> None:
+    noon.define(SCAN)
+    package = noon.archive()
+    noon.create()
+    [run] = noon.ids(PENDING)
+    noon.execute(sa.delete(models.SubGroup))
+    noon.execute(sa.delete(models.SubGroupPackage))
+    noon.exclude(package)
+    noon.rebuilt()
+    assert noon.ids(CANCELLED) == [run]

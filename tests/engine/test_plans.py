@@ -378,7 +378,7 @@ def test_unknown_names_are_refused(busy: Desk, words: tuple[str, ...], message: 
 # Whatever happened before
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @settings(max_examples=40, derandomize=True)
 @given(st.sampled_from(sorted(DEFINED)), st.sampled_from([[], [RECENT]]), st.lists(EVENTS, min_size=1, max_size=6))
 def test_what_is_planned_is_what_is_created(

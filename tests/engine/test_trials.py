@@ -51,7 +51,7 @@ def done(history: History) -> str:
     outcome=st.sampled_from(ENDS),
     number=st.integers(0, 9),
 )
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_happened_the_gap_is_the_same_before_and_after_a_trial(
     fresh_history: Callable[[], History], shape: str, happenings: Happenings, outcome: str, number: int
 ) -> None:

@@ -90,8 +90,8 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_engine: sa.Eng
 
 
 def test_an_unknown_revision_is_refused_with_the_nearest_one(shared_engine: sa.Engine) -> None:
-    with pytest.raises(UnknownRevision, match=r"^There is no schema revision `003`\. Did you mean `0003`\?$"):
-        migrating.migrate(shared_engine, to="003")
+    with pytest.raises(UnknownRevision, match=r"^There is no schema revision `0003a`\. Did you mean `0003`\?$"):
+        migrating.migrate(shared_engine, to="0003a")
 
 
 # Every column is documented

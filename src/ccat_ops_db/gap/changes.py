@@ -51,10 +51,10 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     What somebody else is handing out is left to him; with `waits` it is waited for, by a caller that has no lock yet.
     A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
     """
-    number = 0
-    while taken := session.execute(_unclaimed(skips=not waits)).all():
+    number = last = 0
+    while taken := session.execute(_unclaimed(skips=not waits), {"last": last}).all():
         _hand_to_all(session, taken)
-        number += len(taken)
+        number, last = number + len(taken), max(row.id for row in taken)
         if len(taken) < _PAGE:
             break
     if number:  # whoever evaluates the others looks before this is committed, and has to look again
@@ -62,10 +62,10 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     return number
 
 
-def _hand_to_all(session: Session, taken: Iterable[sa.Row[str, str, str | None]]) -> None:
+def _hand_to_all(session: Session, taken: Iterable[sa.Row[int, str, str, str | None]]) -> None:
     by_noun: defaultdict[str, set[str]] = defaultdict(set)
     made: defaultdict[int, set[str]] = defaultdict(set)
-    for noun, number, key in taken:
+    for _, noun, number, key in taken:
         if noun == _STEP and key is not None:
             made[int(number)].add(key)
         else:
@@ -77,12 +77,13 @@ def _hand_to_all(session: Session, taken: Iterable[sa.Row[str, str, str | None]]
 
 
 @cache
-def _unclaimed(*, skips: bool) -> ReturningDelete[str, str, str | None]:
-    """Takes what is not handed out yet; what somebody else is handing out is waited for, or skipped."""
-    unclaimed = sa.select(_Change.id).where(_Change.pipeline_id.is_(None)).order_by(_Change.id).limit(_PAGE)
+def _unclaimed(*, skips: bool) -> ReturningDelete[int, str, str, str | None]:
+    """Takes what is not handed out yet after the `last` one; what somebody else is at is waited for, or skipped."""
+    is_next = sa.and_(_Change.pipeline_id.is_(None), _Change.id > sa.bindparam("last", type_=sa.BigInteger()))
+    unclaimed = sa.select(_Change.id).where(is_next).order_by(_Change.id).limit(_PAGE)
     chosen = unclaimed.with_for_update(skip_locked=skips).cte("chosen").prefix_with("MATERIALIZED")
     taken = sa.delete(_Change).where(_Change.id.in_(sa.select(chosen.c.id)))
-    return taken.returning(_Change.noun, _Change.object_id, _Change.sub_group_key)
+    return taken.returning(_Change.id, _Change.noun, _Change.object_id, _Change.sub_group_key)
 
 
 def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """One pipeline, evaluated: what changed is taken from the inbox, and only what it can affect is looked at."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,8 +14,8 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find_nearest, forget
 from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
-from ccat_ops_db.gap.members import Divided, divide, vanished
-from ccat_ops_db.gap.pending import bring_along, keep_pending
+from ccat_ops_db.gap.members import Divided, divide, moved, vanished
+from ccat_ops_db.gap.pending import bring_along, drop_strays, keep_pending
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import choose_auxiliary, judge, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
@@ -31,6 +31,8 @@ _MEMORY: Final = "128MB"
 _MANY: Final = 1_000
 """Rows of which the statistics of the database have to know at once."""
 _FADING_EVERY: Final = timedelta(minutes=1)
+_CLOCKS_DIFFER_BY: Final = timedelta(minutes=1)
+"""At most, of the hosts whose processes evaluate a pipeline."""
 
 _BIG: Final = sa.BigInteger()
 _LOCKED: Final = (
@@ -59,23 +61,26 @@ class Evaluated:
     """Rows that were otherwise than they should have been, though nothing was said to have changed."""
 
 
-def evaluate(session: Session, pipeline_id: int, *, now: datetime, by: str, rebuild: bool = False) -> Evaluated:
+def evaluate(
+    session: Session, pipeline_id: int, *, now: datetime, by: str, rebuild: bool = False, upkeep: bool = False
+) -> Evaluated:
     """Bring every verdict of a pipeline up to date; whoever else evaluates it waits for the caller's transaction.
 
-    `rebuild` looks at everything, whatever is said to have changed; so do the first evaluation, one after the
-    definition changed, the first one after a trigger-manager started, and one a day.
+    `rebuild` looks at everything, whatever is said to have changed; so do the first evaluation and one after the
+    definition changed. With `upkeep` it is done where it is due: once a day, and when a trigger-manager started. It is
+    for callers that report the drift.
     """
     state, changes = _lock(session, pipeline_id), take(session, pipeline_id)
     pipeline = pipeline_now(session, pipeline_id)  # after the changes were taken: what came later leaves another one
     work = _Round(session, pipeline, now=now, by=by)
     is_new = changes.is_everything or state.pipeline_revision_id != pipeline.revision_id
-    is_due = state.rebuild_at is None or state.rebuild_at <= now
+    rebuild = rebuild or is_new or (upkeep and (state.rebuild_at is None or state.rebuild_at <= now))
     drift = 0
     if not is_new:  # what is known to have changed is no drift
-        work.what_changed(changes, state)
+        work.what_changed(changes, state, catches_up=rebuild)
     if is_new:
         bring_along(session, pipeline)
-    if is_new or is_due or rebuild:
+    if rebuild:
         rows = work.everything()
         drift = 0 if is_new else rows
         state.rebuild_at = now + _REBUILD_EVERY
@@ -141,13 +146,16 @@ class _Round:
         rows = sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
         for step in self.pipeline.steps:
             orphan(self.session, step.id, None, by=self.by)
+        self.not_needed += drop_strays(self.session, self.pipeline, None, by=self.by)
         return rows
 
-    def what_changed(self, changes: Changes, state: models.PipelineEvaluation) -> None:
-        """Look at what the changes, and the time that went by, can affect."""
+    def what_changed(self, changes: Changes, state: models.PipelineEvaluation, *, catches_up: bool) -> None:
+        """Look at what the changes, and the time that went by, can affect.
+
+        Relative times are looked at now and then only, unless it `catches_up` with them.
+        """
         self._plan_for("force_generic_plan")
-        packages = Scope(changes.packages)
-        fades = state.fading_at is not None and state.fading_at <= self.now
+        packages = Scope(changes.packages) | self._moved(state, catches_up=catches_up)
         below: defaultdict[int, Scope] = defaultdict(lambda: NOTHING)
         is_due = state.due_at is None or state.due_at <= self.now  # rows of sub-groups are due no earlier
         for step in self.pipeline.steps:
@@ -158,9 +166,9 @@ class _Round:
                 touched = EVERYTHING
             elif step.auxiliary:
                 touched |= find_candidates(self.session, step, changes)
-            written = self._look(step, packages, touched=touched, fades=fades)
-            if keys:  # a run may have ended after the last package of its sub-group left
-                orphan(self.session, step.id, keys, by=self.by)
+            written = self._look(step, packages, touched=touched, returned=places)
+            if keys:  # a run may have ended, or come back, after the last package of its sub-group left
+                self._let_go(step, keys)
             for next_step in self.pipeline.below(step.id):
                 below[next_step.id] |= self._below(written.scope | places, next_step)
         self._plan_for("auto")
@@ -173,9 +181,12 @@ class _Round:
         """
         self.session.execute(_PLAN_FOR, {"mode": mode})
 
-    def _look(self, step: StepNow, packages: Scope, *, touched: Scope, fades: bool = False) -> Written:
-        """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written."""
-        divided = self._divide(step, packages, fades=fades)
+    def _look(self, step: StepNow, packages: Scope, *, touched: Scope, returned: Scope = NOTHING) -> Written:
+        """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written.
+
+        Runs of `returned` may be PENDING again, whatever is said of these.
+        """
+        divided = self._divide(step, packages)
         members = divided.written
         if members.rows > _MANY:  # or the database would plan for a handful
             self.session.execute(sa.text("ANALYZE sub_group, sub_group_package"))
@@ -183,13 +194,17 @@ class _Round:
         if not looked:
             return Written.those([])
         self.has_looked = True
-        gone = vanished(self.session, step.id, divided.left)
-        orphan(self.session, step.id, gone, by=self.by)
+        self._let_go(step, vanished(self.session, step.id, divided.left))
         left_out = leave_out(self.session, step, looked)
         chosen = self._choose(step, looked)
         judged = judge(self.session, self.pipeline, step, scope=looked, now=self.now)
-        self.not_needed += keep_pending(self.session, step, judged.told, gone=gone, by=self.by)
+        self.not_needed += keep_pending(self.session, step, judged.told | returned, by=self.by)
         return Written(judged.passed_on.scope, members.rows + left_out + chosen + judged.passed_on.rows)
+
+    def _let_go(self, step: StepNow, keys: Collection[str]) -> None:
+        """Let go of products and runs of those sub-groups that no package is left of."""
+        orphan(self.session, step.id, keys, by=self.by)
+        self.not_needed += drop_strays(self.session, self.pipeline, keys, by=self.by)
 
     def _choose(self, step: StepNow, looked: Scope) -> int:
         """Choose auxiliary inputs anew; rows written."""
@@ -206,12 +221,17 @@ class _Round:
             self.session.execute(sa.text("ANALYZE auxiliary_choice"))
         return rows + nearest + chosen
 
-    def _divide(self, step: StepNow, packages: Scope, *, fades: bool) -> Divided:
-        if not packages and not fades:
+    def _moved(self, state: models.PipelineEvaluation, *, catches_up: bool) -> Scope:
+        """Packages that may have come or gone by a relative time since these were looked for last."""
+        if state.fading_at is None or (state.fading_at > self.now and not catches_up):
+            return NOTHING
+        looked_at = state.fading_at - _FADING_EVERY
+        return moved(self.session, self.pipeline, since=looked_at - _CLOCKS_DIFFER_BY, until=self.now)
+
+    def _divide(self, step: StepNow, packages: Scope) -> Divided:
+        if not packages:
             return Divided(Written.those([]), left=NOTHING)
-        if fades:
-            packages = EVERYTHING
-        return divide(self.session, self.pipeline, step, packages=packages, lists=fades, now=self.now)
+        return divide(self.session, self.pipeline, step, packages=packages, now=self.now)
 
     def _due(self, step: StepNow) -> Scope:
         return Scope.of(self.session.scalars(_DUE, {"step": step.id, "now": self.now}))

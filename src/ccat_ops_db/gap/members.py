@@ -13,7 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.scope import EVERYTHING, Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
-from ccat_ops_db.grouping.compile import select_members
+from ccat_ops_db.grouping.compile import select_members, select_moved
 from ccat_ops_db.grouping.names import path_of
 from ccat_ops_db.grouping.rules import AllOf
 
@@ -33,21 +33,21 @@ class Divided:
     """Sub-groups that a package left."""
 
 
-def divide(
-    session: Session, pipeline: PipelineNow, step: StepNow, *, packages: Scope, lists: bool, now: datetime
-) -> Divided:
-    """Bring these packages into the sub-groups that they belong to now; the sub-groups that this may have changed.
-
-    Where all packages are looked at, the sub-groups are named only if it `lists` them.
-    """
+def divide(session: Session, pipeline: PipelineNow, step: StepNow, *, packages: Scope, now: datetime) -> Divided:
+    """Bring these packages into the sub-groups that they belong to now; the sub-groups that this may have changed."""
     counted_from = now if uses_now(pipeline.rules) else _ANY_TIME
     statement = _statement(pipeline.rules, step.group_by, some=packages.ids is not None, now=counted_from)
     values = {"step": step.id, "packages": None if packages.ids is None else sorted(packages.ids)}
-    if packages.ids is None and not lists:
+    if packages.ids is None:  # a million ids are not brought here
         counted = sa.select(sa.func.count()).select_from(statement.subquery())
         return Divided(Written.anything(session.execute(counted, values).scalar_one()), left=EVERYTHING)
     found = session.execute(statement, values).all()
     return Divided(Written.those(row[0] for row in found), left=Scope.of(row[0] for row in found if row[1]))
+
+
+def moved(session: Session, pipeline: PipelineNow, *, since: datetime, until: datetime) -> Scope:
+    """Packages that relative times of a pipeline's rules may have let come or go between two moments."""
+    return Scope.of(session.scalars(select_moved(pipeline.rules, since=since, until=until)))
 
 
 @lru_cache(maxsize=256)  # to put it together takes as long as to carry it out

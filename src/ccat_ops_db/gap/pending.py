@@ -1,7 +1,7 @@
 """PENDING runs, kept as their sub-groups are now: what nothing needs any more is cancelled, the rest says why it is."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,6 +19,8 @@ _PENDING: Final = _Run.status == RunStatus.PENDING
 _IS_FROZEN: Final = _Run.inputs_frozen_at.is_not(None)
 _IS_OPEN: Final = sa.and_(_PENDING, sa.not_(_IS_FROZEN))
 _WRITES: Final = {"synchronize_session": False}
+_PAGE: Final = 5_000
+"""Runs that are cancelled at a time, however many they are."""
 _STARTABLE: Final = (Verdict.WANTED, Verdict.COOLING, Verdict.BLOCKED)
 """Verdicts on sub-groups that need the run that they have."""
 _IS_UNNEEDED: Final = sa.case(
@@ -35,23 +37,26 @@ def drop(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> 
     )
 
 
-def keep_pending(session: Session, step: StepNow, told: Scope, *, gone: Sequence[str], by: str) -> list[int]:
-    """Cancel runs that sub-groups need no more, and let the others say why they are necessary now; those cancelled.
+def drop_strays(session: Session, pipeline: PipelineNow, keys: Collection[str] | None, *, by: str) -> list[int]:
+    """Cancel runs of sub-groups that are there no more, with these keys if they are named; those cancelled."""
+    if keys is not None and not keys:
+        return []
+    of_run = sa.and_(_Group.reduction_step_id == _Run.reduction_step_id, _Group.key == _Run.sub_group_key)
+    is_stray = sa.and_(_PENDING, sa.not_(_Run.is_trial), sa.not_(sa.exists().where(of_run)))
+    strays = sa.select(_Run.id).where(_Run.pipeline_id == pipeline.id, is_stray)
+    if keys is not None:
+        strays = strays.where(_Run.sub_group_key == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.Text))))
+    ids = session.scalars(strays).all()
+    return drop(session, ids, because="its sub-group is gone", by=by) if ids else []
 
-    `gone` are the keys of sub-groups of the step that are there no more.
-    """
-    unneeded = [*_drop_of_gone(session, step, gone, by=by), *_drop_unneeded(session, step, told, by=by)]
+
+def keep_pending(session: Session, step: StepNow, told: Scope, *, by: str) -> list[int]:
+    """Cancel runs that sub-groups need no more, and let the others say why they are necessary now; those cancelled."""
+    if not told:
+        return []
+    unneeded = _drop_unneeded(session, step, told, by=by)
     _tell_anew(session, step, told)
     return unneeded
-
-
-def _drop_of_gone(session: Session, step: StepNow, gone: Sequence[str], *, by: str) -> list[int]:
-    if not gone:
-        return []
-    is_gone = _Run.sub_group_key == sa.any_(sa.literal(list(gone), sa.ARRAY(sa.Text)))
-    of_gone = sa.select(_Run.id).where(_Run.reduction_step_id == step.id, is_gone, sa.not_(_Run.is_trial), _PENDING)
-    ids = session.scalars(of_gone).all()
-    return drop(session, ids, because="its sub-group is gone", by=by) if ids else []
 
 
 def _of_told(step: StepNow, told: Scope) -> sa.ColumnElement[bool]:
@@ -61,24 +66,23 @@ def _of_told(step: StepNow, told: Scope) -> sa.ColumnElement[bool]:
 
 
 def _drop_unneeded(session: Session, step: StepNow, told: Scope, *, by: str) -> list[int]:
-    if not told:
-        return []
-    unneeded = sa.select(_Group.id, _Run.id).where(_of_told(step, told), _IS_UNNEEDED)
-    runs = {row[0]: row[1] for row in session.execute(unneeded)}
+    found = sa.select(_Group.id, _Run.id).where(_of_told(step, told), _IS_UNNEEDED)
+    unneeded = [(row[0], row[1]) for row in session.execute(found)]
+    pages = [dict(unneeded[start : start + _PAGE]) for start in range(0, len(unneeded), _PAGE)]
+    return [run_id for runs in pages for run_id in _drop_page(session, step, runs, by=by)]
+
+
+def _drop_page(session: Session, step: StepNow, runs: Mapping[int, int], *, by: str) -> Iterator[int]:
+    """Cancel runs, given by their sub-groups, each with what is said of that."""
     by_sentence: defaultdict[str, list[int]] = defaultdict(list)
-    for group_id, because in (tell(session, step, runs) if runs else {}).items():
+    for group_id, because in tell(session, step, runs).items():
         by_sentence[because].append(runs[group_id])
-    return [
-        run_id
-        for because, ids in by_sentence.items()
-        for run_id in drop(session, ids, because=f"not needed: {because}", by=by)
-    ]
+    for because, ids in by_sentence.items():
+        yield from drop(session, ids, because=f"not needed: {because}", by=by)
 
 
 def _tell_anew(session: Session, step: StepNow, told: Scope) -> None:
     """Limits ask what runs are for: those whose inputs are not fixed yet have the reason of their sub-group."""
-    if not told:
-        return
     has_other = sa.and_(_IS_OPEN, _Run.reason != _Group.reason)
     ids = session.scalars(sa.select(_Group.id).where(_of_told(step, told), has_other)).all()
     if not ids:

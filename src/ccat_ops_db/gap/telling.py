@@ -11,6 +11,18 @@ from ccat_ops_db.gap.steps import StepNow
 from ccat_ops_db.plan.sentences import NONE, Auxiliary, Lacking, Names, Packages, Scan, Told, Wanted, sentence
 from ccat_ops_db.states import RunReason, Verdict
 
+_Group, _Member = models.SubGroup, models.SubGroupPackage
+_STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
+_FIRST: Final = Told(verdict=Verdict.WANTED, reason=RunReason.MISSING)
+_PLAIN: Final = sa.select(_Group.id).where(
+    _Group.reduction_step_id == _STEP,
+    _Group.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))),
+    _Group.verdict == _FIRST.verdict,
+    _Group.reason == _FIRST.reason,
+    sa.not_(sa.exists().where(_Member.reduction_step_id == _STEP, _Member.left_out.is_not(None))),
+)
+"""Those that are run for the first time, with all that they have: there may be very many, and nothing more is said."""
+
 
 def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, str]:
     """Why some sub-groups of a step are as they were last evaluated, each in a sentence; by id."""
@@ -29,19 +41,6 @@ def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, 
         row["id"]: sentence(_told(row, auxiliary.get(row["id"], Auxiliary())), wanted)
         for row in find_words(session, step, others)
     }
-
-
-_Group, _Member = models.SubGroup, models.SubGroupPackage
-_STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
-_FIRST: Final = Told(verdict=Verdict.WANTED, reason=RunReason.MISSING)
-_PLAIN: Final = sa.select(_Group.id).where(
-    _Group.reduction_step_id == _STEP,
-    _Group.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))),
-    _Group.verdict == _FIRST.verdict,
-    _Group.reason == _FIRST.reason,
-    sa.not_(sa.exists().where(_Member.reduction_step_id == _STEP, _Member.left_out.is_not(None))),
-)
-"""Those that are run for the first time, with all that they have: there may be very many, and nothing more is said."""
 
 
 def _auxiliary(step: StepNow, rows: Iterable[sa.RowMapping]) -> Mapping[int, Auxiliary]:

@@ -16,13 +16,18 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from ccat_ops_db import models
-from ccat_ops_db.grouping.checking import Now, Test, Value, uses_now, without_now
+from ccat_ops_db.grouping.checking import Now, Test, Value, tests, uses_now, without_now
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.names import key_of, labels_of
 from ccat_ops_db.grouping.paths import ROOT, Path, paths, table_of
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, Node, Not, Operator
 
 _PACKAGE: Final = models.RawDataPackage
+_USABLE: Final = (
+    _PACKAGE.state == models.PackageState.ARCHIVED,
+    _PACKAGE.excluded_at.is_(None),
+    _PACKAGE.withdrawn_at.is_(None),
+)
 Condition = sa.ColumnElement[bool]
 Column = sa.ColumnElement[Any]
 
@@ -48,22 +53,24 @@ class Selection:
 
 def selection(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> Selection:
     """What checked rules select, with the columns of these dimensions. Relative times count from `now`."""
-    joins, known = _Joins(), {name: dimensions()[name] for name in group_by}
+    joins = _Joins()
+    values, labels = _named(joins, group_by)
+    condition = sa.and_(*_USABLE, _Compiler(joins, now).compile(rules))
+    return Selection(joins.joined, condition, values, labels)
+
+
+def _named(joins: "_Joins", names: Sequence[str]) -> tuple[Mapping[str, Column], Mapping[str, Column]]:
+    """Of each dimension the column that tells its sub-groups apart, and the one that names them."""
+    known = {name: dimensions()[name] for name in names}
     values = {name: joins.table(paths()[one.table]).c[one.value] for name, one in known.items()}
     labels = {name: joins.table(paths()[one.table]).c[one.label] for name, one in known.items()}
-    usable = (
-        _PACKAGE.state == models.PackageState.ARCHIVED,
-        _PACKAGE.excluded_at.is_(None),
-        _PACKAGE.withdrawn_at.is_(None),
-    )
-    condition = sa.and_(*usable, _Compiler(joins, now).compile(rules))
-    return Selection(joins.joined, condition, values, labels)
+    return values, labels
 
 
 def packages_with(names: Sequence[str]) -> tuple[sa.FromClause, Mapping[str, Column]]:
     """All raw packages, joined with what dimensions say of them, and the columns that hold it."""
-    joins, known = _Joins(), {name: dimensions()[name] for name in names}
-    values = {name: joins.table(paths()[one.table]).c[one.value] for name, one in known.items()}
+    joins = _Joins()
+    values, _ = _named(joins, names)
     return joins.joined, values
 
 
@@ -89,22 +96,40 @@ def select_members(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> s
 
     Columns: raw_data_package_id, archived_at, is_faded (not selected now), key, labels.
     """
-    fades = uses_now(rules)
-    selected = selection(AllOf((AnyOf((rules, without_now(rules))),)) if fades else rules, group_by, now=now)
-    named = [(name, selected.values[name], selected.labels[name]) for name in group_by]
+    joins = _Joins()
+    values, labels = _named(joins, group_by)
+    selects = _Compiler(joins, now).compile
+    is_faded: Condition = sa.false()
+    ever = selects(rules)
+    if uses_now(rules):
+        is_faded = ever.is_not(sa.true())
+        ever = sa.or_(ever, selects(without_now(rules)))
+    named = [(name, values[name], labels[name]) for name in group_by]
     members: sa.Select[*tuple[Any, ...]] = sa.select(
         _PACKAGE.id.label("raw_data_package_id"),
         _PACKAGE.archived_at,
-        (_PACKAGE.id.not_in(_ids(rules, now)) if fades else sa.false()).label("is_faded"),
+        is_faded.label("is_faded"),
         key_of(named).label("key"),
         labels_of(named).label("labels"),
     )
-    return members.select_from(selected.tables).where(selected.condition)
+    return members.select_from(joins.joined).where(*_USABLE, ever)
 
 
-def _ids(rules: AllOf, now: datetime) -> sa.Select[int]:
-    selected, package = selection(rules, [], now=now), table_of(ROOT)
-    return sa.select(package.c.id).select_from(selected.tables).where(selected.condition)
+def select_moved(rules: AllOf, *, since: datetime, until: datetime) -> sa.CompoundSelect[int]:
+    """Ids of the packages that relative times of checked rules may have let come or go between two moments.
+
+    These are all of which a value lies where such a time went by, so that an index finds them.
+    """
+    joins = _Joins()
+    before, after = _Compiler(joins, since), _Compiler(joins, until)
+    passed = [
+        after.within(test, before.value(bound, test.kind), after.value(bound, test.kind))
+        for test in tests(rules)
+        for bound in test.values
+        if isinstance(bound, Now)
+    ]
+    ids = sa.select(_PACKAGE.id).select_from(joins.joined).where(_PACKAGE.archived_at.is_not(None))
+    return sa.union(*(ids.where(condition) for condition in passed))
 
 
 def as_sql(rules: AllOf, *, now: datetime) -> str:
@@ -164,7 +189,7 @@ class _Compiler:
         return sa.exists(sa.select(sa.literal(1)).select_from(*aliases).where(*on, condition(aliases[-1])))
 
     def _test(self, test: Test, column: Column) -> Condition:
-        values = [self._value(value, test.kind) for value in test.values]
+        values = [self.value(value, test.kind) for value in test.values]
         if test.json_path:
             found = sa.cast(column, JSONB).op("#>", return_type=JSONB)(
                 postgresql.array(list(test.json_path), type_=sa.Text)
@@ -174,7 +199,12 @@ class _Compiler:
             return column.op("@>", return_type=sa.Boolean)(_jsonb(values[0]))
         return _ON_COLUMN[test.operator](column, values)
 
-    def _value(self, value: Value, kind: type) -> Any:
+    def within(self, test: Test, low: Any, high: Any) -> Condition:
+        """The condition that what is compared lies between two values, whatever it is compared with."""
+        return self._at(test.table, lambda table: table.c[test.column].between(low, high))
+
+    def value(self, value: Value, kind: type) -> Any:
+        """What a value is at the moment."""
         if not isinstance(value, Now):
             return value
         moment = self.now + value.offset

@@ -126,7 +126,7 @@ def sentence(told: Told, wanted: Wanted) -> str:
     """Why the verdict is what it is."""
     match told.verdict:
         case Verdict.UP_TO_DATE:
-            return f"recipe and inputs are those of the newest completed run{_without(told)}"
+            return _rest(told)
         case Verdict.WANTED:
             return f"{_reason(told, wanted)}{_without(told)}"
         case Verdict.COOLING:
@@ -139,6 +139,12 @@ def sentence(told: Told, wanted: Wanted) -> str:
             return f"run {told.abandoned_id} with this recipe and these inputs was cancelled"
         case never:
             assert_never(never)
+
+
+def _rest(told: Told) -> str:
+    if told.last_run_id is None:
+        return "none of its packages is selected any more"
+    return f"recipe and inputs are those of the newest completed run{_without(told)}"
 
 
 def _blocker(told: Told, wanted: Wanted) -> str:

@@ -75,7 +75,7 @@ def next_evaluation(session: Session) -> datetime | None:
 
 def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by: str) -> Evaluation:
     """Create a PENDING run for every sub-group that needs one and has none; racing another process is harmless."""
-    evaluated = evaluate(session, pipeline_id, now=now, by=by)
+    evaluated = evaluate(session, pipeline_id, now=now, by=by, upkeep=True)
     is_new = tick(session, evaluated.pipeline, now=now, by=by) is not None
     while follow(session, evaluated.pipeline, now=now) or is_new:
         evaluate(session, pipeline_id, now=now, by=by)

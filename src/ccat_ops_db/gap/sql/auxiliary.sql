@@ -10,7 +10,7 @@ WITH scope AS MATERIALIZED (
     FROM sub_group g
     LEFT JOIN LATERAL (
         SELECT r.* FROM executed_reduction_step r
-        WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND r.status = 'completed'
+        WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial AND r.status = 'completed'
         ORDER BY r.id DESC LIMIT 1
     ) l ON true
     WHERE g.reduction_step_id = :step AND {scope}
