@@ -32,7 +32,7 @@ from ccat_workflow_manager.verbs.failing import (
     retry_due_runs,
     unstaged,
 )
-from ccat_workflow_manager.verbs.limiting import ORDER, note_held
+from ccat_workflow_manager.verbs.limiting import note_held
 from ccat_workflow_manager.verbs.starting import start_runs
 from ccat_workflow_manager.verbs.triggering import (
     create_wanted_runs,
@@ -227,8 +227,8 @@ def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.
     with context.database.transaction() as session:
         where = sa.and_(which, _Run.data_location_id.in_(context.locations))
         told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
-        limit = max(0, _OUTSTANDING - told)
-        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=ORDER)
+        limit, order = max(0, _OUTSTANDING - told), (_Run.queue_rank.asc(), _Run.is_redo.asc())
+        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=order)
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
             task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))

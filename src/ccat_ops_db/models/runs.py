@@ -56,8 +56,9 @@ class ExecutedReductionStep(Leased, Base):
         sa.Index("ix_executed_reduction_step_active_status", "status", "id", postgresql_where=sa.text(ACTIVE_RUN)),
         sa.Index(
             "ix_executed_reduction_step_in_line",
-            "queue_rank",
+            "pipeline_id",
             "is_redo",
+            "queue_rank",
             "id",
             postgresql_where=sa.text(_IN_LINE),
         ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -11,11 +12,11 @@ from ccat_ops_db import models
 from ccat_ops_db.claims import claim
 from ccat_ops_db.queries.limits import limits_now
 from ccat_ops_db.queries.pauses import stopped
-from ccat_ops_db.states import RunStatus
-from ccat_workflow_manager.verbs.limiting import IS_IN_LINE, NOTED, ORDER, WAITS, has_room, has_some_room
+from ccat_ops_db.sets import is_among
+from ccat_workflow_manager.verbs.limiting import NOTED, first_in_line, has_some_room
+from ccat_workflow_manager.verbs.queueing import IS_IN_LINE, IS_PENDING, LINE, WAITS
 
 _Run = models.ExecutedReductionStep
-_IS_PENDING: Final = _Run.status == sa.literal_column(f"'{RunStatus.PENDING}'")  # as the indexes of the queue say it
 _SHARE: Final = 4
 """One of so many in a batch is a run that waited for something: it may go on by now, and would be passed over else."""
 _LONGEST_AGO: Final[Sequence[sa.ColumnElement[Any]]] = (_Run.lease_until.asc().nulls_first(),)
@@ -31,19 +32,14 @@ def claim_pending(
     no room; where it may start after all, it competes with the others of its batch. Paused and disabled pipelines take
     no part.
     """
-    free = sa.and_(which, _IS_PENDING, _Run.pipeline_id.not_in(list(stopped(session))))
-    limits = limits_now(session, now=now)
-    waiting, ready = sa.and_(free, WAITS), sa.and_(free, IS_IN_LINE)
-    waiting = sa.and_(waiting, has_some_room(limits))
-    ready = sa.and_(ready, has_room(limits, ready))
-    claimed: list[int] = []
-    for where, order, up_to in (
-        (waiting, _LONGEST_AGO, most // _SHARE),
-        (ready, ORDER, most),
-        (waiting, _LONGEST_AGO, most),
-    ):
-        if left := up_to - len(claimed):
-            claimed += claim(session, _Run, where=where, by=by, lease=lease, limit=left, order_by=order)
+    limits, passed_over = limits_now(session, now=now), list(stopped(session))
+    waits = sa.and_(which, IS_PENDING, WAITS, _Run.pipeline_id.not_in(passed_over), has_some_room(limits))
+    claim_runs = partial(claim, session, _Run, by=by, lease=lease)
+    claimed = claim_runs(where=waits, limit=most // _SHARE, order_by=_LONGEST_AGO)
+    ready = first_in_line(session, limits, sa.and_(which, LINE.id.not_in(passed_over)), most=most - len(claimed))
+    claimed += claim_runs(where=sa.and_(is_among(_Run.id, ready), which, IS_PENDING, IS_IN_LINE), limit=len(ready))
+    if left := most - len(claimed):
+        claimed += claim_runs(where=waits, limit=left, order_by=_LONGEST_AGO)
     return sorted(claimed)
 
 
@@ -55,7 +51,7 @@ def note_stopped(session: Session, which: sa.ColumnElement[bool]) -> int:
     told = sa.case(dict(because), value=_Run.pipeline_id, else_=None)
     chosen = (
         sa.select(_Run.id, told.label("told"))
-        .where(which, _IS_PENDING, _Run.pipeline_id.in_(list(because)), _Run.waiting_for.is_distinct_from(told))
+        .where(which, IS_PENDING, _Run.pipeline_id.in_(list(because)), _Run.waiting_for.is_distinct_from(told))
         .limit(NOTED)
         .with_for_update(skip_locked=True)
         .subquery()

@@ -1,6 +1,6 @@
 """Which of the runs that wait may start: those that limits leave room for, in their order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -12,8 +12,7 @@ from ccat_ops_db import models
 from ccat_ops_db.claims import is_free
 from ccat_ops_db.plan.limits import Limits, Scope
 from ccat_ops_db.queries.limits import limits_now
-from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import RunStatus
+from ccat_workflow_manager.verbs.queueing import COLUMNS, IS_IN_LINE, IS_PENDING, LINE, heads, with_places
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
 NOTED: Final = 1_000
@@ -31,14 +30,7 @@ _COLUMNS: Final[Mapping[Scope, sa.ColumnElement[Any]]] = {
 }
 """By which id a run is counted, as SQL over runs."""
 _SEEN: Final = 1_000
-"""So many runs at the head of the queue are looked at when limits are filled, however long it is."""
-ORDER: Final[Sequence[sa.ColumnElement[Any]]] = (_Run.queue_rank.asc(), _Run.is_redo.asc())
-"""The more important first, and an hour of waiting counts as one priority, so that nothing starves; of equals new data
-go before what is done again."""
-IS_IN_LINE: Final = sa.or_(_Run.waiting_for.is_(None), _Run.held_by_limit)
-"""Condition on a PENDING run: when it was looked at last, nothing was in its way but limits."""
-WAITS: Final = sa.not_(IS_IN_LINE)
-"""Condition on a PENDING run: when it was looked at last, it waited for something else than a limit."""
+"""So many runs at the head of each pipeline are looked at when limits are filled, however many wait."""
 
 
 def lock_limits(session: Session, *, users: Iterable[int], locations: Iterable[int], now: datetime) -> Limits:
@@ -54,26 +46,31 @@ def lock_limits(session: Session, *, users: Iterable[int], locations: Iterable[i
     return limits_now(session, now=now)
 
 
-def in_order(session: Session, run_ids: Iterable[int]) -> list[int]:
-    """Runs in the order in which they may start."""
-    return list(session.scalars(sa.select(_Run.id).where(is_among(_Run.id, run_ids)).order_by(*ORDER, _Run.id)))
+def first_in_line(session: Session, limits: Limits, which: sa.ColumnElement[bool], *, most: int) -> list[int]:
+    """Of the free runs in line that meet a condition, the first that limits leave room for.
 
-
-def has_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Condition on a run: of the first that are free and meet another condition, limits leave room for it.
-
-    Each limit is filled in the order with what the limits before it let through.
+    Each limit is filled in the order with what the limits before it let through. The condition may be on the `LINE`,
+    too: a pipeline that does not meet it is not looked through.
     """
-    if not limits:
-        return sa.true()
-    place = sa.func.row_number().over(order_by=[*ORDER, _Run.id])
-    columns = [column.label(scope) for scope, column in _COLUMNS.items()]
-    first = sa.select(_Run.id, place.label("place"), *columns).where(which, is_free(_Run), has_some_room(limits))
-    left = first.order_by(*ORDER, _Run.id).limit(_SEEN).subquery()
+    columns = [column.label(scope) for scope, column in _COLUMNS.items()] if limits else []
+    head = heads(sa.and_(which, *_may_have_room(limits)), *columns, most=_SEEN if limits else most)
+    left = with_places(head)
     for scope in Scope:
         if rooms := limits.rooms(scope):
             left = _first(left, scope, rooms)
-    return _Run.id.in_(sa.select(left.c.id))
+    return list(session.scalars(sa.select(left.c.id).order_by(left.c.place).limit(most)))
+
+
+def _may_have_room(limits: Limits) -> Iterator[sa.ColumnElement[bool]]:
+    """The same as `has_some_room`, so said that what is full as a whole is passed over without a look at its runs."""
+    if full := limits.full(Scope.PIPELINE):
+        yield LINE.id.not_in(list(full))
+    if full := limits.full(Scope.USER):
+        yield sa.or_(LINE.created_by_user_id.is_(None), LINE.created_by_user_id.not_in(list(full)))
+    if full := limits.full(Scope.REDO):
+        yield _Run.is_redo <= LINE.id.not_in(list(full))  # the index ends the search where redoing begins
+    if full := limits.full(Scope.LOCATION):
+        yield _Run.data_location_id.not_in(list(full))
 
 
 def has_some_room(limits: Limits) -> sa.ColumnElement[bool]:
@@ -103,7 +100,7 @@ def note_held(session: Session, limits: Limits, which: sa.ColumnElement[bool]) -
     held = _held(limits)
     told = (
         sa.select(_Run.id, held.label("held"))
-        .where(which, _Run.status == RunStatus.PENDING, is_free(_Run), IS_IN_LINE)
+        .where(which, IS_PENDING, is_free(_Run), IS_IN_LINE)
         .where(held.is_not(None), _Run.waiting_for.is_distinct_from(held))
         .limit(NOTED)
         .with_for_update(of=_Run, skip_locked=True)
@@ -130,9 +127,9 @@ def in_line(session: Session, run_id: int, *, now: datetime) -> InLine | None:
     if not limits:
         return None
     held = _held(limits)
-    place = sa.func.row_number().over(partition_by=held, order_by=[*ORDER, _Run.id])
-    number = sa.func.count().over(partition_by=held)
-    waiting = sa.select(_Run.id, held, place, number)
-    line = waiting.where(_Run.status == RunStatus.PENDING, IS_IN_LINE, held.is_not(None)).subquery()
+    placed = with_places(sa.select(*COLUMNS, held.label("held")).where(IS_PENDING, IS_IN_LINE))
+    place = sa.func.row_number().over(partition_by=placed.c.held, order_by=placed.c.place)
+    number = sa.func.count().over(partition_by=placed.c.held)
+    line = sa.select(placed.c.id, placed.c.held, place, number).where(placed.c.held.is_not(None)).subquery()
     row = session.execute(sa.select(line).where(line.c.id == run_id)).one_or_none()
     return InLine(*row[1:]) if row is not None else None

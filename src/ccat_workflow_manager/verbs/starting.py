@@ -28,7 +28,8 @@ from ccat_workflow_manager.hpc.base import job_name
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
 from ccat_workflow_manager.verbs.describing import run_directory
-from ccat_workflow_manager.verbs.limiting import in_order, lock_limits
+from ccat_workflow_manager.verbs.limiting import lock_limits
+from ccat_workflow_manager.verbs.queueing import in_order
 from ccat_workflow_manager.verbs.triggering import made_with
 
 _Run = models.ExecutedReductionStep

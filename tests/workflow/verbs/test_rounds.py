@@ -172,7 +172,7 @@ class TestOrder:
         runs = {run.id: run for run in works.runs()}
         return [str(runs[one.object_id].sub_group_labels["source"]) for one in changes]
 
-    def test_more_important_ones_first_then_those_that_waited_for_hours_then_new_data(
+    def test_more_important_ones_first_then_those_that_waited_for_hours_and_redoing_last(
         self, works: Works, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(managers, "_BATCH", 1)
@@ -181,7 +181,7 @@ class TestOrder:
         works.define({"key": "grid", "group_by": ["source"]})
         works.create()
         run, label = models.ExecutedReductionStep, models.ExecutedReductionStep.sub_group_labels["source"].astext
-        redo = sa.update(run).where(label == "redone").values(reason=RunReason.RECIPE_CHANGED)
+        redo = sa.update(run).where(label == "redone").values(reason=RunReason.RECIPE_CHANGED, priority=9)
         works.execute(redo)
         hours = sa.update(run).where(label == "old").values(created_at=datetime.now(UTC) - timedelta(hours=3.5))
         works.execute(hours)

@@ -36,7 +36,7 @@ def upgrade() -> None:
         ),
     )
     for name, columns, where in (
-        ("in_line", ("queue_rank", "is_redo", "id"), _IN_LINE),
+        ("in_line", ("pipeline_id", "is_redo", "queue_rank", "id"), _IN_LINE),
         ("waits", ("lease_until ASC NULLS FIRST", "id"), _WAITS),
     ):
         op.create_index(f"ix_{_RUN}_{name}", _RUN, list(map(sa.text, columns)), postgresql_where=sa.text(where))
