@@ -75,6 +75,11 @@ def transaction(engine: sa.Engine) -> Iterator[Session]:
             raise
 
 
+def is_conflict(error: DBAPIError) -> bool:
+    """Whether PostgreSQL chose a transaction as victim of a conflict with another, so that it may succeed next time."""
+    return getattr(error.orig, "sqlstate", None) in _RETRIED_SQLSTATES
+
+
 def in_transaction(engine: sa.Engine, work: Callable[[Session], Result]) -> Result:
     """Result of `work` in a transaction of its own, again where PostgreSQL chose it as victim of a conflict."""
     for attempt in range(1, _ATTEMPTS):
@@ -82,7 +87,7 @@ def in_transaction(engine: sa.Engine, work: Callable[[Session], Result]) -> Resu
             with transaction(engine) as session:
                 return work(session)
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) not in _RETRIED_SQLSTATES:
+            if not is_conflict(error):
                 raise
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, not a secret
     with transaction(engine) as session:

@@ -27,6 +27,7 @@ GRID: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["c
 ALL: dict[str, Any] = {"key": "all", "group_by": [], "depends_on": ["grid"]}
 CALIBRATED_ANEW = ["it/calibrate: 3 runs: recipe_changed"]
 WHAT_FOLLOWS = ["it/grid: 2 runs: may follow from these", "it/all: 1 run: may follow from these"]
+WHAT_FOLLOWS_ONE = ["it/grid: 1 run: may follow from these", "it/all: 1 run: may follow from these"]
 EVERYTHING = ["it/calibrate: 3 runs: missing", *WHAT_FOLLOWS]
 
 
@@ -204,6 +205,49 @@ def test_a_pipeline_that_cannot_be_evaluated_is_mended_by_applying(settled: Desk
     settled.edit(groupings=[{"name": "some", "rules": [every]}])
     assert causes(settled.apply().stdout) == []
     assert settled.history.create() == 0
+
+
+def broken(desk: Desk, pipeline: str) -> None:
+    """Have a pipeline divide by what there is no more."""
+    step = models.ReductionStepRevision
+    of_pipeline = (
+        sa.select(models.ReductionStep.id).join(models.ReductionStep.pipeline).where(models.Pipeline.name == pipeline)
+    )
+    which = step.reduction_step_id.in_(of_pipeline.scalar_subquery())
+    desk.history.execute(sa.update(step).where(which).values(group_by=["Gone.name"]))
+
+
+NOT_KNOWN = (
+    "warning: pipeline {} cannot be evaluated, so it runs nothing until its definition is mended, and which runs it "
+    "would have is not known: KeyError: 'Gone.name'\n"
+)
+
+
+def test_a_pipeline_that_cannot_be_evaluated_is_told_and_stands_in_nobodys_way(desk: Desk) -> None:
+    desk.history.define(CALIBRATE, {"key": "other", "group_by": [], "pipeline": "other"})
+    desk.history.archive()
+    desk.history.settle()
+    broken(desk, "other")
+    desk.history.archive()
+    desk.edit(
+        configs=[{"name": "calibrate", "parameters": {"value": 9}}], pipelines=desk.history.document()["pipelines"][:1]
+    )
+    before, expected = desk.rows(), ["it/calibrate: 1 run: recipe_changed"]
+    told = desk.apply("--dry-run")
+    assert (causes(told.stdout), told.stderr, desk.rows()) == (expected, NOT_KNOWN.format("other"), before)
+    applied = desk.apply()
+    assert (causes(applied.stdout), applied.stderr) == (expected, NOT_KNOWN.format("other"))
+
+
+def test_whatever_a_pipeline_cannot_be_evaluated_for_it_is_mended_by_applying(settled: Desk) -> None:
+    broken(settled, "it")
+    settled.history.archive()
+    settled.history.steps[-1]["on_failed_input"] = "omit"
+    settled.edit()
+    told, expected = settled.apply("--dry-run"), ["it/calibrate: 1 run: missing", *WHAT_FOLLOWS_ONE]
+    assert (causes(told.stdout), told.stderr) == (expected, "")
+    assert causes(settled.apply().stdout) == expected
+    assert settled.history.create() == 1
 
 
 # More than somebody may have thought of

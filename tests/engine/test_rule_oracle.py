@@ -25,7 +25,7 @@ from tests.engine.database import archive, plan
 
 NOW = datetime(2026, 4, 20, 12, tzinfo=UTC)
 POSITIONS = [(0.0, 0.0), (359.99, 0.2), (0.01, -0.2), (180.0, 89.95), (10.0, 89.9), (77.0, -90.0), (120.0, 45.0)]
-LINES = [None, "CO43", "CO76", "co43", "50%_x"]
+LINES = [None, "CO43", "CO76", "co43", "50%_x", "Éa", "éa", "za", "a\\b"]
 METADATA: list[dict[str, Any]] = [
     {},
     {"band": "LFA", "ghz": 461},
@@ -33,6 +33,8 @@ METADATA: list[dict[str, Any]] = [
     {"band": None, "ghz": "461"},
     {"band": 7, "ghz": True, "deep": {"x": [1, {"y": "z"}]}},
     {"band": "L%", "tags": "otf run"},
+    {"band": True, "ghz": 10**400, "tags": [1, True]},
+    {"band": 1, "ghz": 2**63, "tags": "Éa"},
 ]
 FILES = [[], ["a.fits"], ["b/c.fits", "d.fits"]]
 
@@ -108,10 +110,16 @@ def selects(rule: Any, package: Package) -> bool:
         return not selects(rule["not"], package)
     if "cone" in rule:
         return _in_cone(rule["cone"], package)
+    return _holds(rule, package)
+
+
+def _holds(rule: dict[str, Any], package: Package) -> bool:
     if rule["table"] == "RawDataFile":
         return any(_compare(rule, path) for path in package.files)
     found = package.facts[f"{rule['table']}.{rule['column']}"]
-    return _compare_json(rule, _dig(found, rule["json_path"])) if "json_path" in rule else _compare(rule, found)
+    if "json_path" in rule:
+        return _compare_json(rule, _dig(found, rule["json_path"]))
+    return _contains(found, rule["value"]) if rule["column"] == "metadata" else _compare(rule, found)
 
 
 def _in_cone(cone: dict[str, float], package: Package) -> bool:
@@ -150,6 +158,8 @@ def _like(text: str, pattern: str) -> bool:
     """SQL's LIKE, letter by letter."""
     if not pattern:
         return not text
+    if pattern[0] == "\\":
+        return bool(text) and pattern[1] == text[0] and _like(text[1:], pattern[2:])
     if pattern[0] == "%":
         return any(_like(text[n:], pattern[1:]) for n in range(len(text) + 1))
     return bool(text) and pattern[0] in {"_", text[0]} and _like(text[1:], pattern[1:])
@@ -194,6 +204,15 @@ def _same(one: Any, other: Any) -> bool:
     return one == other and isinstance(one, bool) is isinstance(other, bool)
 
 
+def _contains(found: Any, value: Any) -> bool:
+    """Whether each part of a mapping or list is part of another one."""
+    if isinstance(value, dict):
+        return isinstance(found, dict) and all(key in found and _contains(found[key], value[key]) for key in value)
+    if isinstance(value, list):
+        return isinstance(found, list) and all(any(_contains(one, part) for one in found) for part in value)
+    return _same(found, value)
+
+
 def _compare_json(rule: dict[str, Any], found: Any) -> bool:
     operator, value = rule["operator"], rule["value"]
     values = value if isinstance(value, list) else [value]
@@ -206,7 +225,8 @@ def _compare_json(rule: dict[str, Any], found: Any) -> bool:
     if operator == "contains":
         if isinstance(found, str) and isinstance(value, str):
             return value in found
-        return any(_same(one, value) for one in found) if isinstance(found, list) else _same(found, value)
+        is_within = not isinstance(value, dict | list) and isinstance(found, list)
+        return any(_same(one, value) for one in found) if is_within else _contains(found, value)
     kind = str if isinstance(values[0], str) else (int, float)
     return isinstance(found, kind) and not isinstance(found, bool) and _compare(rule, found)
 
@@ -214,13 +234,19 @@ def _compare_json(rule: dict[str, Any], found: Any) -> bool:
 # Random rules
 
 HOURS = st.integers(-400, 10).map(lambda hours: {"now": f"{hours}h"})
-MOMENTS = HOURS | st.integers(0, 400).map(lambda hours: (NOW - timedelta(hours=hours)).isoformat())
-NIGHTS = HOURS | st.integers(0, 18).map(lambda days: (NOW - timedelta(days=days)).date().isoformat())
+SAID_MOMENTS = st.integers(0, 400).map(lambda hours: (NOW - timedelta(hours=hours)).isoformat())
+SAID_NIGHTS = st.integers(0, 18).map(lambda days: (NOW - timedelta(days=days)).date().isoformat())
+MOMENTS, NIGHTS = HOURS | SAID_MOMENTS, HOURS | SAID_NIGHTS
 NAMES = st.sampled_from(["S0", "S3", "Mars", "s0", "Nowhere"])
-LINE = st.sampled_from([*(line for line in LINES if line), "CO"])
-PATTERN = st.sampled_from(["S%", "%0", "_ars", "co%", "%43", "50%", "%x", "C_43", ""])
+LINE = st.sampled_from([*(line for line in LINES if line), "CO", "É"])
+PATTERN = st.sampled_from(["S%", "%0", "_ars", "co%", "%43", "50%", "%x", "C_43", "", "50\\%%", "a\\\\%", "a\\b"])
 PATH = st.sampled_from(["a.fits", "d.fits", "b/c.fits", "none"])
-IN_JSON = st.sampled_from(["LFA", "L%", 461, 806.5, 7, True, "461", "otf", "z", 1])
+IN_JSON = st.sampled_from(["LFA", "L%", 461, 806.5, 7, True, "461", "otf", "z", 1, 2**63, 10**400])
+PARTS = st.recursive(
+    st.sampled_from(["otf", "z", 1, True, "x", None, "LFA"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "y", "band"]), inner, max_size=2),
+    max_leaves=3,
+).filter(lambda part: isinstance(part, dict | list))
 JSON_PATHS = st.sampled_from(["band", "ghz", "tags", "tags.0", "deep.x.1.y", "deep.x", "none.at.all"])
 
 
@@ -233,31 +259,53 @@ def condition(table: str, column: str, values: st.SearchStrategy[Any], *operator
     return st.sampled_from(operators).flatmap(with_value)
 
 
+def between(table: str, column: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    def earlier(value: Any) -> Any:
+        return int(value["now"][:-1]) if isinstance(value, dict) else value
+
+    pairs = st.lists(values, min_size=2, max_size=2).map(lambda pair: sorted(pair, key=earlier))
+    said = {"table": table, "column": column, "operator": "between"}
+    return pairs.map(lambda pair: said | {"value": pair})
+
+
+def within(conditions: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """The same of what lies within JSON."""
+    return st.tuples(conditions, JSON_PATHS).map(lambda both: both[0] | {"json_path": both[1]})
+
+
 def null(table: str, column: str) -> st.SearchStrategy[Any]:
     return condition(table, column, st.booleans(), "is_null")
 
 
 EQUAL, ORDERED = ("eq", "neq", "in", "not_in"), ("gt", "gte", "lt", "lte")
-IN_METADATA = condition("RawDataPackage", "metadata", IN_JSON, *EQUAL, "contains")
-NUMBER_OR_TEXT = st.sampled_from([461, 500, 806.5, 7, "LFA", "L", "461"])
+METADATA_COLUMN = ("RawDataPackage", "metadata")
+NUMBERS, TEXTS = (
+    st.sampled_from([461, 500, 806.5, 7, 2**63, -(2**70), 10**400]),
+    st.sampled_from(["LFA", "L", "461", "É"]),
+)
+DEGREES = st.sampled_from([-90.0, 0.0, 0.2, 45, 89.9])
 CONDITIONS = st.one_of(
-    condition("Source", "name", NAMES, *EQUAL, "contains"),
+    condition("Source", "name", NAMES, *EQUAL, *ORDERED, "contains"),
+    between("Source", "name", NAMES),
     condition("Source", "name", PATTERN, "like", "ilike"),
-    condition("ObsUnit", "line_id", LINE, *EQUAL, *ORDERED[:0], "contains"),
+    condition("ObsUnit", "line_id", LINE, *EQUAL, *ORDERED, "contains"),
+    between("ObsUnit", "line_id", LINE),
     condition("ObsUnit", "line_id", PATTERN, "like", "ilike"),
     null("ObsUnit", "line_id"),
     null("FixedSource", "ra_deg"),
-    condition("FixedSource", "dec_deg", st.sampled_from([-90.0, 0.0, 0.2, 45.0, 89.9]), *EQUAL, *ORDERED),
+    condition("FixedSource", "dec_deg", DEGREES, *EQUAL, *ORDERED),
+    between("FixedSource", "dec_deg", DEGREES),
     condition("ExecutedObsUnit", "started_at", MOMENTS, *EQUAL, *ORDERED),
+    between("ExecutedObsUnit", "started_at", HOURS) | between("ExecutedObsUnit", "started_at", SAID_MOMENTS),
     condition("ExecutedObsUnit", "observing_night", NIGHTS, *EQUAL, *ORDERED),
-    condition("RawDataFile", "relative_path", PATH, *EQUAL, "contains"),
-    st.tuples(IN_METADATA, JSON_PATHS).map(lambda both: both[0] | {"json_path": both[1]}),
-    st.tuples(condition("RawDataPackage", "metadata", NUMBER_OR_TEXT, *ORDERED), JSON_PATHS).map(
-        lambda both: both[0] | {"json_path": both[1]}
-    ),
-    st.tuples(condition("RawDataPackage", "metadata", st.booleans(), "is_null"), JSON_PATHS).map(
-        lambda both: both[0] | {"json_path": both[1]}
-    ),
+    between("ExecutedObsUnit", "observing_night", HOURS) | between("ExecutedObsUnit", "observing_night", SAID_NIGHTS),
+    condition("RawDataFile", "relative_path", PATH, *EQUAL, *ORDERED, "contains"),
+    within(condition(*METADATA_COLUMN, IN_JSON, *EQUAL, "contains")),
+    within(condition(*METADATA_COLUMN, PARTS, "contains")),
+    within(condition(*METADATA_COLUMN, NUMBERS | TEXTS, *ORDERED)),
+    within(between(*METADATA_COLUMN, NUMBERS) | between(*METADATA_COLUMN, TEXTS)),
+    within(null(*METADATA_COLUMN)),
+    condition(*METADATA_COLUMN, PARTS, "contains"),
     st.tuples(
         st.sampled_from([0.0, 0.005, 10.0, 179.0, 359.995]),
         st.sampled_from([-90.0, -89.0, -0.1, 0.0, 45.0, 89.97, 90.0]),

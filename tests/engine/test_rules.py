@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccat_ops_db.grouping import paths
-from ccat_ops_db.grouping.checking import Now, check_rules, uses_now, without_now
+from ccat_ops_db.grouping.checking import Json, Now, check_rules, uses_now, without_now
 from ccat_ops_db.grouping.paths import ambiguous, catalogue, table_of
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, InvalidRule, Not, Operator, parse_rules
 from ccat_ops_db.states import PackageState
@@ -205,9 +205,11 @@ def test_rules_nest() -> None:
         (rule("Source", "name", "ilike", "m%"), ("m%",)),
         (rule("ExecutedObsUnit", "started_at", "gt", {"now": "-1d12h"}), (Now(-timedelta(days=1, hours=12)),)),
         (rule("ExecutedObsUnit", "observing_night", "lte", {"now": "2w"}), (Now(timedelta(weeks=2)),)),
-        (rule("RawDataPackage", "metadata", "contains", {"a": [1]}), ({"a": [1]},)),
+        (rule("RawDataPackage", "metadata", "contains", {"a": [1]}), (Json('{"a": [1]}'),)),
         (rule("RawDataPackage", "metadata", "gt", 455.5) | {"json_path": "frequency.ghz"}, (455.5,)),
-        (rule("RawDataPackage", "metadata", "in", ["a", 1, True]) | {"json_path": "x"}, ("a", 1, True)),
+        (rule("RawDataPackage", "metadata", "in", ["a", 1, True]) | {"json_path": "x"}, ("a", 1, Json("true"))),
+        (rule("RawDataPackage", "metadata", "contains", [1]) | {"json_path": "x"}, (Json("[1]"),)),
+        (rule("Source", "name", "like", "50%\\\\"), ("50%\\\\",)),
     ],
 )
 def test_further_operators_and_values(said: dict[str, Any], values: tuple[object, ...]) -> None:
@@ -295,6 +297,38 @@ def test_further_operators_and_values(said: dict[str, Any], values: tuple[object
         (
             rule("ExecutedObsUnit", "started_at", "gt", {"now": "last week"}),
             'rules[0].value: a relative time is written {"now": "-7d"}, in units of w, d, h, m and s.',
+        ),
+        (
+            rule("ExecutedObsUnit", "started_at", "gt", {"now": "-٧d"}),  # noqa: RUF001 - a seven, but not of ours
+            'rules[0].value: a relative time is written {"now": "-7d"}, in units of w, d, h, m and s.',
+        ),
+        (
+            rule("Source", "name", "like", "%\\"),
+            "rules[0].value: `%\\` ends in a backslash with nothing after it; a backslash itself is written `\\\\`.",
+        ),
+        (
+            rule("RawDataPackage", "metadata", "ilike", "\\\\\\") | {"json_path": "a"},
+            "rules[0].value: `\\\\\\` ends in a backslash with nothing after it; a backslash itself is written `\\\\`.",
+        ),
+        (
+            rule("InstrumentModule", "frequency_min_ghz", "gt", float("inf")),
+            "rules[0].value: inf is no finite number.",
+        ),
+        (
+            rule("RawDataPackage", "metadata", "gt", float("nan")) | {"json_path": "a"},
+            "rules[0].value: it is no value that JSON can hold: Out of range float values are not JSON compliant",
+        ),
+        (
+            rule("RawDataPackage", "metadata", "contains", {"a": {1}}),
+            "rules[0].value: it is no value that JSON can hold: Object of type set is not JSON serializable.",
+        ),
+        (
+            rule("RawDataPackage", "metadata", "contains", {"a": ["\x00"]}),
+            "rules[0].value: {'a': ['\\x00']} has a character that the database cannot hold.",
+        ),
+        (
+            rule("Source", "name", "in", ["a", "\ud800"]),
+            "rules[0].value[1]: '\\ud800' has a character that the database cannot hold.",
         ),
         (
             rule("ExecutedObsUnit", "started_at", "gt", {"now": "-9999w"}),

@@ -204,7 +204,22 @@ RULES: list[dict[str, Any]] = [
     {"any": [EXAMPLE[1], {"not": {"table": "ObsUnit", "column": "line_id", "operator": "is_null", "value": True}}]},
     {"table": "ExecutedObsUnit", "column": "started_at", "operator": "gte", "value": {"now": "-7d"}},
     {"table": "RawDataPackage", "column": "part", "operator": "between", "value": [1, 2]},
-    {"table": "RawDataPackage", "column": "metadata", "operator": "lt", "value": 500, "json_path": "frequency.ghz"},
+    {"table": "RawDataPackage", "column": "state", "operator": "in", "value": ["archived"]},
+    {"table": "Source", "column": "name", "operator": "gte", "value": "M"},
+    {"not": {"table": "RawDataPackage", "column": "metadata", "operator": "contains", "value": {"a": [1]}}},
+    {
+        "table": "RawDataPackage",
+        "column": "metadata",
+        "operator": "not_in",
+        "value": ["x", 1, True],
+        "json_path": "a",
+    },
+    {
+        "any": [
+            {"table": "RawDataPackage", "column": "metadata", "operator": "lt", "value": 500, "json_path": "ghz"},
+            {"table": "Source", "column": "name", "operator": "eq", "value": "M17"},
+        ]
+    },
     {"cone": {"ra_deg": 10, "dec_deg": -20, "radius_deg": 0.5}},
 ]
 
@@ -214,7 +229,9 @@ def test_rules_are_told_in_one_sentence_and_as_sql(session: Session) -> None:
     assert sentence(checked) == (
         "Archived packages for which Source.name is `M17` and (ObsUnit.line_id is `CO43` or it is not so that "
         "ObsUnit.line_id is missing) and ExecutedObsUnit.started_at is at least 7 days ago and RawDataPackage.part is "
-        "between 1 and 2 and RawDataPackage.metadata.frequency.ghz is below 500 and the source is within 0.5° of "
+        "between 1 and 2 and RawDataPackage.state is one of `archived` and Source.name is at least `M` and it is not "
+        'so that RawDataPackage.metadata contains {"a": [1]} and RawDataPackage.metadata.a is none of `x`, 1, true and '
+        "(RawDataPackage.metadata.ghz is below 500 or Source.name is `M17`) and the source is within 0.5° of "
         "RA 10°, Dec -20°."
     )
     assert sentence(AllOf(())) == "All archived packages."

@@ -1,6 +1,6 @@
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.verbs.cautions import cautions
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
-from ccat_ops_db.verbs.foreseeing import Caused, foresee
+from ccat_ops_db.verbs.foreseeing import Caused, Foreseen, foresee
 
 File = Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="YAML file with definitions.")]
 DryRun = Annotated[
@@ -123,28 +123,39 @@ def _apply(order: _Order) -> _Applied:
     definitions = parse_definitions(
         _read(order.file), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
     )
-    runs = None if order.yes and not order.dry_run else _foresee(order, definitions)
+    foreseen = None if order.yes and not order.dry_run else _foresee(order, definitions)
     by, folder = process_name("apply"), order.file.absolute().parent
     with transaction("apply") as session:
         changes = apply_definitions(session, definitions, folder=folder, by=by)
         warnings = cautions(session, changes, now=datetime.now(UTC))
         if order.dry_run:
             session.rollback()
-    return _Applied(order.dry_run, changes, runs, warnings)
+    if foreseen is None:
+        return _Applied(order.dry_run, changes, runs=None, warnings=warnings)
+    return _Applied(order.dry_run, changes, foreseen.runs, [*warnings, *_not_foreseen(foreseen)])
 
 
-def _foresee(order: _Order, definitions: Definitions) -> Sequence[Caused]:
+def _not_foreseen(foreseen: Foreseen) -> Iterator[str]:
+    for pipeline, because in foreseen.unknown.items():
+        yield (
+            f"pipeline {pipeline} cannot be evaluated, so it runs nothing until its definition is mended, and which "
+            f"runs it would have is not known: {because}"
+        )
+
+
+def _foresee(order: _Order, definitions: Definitions) -> Foreseen:
     """The runs that it causes, if they are few or somebody agrees; nothing is locked while that is asked."""
     by, folder = process_name("apply"), order.file.absolute().parent
     with transaction("apply") as session:
-        runs = foresee(session, definitions, folder=folder, now=datetime.now(UTC), by=by)
+        foreseen = foresee(session, definitions, folder=folder, now=datetime.now(UTC), by=by)
+    runs = foreseen.runs
     number = sum(one.runs for one in runs)
     if number > order.ask_above and not order.dry_run:
         if not order.can_ask:
             raise TooManyRuns(order.file, runs, most=order.ask_above)
         _show_runs(runs)
         typer.confirm(f"Apply {order.file}, and cause {number:,} runs?", abort=True)
-    return runs
+    return foreseen
 
 
 def _read(file: Path) -> Any:

@@ -1,5 +1,7 @@
 """Whether what a rule says can be meant: names that exist, values of the type of their column. Pure."""
 
+import json
+import math
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,7 +11,18 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast
 
-from ccat_ops_db.grouping.rules import AllOf, AnyOf, Condition, Cone, InvalidRule, Node, Not, Operator
+from ccat_ops_db.grouping.rules import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Cone,
+    InvalidRule,
+    Node,
+    Not,
+    Operator,
+    is_number,
+    is_storable,
+)
 from ccat_ops_db.naming import nearest
 
 Catalogue: TypeAlias = Mapping[str, Mapping[str, type]]
@@ -23,8 +36,15 @@ class Now:
     offset: timedelta
 
 
+@dataclass(frozen=True)
+class Json:
+    """A JSON value as its text, so that it can be a key: a list cannot, and `true` would be taken for 1."""
+
+    text: str
+
+
 Scalar: TypeAlias = str | int | float | bool | date | datetime | uuid.UUID
-Value: TypeAlias = Scalar | Now | dict[str, object] | list[object]
+Value: TypeAlias = Scalar | Now | Json
 
 
 @dataclass(frozen=True)
@@ -41,13 +61,14 @@ class Test:
 
 Checked: TypeAlias = "Test | Cone | AnyOf | AllOf | Not"
 
+ORDER: Final = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE, Operator.BETWEEN})
+"""Operators that ask which of two values comes first."""
 _SETS: Final = frozenset({Operator.IN, Operator.NOT_IN})
-_ORDER: Final = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE, Operator.BETWEEN})
 _PATTERNS: Final = frozenset({Operator.LIKE, Operator.ILIKE})
 _LARGEST_INTEGER: Final = 2**63 - 1
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_OFFSET: Final = re.compile(r"(?P<sign>[+-]?)(?P<parts>(?:\d{1,6}[wdhms])+)")
-_PART: Final = re.compile(r"(\d+)([wdhms])")
+_OFFSET: Final = re.compile(r"(?P<sign>[+-]?)(?P<parts>(?:[0-9]{1,6}[wdhms])+)")
+_PART: Final = re.compile(r"([0-9]+)([wdhms])")
 _CONE_TABLE: Final = "FixedSource"
 
 
@@ -152,7 +173,7 @@ def fits(operator: Operator, kind: type, *, is_path: bool = False) -> bool:
         return operator is Operator.CONTAINS
     if operator in _PATTERNS or operator is Operator.CONTAINS:
         return kind is str
-    return kind is not bool or operator not in _ORDER
+    return kind is not bool or operator not in ORDER
 
 
 def _misfit(operator: Operator, column: str, kind: type) -> str:
@@ -206,23 +227,58 @@ def _range(said: object, ends: list[Value], where: str) -> list[Value]:
 
 def _json_value(value: object, _kind: type, where: str, *, operator: Operator) -> Value:
     """A value to be compared with what lies within JSON; it must be of a type that the comparison makes sense for."""
-    if operator in _PATTERNS and not isinstance(value, str):
-        raise InvalidRule(where, f"this operator takes text, not {value!r:.80}.")
-    if operator in _ORDER and (not isinstance(value, int | float | str) or isinstance(value, bool)):
+    is_plain = is_number(value) or isinstance(value, str)
+    if operator in _PATTERNS:
+        if not isinstance(value, str):
+            raise InvalidRule(where, f"this operator takes text, not {value!r:.80}.")
+        _check_pattern(value, where)
+    if operator in ORDER and not is_plain:
         raise InvalidRule(where, f"this operator takes a number or text, not {value!r:.80}.")
-    if operator is Operator.CONTAINS and isinstance(value, dict | list):
-        return cast("Value", value)
-    if not isinstance(value, str | int | float | bool):
+    may_be = (str, int, float, dict, list) if operator is Operator.CONTAINS else (str, int, float)
+    if not isinstance(value, may_be):
         raise InvalidRule(where, f"this operator takes a number, text, true or false, not {value!r:.80}.")
-    return value
+    frozen = _frozen(value, where)
+    return cast("Scalar", value) if is_plain else frozen
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
+        problem = f"`{pattern}` ends in a backslash with nothing after it; a backslash itself is written `\\\\`."
+        raise InvalidRule(where, problem)
+
+
+def _frozen(value: object, where: str) -> Json:
+    try:
+        text = json.dumps(value, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRule(where, f"it is no value that JSON can hold: {error}.") from error
+    if not all(map(is_storable, _texts(value))):
+        raise InvalidRule(where, f"{value!r:.80} has a character that the database cannot hold.")
+    return Json(text)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All text within a JSON value, also its keys."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for part in (*value, *value.values()):
+                yield from _texts(part)
+        case list():
+            for part in value:
+                yield from _texts(part)
 
 
 def _column_value(value: object, kind: type, where: str, *, operator: Operator) -> Value:
     if kind is dict:
-        return cast("Value", value)
+        return _frozen(value, where)
     if isinstance(value, Mapping):
         return _now(value, kind, where)
-    return _scalar(value, str if operator is Operator.CONTAINS else kind, where)
+    scalar = _scalar(value, kind, where)
+    if operator in _PATTERNS:
+        _check_pattern(cast("str", scalar), where)
+    return scalar
 
 
 def _now(value: Mapping[object, object], kind: type, where: str) -> Now:
@@ -249,9 +305,18 @@ def _scalar(value: object, kind: type, where: str) -> Scalar:
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise InvalidRule(where, f"{value!r:.80} is not of type {kind.__name__}, as the column is.")
+    _check_range(value, where)
+    return cast("Scalar", value)
+
+
+def _check_range(value: object, where: str) -> None:
+    """Refuse what no column can be compared with."""
+    if isinstance(value, str) and not is_storable(value):
+        raise InvalidRule(where, f"{value!r:.80} has a character that the database cannot hold.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRule(where, f"{value} is no finite number.")
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise InvalidRule(where, f"{value} is larger than any value of the column.")
-    return cast("Scalar", value)
 
 
 def _from_text(value: str, kind: type[date] | type[uuid.UUID], where: str) -> Scalar:

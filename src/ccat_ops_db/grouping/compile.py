@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from ccat_ops_db import models
-from ccat_ops_db.grouping.checking import Now, Test, Value, tests, uses_now, without_now
+from ccat_ops_db.grouping.checking import ORDER, Json, Now, Test, Value, tests, uses_now, without_now
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.names import key_of, labels_of
 from ccat_ops_db.grouping.paths import ROOT, Path, paths, table_of
@@ -197,7 +197,7 @@ class _Compiler:
             return _on_json(test.operator, found, values)
         if test.kind is dict and test.operator is Operator.CONTAINS:
             return column.op("@>", return_type=sa.Boolean)(_jsonb(values[0]))
-        return _ON_COLUMN[test.operator](column, values)
+        return _ON_COLUMN[test.operator](_ordered(column) if test.operator in ORDER else column, values)
 
     def within(self, test: Test, low: Any, high: Any) -> Condition:
         """The condition that what is compared lies between two values, whatever it is compared with."""
@@ -206,7 +206,7 @@ class _Compiler:
     def value(self, value: Value, kind: type) -> Any:
         """What a value is at the moment."""
         if not isinstance(value, Now):
-            return value
+            return float(value) if kind is float and isinstance(value, int) else value
         moment = self.now + value.offset
         return moment if issubclass(kind, datetime) else moment.date()
 
@@ -218,39 +218,59 @@ def _escaped(text: str) -> str:
 _ON_COLUMN: Final[Mapping[Operator, Callable[[Column, Sequence[Any]], Condition]]] = {
     Operator.EQ: lambda column, values: column == values[0],
     Operator.NEQ: lambda column, values: column.is_distinct_from(values[0]),
-    Operator.IN: lambda column, values: column.in_(values),
-    Operator.NOT_IN: lambda column, values: sa.or_(column.not_in(values), column.is_(None)),
+    Operator.IN: lambda column, values: column == sa.any_(_array(column, values)),
+    Operator.NOT_IN: lambda column, values: sa.or_(column != sa.all_(_array(column, values)), column.is_(None)),
     Operator.GT: lambda column, values: column > values[0],
     Operator.GTE: lambda column, values: column >= values[0],
     Operator.LT: lambda column, values: column < values[0],
     Operator.LTE: lambda column, values: column <= values[0],
     Operator.LIKE: lambda column, values: column.like(values[0]),
     Operator.ILIKE: lambda column, values: column.ilike(values[0]),
-    Operator.BETWEEN: lambda column, values: column.between(*values),
+    Operator.BETWEEN: lambda column, values: sa.and_(column >= values[0], column <= values[1]),
     Operator.IS_NULL: lambda column, values: column.is_(None) if values[0] else column.is_not(None),
     Operator.CONTAINS: lambda column, values: column.like(f"%{_escaped(values[0])}%", escape="\\"),
 }
 
 
+def _array(column: Column, values: Sequence[Any]) -> Column:
+    """The values as one parameter: of single ones there may be no more than 65,535."""
+    return sa.literal(list(values), sa.ARRAY(column.type))
+
+
+def _ordered(column: Column) -> Column:
+    """The column, if it holds text, in the order of code points, whatever the order of the database is."""
+    return sa.collate(column, "C") if isinstance(column.type, sa.String) else column
+
+
 def _jsonb(value: object) -> Column:
-    return sa.cast(sa.literal(json.dumps(value), sa.Text), JSONB(none_as_null=False))
+    return sa.cast(sa.literal(_json_text(value), sa.Text), JSONB(none_as_null=False))
+
+
+def _jsonbs(values: Sequence[object]) -> Column:
+    """The values as one parameter."""
+    return sa.cast(sa.literal([_json_text(value) for value in values], sa.ARRAY(sa.Text)), sa.ARRAY(JSONB))
+
+
+def _json_text(value: object) -> str:
+    return value.text if isinstance(value, Json) else json.dumps(value)
 
 
 def _on_json(operator: Operator, found: Column, values: Sequence[Any]) -> Condition:
     """A comparison with what lies within JSON: numbers with numbers, text with text; another type does not compare."""
     match operator:
         case Operator.EQ | Operator.IN:
-            return sa.or_(*(found == _jsonb(value) for value in values))
+            return found == sa.any_(_jsonbs(values))
         case Operator.NEQ | Operator.NOT_IN:
-            return sa.and_(*(found.is_distinct_from(_jsonb(value)) for value in values))
+            return sa.or_(found != sa.all_(_jsonbs(values)), found.is_(None))
         case Operator.IS_NULL:
             is_null = sa.func.coalesce(sa.func.jsonb_typeof(found), "null") == "null"
             return is_null if values[0] else sa.not_(is_null)
         case Operator.CONTAINS:
             return _json_contains(found, values[0])
         case _:
-            of_text = isinstance(values[0], str)
-            return _ON_COLUMN[operator](_text(found) if of_text else _number(found), values)
+            if isinstance(values[0], str):
+                return _ON_COLUMN[operator](_text(found), values)
+            return _ON_COLUMN[operator](_number(found), [_numeric(str(value)) for value in values])
 
 
 def _json_contains(found: Column, value: object) -> Condition:
@@ -272,7 +292,12 @@ def _text(found: Column) -> Column:
 
 
 def _number(found: Column) -> Column:
-    return sa.case((sa.func.jsonb_typeof(found) == "number", sa.cast(_plain(found), sa.Double)))
+    return sa.case((sa.func.jsonb_typeof(found) == "number", _numeric(_plain(found))))
+
+
+def _numeric(text: Column | str) -> Column:
+    """A number as JSON has it, of any size: no other type holds them all."""
+    return sa.cast(sa.literal(text, sa.Text) if isinstance(text, str) else text, sa.Numeric)
 
 
 def _in_cone(cone: Cone, ra: Column, dec: Column) -> Condition:

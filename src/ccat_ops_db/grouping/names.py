@@ -1,7 +1,7 @@
 """How sub-groups are called, as SQL: the same names that `keys` makes."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
@@ -11,6 +11,8 @@ from ccat_ops_db.grouping.keys import ALL, SLUG_LENGTH
 Text: TypeAlias = sa.ColumnElement[Any]
 Named: TypeAlias = tuple[str, Text, Text]
 """A dimension, its value and its label."""
+_PLAIN: Final = (sa.Integer, sa.Uuid, sa.Date, sa.Boolean)
+"""Types of which no value has a character that needs to be encoded; a moment has, and `1e+20`."""
 
 
 def key_of(dimensions: Sequence[Named]) -> Text:
@@ -35,7 +37,7 @@ def labels_of(dimensions: Sequence[Named]) -> Text:
 
 def _encoded(value: Text) -> Text:
     as_text = sa.cast(value, sa.Text)
-    if not isinstance(value.type, sa.String):  # numbers, dates and UUIDs have no character that needs it
+    if isinstance(value.type, _PLAIN):
         return sa.func.coalesce(as_text, "~")
     plain = as_text.regexp_match("^[A-Za-z0-9_.-]*$")
     return sa.case((value.is_(None), "~"), (plain, as_text), else_=_in_sql(as_text))

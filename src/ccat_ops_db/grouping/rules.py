@@ -1,5 +1,6 @@
 """What a rule says, as written: its shape is checked here, its names and values in `checking`."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,6 +94,8 @@ _CIRCLE: Final[Mapping[str, tuple[float, float]]] = {
     "radius_deg": (0, 180),
 }
 """Keys of a cone, and the range of each; the right ascension stays below its upper end."""
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+"""NUL, and halves of characters, which no text in PostgreSQL has."""
 
 
 def parse_rules(rules: object, *, where: str = "rules") -> AllOf:
@@ -163,6 +166,11 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def is_storable(text: str) -> bool:
+    """Whether the database can hold this text."""
+    return _UNSTORABLE.search(text) is None
+
+
 _COMPOUND: Final[Mapping[str, Callable[[object, str, int], Node]]] = {
     "any": _any,
     "all": _all,
@@ -183,7 +191,7 @@ def _condition(rule: Mapping[str, Any], where: str) -> Condition:
 
 
 def _json_path(path: object, where: str) -> tuple[str, ...]:
-    if not isinstance(path, str) or not all(parts := path.split(".")):
+    if not isinstance(path, str) or not is_storable(path) or not all(parts := path.split(".")):
         raise InvalidRule(where, f"it is names joined by dots, such as `observation.frequency_ghz`, not {path!r:.80}.")
     return tuple(parts)
 

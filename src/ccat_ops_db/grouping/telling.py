@@ -4,7 +4,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from ccat_ops_db.grouping.checking import Now, Test, Value
+from ccat_ops_db.grouping.checking import Json, Now, Test, Value
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, Node, Not, Operator
 
 _WORDS: Final = {
@@ -66,6 +66,8 @@ def _value(value: Value) -> str:
     match value:
         case Now():
             return _moment(value.offset)
+        case Json():
+            return value.text
         case StrEnum() | str():
             return f"`{value}`"
         case _:

@@ -1,12 +1,13 @@
 """What applying definitions would cause, found out by doing it and undoing it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
@@ -16,6 +17,7 @@ from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.gap.planned import keep_plan
 from ccat_ops_db.gap.steps import StepNow, current_revisions
+from ccat_ops_db.session import is_conflict
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict, VersionPolicy
 from ccat_ops_db.verbs.definitions import apply_definitions, take_turn
 
@@ -33,25 +35,46 @@ class Caused:
     runs: int
 
 
-def foresee(session: Session, definitions: Definitions, *, folder: Path, now: datetime, by: str) -> Sequence[Caused]:
+@dataclass(frozen=True)
+class Foreseen:
+    """What applying definitions would cause, as far as that can be known."""
+
+    runs: Sequence[Caused] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Pipeline → why it could not be evaluated even then."""
+
+
+@dataclass(frozen=True)
+class _Plans:
+    """Of every pipeline that runs by itself the plan of all that it will do, or why there is none."""
+
+    plans: dict[str, str | None] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+def foresee(session: Session, definitions: Definitions, *, folder: Path, now: datetime, by: str) -> Foreseen:
     """Which runs applying definitions would cause; nothing of it stays.
 
     Runs that rest at first count, and so do those that follow from others, though they will not be necessary where
     what they take turns out to be the same bytes. A pipeline that is disabled or MANUAL causes none by itself.
-    Meanwhile nobody else evaluates the pipelines. Raises what apply_definitions raises.
+    Meanwhile nobody else evaluates the pipelines. One that cannot be evaluated runs nothing, and is mended by applying,
+    so it stands in the way of nobody. Raises what apply_definitions raises.
     """
     take_turn(session)
     with _undone(session):
         changes = apply_definitions(session, definitions, folder=folder, by=by)
     if all(one.action == "unchanged" for one in changes):
-        return []
+        return Foreseen()
     with _undone(session):
         before = _plans(session, now=now, by=by)
         apply_definitions(session, definitions, folder=folder, by=by)
         after = _plans(session, now=now, by=by)
-        return [
-            one for name, plan in after.items() for one in _caused(session, name, before=before.get(name), after=plan)
+        runs = [
+            one
+            for name, plan in after.plans.items()
+            for one in _caused(session, name, before=before.plans.get(name), after=plan)
         ]
+        return Foreseen(runs, after.unknown)
 
 
 @contextmanager
@@ -64,17 +87,30 @@ def _undone(session: Session) -> Iterator[None]:
         savepoint.rollback()
 
 
-def _plans(session: Session, *, now: datetime, by: str) -> Mapping[str, str | None]:
-    """Of every pipeline that runs by itself the plan of all that it will do."""
+def _plans(session: Session, *, now: datetime, by: str) -> _Plans:
     hand_out(session)
-    plans: dict[str, str | None] = {}
+    found = _Plans()
     for pipeline_id, name in session.execute(_automatic()).all():
-        with suppress(CcatError), session.begin_nested():  # one that cannot be evaluated runs nothing, and is mended so
-            current = evaluate(session, pipeline_id, now=now, by=by).pipeline
-            which = _to_come(current.steps)
-            plan = keep_plan(session, current, steps=current.steps, which=which, now=now, by=by)
-            plans[name] = plan.id if plan else None
-    return plans
+        try:
+            with session.begin_nested():
+                found.plans[name] = _plan(session, pipeline_id, now=now, by=by)
+        except Exception as error:  # whatever is wrong with one pipeline, the others are foreseen
+            if isinstance(error, DBAPIError) and (error.connection_invalidated or is_conflict(error)):
+                raise  # nothing is wrong with the pipeline
+            found.unknown[name] = _first_line(error)
+    return found
+
+
+def _plan(session: Session, pipeline_id: int, *, now: datetime, by: str) -> str | None:
+    """The plan of all that a pipeline will do; None where that is nothing."""
+    current = evaluate(session, pipeline_id, now=now, by=by).pipeline
+    plan = keep_plan(session, current, steps=current.steps, which=_to_come(current.steps), now=now, by=by)
+    return plan.id if plan else None
+
+
+def _first_line(error: Exception) -> str:
+    told = next(iter(str(error).strip().splitlines()), "")
+    return told if isinstance(error, CcatError) else f"{type(error).__name__}: {told}"
 
 
 def _automatic() -> sa.Select[int, str]:
