@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, cast
 
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Condition, Cone, InvalidRule, Node, Not, Operator
-from ccat_ops_db.naming import nearest
+from ccat_ops_db.naming import nearest, read_as
 
 Catalogue: TypeAlias = Mapping[str, Mapping[str, type]]
 """Table → column → type of its values, `dict` for JSON: everything that a rule may name."""
@@ -242,13 +242,15 @@ def _scalar(value: object, kind: type, where: str) -> Scalar:
     if issubclass(kind, StrEnum):
         members = [member.value for member in kind]
         if not isinstance(value, str) or value.lower() not in members:
-            raise InvalidRule(where, f"`{value}` is no {kind.__name__}.{nearest(str(value).lower(), members)}")
+            hint = f" {read_as(value)}." if isinstance(value, bool) else nearest(str(value).lower(), members)
+            raise InvalidRule(where, f"`{value}` is no {kind.__name__}.{hint}")
         return kind(value.lower())
     if issubclass(kind, date | uuid.UUID) and isinstance(value, str):
         return _from_text(value, kind, where)
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise InvalidRule(where, f"{value!r:.80} is not of type {kind.__name__}, as the column is.")
+        hint = f" {read_as(value)}." if isinstance(value, bool) and kind is str else ""
+        raise InvalidRule(where, f"{value!r:.80} is not of type {kind.__name__}, as the column is.{hint}")
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise InvalidRule(where, f"{value} is larger than any value of the column.")
     return cast("Scalar", value)
