@@ -23,6 +23,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+def read_as(value: object) -> str:
+    """Why true or false stands where somebody wrote a word, and what to do."""
+    true, words = ("true", "`yes`, `on` and `true`") if value else ("false", "`no`, `off` and `false`")
+    return f"YAML reads {words} as {true}; write it in quotes"
+
+
 def list_problems(names: Sequence[str], where: str, *, known: Collection[str], what: str) -> Iterator[str]:
     """What is wrong with a list of known names, each at most once: one sentence each, with its place."""
     for index, name in enumerate(names):

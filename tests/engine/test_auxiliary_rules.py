@@ -71,7 +71,7 @@ def refusal(history: History, *steps: dict[str, Any], **keys: Any) -> str:
         ([rule(on_missing="skip")], f"{HERE}.on_missing: input should be 'wait' or 'fail'."),
         (
             [rule(redo_on_better="perhaps")],
-            f"{HERE}.redo_on_better: input should be a valid boolean, unable to interpret input.",
+            f"{HERE}.redo_on_better: `perhaps` is neither true nor false: write `true` or `false`, without quotes.",
         ),
         (
             [rule(same=["instrument_modul", "source", "source"])],

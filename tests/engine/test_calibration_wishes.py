@@ -71,7 +71,7 @@ def test_what_lacks_a_calibration_is_not_tried_out(history: History) -> None:
     history.archive()
     history.create()
     path = history.gap()["grid M17"].path
-    trial = Trial(pipeline="it", because="", step="grid", sub_groups=[path], keep=timedelta(days=1))
+    trial = Trial(pipeline="it", because="a test", step="grid", sub_groups=[path], keep=timedelta(days=1))
     with pytest.raises(CannotTry) as refused:
         history.session(lambda session: open_trial(session, trial, now=history.now, by="Ann"))
     assert str(refused.value) == (

@@ -210,6 +210,15 @@ def test_pages_cover_the_plan_once(busy: Desk) -> None:
     assert [one["number"] for one in seen] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_page_beyond_the_end_says_so(busy: Desk) -> None:
+    plan_id = busy.plan()["plan"]
+    told = f"plan {plan_id} of pipeline it has 6 runs; there is none after number"
+    assert busy.run("plan", plan_id, "--after", "6").stdout == f"{told} 6\n"
+    assert busy.run("plan", "it", "--after", "99").stdout == f"{told} 99\n"
+    busy.history.settle()
+    assert busy.run("plan", "it", "--after", "99").stdout == "pipeline it: no run would be created now\n"
+
+
 # Launching
 
 

@@ -182,6 +182,10 @@ class TestManual:
         (["trigger", "--plan", "0123456789abcdef", "--force"], "--step, --sub-group and --force do not go with --plan"),
         (["trigger", "it", "--strict"], "--strict goes with --plan only"),
         (["pause", "--because", "wind"], "name one of --pipeline, --location and --all"),
+        (
+            ["plan", "0123456789abcdef", "--step", "nonsense"],
+            "0123456789abcdef is a plan, which was made already: --step goes with a pipeline only",
+        ),
         (["resume", "--all", "--pipeline", "it"], "name one of --pipeline, --location and --all"),
     ],
 )
@@ -189,6 +193,27 @@ def test_words_that_contradict_each_other_are_refused(words: list[str], problem:
     ended = CliRunner().invoke(app, words, terminal_width=200)
     assert ended.exit_code == 2
     assert problem in " ".join(ended.output.replace("│", "").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        (["trigger", "it"], "No run was created."),
+        (["trigger", "it", "--trial", "--sub-group", "M17"], "No run was created."),
+        (["pause", "--all"], "Nothing was paused."),
+        (["pause", "--pipeline", "it"], "Nothing was paused."),
+    ],
+)
+@pytest.mark.parametrize("because", ["", " "])
+def test_a_decision_needs_a_reason(history: History, words: list[str], outcome: str, because: str) -> None:
+    history.define(SCAN, MAP, trigger="manual")
+    history.archive()
+    environment = {"CCAT_OPS_DB_URL": history.engine.url.render_as_string(hide_password=False)}
+    ended = CliRunner().invoke(app, [*words, "--because", because], env=environment)
+    told = f"error: Say why, for those who read it later: `--because` is empty. {outcome}\n"
+    assert (ended.exit_code, ended.stderr) == (1, told)
+    assert (triggers(history), history.runs()) == ([], [])
+    assert not history.session(lambda session: session.scalars(sa.select(models.Pause)).all())
 
 
 class TestCron:

@@ -12,7 +12,8 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import RunReason, RunStatus, Verdict
-from ccat_ops_db.verbs.coverage import NothingLeft, NothingToAccept, ReasonMissing
+from ccat_ops_db.verbs.coverage import NothingLeft, NothingToAccept
+from ccat_ops_db.verbs.reasons import ReasonMissing
 from tests.engine.history import History
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}

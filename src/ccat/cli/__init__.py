@@ -22,7 +22,7 @@ from ccat.cli import (
     triggers,
     waiting,
 )
-from ccat.cli.errors import run_for_programs
+from ccat.cli.errors import refuse_unreadable, run_for_programs
 from ccat.wiring import find_settings
 
 app = typer.Typer(
@@ -65,8 +65,9 @@ for name, process in processes.PROCESSES.items():
 
 def main() -> None:
     """Run the command line."""
-    find_settings()
     arguments = sys.argv[1:]
+    refuse_unreadable(arguments)
+    find_settings()
     if "--json" in arguments:
         run_for_programs(app, arguments)
     app()

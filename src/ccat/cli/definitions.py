@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-import yaml
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
+from ccat.cli.reading import read_yaml
 from ccat.wiring import process_name, transaction
 from ccat_ops_db.definitions.document import Definitions
-from ccat_ops_db.definitions.parsing import InvalidDefinition, parse_definitions
+from ccat_ops_db.definitions.parsing import parse_definitions
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
@@ -31,39 +31,6 @@ Yes = Annotated[bool, typer.Option("--yes", help="Apply it however many runs it 
 AskAbove = Annotated[
     int, typer.Option(metavar="N", min=0, help="Ask before causing more than so many runs; without a terminal, refuse.")
 ]
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML of plain values: moments stay text, and a key is text that stands once, or one would be lost in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        """Mapping of a node; refuses a key that is repeated or no text, with its line."""
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                _refuse(key_node, "`<<` is not read, write out what it stands for")
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                _refuse(key_node, f"key `{key}` is no text, write it in quotes")
-            if key in seen:
-                _refuse(key_node, f"key `{key}` stands twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
-        """What a node stands for; refuses what is not of the type that it claims, with its line."""
-        try:
-            return super().construct_object(node, deep=deep)
-        except (ValueError, KeyError, OverflowError):
-            kind = node.tag.rpartition(":")[2]
-            _refuse(node, f"`{str(node.value)[:40]}` is no {kind}, write text in quotes")
-
-
-_PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, moment: moment.value)
-
-
-def _refuse(node: yaml.Node, problem: str) -> NoReturn:
-    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 class TooManyRuns(CcatError):
@@ -121,7 +88,7 @@ class _Applied:
 
 def _apply(order: _Order) -> _Applied:
     definitions = parse_definitions(
-        _read(order.file), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
+        read_yaml(order.file), catalogue=catalogue(), dimensions=list(dimensions()), presets=presets()
     )
     foreseen = None if order.yes and not order.dry_run else _foresee(order, definitions)
     by, folder = process_name("apply"), order.file.absolute().parent
@@ -156,23 +123,6 @@ def _foresee(order: _Order, definitions: Definitions) -> Foreseen:
         _show_runs(runs)
         typer.confirm(f"Apply {order.file}, and cause {number:,} runs?", abort=True)
     return foreseen
-
-
-def _read(file: Path) -> Any:
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        raise InvalidDefinition([_misspelt(file, error)]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidDefinition([f"{file}: not valid YAML: {error}"]) from error
-    except RecursionError as error:
-        raise InvalidDefinition([f"{file}: it is nested too deeply."]) from error
-
-
-def _misspelt(file: Path, error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{file}{place}: not valid YAML: {' '.join(filter(None, [error.context, error.problem]))}."
 
 
 def _show(file: Path, applied: _Applied) -> None:

@@ -63,5 +63,15 @@ def run_for_programs(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
     raise SystemExit(code or 0)
 
 
+def refuse_unreadable(arguments: Sequence[str]) -> None:
+    """End the command where an argument has bytes that are no text: no database keeps them, no terminal shows them."""
+    as_json = "--json" in arguments
+    for one in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in one):
+            message = f"argument `{one.encode('utf-8', 'replace').decode()}` has bytes that are no UTF-8; type it anew"
+            typer.echo(_for_programs("usage", message) if as_json else f"error: {message}", err=True)
+            raise SystemExit(_USAGE)
+
+
 def _for_programs(code: str, message: str) -> str:
     return json.dumps({"code": code, "message": message}, ensure_ascii=False)

@@ -24,13 +24,15 @@ After = Annotated[
 
 def plan(what: What, *, step: Step = None, limit: Limit = 50, after: After = 0, json: AsJson = False) -> None:
     """Show the runs that would be created now, each with its reason, and create none."""
+    if step is not None and _is_plan(what):
+        raise typer.BadParameter(f"{what} is a plan, which was made already: --step goes with a pipeline only")
     with reported(as_json=json), transaction("plan") as session:
         planned = _planned(session, what, step)
         runs = planned_runs(session, planned.plan, limit=limit, after=after) if planned.plan else []
     if json:
         print_json(_as_json(planned, runs))
     else:
-        _show(planned, runs, is_first_page=after == 0)
+        _show(planned, runs, after=after)
 
 
 def launch(plan: str, *, strict: bool, json: bool) -> None:
@@ -43,9 +45,13 @@ def launch(plan: str, *, strict: bool, json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _is_plan(what: str) -> bool:
+    return re.fullmatch("[0-9a-f]{16}", what) is not None
+
+
 def _planned(session: Session, what: str, step: str | None) -> Planned:
     now = datetime.now(UTC)
-    if re.fullmatch("[0-9a-f]{16}", what):
+    if _is_plan(what):
         return read_plan(session, what, now=now)
     return make_plan(session, what, step=step, now=now, by=person())
 
@@ -69,17 +75,27 @@ def _next(planned: Planned, runs: Sequence[PlannedRun]) -> int | None:
     return last if runs and last < planned.at_once + planned.later else None
 
 
-def _show(planned: Planned, runs: Sequence[PlannedRun], *, is_first_page: bool) -> None:
+def _show(planned: Planned, runs: Sequence[PlannedRun], *, after: int) -> None:
+    is_first_page = after == 0
     if is_first_page:
         rows = [(one.step, one.reason or "follows", one.runs) for one in planned.counts]
         print_table(_headline(planned), ["step", "reason", "runs"], rows)
     if runs:
         cells = [(one.number, one.step, labels(one.sub_group), one.reason or "follows", one.because) for one in runs]
         print_table("\nruns", ["number", "step", "sub_group", "reason", "because"], cells)
+    elif not is_first_page:
+        typer.echo(_beyond(planned, after))
     if planned.plan and (number := _next(planned, runs)):
         typer.echo(f"\nmore: ccat plan {planned.plan.id} --after {number}")
     if is_first_page and planned.held:
         _show_held(planned)
+
+
+def _beyond(planned: Planned, after: int) -> str:
+    if planned.plan is None:
+        return _headline(planned)
+    number = counted(planned.at_once + planned.later, "run", "runs")
+    return f"plan {planned.plan.id} of pipeline {planned.pipeline} has {number}; there is none after number {after}"
 
 
 def _headline(planned: Planned) -> str:

@@ -3,7 +3,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from ccat_ops_db.definitions.words import Age, Identifier, Piece
+from ccat_ops_db.definitions.words import Age, Identifier, Piece, Switch
 from ccat_ops_db.plan.ages import age
 from ccat_ops_db.states import OnMissing
 
@@ -36,7 +36,7 @@ class Auxiliary(Piece):
     nearest: Annotated[str, AfterValidator(_measure), Field(exclude=True)] = _OBSERVATION_TIME
     max_age: Age
     on_missing: OnMissing = OnMissing.WAIT
-    redo_on_better: bool = False
+    redo_on_better: Switch = False
 
     @property
     def pipeline(self) -> str:

@@ -5,32 +5,51 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, fi
 
 from ccat_ops_db.definitions.limits import Limits
 from ccat_ops_db.definitions.steps import Step
-from ccat_ops_db.definitions.words import MOST, Identifier, Json, Piece, VersionText, WholeNumber, not_empty
+from ccat_ops_db.definitions.words import (
+    MOST,
+    Digest,
+    Environment,
+    Identifier,
+    Json,
+    Number,
+    Piece,
+    Switch,
+    Text,
+    VersionText,
+    WholeNumber,
+    not_empty,
+)
 from ccat_ops_db.plan.schedule import Schedule
 from ccat_ops_db.states import Runtime, TriggerType, VersionState
+
+
+def _names_a_program(command: tuple[str, ...]) -> tuple[str, ...]:
+    if not command[0].strip():
+        raise ValueError("its first word is empty; it names the program, such as [make-map, --fast]")
+    return command
 
 
 class FixedSource(Piece):
     """A source with fixed coordinates, ICRS, in degrees."""
 
-    name: str
-    ra_deg: float = Field(ge=0, lt=360)
-    dec_deg: float = Field(ge=-90, le=90)
+    name: Text
+    ra_deg: Number = Field(ge=0, lt=360)
+    dec_deg: Number = Field(ge=-90, le=90)
 
 
 class Observation(Piece):
     """A planned observation."""
 
-    name: str
-    source: str
-    obs_mode: str
+    name: Text
+    source: Text
+    obs_mode: Text
     line_id: str | None = None
 
 
 class ObservingProgram(Piece):
     """A survey or project, with its planned observations."""
 
-    short_name: str
+    short_name: Text
     name: str = ""
     description: str = ""
     observations: tuple[Observation, ...] = ()
@@ -40,16 +59,16 @@ class SoftwareVersion(Piece):
     """A released version of a program."""
 
     version: VersionText
-    series: str
+    series: Text
     state: VersionState = VersionState.RELEASED
     runtime: Runtime = Runtime.PROCESS
-    command: Annotated[tuple[str, ...], AfterValidator(not_empty)]
-    environment: str | None = None
+    command: Annotated[tuple[str, ...], AfterValidator(not_empty), AfterValidator(_names_a_program)]
+    environment: Text | None = None
     """Directory of the installed environment; relative to the file that names it."""
-    distribution: str | None = None
+    distribution: Text | None = None
     """Installed Python distribution whose RECORD identifies the code."""
-    image: str | None = None
-    image_digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    image: Text | None = None
+    image_digest: Digest | None = None
 
     @model_validator(mode="after")
     def _has_what_its_runtime_needs(self) -> "SoftwareVersion":
@@ -80,7 +99,7 @@ class Config(Piece):
 
     name: Identifier
     parameters: Json = Field(default_factory=dict)
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
 
 
 class Grouping(Piece):
@@ -101,7 +120,7 @@ class Pipeline(Piece):
     trigger: TriggerType = TriggerType.CONTINUOUS
     trigger_config: Schedule | None = Field(default=None, validate_default=True)
     """When a `cron` pipeline is due; the others have none."""
-    enabled: bool = True
+    enabled: Switch = True
     priority: WholeNumber = Field(default=0, ge=-MOST, le=MOST)
     limits: Limits = Limits()
     steps: Annotated[tuple[Step, ...], AfterValidator(not_empty)]

@@ -14,7 +14,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.checking import Catalogue, check_rules
 from ccat_ops_db.grouping.presets import Preset, expand
 from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
-from ccat_ops_db.naming import list_problems, nearest
+from ccat_ops_db.naming import list_problems, nearest, read_as
 
 
 class InvalidDefinition(CcatError):
@@ -38,7 +38,7 @@ def parse_definitions(
         if unwritable := [f"{place}: it has a character that cannot be kept." for place in _unwritable(document, ())]:
             raise InvalidDefinition(unwritable)
     try:
-        definitions = Definitions.model_validate(document or {})
+        definitions = Definitions.model_validate({} if document is None else document)
     except ValidationError as error:
         raise InvalidDefinition([_problem(detail) for detail in error.errors()]) from error
     groupings, problems = _with_rules_of(presets, definitions.groupings, catalogue)
@@ -74,6 +74,8 @@ _SENTENCES: Final = {
     "tuple_type": "it must be a list",
     "dict_type": "it must be a mapping",
     "model_type": "it must be a mapping",
+    "bool_type": "{said} is neither true nor false: write `true` or `false`, without quotes",
+    "string_too_long": "it is longer than {max_length} characters",
 }
 """What Pydantic says in terms of Python, in those of YAML."""
 
@@ -83,11 +85,49 @@ def _problem(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         *parent, key = detail["loc"]
         return f"{_place(parent) or 'file'}: unknown key `{key}`.{nearest(str(key), _keys_at(parent))}"
-    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
-        return f"{place}: {detail['input']} is a number here; write it in quotes."
-    message = _SENTENCES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    message = _sentence(detail)
     stop = "" if message.endswith((".", "?")) else "."
-    return f"{place or 'file'}: {message[0].lower()}{message[1:]}{stop}"
+    return f"{place or 'file'}: {message}{stop}"
+
+
+def _sentence(detail: Any) -> str:
+    kind, written = detail["type"], detail["input"]
+    if kind == "string_type":
+        return _no_text(written)
+    if kind == "float_type":
+        return _no_number(written, is_angle=str(detail["loc"][-1]).endswith("_deg"))
+    if kind in _SENTENCES:
+        return _SENTENCES[kind].format(said=_said(written), **detail.get("ctx", {}))
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _no_text(written: object) -> str:
+    if isinstance(written, bool):
+        return read_as(written)
+    if isinstance(written, int | float):
+        return f"{written!s:.40} is a number here; write it in quotes"
+    if written is None:
+        return "`null` is no text: give some, in quotes where it is the word itself"
+    return f"it must be text, not {_said(written)}"
+
+
+def _no_number(written: object, *, is_angle: bool) -> str:
+    if isinstance(written, str) and _NUMBER.fullmatch(written):
+        return f"`{written:.40}` is text here; write it without quotes"
+    meant = "degrees as a decimal number, such as 82.5" if is_angle else "a decimal number, such as 0.5"
+    return f"{_said(written)} is no number: give {meant}"
+
+
+_NUMBER: Final = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
+
+
+def _said(written: object) -> str:
+    """A value as it stands in the file, more or less."""
+    if isinstance(written, dict | list):
+        return "a mapping" if isinstance(written, dict) else "a list"
+    text = "null" if written is None else str(written)
+    return f"`{text.lower() if isinstance(written, bool) else text:.40}`"
 
 
 def _place(parts: Sequence[str | int]) -> str:

@@ -4,7 +4,16 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ccat_ops_db.definitions.auxiliary import Auxiliary
-from ccat_ops_db.definitions.words import A_YEAR, MOST, Identifier, Piece, VersionText, WholeNumber
+from ccat_ops_db.definitions.words import (
+    A_YEAR,
+    MOST,
+    Identifier,
+    Number,
+    OutputPattern,
+    Piece,
+    VersionText,
+    WholeNumber,
+)
 from ccat_ops_db.states import InputReadiness, OnFailedInput, VersionPolicy, WaitFor
 
 
@@ -12,8 +21,8 @@ class Resources(Piece):
     """What a run asks the cluster for."""
 
     cpu: WholeNumber = Field(default=1, ge=1, le=MOST)
-    memory_gb: float = Field(default=2.0, gt=0, le=MOST, allow_inf_nan=False)
-    time_hours: float = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
+    memory_gb: Number = Field(default=2.0, gt=0, le=MOST, allow_inf_nan=False)
+    time_hours: Number = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
 
 
 class Step(Piece):
@@ -33,11 +42,11 @@ class Step(Piece):
     on_failed_input: OnFailedInput = OnFailedInput.BLOCK
     """Whether packages are waited for that were given up upstream."""
     readiness: InputReadiness = InputReadiness.COMPLETE
-    min_fraction: float | None = Field(default=None, gt=0, le=1)
+    min_fraction: Number | None = Field(default=None, gt=0, le=1)
     """Of readiness `available`: fraction of the packages that must be ready; left out: any one of them."""
     wait_for: WaitFor | None = None
     products: Literal["final", "intermediate"] | None = None
-    required_outputs: tuple[str, ...] = ()
+    required_outputs: tuple[OutputPattern, ...] = ()
     resources: Resources = Resources()
     max_retries: WholeNumber = Field(default=1, ge=0, le=1_000)
     retention_days: WholeNumber | None = Field(default=None, ge=0, le=36_600)

@@ -23,7 +23,7 @@ from ccat_ops_db.grouping.rules import (
     is_number,
     is_storable,
 )
-from ccat_ops_db.naming import nearest
+from ccat_ops_db.naming import nearest, read_as
 
 Catalogue: TypeAlias = Mapping[str, Mapping[str, type]]
 """Table → column → type of its values, `dict` for JSON: everything that a rule may name."""
@@ -298,13 +298,15 @@ def _scalar(value: object, kind: type, where: str) -> Scalar:
     if issubclass(kind, StrEnum):
         members = [member.value for member in kind]
         if not isinstance(value, str) or value.lower() not in members:
-            raise InvalidRule(where, f"`{value}` is no {kind.__name__}.{nearest(str(value).lower(), members)}")
+            hint = f" {read_as(value)}." if isinstance(value, bool) else nearest(str(value).lower(), members)
+            raise InvalidRule(where, f"`{value}` is no {kind.__name__}.{hint}")
         return kind(value.lower())
     if issubclass(kind, date | uuid.UUID) and isinstance(value, str):
         return _from_text(value, kind, where)
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise InvalidRule(where, f"{value!r:.80} is not of type {kind.__name__}, as the column is.")
+        hint = f" {read_as(value)}." if isinstance(value, bool) and kind is str else ""
+        raise InvalidRule(where, f"{value!r:.80} is not of type {kind.__name__}, as the column is.{hint}")
     _check_range(value, where)
     return cast("Scalar", value)
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from ccat_ops_db.grouping.rules import InvalidRule, is_number
-from ccat_ops_db.naming import listed, nearest
+from ccat_ops_db.naming import listed, nearest, read_as
 
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 _KEYS: Final = ("preset", "with")
@@ -67,7 +67,8 @@ def _arguments(name: str, preset: Preset, said: object, *, where: str) -> Mappin
         if key not in said:
             raise InvalidRule(where, f"`{key}` is missing; preset `{name}` takes {listed(preset.parameters)}.")
         if not _ACCEPTS[kind](said[key]):
-            raise InvalidRule(f"{where}.{key}", f"it is {_WORDS[kind]}, not {said[key]!r:.80}.")
+            hint = f" {read_as(said[key])}." if kind == "text" and isinstance(said[key], bool) else ""
+            raise InvalidRule(f"{where}.{key}", f"it is {_WORDS[kind]}, not {said[key]!r:.80}.{hint}")
     return said
 
 

@@ -180,7 +180,7 @@ _COMPOUND: Final[Mapping[str, Callable[[object, str, int], Node]]] = {
 
 
 def _condition(rule: Mapping[str, Any], where: str) -> Condition:
-    _refuse_unknown(rule, [*_CONDITION, *_COMPOUND], what="rule", where=where)
+    _refuse_unknown(rule, [*_CONDITION, *_COMPOUND, "preset"], what="rule", where=where)
     for key in _REQUIRED:
         if key not in rule:
             others = f"or one of {listed(_COMPOUND)}"

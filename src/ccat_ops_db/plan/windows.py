@@ -23,11 +23,13 @@ def _time_of_day(text: str) -> str:
 
 
 def _no_number(written: Any) -> Any:
-    """Refuse what YAML makes of 22:00 where it is not in quotes: so many minutes."""
-    if not isinstance(written, int):
+    """Refuse the bare hour, with what it may mean."""
+    if not isinstance(written, int) or isinstance(written, bool):
         return written
-    meant = f"{written // 60:02}:{written % 60:02}" if 0 <= written < 24 * 60 else "22:00"
-    raise ValueError(f'write it in quotes, "{meant}"')
+    hour = written if 0 <= written < 24 else 22  # noqa: PLR2004 - of a day; any hour is an example
+    raise ValueError(
+        f'{written!s:.40} is no time of the day; write it with minutes and in quotes, such as "{hour:02}:00"'
+    )
 
 
 TimeOfDay = Annotated[str, BeforeValidator(_no_number), AfterValidator(_time_of_day)]

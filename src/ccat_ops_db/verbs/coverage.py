@@ -13,6 +13,7 @@ from ccat_ops_db.lookup import PIPELINE, find
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.queries.gaps import SubGroupNow, named_step, named_sub_group
 from ccat_ops_db.states import LeftOut, PackageState, Verdict
+from ccat_ops_db.verbs.reasons import require_reason
 
 _Member, _Package = models.SubGroupPackage, models.RawDataPackage
 
@@ -41,15 +42,6 @@ class NothingLeft(CcatError):
         )
 
 
-class ReasonMissing(CcatError):
-    """Something was accepted without a word why."""
-
-    code = "reason_missing"
-
-    def __init__(self) -> None:
-        super().__init__("Say why, for those who read it later: `--because` is empty. Nothing was accepted.")
-
-
 @dataclass(frozen=True)
 class Accepted:
     """What a sub-group goes without from now on."""
@@ -67,8 +59,7 @@ def accept_coverage(
     What comes through later is an ordinary change of its inputs; what it comes to wait for later blocks again. Raises
     UnknownName, ReasonMissing, NothingToAccept where no package is waited for, or NothingLeft where none is ready.
     """
-    if not because.strip():
-        raise ReasonMissing
+    require_reason(because, outcome="Nothing was accepted.")
     place = _place(session, pipeline, step, sub_group=sub_group, now=now, by=by)
     unready = _unready(session, place)
     packages = [*unready, *_on_their_way(session, place)]

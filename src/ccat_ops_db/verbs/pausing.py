@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.lookup import LOCATION, PIPELINE, find
+from ccat_ops_db.verbs.reasons import require_reason
 from ccat_ops_db.verbs.waiting import look_again, wake
 
 _Pause, _Run = models.Pause, models.ExecutedReductionStep
@@ -13,8 +14,9 @@ _Pause, _Run = models.Pause, models.ExecutedReductionStep
 def pause(session: Session, *, pipeline: str | None, location: str | None, because: str, by: str) -> bool:
     """Let nothing be created or started: of a pipeline, at a location, or at all where neither is named.
 
-    What is under way goes on. Returns False where it was paused already. Raises UnknownName.
+    What is under way goes on. Returns False where it was paused already. Raises UnknownName and ReasonMissing.
     """
+    require_reason(because, outcome="Nothing was paused.")
     values = {**_scope(session, pipeline, location), "because": because, "by": by}
     new = insert(_Pause).values(**values).on_conflict_do_nothing().returning(_Pause.id)
     wake(session)  # the runs that wait are told

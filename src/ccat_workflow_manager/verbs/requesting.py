@@ -17,6 +17,7 @@ from ccat_ops_db.lookup import PIPELINE, UnknownName, find
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.schedule import due
 from ccat_ops_db.states import RunStatus, TriggerType, Verdict
+from ccat_ops_db.verbs.reasons import require_reason
 
 _Run, _Group, _Member = models.ExecutedReductionStep, models.SubGroup, models.SubGroupPackage
 _Trigger, _Request = models.Trigger, models.RunRequest
@@ -86,8 +87,9 @@ def require_enabled(pipeline: models.Pipeline) -> None:
 def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened:
     """Ask for what is missing or out of date, what was given up included; with `force` for all that there is.
 
-    Raises UnknownName and PipelineDisabled.
+    Raises UnknownName, PipelineDisabled and ReasonMissing.
     """
+    require_reason(wish.because, outcome="No run was created.")
     found = find(session, PIPELINE, wish.pipeline)
     require_enabled(found)
     pipeline = evaluate_now(session, found.id, now=now, by=by)

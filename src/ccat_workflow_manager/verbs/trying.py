@@ -23,6 +23,7 @@ from ccat_ops_db.queries.configs import config_digest
 from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunReason, RunStatus, VersionState
+from ccat_ops_db.verbs.reasons import require_reason
 from ccat_workflow_manager.verbs.requesting import is_named, require_enabled
 
 _Run, _Group, _Version = models.ExecutedReductionStep, models.SubGroup, models.ReductionSoftwareVersion
@@ -70,8 +71,9 @@ class CannotTry(CcatError):
 def open_trial(session: Session, trial: Trial, *, now: datetime, by: str) -> Tried:
     """Create a PENDING trial for each chosen sub-group, with the inputs that it would get now.
 
-    Raises CannotTry, UnknownName, InvalidSetting and PipelineDisabled; then nothing may be committed.
+    Raises CannotTry, UnknownName, InvalidSetting, PipelineDisabled and ReasonMissing; then nothing may be committed.
     """
+    require_reason(trial.because, outcome="No run was created.")
     if not trial.sub_groups:
         raise CannotTry("A trial is of chosen sub-groups: name each with --sub-group.")
     found = find(session, PIPELINE, trial.pipeline)
