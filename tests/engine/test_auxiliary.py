@@ -244,6 +244,15 @@ class TestBetter:
         assert mapped.settle() == []
         assert told(mapped) == UP_TO_DATE
 
+    def test_nor_does_a_trial_that_took_it(self, mapped: History) -> None:
+        flat(mapped)
+        [place] = mapped.gap().values()
+        tried = mapped.try_out("grid", place.path, settings=["value=7"])
+        mapped.start(*tried.runs.values())
+        mapped.complete(*tried.runs.values())
+        assert mapped.rebuilt() == 0
+        assert mapped.settle() == []
+
     def test_a_better_one_is_taken_when_there_is_a_run_anyway(self, mapped: History) -> None:
         better = flat(mapped)
         mapped.configure("grid", 1)

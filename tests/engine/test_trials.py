@@ -18,7 +18,7 @@ from ccat_ops_db.states import ProductState, RunReason, RunStatus
 from ccat_ops_db.verbs.pausing import pause
 from ccat_workflow_manager.verbs.requesting import PipelineDisabled, Wish, open_wish
 from ccat_workflow_manager.verbs.trying import CannotTry
-from tests.engine.happenings import HAPPENINGS, SHAPES, Happenings, end, live_through
+from tests.engine.happenings import DEFINED, HAPPENINGS, Happenings, end, live_through
 from tests.engine.history import History
 
 SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
@@ -46,7 +46,7 @@ def done(history: History) -> str:
 
 @settings(max_examples=60, derandomize=True)
 @given(
-    shape=st.sampled_from(sorted(SHAPES)),
+    shape=st.sampled_from(sorted(DEFINED)),
     happenings=HAPPENINGS,
     outcome=st.sampled_from(ENDS),
     number=st.integers(0, 9),
