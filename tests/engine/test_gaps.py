@@ -1,6 +1,7 @@
 """`ccat gap`: what is to be done, and why, also where no run was ever made."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -68,8 +69,13 @@ def test_people_see_how_many_there_are_and_the_first(history: History) -> None:
 
 
 def test_where_nothing_is_to_be_done_that_is_said(history: History) -> None:
-    done = ask(history, "it", "grid", "--verdict", "wanted")
-    assert done.stdout.strip() == "there is no such sub-group"
+    done = ask(history, "it", "grid", "--verdict", "wanted", "--verdict", "up_to_date")
+    assert done.stdout.strip() == "no sub-group of step grid of pipeline it is wanted or up to date"
+    history.configure("calibrate", 1)
+    history.settle()
+    history.offset += timedelta(hours=1)
+    history.settle()
+    assert ask(history, "it").stdout.strip() == "nothing is to be done: every sub-group of pipeline it is up to date"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def gap(
         rows = [_row(one) for one in found.sub_groups]
         print_json({"pipeline": pipeline, "counts": found.counts, "held": found.held, "sub_groups": rows})
     else:
-        _show(found)
+        _show(found, asked)
 
 
 def _row(one: SubGroupNow) -> dict[str, Any]:
@@ -54,10 +54,10 @@ def _row(one: SubGroupNow) -> dict[str, Any]:
     }
 
 
-def _show(found: Gap) -> None:
+def _show(found: Gap, asked: Asked) -> None:
     whole = sum(one.sub_groups for one in found.counts)
     cells = [(one.step, one.verdict, one.reason, one.sub_groups) for one in found.counts]
-    title = counted(whole, "such sub-group", "such sub-groups") if whole else "there is no such sub-group"
+    title = counted(whole, "such sub-group", "such sub-groups") if whole else _nothing(asked)
     print_table(title, ["step", "verdict", "reason", "sub_groups"], cells)
     columns = ["step", "path", "verdict", "because", "active_run", "last_run"]
     rows = map(_row, found.sub_groups)
@@ -66,3 +66,12 @@ def _show(found: Gap) -> None:
         typer.echo(f"and {whole - len(found.sub_groups):,} more")
     if found.held and any(one.verdict is Verdict.WANTED and not one.active_run_id for one in found.sub_groups):
         typer.echo(f"\nwhy no run of what is wanted is created: {found.held}")
+
+
+def _nothing(asked: Asked) -> str:
+    """What is said where nothing is to be told."""
+    whose = f"step {asked.step} of pipeline {asked.pipeline}" if asked.step else f"pipeline {asked.pipeline}"
+    if asked.verdicts:
+        verdicts = " or ".join(str(one).replace("_", " ") for one in asked.verdicts)
+        return f"no sub-group of {whose} is {verdicts}"
+    return f"nothing is to be done: every sub-group of {whose} is up to date"
