@@ -66,6 +66,7 @@ def _as_json(planned: Planned, runs: Sequence[PlannedRun]) -> dict[str, Any]:
         "runs": runs,
         "next": _next(planned, runs),
         "held": planned.held,
+        "stopped": planned.stopped,
     }
 
 
@@ -89,6 +90,8 @@ def _show(planned: Planned, runs: Sequence[PlannedRun], *, after: int) -> None:
         typer.echo(f"\nmore: ccat plan {planned.plan.id} --after {number}")
     if is_first_page and planned.held:
         _show_held(planned)
+    if planned.stopped:
+        typer.echo(f"\nnothing of it is created now: {planned.stopped}")
 
 
 def _beyond(planned: Planned, after: int) -> str:

@@ -15,6 +15,7 @@ from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.naming import nearest
 from ccat_ops_db.queries.gaps import sub_groups
+from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunReason, Verdict
 
@@ -94,6 +95,8 @@ class Planned:
     counts: Sequence[Count]
     """Runs by step and reason, in the order of the plan; those without a reason follow from others."""
     held: Sequence[Held]
+    stopped: str | None
+    """Why nothing of the pipeline is created now, where that is so."""
 
     @property
     def at_once(self) -> int:
@@ -124,7 +127,7 @@ def read_plan(session: Session, plan_id: str, *, now: datetime) -> Planned:
     name = session.get_one(models.Pipeline, plan.pipeline_id).name
     pipeline = pipeline_now(session, plan.pipeline_id)
     held_back = list(held(session, pipeline, steps=pipeline.steps, plan_id=plan_id))
-    return Planned(name, plan, counts(session, plan_id), held_back)
+    return Planned(name, plan, counts(session, plan_id), held_back, stopped(session).get(plan.pipeline_id))
 
 
 def counts(session: Session, plan_id: str) -> Sequence[Count]:

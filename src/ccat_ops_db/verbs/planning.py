@@ -11,6 +11,7 @@ from ccat_ops_db.gap.evaluation import evaluate_now
 from ccat_ops_db.gap.planned import keep_plan
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.lookup import PIPELINE, UnknownName, find
+from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.plans import Planned, counts, held
 
 _Plan = models.Plan
@@ -32,6 +33,7 @@ def make_plan(session: Session, pipeline: str, *, step: str | None = None, now: 
         plan,
         counts(session, plan_id) if plan_id else [],
         list(held(session, current, steps=steps, plan_id=plan_id)),
+        stopped(session).get(current.id),
     )
 
 
