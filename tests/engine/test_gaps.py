@@ -12,6 +12,7 @@ from ccat.cli import app
 from tests.engine.history import History
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+NOTHING_TO_DO = "nothing is to be done: no sub-group of pipeline it is missing anything or out of date"
 MAP = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 60}
 
 
@@ -75,7 +76,13 @@ def test_where_nothing_is_to_be_done_that_is_said(history: History) -> None:
     history.settle()
     history.offset += timedelta(hours=1)
     history.settle()
-    assert ask(history, "it").stdout.strip() == "nothing is to be done: every sub-group of pipeline it is up to date"
+    assert ask(history, "it").stdout.strip() == NOTHING_TO_DO
+
+
+def test_so_it_is_where_a_grouping_selects_nothing(ops_db: sa.Engine) -> None:
+    history = History(ops_db)
+    history.define(SCAN)
+    assert ask(history, "it").stdout.strip() == NOTHING_TO_DO
 
 
 @pytest.mark.parametrize(

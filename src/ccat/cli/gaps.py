@@ -74,4 +74,4 @@ def _nothing(asked: Asked) -> str:
     if asked.verdicts:
         verdicts = " or ".join(str(one).replace("_", " ") for one in asked.verdicts)
         return f"no sub-group of {whose} is {verdicts}"
-    return f"nothing is to be done: every sub-group of {whose} is up to date"
+    return f"nothing is to be done: no sub-group of {whose} is missing anything or out of date"
