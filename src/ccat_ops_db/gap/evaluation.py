@@ -15,7 +15,7 @@ from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find
 from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import Divided, divide, moved, vanished
-from ccat_ops_db.gap.pending import bring_along, drop_strays, keep_pending
+from ccat_ops_db.gap.pending import bring_along, drop_strays, drop_those_of, keep_pending
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import choose_auxiliary, judge, leave_out
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
@@ -146,7 +146,7 @@ class _Round:
         rows = sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
         for step in self.pipeline.steps:
             orphan(self.session, step.id, None, by=self.by)
-        self.not_needed += drop_strays(self.session, self.pipeline, None, by=self.by)
+        self.not_needed += drop_strays(self.session, self.pipeline, by=self.by)
         return rows
 
     def what_changed(self, changes: Changes, state: models.PipelineEvaluation, *, catches_up: bool) -> None:
@@ -204,7 +204,7 @@ class _Round:
     def _let_go(self, step: StepNow, keys: Collection[str]) -> None:
         """Let go of products and runs of those sub-groups that no package is left of."""
         orphan(self.session, step.id, keys, by=self.by)
-        self.not_needed += drop_strays(self.session, self.pipeline, keys, by=self.by)
+        self.not_needed += drop_those_of(self.session, step, keys, by=self.by)
 
     def _choose(self, step: StepNow, looked: Scope) -> int:
         """Choose auxiliary inputs anew; rows written."""

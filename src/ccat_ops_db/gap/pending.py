@@ -37,16 +37,21 @@ def drop(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> 
     )
 
 
-def drop_strays(session: Session, pipeline: PipelineNow, keys: Collection[str] | None, *, by: str) -> list[int]:
-    """Cancel runs of sub-groups that are there no more, with these keys if they are named; those cancelled."""
-    if keys is not None and not keys:
-        return []
+def drop_strays(session: Session, pipeline: PipelineNow, *, by: str) -> list[int]:
+    """Cancel runs of a pipeline whose sub-groups are there no more; those cancelled."""
+    return _drop_gone(session, _Run.pipeline_id == pipeline.id, by=by)
+
+
+def drop_those_of(session: Session, step: StepNow, keys: Collection[str], *, by: str) -> list[int]:
+    """Cancel runs of sub-groups of a step that have these keys and are there no more; those cancelled."""
+    has_key = _Run.sub_group_key == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.Text)))
+    return _drop_gone(session, sa.and_(_Run.reduction_step_id == step.id, has_key), by=by) if keys else []
+
+
+def _drop_gone(session: Session, which: sa.ColumnElement[bool], *, by: str) -> list[int]:
     of_run = sa.and_(_Group.reduction_step_id == _Run.reduction_step_id, _Group.key == _Run.sub_group_key)
-    is_stray = sa.and_(_PENDING, sa.not_(_Run.is_trial), sa.not_(sa.exists().where(of_run)))
-    strays = sa.select(_Run.id).where(_Run.pipeline_id == pipeline.id, is_stray)
-    if keys is not None:
-        strays = strays.where(_Run.sub_group_key == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.Text))))
-    ids = session.scalars(strays).all()
+    is_gone = sa.and_(_PENDING, sa.not_(_Run.is_trial), sa.not_(sa.exists().where(of_run)))
+    ids = session.scalars(sa.select(_Run.id).where(which, is_gone)).all()
     return drop(session, ids, because="its sub-group is gone", by=by) if ids else []
 
 
