@@ -29,7 +29,7 @@ _REBUILD_EVERY: Final = timedelta(hours=24)
 _MEMORY: Final = "128MB"
 """For each sort and hash of a look at everything, in place of the few that suffice for a change."""
 _MANY: Final = 1_000
-"""Rows of which the statistics of the database have to know at once."""
+"""Rows that the statistics of the database have to show at once."""
 _FADING_EVERY: Final = timedelta(minutes=1)
 _CLOCKS_DIFFER_BY: Final = timedelta(minutes=1)
 """At most, of the hosts whose processes evaluate a pipeline."""
@@ -188,8 +188,7 @@ class _Round:
         """
         divided = self._divide(step, packages)
         members = divided.written
-        if members.rows > _MANY:  # or the database would plan for a handful
-            self.session.execute(sa.text("ANALYZE sub_group, sub_group_package"))
+        self._tell_of("sub_group, sub_group_package", members.rows)
         looked = members.scope | touched
         if not looked:
             return Written.those([])
@@ -198,6 +197,7 @@ class _Round:
         left_out = leave_out(self.session, step, looked)
         chosen = self._choose(step, looked)
         judged = judge(self.session, self.pipeline, step, scope=looked, now=self.now)
+        self._tell_of("sub_group, sub_group_package", left_out + judged.passed_on.rows)
         self.not_needed += keep_pending(self.session, step, judged.told | returned, by=self.by)
         return Written(judged.passed_on.scope, members.rows + left_out + chosen + judged.passed_on.rows)
 
@@ -211,15 +211,20 @@ class _Round:
         rows = find_all_candidates(self.session, step) if looked.ids is None else 0
         if not step.auxiliary:
             return rows
-        if rows > _MANY:
-            self.session.execute(sa.text("ANALYZE auxiliary_candidate"))
+        self._tell_of("auxiliary_candidate", rows)
         nearest = find_nearest(self.session, step, looked)
-        if nearest > _MANY:
-            self.session.execute(sa.text("ANALYZE auxiliary_nearest"))
+        self._tell_of("auxiliary_nearest", nearest)
         chosen = choose_auxiliary(self.session, step, looked)
-        if chosen > _MANY:
-            self.session.execute(sa.text("ANALYZE auxiliary_choice"))
+        self._tell_of("auxiliary_choice", chosen)
         return rows + nearest + chosen
+
+    def _tell_of(self, tables: str, rows: int) -> None:
+        """Let the database take in that so many rows were written, or it would plan the next statements for a handful.
+
+        It does so by itself in time only, and sees nothing of a transaction that is still going on.
+        """
+        if rows > _MANY:
+            self.session.execute(sa.text(f"ANALYZE {tables}"))
 
     def _moved(self, state: models.PipelineEvaluation, *, catches_up: bool) -> Scope:
         """Packages that may have come or gone by a relative time since these were looked for last."""

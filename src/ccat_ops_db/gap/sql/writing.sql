@@ -24,34 +24,34 @@ written AS (
     WHERE g.id = d.id
     RETURNING g.id, d.is_passed_on, d.is_told
 ),
-covered AS MATERIALIZED (
-    SELECT m.reduction_step_id, m.raw_data_package_id, m.is_ready AS was_ready, m.is_given_up AS was_given_up, j.verdict,
-        CASE j.readiness
-            WHEN 'all' THEN true
-            WHEN 'none' THEN false
-            ELSE EXISTS (SELECT FROM run_coverage c
-                         WHERE c.run_id = j.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
-        END
-        AND (cardinality(:upstream) = 0 OR NOT EXISTS (
-            SELECT FROM sub_group_package above
-            WHERE above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
-              AND NOT above.is_ready AND NOT above.is_faded)) AS is_ready
-    FROM judged j JOIN sub_group_package m ON m.sub_group_id = j.id
+-- Packages, and whether runs further up are missing that they have to be in.
+standing AS MATERIALIZED (
+    SELECT m.reduction_step_id, m.raw_data_package_id, m.is_ready, m.is_given_up, j.verdict, j.readiness, j.last_run_id,
+        bool_and(above.is_ready IS NULL) AS is_ready_above, coalesce(bool_or(above.is_given_up), false) AS is_given_up_above
+    FROM judged j
+    JOIN sub_group_package m ON m.sub_group_id = j.id
+    LEFT JOIN sub_group_package above
+        ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+        AND NOT above.is_ready AND NOT above.is_faded
     WHERE NOT m.is_faded
+    GROUP BY m.reduction_step_id, m.raw_data_package_id, j.verdict, j.readiness, j.last_run_id
 ),
-hopeful AS (
-    SELECT c.*, NOT c.is_ready AND (
-        c.verdict IN ('failed', 'cancelled') OR cardinality(:upstream) > 0 AND EXISTS (
-            SELECT FROM sub_group_package above
-            WHERE above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = c.raw_data_package_id
-              AND above.is_given_up AND NOT above.is_ready AND NOT above.is_faded)) AS is_given_up
-    FROM covered c
+covered AS MATERIALIZED (
+    SELECT s.*, s.is_ready_above AND CASE s.readiness
+        WHEN 'all' THEN true
+        WHEN 'none' THEN false
+        ELSE EXISTS (SELECT FROM run_coverage c
+                     WHERE c.run_id = s.last_run_id AND c.raw_data_package_id = s.raw_data_package_id)
+        END AS is_covered
+    FROM standing s
 ),
 readied AS (
-    UPDATE sub_group_package m SET is_ready = h.is_ready, is_given_up = h.is_given_up
-    FROM hopeful h
-    WHERE m.reduction_step_id = h.reduction_step_id AND m.raw_data_package_id = h.raw_data_package_id
-      AND (h.was_ready, h.was_given_up) <> (h.is_ready, h.is_given_up)
+    UPDATE sub_group_package m SET is_ready = c.is_covered, is_given_up = c.is_hopeless
+    FROM (
+        SELECT *, NOT is_covered AND (verdict IN ('failed', 'cancelled') OR is_given_up_above) AS is_hopeless FROM covered
+    ) c
+    WHERE m.reduction_step_id = c.reduction_step_id AND m.raw_data_package_id = c.raw_data_package_id
+      AND (c.is_ready, c.is_given_up) <> (c.is_covered, c.is_hopeless)
     RETURNING m.sub_group_id
 ),
 news AS (
