@@ -56,6 +56,7 @@ gap AS MATERIALIZED (
             WHEN f.is_forced THEN 'requested'
         END AS reason
     FROM fact f LEFT JOIN difference d ON d.id = f.id
+    WHERE NOT f.is_settled
 ),
 -- Where a run is necessary: what was tried since the newest completed run, that one included.
 tried AS MATERIALIZED (
@@ -134,14 +135,7 @@ asked AS MATERIALIZED (
                 FROM sub_group_package m
                 WHERE m.sub_group_id = g.id AND NOT m.is_faded AND m.left_out IS DISTINCT FROM 'omitted'
                   AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
-            ) ELSE cardinality(:upstream) > 0 AND EXISTS (
-                SELECT FROM sub_group_package m
-                JOIN sub_group_package above
-                    ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
-                WHERE m.sub_group_id = g.id AND NOT m.is_faded AND m.left_out IS NULL
-                  AND NOT above.is_faded AND NOT above.is_ready
-                  AND (t.cut_off IS NULL OR m.archived_at <= t.cut_off)
-            ) END
+            ) ELSE g.held_since <= coalesce(t.cut_off, 'infinity') END
             OR :for_scan AND g.reason IS NOT NULL AND EXISTS (
                 SELECT FROM sub_group_package m
                 JOIN raw_data_package p ON p.id = m.raw_data_package_id

@@ -65,10 +65,21 @@ digest AS (
     FROM input i
     GROUP BY i.sub_group_id
 ),
-fact AS MATERIALIZED (
-    SELECT s.*, coalesce(d.input_digest, :no_inputs) AS input_digest,
+-- Sub-groups with packages for which runs further up are missing, and since when the first of these is in the archive.
+held AS MATERIALIZED (
+    SELECT m.sub_group_id, min(m.archived_at) AS since
+    FROM scope s
+    JOIN sub_group_package m ON m.sub_group_id = s.id
+    JOIN sub_group_package above
+        ON above.reduction_step_id = ANY(:upstream) AND above.raw_data_package_id = m.raw_data_package_id
+    WHERE cardinality(:upstream) > 0 AND NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_ready AND NOT above.is_faded
+    GROUP BY m.sub_group_id
+),
+known AS (
+    SELECT s.id, s.key, s.only_auxiliary, s.lost_auxiliary, s.last_run_id, s.last_created_at, s.same_recipe, s.active_run_id,
+        coalesce(d.input_digest, :no_inputs) AS input_digest,
         s.last_input_digest = coalesce(d.input_digest, :no_inputs) AS same_inputs,
-        q.created_at AS requested_at, coalesce(q.is_forced, false) AS is_forced,
+        q.created_at AS requested_at, coalesce(q.is_forced, false) AS is_forced, h.since AS held_since,
         s.last_run_id IS NOT NULL AND (
             EXISTS (SELECT FROM data_product d WHERE d.run_id = s.last_run_id AND d.state IN ('orphaned', 'withdrawn'))
             OR s.last_run_id IN (
@@ -82,4 +93,12 @@ fact AS MATERIALIZED (
     FROM scope s
     LEFT JOIN digest d ON d.sub_group_id = s.id
     LEFT JOIN run_request q ON q.reduction_step_id = :step AND q.sub_group_key = s.key
+    LEFT JOIN held h ON h.sub_group_id = s.id
+    OFFSET 0  -- what is found is not looked for twice
+),
+-- Most are settled: nothing is otherwise than for the newest run, and nothing is to come.
+fact AS MATERIALIZED (
+    SELECT k.*, coalesce(k.is_there AND k.same_recipe AND k.same_inputs AND NOT k.is_damaged AND NOT k.is_forced
+        AND k.held_since IS NULL AND NOT :takes_available AND k.input_digest <> :no_inputs, false) AS is_settled
+    FROM known k
 )

@@ -5,24 +5,22 @@ judged AS MATERIALIZED (
         CASE WHEN d.verdict IN ('wanted', 'blocked') THEN d.cut_off END AS cut_off,
         CASE WHEN d.verdict = 'cooling' THEN d.cut_off END AS due_at
     FROM decision d
-),
-differing AS MATERIALIZED (
-    SELECT j.*,
-        g.last_run_id IS DISTINCT FROM j.last_run_id AS is_passed_on,
-        j.active_run_id IS NOT NULL AND (g.active_run_id, g.verdict, g.reason)
-            IS DISTINCT FROM (j.active_run_id, j.verdict, j.reason) AS is_told
-    FROM judged j JOIN sub_group g ON g.id = j.id
-    WHERE (g.last_run_id, g.active_run_id, g.input_digest, g.readiness, g.verdict, g.reason, g.cut_off, g.due_at)
-        IS DISTINCT FROM (
-            j.last_run_id, j.active_run_id, j.input_digest, j.readiness, j.verdict, j.reason, j.cut_off, j.due_at)
+    UNION ALL
+    SELECT f.id, f.last_run_id, f.active_run_id, f.input_digest, 'all', 'up_to_date', NULL, NULL, NULL
+    FROM fact f WHERE f.is_settled
 ),
 written AS (
     UPDATE sub_group g
-    SET last_run_id = d.last_run_id, active_run_id = d.active_run_id, input_digest = d.input_digest,
-        readiness = d.readiness, verdict = d.verdict, reason = d.reason, cut_off = d.cut_off, due_at = d.due_at
-    FROM differing d
-    WHERE g.id = d.id
-    RETURNING g.id, d.is_passed_on, d.is_told
+    SET last_run_id = j.last_run_id, active_run_id = j.active_run_id, input_digest = j.input_digest,
+        readiness = j.readiness, verdict = j.verdict, reason = j.reason, cut_off = j.cut_off, due_at = j.due_at
+    FROM judged j
+    WHERE g.id = j.id
+      AND (g.last_run_id, g.active_run_id, g.input_digest, g.readiness, g.verdict, g.reason, g.cut_off, g.due_at)
+        IS DISTINCT FROM (
+            j.last_run_id, j.active_run_id, j.input_digest, j.readiness, j.verdict, j.reason, j.cut_off, j.due_at)
+    RETURNING g.id, old.last_run_id IS DISTINCT FROM new.last_run_id AS is_passed_on,
+        new.active_run_id IS NOT NULL AND (old.active_run_id, old.verdict, old.reason)
+            IS DISTINCT FROM (new.active_run_id, new.verdict, new.reason) AS is_told
 ),
 -- Packages, and whether runs further up are missing that they have to be in.
 standing AS MATERIALIZED (
