@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
@@ -9,9 +9,13 @@ from ccat.cli.errors import reported
 from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, console, labels, print_json, print_table
 from ccat.cli.runs import require_known
 from ccat.wiring import transaction
+from ccat_ops_db.plan.sentences import Names
 from ccat_ops_db.queries.lineage import Lineage, ProductNode, RunNode, lineage
 from ccat_ops_db.queries.runs import Filter, list_products
 from ccat_ops_db.states import DataProductType, ProductState
+
+_NAMED: Final = 3
+"""Packages of other sub-groups that are named one by one."""
 
 
 def products(
@@ -90,6 +94,9 @@ def _grow(tree: Tree, found: Lineage, run: RunNode, *, shown: set[int]) -> None:
         leaf = branch.add(_line(f"raw package {package.name} (scan {package.scan}, {package.source})"))
         for file in package.files:
             leaf.add(_line(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
+    if run.excess_ids:
+        names = Names([found.packages[one].name for one in run.excess_ids[:_NAMED]], len(run.excess_ids))
+        branch.add(_line(f"in what follows went in besides, of other sub-groups: {names}"))
     for role, ids in (("", run.product_ids), *((f"auxiliary {name}: ", ids) for name, ids in run.auxiliary.items())):
         for maker, taken in _by_run(found, ids):
             child = branch.add(_line(role + ", ".join(product.path for product in taken)))

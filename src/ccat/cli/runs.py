@@ -11,7 +11,7 @@ from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, labels, print_jso
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.lookup import PIPELINE, STEP, require
-from ccat_ops_db.queries.runs import Filter, get_run, history, list_runs
+from ccat_ops_db.queries.runs import Coverage, Filter, coverage, get_run, history, list_runs
 from ccat_ops_db.states import RunStatus
 from ccat_workflow_manager.verbs.limiting import InLine, in_line
 
@@ -59,7 +59,7 @@ def runs(
 def show(run: RunId, *, json: AsJson = False) -> None:
     """Show one run with its attempts and products."""
     with reported(as_json=json), transaction("run") as session:
-        found = _detail(get_run(session, run))
+        found = _detail(get_run(session, run), coverage(session, run))
     if json:
         print_json(found)
     else:
@@ -112,9 +112,10 @@ def _cells(row: dict[str, Any], columns: list[str]) -> list[object]:
     return [labels(row[column]) if column == "sub_group" else row[column] for column in columns]
 
 
-def _detail(run: models.ExecutedReductionStep) -> dict[str, Any]:
+def _detail(run: models.ExecutedReductionStep, covered: Coverage) -> dict[str, Any]:
     return {
         **_row(run),
+        "coverage": covered,
         "attempts": [{name: getattr(attempt, name) for name in _ATTEMPT} for attempt in run.attempts],
         "products": [
             {"id": one.id, "path": one.relative_path, "type": one.type, "state": one.state, "checksum": one.checksum}
@@ -146,10 +147,18 @@ def _show(found: dict[str, Any]) -> None:
     print_table("run", columns, [_cells(found, columns)])
     if found["failure"]:
         typer.echo(f"\n{found['failure']}")
+    typer.echo(f"\n{_covered(found['coverage'])}")
     columns = ["number", "exit_code", "cause", "wall_time_s", "peak_memory_bytes", "host", "directory"]
     print_table("\nattempts", columns, [[one[name] for name in columns] for one in found["attempts"]])
     columns = ["id", "type", "state", "path", "checksum"]
     print_table("\nproducts", columns, [[one[name] for name in columns] for one in found["products"]])
+
+
+def _covered(coverage: Coverage) -> str:
+    if not coverage.packages:
+        return "made from: nothing yet, its inputs are chosen when it starts"
+    said = f"made from: {coverage.packages:,} raw package{'s' if coverage.packages > 1 else ''}"
+    return said + (f", {coverage.excess:,} of them of other sub-groups" if coverage.excess else "")
 
 
 def _explain(found: dict[str, Any]) -> None:

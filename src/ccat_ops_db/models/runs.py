@@ -319,3 +319,7 @@ class RunCoverage(Base):
     raw_data_package_id: Mapped[int] = mapped_column(
         sa.ForeignKey("raw_data_package.id"), primary_key=True, comment="The raw package."
     )
+    is_excess: Mapped[bool] = mapped_column(
+        server_default=sa.false(),
+        comment="Whether its sub-group did not have it, and it came with products.",
+    )

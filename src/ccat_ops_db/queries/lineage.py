@@ -2,6 +2,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
@@ -73,6 +74,8 @@ class RunNode:
     """Products from upstream."""
     auxiliary: Mapping[str, tuple[int, ...]]
     """Products that its rules chose, by the name of the rule."""
+    excess_ids: tuple[int, ...]
+    """Packages that went in through products from upstream, though its sub-group did not have them."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,12 @@ def lineage(session: Session, product_id: int) -> Lineage:
     inputs = session.scalars(
         sa.select(models.RunInput).where(is_among(models.RunInput.run_id, run_ids)).order_by(models.RunInput.id)
     ).all()
+    runs = _runs(session, run_ids, inputs)
     return Lineage(
         product=_product_node(product),
-        runs=_runs(session, run_ids, inputs),
+        runs=runs,
         products=_products(session, {one.data_product_id for one in inputs if one.data_product_id}),
-        packages=_packages(session, {one.raw_data_package_id for one in inputs if one.raw_data_package_id}),
+        packages=_packages(session, {one for run in runs.values() for one in (*run.package_ids, *run.excess_ids)}),
     )
 
 
@@ -127,10 +131,18 @@ def _runs(session: Session, run_ids: Sequence[int], inputs: Iterable[models.RunI
     taken: dict[int, list[models.RunInput]] = {number: [] for number in run_ids}
     for one in inputs:
         taken[one.run_id].append(one)
-    return {one.id: _run_node(one, taken[one.id]) for one in found}
+    excess = _excess(session, run_ids)
+    return {one.id: _run_node(one, taken[one.id], excess.get(one.id, ())) for one in found}
 
 
-def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInput]) -> RunNode:
+def _excess(session: Session, run_ids: Sequence[int]) -> Mapping[int, Sequence[int]]:
+    covered = models.RunCoverage
+    ids = sa.func.array_agg(aggregate_order_by(covered.raw_data_package_id, covered.raw_data_package_id))
+    found = sa.select(covered.run_id, ids.label("ids")).where(is_among(covered.run_id, run_ids), covered.is_excess)
+    return {one.run_id: one.ids for one in session.execute(found.group_by(covered.run_id))}
+
+
+def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInput], excess: Sequence[int]) -> RunNode:
     config = config_of(run)
     return RunNode(
         id=run.id,
@@ -146,6 +158,7 @@ def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInpu
         package_ids=tuple(one.raw_data_package_id for one in inputs if one.raw_data_package_id is not None),
         product_ids=_taken(inputs, None),
         auxiliary={name: _taken(inputs, name) for name in sorted({one.name for one in inputs if one.name is not None})},
+        excess_ids=tuple(excess),
     )
 
 

@@ -78,6 +78,22 @@ def get_run(session: Session, run_id: int) -> _Run:
     return run
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How many raw packages went into a run, directly or through the runs whose products it took."""
+
+    packages: int
+    excess: int
+    """How many of them its sub-group did not have."""
+
+
+def coverage(session: Session, run_id: int) -> Coverage:
+    """What went into a run; nothing before its inputs are fixed."""
+    covered = models.RunCoverage
+    counted = sa.select(sa.func.count(), sa.func.count().filter(covered.is_excess)).where(covered.run_id == run_id)
+    return Coverage(*session.execute(counted).one())
+
+
 def history(session: Session, noun: type[models.Base], object_id: int) -> Sequence[models.StatusChange]:
     """Every move of one object, the oldest first."""
     return session.scalars(

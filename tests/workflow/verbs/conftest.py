@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from redis import Redis
+from typer.testing import CliRunner, Result
 
+from ccat.cli import app
 from ccat.stack.redis import RedisAddress
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
@@ -19,6 +21,7 @@ from tests.engine.database import Reference, initialized
 from tests.workflow.verbs.works import Works, backend, location_id
 
 OpenWorks = Callable[[Path], AbstractContextManager[Works]]
+Say = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +61,10 @@ def works(open_works: OpenWorks, tmp_path: Path) -> Iterator[Works]:
     """An installation in which nothing was observed or defined yet."""
     with open_works(tmp_path) as found:
         yield found
+
+
+@pytest.fixture
+def say(works: Works) -> Say:
+    """What a command says."""
+    environment = {"CCAT_OPS_DB_URL": works.engine.url.render_as_string(hide_password=False)}
+    return lambda *words: CliRunner().invoke(app, [*map(str, words)], env=environment)

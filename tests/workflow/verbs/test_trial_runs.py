@@ -1,28 +1,18 @@
 """A trial the whole way: from the command to products that lie apart."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.states import ProductState, RunStatus
+from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import LOCATION_NAME, Works
 
 GRID = {"key": "grid", "group_by": ["source"], "config": "deep"}
 SHOW = 'grep -A4 \'"parameters"\' "$WORKFLOW_MANIFEST" >"$WORKFLOW_OUTPUT_DIR/out.txt"'
-Say = Callable[..., Result]
-
-
-@pytest.fixture
-def say(works: Works) -> Say:
-    """What a command says."""
-    environment = {"CCAT_OPS_DB_URL": works.engine.url.render_as_string(hide_password=False)}
-    return lambda *words: CliRunner().invoke(app, [*map(str, words)], env=environment)
 
 
 @pytest.fixture
