@@ -129,6 +129,10 @@ def version(**keys: object) -> str:
             "pipelines[0].steps[0]: `inputs` is empty; leave it out, or name `raw`, `upstream` or both.",
         ),
         (
+            step(inputs="[raw, log]"),
+            "pipelines[0].steps[0]: `inputs` names `log`, which only a step that `depends_on` another takes.",
+        ),
+        (
             step(on_failed_input="skip"),
             "pipelines[0].steps[0].on_failed_input: input should be 'block' or 'omit'.",
         ),

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -14,7 +15,8 @@ from ccat_ops_db.definitions.words import (
     VersionText,
     WholeNumber,
 )
-from ccat_ops_db.states import InputReadiness, OnFailedInput, VersionPolicy, WaitFor
+from ccat_ops_db.plan.digests import NOT_INPUTS
+from ccat_ops_db.states import DataProductType, InputReadiness, OnFailedInput, VersionPolicy, WaitFor
 
 
 class Resources(Piece):
@@ -37,7 +39,8 @@ class Step(Piece):
     version: VersionText | None = None
     config: Identifier | None = None
     depends_on: tuple[Identifier, ...] = ()
-    inputs: tuple[Literal["raw", "upstream"], ...] | None = None
+    inputs: tuple[Literal["raw", "upstream", "log", "plot", "statistics"], ...] | None = None
+    """Products of these types are taken only where they are named."""
     auxiliary: tuple[Auxiliary, ...] = ()
     on_failed_input: OnFailedInput = OnFailedInput.BLOCK
     """Whether packages are waited for that were given up upstream."""
@@ -57,6 +60,11 @@ class Step(Piece):
         """Whether raw packages are inputs; a dependent step gets upstream products only, unless it says otherwise."""
         return "raw" in self.inputs if self.inputs is not None else not self.depends_on
 
+    @property
+    def listed(self) -> Sequence[DataProductType]:
+        """Product types that are taken because they are named."""
+        return sorted(one for one in NOT_INPUTS if one in (self.inputs or ()))
+
     @model_validator(mode="after")
     def _version_goes_with_its_policy(self) -> "Step":
         if (self.version_policy is VersionPolicy.EXACT) != (self.version is not None):
@@ -69,6 +77,8 @@ class Step(Piece):
             raise ValueError("`inputs` names `upstream` where `depends_on` names a step, and only then")
         if self.inputs == ():
             raise ValueError("`inputs` is empty; leave it out, or name `raw`, `upstream` or both")
+        if self.listed and not self.depends_on:
+            raise ValueError(f"`inputs` names `{self.listed[0]}`, which only a step that `depends_on` another takes")
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.scope import EVERYTHING, Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
-from ccat_ops_db.plan.digests import input_digest
+from ccat_ops_db.plan.digests import NOT_INPUTS, input_digest
 from ccat_ops_db.plan.sentences import Names
 from ccat_ops_db.states import OnMissing, VersionPolicy
 
@@ -28,6 +28,7 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "step": sa.BigInteger(),
     "upstream": sa.ARRAY(sa.BigInteger),
     "takes_raw": sa.Boolean(),
+    "unlisted": sa.ARRAY(sa.Text),
     "omits": sa.Boolean(),
     "for_scan": sa.Boolean(),
     "takes_available": sa.Boolean(),
@@ -73,6 +74,7 @@ def choose_auxiliary(session: Session, step: StepNow, scope: Scope) -> int:
     values = {
         **_place(step),
         "takes_raw": step.takes_raw,
+        "unlisted": _unlisted(step),
         "no_inputs": _NO_INPUTS,
         "redoing": _redoing(step),
         "recipe": recipe.digest if recipe else None,
@@ -102,6 +104,7 @@ def judge(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Scop
     values = {
         **_place(step),
         "takes_raw": step.takes_raw,
+        "unlisted": _unlisted(step),
         "no_inputs": _NO_INPUTS,
         "has_rules": bool(step.auxiliary),
         "recipe": recipe.digest if recipe else None,
@@ -133,6 +136,11 @@ def _place(step: StepNow) -> dict[str, Any]:
     return {"step": step.id, "upstream": list(step.upstream)}
 
 
+def _unlisted(step: StepNow) -> list[str]:
+    """Types of products that the step does not take."""
+    return sorted(NOT_INPUTS.difference(step.listed))
+
+
 def take_inputs(session: Session, step: StepNow, sub_groups: Mapping[int, int]) -> None:
     """Fix the inputs of runs: what their sub-groups, given by run id, would get now."""
     values = {"runs": list(sub_groups), "groups": list(sub_groups.values())}
@@ -144,7 +152,7 @@ def take_inputs(session: Session, step: StepNow, sub_groups: Mapping[int, int]) 
 def take_products(session: Session, step: StepNow, sub_groups: Mapping[int, int]) -> None:
     """Fix the upstream and auxiliary products that runs take, as `take_inputs` does."""
     values = {"runs": list(sub_groups), "groups": list(sub_groups.values()), "upstream": list(step.upstream)}
-    session.execute(_statement("upstream_inputs"), values)
+    session.execute(_statement("upstream_inputs"), {**values, "unlisted": _unlisted(step)})
     if step.auxiliary:
         session.execute(_statement("auxiliary_inputs"), values)
 

@@ -17,7 +17,15 @@ from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, auxiliary_rule, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
-from ccat_ops_db.states import OnFailedInput, OnMissing, TriggerType, VersionPolicy, VersionState, WaitFor
+from ccat_ops_db.states import (
+    DataProductType,
+    OnFailedInput,
+    OnMissing,
+    TriggerType,
+    VersionPolicy,
+    VersionState,
+    WaitFor,
+)
 
 _RELEASED: Final = (
     sa.select(models.ReductionSoftwareVersion)
@@ -79,6 +87,8 @@ class StepNow:
     upstream: tuple[int, ...]
     """Ids of the steps whose products it takes."""
     takes_raw: bool
+    listed: tuple[DataProductType, ...]
+    """Product types that it takes though they are no inputs elsewhere."""
     auxiliary: tuple[Rule, ...]
     waits: Waits
     cooldown: timedelta
@@ -100,6 +110,7 @@ class StepNow:
             self.group_by,
             self.upstream,
             self.takes_raw,
+            self.listed,
             astuple(self.waits),
             self.cooldown.total_seconds(),
             self.since.isoformat(),
@@ -201,6 +212,7 @@ def _step(
         group_by=tuple(revision.group_by),
         upstream=tuple(step.id for step in revision.upstream),
         takes_raw=revision.takes_raw,
+        listed=tuple(map(DataProductType, revision.listed_types)),
         auxiliary=tuple(map(_rule, revision.auxiliary)),
         waits=Waits(
             omits=revision.on_failed_input is OnFailedInput.OMIT,
@@ -244,6 +256,7 @@ def definition(revision: models.ReductionStepRevision) -> Definition:
             auxiliary_rule(one.name, _place(one.from_step), same=one.same, max_age=one.max_age)
             for one in revision.auxiliary
         ],
+        list(map(DataProductType, revision.listed_types)),
     )
 
 

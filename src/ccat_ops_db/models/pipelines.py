@@ -225,6 +225,9 @@ class ReductionStepRevision(Base):
         sa.ForeignKey("reduction_step_config_revision.id"), comment="Its parameters, if it has any."
     )
     takes_raw: Mapped[bool] = mapped_column(comment="Whether raw packages are inputs.")
+    listed_types: Mapped[list[str]] = mapped_column(
+        server_default=sa.text("'[]'"), comment="Product types that are inputs of steps only that list them."
+    )
     on_failed_input: Mapped[OnFailedInput] = mapped_column(
         server_default=OnFailedInput.BLOCK, comment="Whether packages that were given up upstream are waited for."
     )

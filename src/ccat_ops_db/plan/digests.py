@@ -8,7 +8,7 @@ from typing import Any
 from ccat_ops_db.states import DataProductType, InputRole
 
 NOT_INPUTS = frozenset({DataProductType.LOG, DataProductType.PLOT, DataProductType.STATISTICS})
-"""Product types that no step takes as input."""
+"""Product types that are no inputs, but of steps that list them."""
 
 
 def content_digest(content: Any) -> str:
@@ -26,6 +26,8 @@ class Definition:
     takes_raw: bool
     auxiliary: Sequence[Mapping[str, Any]] = ()
     """What of its rules for auxiliary inputs says which are taken, as `auxiliary_rule` puts it."""
+    listed: Sequence[DataProductType] = ()
+    """Types of NOT_INPUTS that it takes from upstream all the same."""
 
 
 def auxiliary_rule(name: str, place: str, *, same: Iterable[str], max_age: timedelta) -> Mapping[str, Any]:
@@ -57,6 +59,7 @@ def recipe(
         "upstream": sorted(definition.upstream),
         "takes_raw": definition.takes_raw,
         **({"auxiliary": list(definition.auxiliary)} if definition.auxiliary else {}),
+        **({"listed": sorted(definition.listed)} if definition.listed else {}),
     }
     return Recipe(content_digest({**common, "version": version_digest}), content_digest({**common, "series": series}))
 

@@ -211,6 +211,7 @@ def _step_content(session: Session, step: Step, pipeline: written.Pipeline) -> d
         "pinned_version_id": _pinned_version(session, step, software),
         "reduction_step_config_revision_id": config.id if config else None,
         "takes_raw": step.takes_raw,
+        **({"listed_types": list(step.listed)} if step.listed else {}),
         "on_failed_input": step.on_failed_input,
         "readiness": step.readiness,
         "min_fraction": (step.min_fraction or 0.0) if step.readiness is InputReadiness.AVAILABLE else None,

@@ -86,7 +86,7 @@ upstream AS (
     JOIN sub_group u ON u.id = e.upstream_id
     JOIN reduction_step step ON step.id = u.reduction_step_id
     JOIN data_product d ON d.run_id = u.last_run_id
-    WHERE d.state IN ('current', 'superseded') AND d.type NOT IN ('log', 'plot', 'statistics')
+    WHERE d.state IN ('current', 'superseded') AND d.type <> ALL(:unlisted)
 ),
 auxiliary AS (
     SELECT a.sub_group_id, 'auxiliary' AS role, a.name || '=' || p.name || '/' || step.key AS step_key,

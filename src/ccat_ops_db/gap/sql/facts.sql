@@ -40,7 +40,7 @@ product AS (
     JOIN sub_group u ON u.id = e.upstream_id
     JOIN reduction_step step ON step.id = u.reduction_step_id
     JOIN data_product d ON d.run_id = u.last_run_id
-    WHERE d.state IN ('current', 'superseded') AND d.type NOT IN ('log', 'plot', 'statistics')
+    WHERE d.state IN ('current', 'superseded') AND d.type <> ALL(:unlisted)
 ),
 auxiliary AS (
     SELECT s.id AS sub_group_id, 'auxiliary' AS role, giver.step_key, r.sub_group_key, d.relative_path AS path, d.checksum,

@@ -7,4 +7,4 @@ JOIN sub_group_package above
 JOIN sub_group u ON u.id = above.sub_group_id
 JOIN data_product d ON d.run_id = u.last_run_id
 WHERE NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_faded
-  AND d.state IN ('current', 'superseded') AND d.type NOT IN ('log', 'plot', 'statistics')
+  AND d.state IN ('current', 'superseded') AND d.type <> ALL(:unlisted)
