@@ -375,9 +375,12 @@ def test_nothing_is_launched_while_nothing_is_created(busy: Desk) -> None:
 def test_a_plan_says_that_nothing_is_created_now(busy: Desk) -> None:
     busy.history.session(lambda session: pause(session, pipeline="it", location=None, because="typhoon", by="Ann"))
     for words in (["it"], [busy.plan()["plan"]]):
-        said = busy.run("plan", *words).stdout.splitlines()[-1]
-        assert said.startswith("nothing of it is created now: paused by Ann since ")
-        assert said.endswith(": typhoon")
+        said = busy.run("plan", *words).stdout
+        assert "3 runs would be created, 3 would follow\n" in said
+        assert "ccat trigger" not in said
+        last = said.splitlines()[-1]
+        assert last.startswith("nothing of it is created now: paused by Ann since ")
+        assert last.endswith(": typhoon")
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def _headline(planned: Planned) -> str:
         return f"pipeline {planned.pipeline}: no run would be created now"
     follow = f", {planned.later:,} would follow" if planned.later else ""
     runs = counted(planned.at_once, "run", "runs")
+    if planned.stopped:
+        return f"plan {kept.id} of pipeline {planned.pipeline}: {runs} would be created{follow}"
     what = f"plan {kept.id} of pipeline {planned.pipeline}: {runs} would be created now{follow}"
     return f"{what}. `ccat trigger --plan {kept.id}` creates them, until {kept.expires_at:%F %T %Z}"
 
