@@ -197,7 +197,8 @@ class _Round:
         left_out = leave_out(self.session, step, looked)
         chosen = self._choose(step, looked)
         judged = judge(self.session, self.pipeline, step, scope=looked, now=self.now)
-        self._tell_of("sub_group, sub_group_package", left_out + judged.passed_on.rows)
+        if any(self.pipeline.below(step.id)):
+            self._tell_of("sub_group, sub_group_package", left_out + judged.passed_on.rows)
         self.not_needed += keep_pending(self.session, step, judged.told | returned, by=self.by)
         return Written(judged.passed_on.scope, members.rows + left_out + chosen + judged.passed_on.rows)
 
