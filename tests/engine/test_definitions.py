@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ccat.cli import app, main
+from ccat.cli import app, definitions, main
 from ccat.cli.reading import read_yaml
+from ccat_ops_db.grouping import paths
 from ccat_ops_db.grouping.dimensions import dimensions
 
 REPOSITORY = Path(__file__).parents[2]
 NOTHING = " Nothing was applied.\n"
+ENDLESS = "is no finite number, and JSON holds no other; text goes in quotes."
 
 
 @pytest.fixture
@@ -51,6 +53,11 @@ def step(**keys: object) -> str:
 def rule(**keys: object) -> str:
     said = {"table": "Source", "column": "name", "operator": "eq", "value": "M17"} | keys
     return "groupings: [{name: some, rules: [{" + ", ".join(f"{key}: {value}" for key, value in said.items()) + "}]}]"
+
+
+def cone(**keys: object) -> str:
+    said = {"ra_deg": 1, "dec_deg": 1, "radius_deg": 1} | keys
+    return "groupings: [{name: some, rules: [{cone: {" + ", ".join(f"{k}: {v}" for k, v in said.items()) + "}}]}]"
 
 
 def version(**keys: object) -> str:
@@ -263,9 +270,44 @@ pipelines:
         ),
         (
             "configs: [{name: a, parameters: {x: .nan}}]",
+            f"configs[0].parameters: `x` {ENDLESS}",
+        ),
+        (
+            "configs: [{name: a, parameters: {x: {y: [1, -.inf]}}}]",
+            f"configs[0].parameters: `x.y[1]` {ENDLESS}",
+        ),
+        *(
             (
-                "configs[0].parameters: it has a value that JSON cannot hold: "
-                "Out of range float values are not JSON compliant."
+                f"groupings: [{{name: some, rules: [{{{key}: {{ra_deg: {said}, dec_deg: 1, radius_deg: 1}}}}]}}]",
+                f"groupings[0].rules[0]: `{key}.ra_deg` {ENDLESS}",
+            )
+            for key, said in (("cone", ".nan"), ("cone", ".inf"), ("cone", "1e400"), ("with", ".nan"))
+        ),
+        *(
+            (f"groupings: [{{name: some, rules: {said}}}]", "groupings[0].rules: it must be a list.")
+            for said in ("null", "text", "{}", "{preset: by-source}")
+        ),
+        *(
+            (f"groupings: [{{name: some, rules: [{said}]}}]", "groupings[0].rules[0]: it must be a mapping.")
+            for said in ("null", "5", "[]", "M17")
+        ),
+        ("groupings: [{name: some}]", "groupings[0].rules: it is missing."),
+        (
+            cone(radius_deg=-1),
+            "groupings[0].rules[0].cone.radius_deg: it is a number of degrees from 0 to 180, not -1.",
+        ),
+        (
+            rule(table="RawDataPackage", column="metadata", json_path="$.a"),
+            (
+                "groupings[0].rules[0].json_path: it is names joined by dots, with numbers for items of lists, "
+                'such as `spectra.0.frequency_ghz`, not "$.a". Did you mean `a`?'
+            ),
+        ),
+        (
+            rule(table="RawDataPackage", column="state", operator="gt", value="archived"),
+            (
+                "groupings[0].rules[0].operator: `gt` does not go with RawDataPackage.state, which holds one of "
+                "`waiting`, `transferring`, `archived`, `failed`; these do: `eq`, `neq`, `in`, `not_in`, `is_null`."
             ),
         ),
         (
@@ -408,11 +450,6 @@ def program(keys: str) -> str:
     return f"observing_programs: [{{short_name: A, observations: [{{{keys}}}]}}]"
 
 
-def cone(**keys: object) -> str:
-    said = {"ra_deg": 1, "dec_deg": 1, "radius_deg": 1} | keys
-    return "groupings: [{name: some, rules: [{cone: {" + ", ".join(f"{k}: {v}" for k, v in said.items()) + "}}]}]"
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -426,7 +463,7 @@ def cone(**keys: object) -> str:
         (source(ra_deg="'0.5'"), "sources[0].ra_deg: `0.5` is text here; write it without quotes."),
         (
             cone(ra_deg="5:30"),
-            f"{RULE}.cone.ra_deg: it is a number of degrees from 0 to 360, not '5:30'.",
+            f'{RULE}.cone.ra_deg: it is a number of degrees from 0 to 360, not "5:30".',
         ),
         (step(resources="{time_hours: true}"), f"{STEP}.resources.time_hours: `true` is no number: {DECIMAL}"),
         (step(resources="{memory_gb: '2'}"), f"{STEP}.resources.memory_gb: `2` is text here; write it without quotes."),
@@ -461,10 +498,10 @@ def test_only_a_number_is_a_number_and_only_true_and_false_are_that(file: Path, 
         (image(image_digest="'sha256:abc'"), f"{VERSION}.image_digest: `sha256:abc` {DIGEST}"),
         (f"configs: [{{name: {'a' * 101}}}]", "configs[0].name: it is longer than 100 characters."),
         (version(version=f"'1.{'9' * 5000}'"), f"{VERSION}.version: it is longer than 100 characters."),
-        (rule(value="NO"), f"{RULE}.value: False is not of type str, as the column is. {FALSE}"),
+        (rule(value="NO"), f"{RULE}.value: the column holds text, not false. {FALSE}"),
         (
             rule(table="RawDataPackage", column="state", value="on"),
-            f"{RULE}.value: `True` is no PackageState. {TRUE}",
+            f"{RULE}.value: `true` is no PackageState. {TRUE}",
         ),
         (
             "groupings: [{name: some, rules: [{preset: by-source, with: {source: NO}}]}]",
@@ -568,6 +605,22 @@ def test_a_preset_is_refused_with_its_place_in_the_file(file: Path) -> None:
     assert said == (
         f"error: groupings[0].rules[0].preset: there is no preset `by-sauce`. Did you mean `by-source`?{NOTHING}"
     )
+
+
+def test_where_nothing_is_preferred_an_ambiguous_table_is_refused_with_the_choices(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dimensions()  # which are kept, and should not be those of this test
+    monkeypatch.setattr(paths, "_PREFERRED", {})
+    monkeypatch.setattr(paths, "paths", paths.paths.__wrapped__)
+    monkeypatch.setattr(definitions, "catalogue", paths.catalogue.__wrapped__)
+    told = (
+        "error: groupings[0].rules[0].table: several ways lead to `Telescope`; say which one is meant: "
+        f"`ExecutedObsUnit.Telescope` or `InstrumentModule.Instrument.Telescope`.{NOTHING}"
+    )
+    assert refusal(file, rule(table="Telescope")) == told
+    said = refusal(file, rule(table="ExecutedObsUnit.Telescope"))
+    assert said.startswith("error: CCAT_OPS_DB_URL: no operations database is named")
 
 
 def test_what_is_nested_too_deeply_is_refused(file: Path) -> None:

@@ -192,7 +192,7 @@ def test_rules_may_be_presets(observed: Session) -> None:
             InvalidRule,
             "rules[0].preset: there is no preset `by-sorce`. Did you mean `by-source`?",
         ),
-        ({"any": []}, [], InvalidRule, "rules: it is a list of rules, not {'any': []}."),
+        ({"any": []}, [], InvalidRule, 'rules: it is a list of rules, not {"any": []}.'),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

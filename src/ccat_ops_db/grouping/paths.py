@@ -82,15 +82,6 @@ def paths() -> Mapping[str, Path]:
     return {ROOT: (), **dotted, **bare}
 
 
-def ambiguous() -> Mapping[str, Sequence[str]]:
-    """Tables that no bare name stands for → the dotted names of the ways that lead there."""
-    found: dict[str, list[str]] = {}
-    for name, path in paths().items():
-        if path and path[-1].target not in paths():
-            found.setdefault(path[-1].target, []).append(name)
-    return found
-
-
 def _choose(target: str, found: Sequence[Path]) -> Path | None:
     """The only way, the preferred one, or the only one on which every step leads to one row."""
     preferred = [path for path in found if tuple(step.target for step in path) == _PREFERRED.get(target)]
