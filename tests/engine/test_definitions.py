@@ -505,7 +505,7 @@ def test_only_a_number_is_a_number_and_only_true_and_false_are_that(file: Path, 
         ),
         (
             "groupings: [{name: some, rules: [{preset: by-source, with: {source: NO}}]}]",
-            f"{RULE}.with.source: it is text, not False. {FALSE}",
+            f"{RULE}.with.source: it is text, not false. {FALSE}",
         ),
         (
             "groupings: [{name: some, rules: [{presett: by-source}]}]",
@@ -604,6 +604,12 @@ def test_a_preset_is_refused_with_its_place_in_the_file(file: Path) -> None:
     said = refusal(file, "groupings: [{name: some, rules: [{preset: by-sauce, with: {source: M17}}]}]")
     assert said == (
         f"error: groupings[0].rules[0].preset: there is no preset `by-sauce`. Did you mean `by-source`?{NOTHING}"
+    )
+    preset = "{preset: between-nights, with: {first: 2026-04-02, last: 2026-04-01}}"
+    said = refusal(file, f"groupings: [{{name: some, rules: [{{any: [{preset}]}}]}}]")
+    assert said == (
+        "error: groupings[0].rules[0].any[0].with: the lower end comes first: "
+        f'["2026-04-02", "2026-04-01"] is an empty range.{NOTHING}'
     )
 
 

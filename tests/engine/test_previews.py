@@ -192,6 +192,12 @@ def test_rules_may_be_presets(observed: Session) -> None:
             InvalidRule,
             "rules[0].preset: there is no preset `by-sorce`. Did you mean `by-source`?",
         ),
+        (
+            [{"preset": "cone", "with": {"ra_deg": 1, "dec_deg": 2, "radius_deg": -1}}],
+            [],
+            InvalidRule,
+            "rules[0].with.radius_deg: it is a number of degrees from 0 to 180, not -1.",
+        ),
         ({"any": []}, [], InvalidRule, 'rules: it is a list of rules, not {"any": []}.'),
     ],
 )

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from ccat_ops_db.definitions.document import Definitions, Grouping, Pipeline, in_order
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.grouping.checking import Catalogue, check_rules
-from ccat_ops_db.grouping.presets import Preset, expand
-from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
+from ccat_ops_db.grouping.checking import Catalogue
+from ccat_ops_db.grouping.presets import Preset, check_written
+from ccat_ops_db.grouping.rules import InvalidRule
 from ccat_ops_db.naming import list_problems, nearest, read_as
 
 
@@ -178,8 +178,7 @@ def _with_rules_of(
     for index, grouping in enumerate(groupings):
         where = f"groupings[{index}].rules"
         try:
-            rules = expand(grouping.rules, presets, where=where)
-            check_rules(parse_rules(rules, where=where), catalogue)
+            rules, _ = check_written(grouping.rules, catalogue, presets, where=where)
             filled.append(grouping.model_copy(update={"rules": tuple(rules)}))
         except InvalidRule as error:
             problems.append(str(error))
