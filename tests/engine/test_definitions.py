@@ -131,6 +131,36 @@ def version(**keys: object) -> str:
             step(inputs="[upstream]"),
             "pipelines[0].steps[0]: `inputs` names `upstream` where `depends_on` names a step, and only then.",
         ),
+        *(
+            (step(inputs=said), "pipelines[0].steps[0].inputs: it must be a list.")
+            for said in ("raw", "true", "{raw: 1}")
+        ),
+        *(
+            (step(inputs=f"[{said}]"), "pipelines[0].steps[0].inputs[0]: input should be 'raw' or 'upstream'.")
+            for said in ("rawe", "Raw", "null", "5", "''")
+        ),
+        (step(inputs="[raw, raw]"), "pipelines[0].steps[0].inputs[1]: `raw` stands twice."),
+        (
+            step(key="a", depends_on="[b]", inputs="[upstream, raw, upstream]").replace(
+                "steps: [", "steps: [{key: b, group_by: [], software: toy}, "
+            ),
+            "pipelines[0].steps[1].inputs[2]: `upstream` stands twice.",
+        ),
+        *(
+            (step(depends_on=said), "pipelines[0].steps[0].depends_on: it must be a list.")
+            for said in ("grid", "null", "{grid: 1}")
+        ),
+        *(
+            (
+                step(depends_on=f"[{said}]"),
+                (
+                    f"pipelines[0].steps[0].depends_on[0]: `{shown}` is no identifier: "
+                    "lower-case letters, digits, `_`, `.` and `-` make one."
+                ),
+            )
+            for said, shown in (("Grid", "Grid"), ("''", ""), ("../grid", "../grid"))
+        ),
+        (step(depends_on="[5]"), "pipelines[0].steps[0].depends_on[0]: 5 is a number here; write it in quotes."),
         (
             step(inputs="[]"),
             "pipelines[0].steps[0]: `inputs` is empty; leave it out, or name `raw`, `upstream` or both.",
@@ -177,6 +207,23 @@ def version(**keys: object) -> str:
         (
             step(wait_for="scan_complete"),
             "pipelines[0].steps[0]: `wait_for: scan_complete` needs `executed_obs_unit` in `group_by`.",
+        ),
+        *(
+            (step(group_by=said), "pipelines[0].steps[0].group_by: it must be a list.")
+            for said in ("null", "source", "true", "{source: 1}", "''")
+        ),
+        (
+            step().replace("group_by: [source], ", ""),
+            "pipelines[0].steps[0].group_by: it is missing.",
+        ),
+        (step(group_by="[[source]]"), "pipelines[0].steps[0].group_by[0]: it must be text, not a list."),
+        (step(group_by="[5]"), "pipelines[0].steps[0].group_by[0]: 5 is a number here; write it in quotes."),
+        *(
+            (
+                step(group_by=f"[{said}, {said}, {said}]"),
+                " ".join(f"pipelines[0].steps[0].group_by[{index}]: `{said}` stands twice." for index in (1, 2)),
+            )
+            for said in ("source", "ObsUnit.line_id")
         ),
         (
             step(group_by="[sources, observing_night, source, source]"),
@@ -637,12 +684,19 @@ def test_what_is_nested_too_deeply_is_refused(file: Path) -> None:
     ("name", "hint"),
     [
         ("sources", " Did you mean `source`?"),
+        ("Source", " Did you mean `source`?"),
+        ("Observing_Night", " Did you mean `observing_night`?"),
+        ("' source'", " Did you mean `source`?"),
+        ("Source.nam", " Did you mean `Source.name`?"),
+        ("source.name", " Did you mean `Source.name`?"),
+        ("''", f" Known: {', '.join(f'`{name}`' for name in sorted(dimensions()) if '.' not in name)}."),
         ("ObsUnit.lineid", " Did you mean `ObsUnit.line_id`?"),
         ("weather", f" Known: {', '.join(f'`{name}`' for name in sorted(dimensions()) if '.' not in name)}."),
     ],
 )
 def test_a_dimension_that_does_not_exist_is_refused_with_what_may_be_meant(file: Path, name: str, hint: str) -> None:
-    told = f"error: pipelines[0].steps[0].group_by[0]: there is no dimension `{name}`.{hint}"
+    said = name.strip("'")
+    told = f"error: pipelines[0].steps[0].group_by[0]: there is no dimension `{said}`.{hint}"
     assert refusal(file, step(group_by=f"[{name}]")) == told + NOTHING
 
 

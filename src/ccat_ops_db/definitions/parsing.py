@@ -10,6 +10,7 @@ from packaging.version import Version
 from pydantic import BaseModel, ValidationError
 
 from ccat_ops_db.definitions.document import Definitions, Grouping, Pipeline, in_order
+from ccat_ops_db.definitions.steps import INPUTS
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.checking import Catalogue
 from ccat_ops_db.grouping.presets import Preset, check_written
@@ -193,6 +194,7 @@ def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]
             yield f"{place}.key: `{step.key}` is used twice in pipeline `{pipeline.name}`."
         yield from list_problems(step.group_by, f"{place}.group_by", known=dimensions, what="dimension")
         yield from list_problems(step.depends_on, f"{place}.depends_on", known=keys, what="step")
+        yield from list_problems(step.inputs or (), f"{place}.inputs", known=INPUTS, what="input")
         yield from _repeated((f"{place}.auxiliary[{i}].name", rule.name) for i, rule in enumerate(step.auxiliary))
         for i, rule in enumerate(step.auxiliary):
             yield from list_problems(rule.same, f"{place}.auxiliary[{i}].same", known=dimensions, what="dimension")

@@ -1,5 +1,6 @@
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -25,6 +26,10 @@ class Resources(Piece):
     time_hours: Number = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
 
 
+Input = Literal["raw", "upstream"]
+INPUTS: Final[Sequence[str]] = get_args(Input)
+
+
 class Step(Piece):
     """One program applied to every sub-group."""
 
@@ -37,7 +42,7 @@ class Step(Piece):
     version: VersionText | None = None
     config: Identifier | None = None
     depends_on: tuple[Identifier, ...] = ()
-    inputs: tuple[Literal["raw", "upstream"], ...] | None = None
+    inputs: tuple[Input, ...] | None = None
     auxiliary: tuple[Auxiliary, ...] = ()
     on_failed_input: OnFailedInput = OnFailedInput.BLOCK
     """Whether packages are waited for that were given up upstream."""
