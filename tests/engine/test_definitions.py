@@ -384,6 +384,69 @@ def test_every_problem_is_named_with_its_place(file: Path, text: str, message: s
             "configs:\n  - &x {name: a}\n  - <<: *x\n",
             ", line 3, column 5: not valid YAML: `<<` is not read, write out what it stands for.",
         ),
+        ("configs: []\nconfigs: []\n", ", line 2, column 1: not valid YAML: key `configs` stands twice."),
+        *(
+            (text, ", line 2, column 1: not valid YAML: another document begins here, write it to a file of its own.")
+            for text in ("configs: []\n---\nconfigs: []\n", "configs: []\n--- {}", "---\n---\n")
+        ),
+        *(
+            (text, f", {place}: not valid YAML: a tab stands here, write spaces.")
+            for text, place in (
+                ("\tconfigs: []", "line 1, column 1"),
+                ("configs:\t[]", "line 1, column 9"),
+                ("configs:\n\t- name: a\n", "line 2, column 1"),
+                ("configs:\n  - name: a\n  \tparameters: {}\n", "line 3, column 3"),
+            )
+        ),
+        (
+            "configs: *x",
+            (
+                ", line 1, column 10: not valid YAML: `*x` refers to `&x`, which stands nowhere before, "
+                "write text in quotes."
+            ),
+        ),
+        ("configs: &x []\nsources: &x []", ", line 2, column 10: not valid YAML: anchor `&x` stands twice."),
+        *(
+            (
+                f"configs: {mark}x",
+                f', line 1, column 10: not valid YAML: nothing begins with "{mark}", write text in quotes.',
+            )
+            for mark in ("@", "`")
+        ),
+        *(
+            (
+                text,
+                (
+                    f", {place}: not valid YAML: no key can stand here, indent keys alike, "
+                    "and write text with `: ` in quotes."
+                ),
+            )
+            for text, place in (
+                ("configs: a: b", "line 1, column 11"),
+                ("configs:\n- name: a\n   x: 1\n", "line 3, column 5"),
+                ("no key\nconfigs: []", "line 2, column 8"),
+            )
+        ),
+        *(
+            (text, f", {place}: not valid YAML: the file ends within a list, a mapping or a text, close it.")
+            for text, place in (
+                ("configs: [\n", "line 2, column 1"),
+                ("configs: {", "line 1, column 11"),
+                ("configs: 'x", "line 1, column 12"),
+            )
+        ),
+        (
+            "configs: ]",
+            (
+                ", line 1, column 10: not valid YAML: while parsing a block node "
+                "expected the node content, but found ']'."
+            ),
+        ),
+        ("configs: !mine x", ", line 1, column 10: not valid YAML: tag `!mine` is not read, write text in quotes."),
+        (
+            f"configs: 0x{'F' * 5000}",
+            f", line 1, column 10: not valid YAML: `0x{'F' * 38}` is no int, write text in quotes.",
+        ),
         ("configs: !!int many", ", line 1, column 10: not valid YAML: `many` is no int, write text in quotes."),
         ("configs: !!float much", ", line 1, column 10: not valid YAML: `much` is no float, write text in quotes."),
         ("configs: !!bool maybe", ", line 1, column 10: not valid YAML: `maybe` is no bool, write text in quotes."),
@@ -431,18 +494,8 @@ def test_every_problem_is_named_with_its_place(file: Path, text: str, message: s
             for kind, written in (("binary", "aGk="), ("set", "{a}"), ("omap", "[a: 1]"), ("pairs", "[a: 1]"))
         ),
         (
-            "configs: [\n",
-            (
-                ", line 2, column 1: not valid YAML: while parsing a flow node "
-                "expected the node content, but found '<stream end>'."
-            ),
-        ),
-        (
             "configs: !!python/object:os.system {}",
-            (
-                ", line 1, column 10: not valid YAML: "
-                "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'."
-            ),
+            ", line 1, column 10: not valid YAML: tag `python/object:os.system` is not read, write text in quotes.",
         ),
     ],
 )
@@ -609,6 +662,12 @@ def test_what_can_never_work_is_refused(file: Path, text: str, message: str) -> 
         version(command="[toy, '']"),
         "null",
         "# nothing yet",
+        "",
+        "---\n",
+        "---\nconfigs: []\n...\n",
+        "\N{BYTE ORDER MARK}configs: []\r\nsources: []\r\n",
+        step(group_by="[]"),
+        "groupings: [{name: some, rules: []}]",
     ],
 )
 def test_what_is_meant_so_is_taken(file: Path, text: str) -> None:
@@ -821,11 +880,32 @@ def test_a_trigger_and_its_schedule_are_refused_with_their_place(file: Path, key
     assert refusal(file, step().replace("grouping: all", f"grouping: all, {keys}")) == f"error: {message}{NOTHING}"
 
 
-def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
-    file.write_bytes(b"\xff\xfe\x00")
+NO_TEXT = "it is no text in UTF-8; save it as such."
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"\xff\xfe\x00", f", line 1: {NO_TEXT}"),
+        ("configs: []".encode("utf-16"), f", line 1: {NO_TEXT}"),
+        ("configs: []\n# Universität zu Köln\n".encode("latin-1"), f", line 2: {NO_TEXT}"),
+        (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3", f", line 2: {NO_TEXT}"),
+        *(
+            (
+                b"configs: []\n# \xc3\xa4\n" + bytes([byte]),
+                (
+                    f", line 3: not valid YAML: control character {byte:#x} is not allowed, "
+                    "write an escape in double quotes."
+                ),
+            )
+            for byte in (0, 7, 27)
+        ),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_with_its_line(file: Path, written: bytes, message: str) -> None:
+    file.write_bytes(written)
     result = CliRunner().invoke(app, ["apply", "-f", str(file)])
-    assert result.exit_code == 1
-    assert "not valid YAML: 'utf-8' codec can't decode byte 0xff" in result.stderr
+    assert (result.exit_code, result.stderr) == (1, f"error: {file}{message}{NOTHING}")
 
 
 def test_a_program_gets_the_same_as_json(file: Path) -> None:
