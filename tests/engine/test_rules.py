@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import Json, Now, check_rules, uses_now, without_now
 from ccat_ops_db.grouping.paths import catalogue, table_of
 from ccat_ops_db.grouping.rules import AllOf, AnyOf, Cone, InvalidRule, Not, Operator, parse_rules
-from ccat_ops_db.states import PackageState
+from ccat_ops_db.states import PackageState, SourceKind
 
 SCAN = "5a0c0a4e-0000-4000-8000-000000000001"
 TRUE = "YAML reads `yes`, `on` and `true` as true; write it in quotes."
@@ -51,6 +52,7 @@ def parse(*rules: Any) -> tuple[Any, ...]:
         (rule("RawDataPackage", "part", "gte", 2), 2),
         (rule("RawDataPackage", "state", "eq", "archived"), PackageState.ARCHIVED),
         (rule("RawDataPackage", "state", "eq", "ARCHIVED"), PackageState.ARCHIVED),
+        (rule(column="type", value="fixed_source"), SourceKind.FIXED_SOURCE),
         (rule("RawDataPackage", "state", "in", ["Archived", "failed"]), (PackageState.ARCHIVED, PackageState.FAILED)),
         (rule("ExecutedObsUnit", "observing_night", "eq", "2026-04-05"), date(2026, 4, 5)),
         (rule("ExecutedObsUnit", "started_at", "lt", "2026-04-05T01:00:00Z"), datetime(2026, 4, 5, 1, tzinfo=UTC)),
@@ -126,6 +128,17 @@ def test_a_value_becomes_one_of_the_columns_type(said: dict[str, Any], value: ob
         *(
             (rule("RawDataPackage", "state", value=said), f"rules[0].value: `{shown}` is no PackageState. {STATES}")
             for said, shown in ((3, "3"), (None, "null"), ("", ""), ([], "[]"))
+        ),
+        (
+            rule(column="type", value="fixed_sorce"),
+            "rules[0].value: `fixed_sorce` is no SourceKind. Did you mean `fixed_source`?",
+        ),
+        (
+            rule(column="type", value="planet"),
+            (
+                "rules[0].value: `planet` is no SourceKind. "
+                "Known: `constant_elevation_source`, `fixed_source`, `solar_system_object`."
+            ),
         ),
         (
             rule("RawDataPackage", "state", value=["archived"]),
@@ -326,6 +339,10 @@ def test_no_table_with_secrets_or_people_can_be_reached() -> None:
         "Instrument",
     }
     assert {name.rpartition(".")[2] for name in catalogue()} == {name for name in catalogue() if "." not in name}
+
+
+def test_every_kind_of_source_can_be_named() -> None:
+    assert set(SourceKind) == models.Source.__mapper__.polymorphic_map.keys()
 
 
 def test_no_table_is_ambiguous_and_other_ways_to_one_have_a_dotted_name() -> None:

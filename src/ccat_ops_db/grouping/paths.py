@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import Catalogue
+from ccat_ops_db.states import SourceKind
 
 ROOT: Final = "RawDataPackage"
 _REACHABLE: Final[Sequence[type[models.Base]]] = (
@@ -143,6 +144,8 @@ def catalogue() -> Catalogue:
 
 
 def _type_of(column: sa.Column[Any]) -> type:
+    if column is models.Source.__table__.c.type:
+        return SourceKind
     if isinstance(column.type, JSONB):
         return dict
     if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
