@@ -587,6 +587,20 @@ def test_further_operators_and_values(said: dict[str, Any], values: tuple[object
                 ({"Now": "-7d"}, "Now", "Did you mean `now`?"),
             )
         ),
+        *(
+            (said, "rules[0].value: it is empty, and every text contains that; `is_null` says whether there is one.")
+            for said in (
+                rule(operator="contains", value=""),
+                rule("RawDataPackage", "metadata", "contains", "") | {"json_path": "a"},
+            )
+        ),
+        *(
+            (
+                rule("RawDataPackage", "metadata", "contains", said),
+                f"rules[0].value: without `json_path` this operator takes a part of JSON, not {json.dumps(said)}.",
+            )
+            for said in ("a", "", 5, True, None)
+        ),
         (
             rule("Source", "name", "like", "%\\"),
             "rules[0].value: `%\\` ends in a backslash with nothing after it; a backslash itself is written `\\\\`.",

@@ -236,10 +236,9 @@ def _range(said: object, ends: list[Value], where: str) -> list[Value]:
 def _json_value(value: object, _kind: type, where: str, *, operator: Operator) -> Value:
     """A value to be compared with what lies within JSON; it must be of a type that the comparison makes sense for."""
     is_plain = is_number(value) or isinstance(value, str)
-    if operator in _PATTERNS:
-        if not isinstance(value, str):
-            raise InvalidRule(where, f"this operator takes text, not {shown(value)}.")
-        _check_pattern(value, where)
+    if operator in _PATTERNS and not isinstance(value, str):
+        raise InvalidRule(where, f"this operator takes text, not {shown(value)}.")
+    _check_text(value, operator, where)
     if operator in ORDER and not is_plain:
         raise InvalidRule(where, f"this operator takes a number or text, not {shown(value)}.")
     may_be = (str, int, float, dict, list) if operator is Operator.CONTAINS else (str, int, float)
@@ -249,10 +248,13 @@ def _json_value(value: object, _kind: type, where: str, *, operator: Operator) -
     return cast("Scalar", value) if is_plain else frozen
 
 
-def _check_pattern(pattern: str, where: str) -> None:
-    if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
-        problem = f"`{pattern}` ends in a backslash with nothing after it; a backslash itself is written `\\\\`."
+def _check_text(value: object, operator: Operator, where: str) -> None:
+    """Refuse what is no pattern, and what every text contains."""
+    if operator in _PATTERNS and isinstance(value, str) and (len(value) - len(value.rstrip("\\"))) % 2:
+        problem = f"`{value}` ends in a backslash with nothing after it; a backslash itself is written `\\\\`."
         raise InvalidRule(where, problem)
+    if operator is Operator.CONTAINS and value == "":
+        raise InvalidRule(where, "it is empty, and every text contains that; `is_null` says whether there is one.")
 
 
 def _frozen(value: object, where: str) -> Json:
@@ -280,12 +282,14 @@ def _texts(value: object) -> Iterator[str]:
 
 def _column_value(value: object, kind: type, where: str, *, operator: Operator) -> Value:
     if kind is dict:
-        return _frozen(value, where)
+        frozen = _frozen(value, where)
+        if not isinstance(value, dict | list):
+            raise InvalidRule(where, f"without `json_path` this operator takes a part of JSON, not {shown(value)}.")
+        return frozen
     if isinstance(value, Mapping):
         return _now(value, kind, where)
     scalar = _scalar(value, kind, where)
-    if operator in _PATTERNS:
-        _check_pattern(cast("str", scalar), where)
+    _check_text(scalar, operator, where)
     return scalar
 
 
