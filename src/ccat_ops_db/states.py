@@ -269,6 +269,14 @@ class DataProductType(StrEnum):
     INTERMEDIATE = "intermediate"
 
 
+class SourceKind(StrEnum):
+    """What kind of thing is pointed at."""
+
+    FIXED_SOURCE = "fixed_source"
+    SOLAR_SYSTEM_OBJECT = "solar_system_object"
+    CONSTANT_ELEVATION_SOURCE = "constant_elevation_source"
+
+
 class LocationType(StrEnum):
     """What a location is for."""
 

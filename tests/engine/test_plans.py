@@ -383,10 +383,60 @@ def test_a_plan_says_that_nothing_is_created_now(busy: Desk) -> None:
         assert last.endswith(": typhoon")
 
 
+KEPT = "A plan is kept for 24 hours; `ccat plan PIPELINE` makes one."
+
+
+@pytest.mark.parametrize(
+    ("meant", "hint"),
+    [
+        (str.upper, "Did you mean `{plan}`?"),
+        (lambda plan: plan[:15], "Did you mean `{plan}`?"),
+        (lambda plan: plan + "0", "Did you mean `{plan}`?"),
+        (lambda _: "", "Known: `{plan}`."),
+        (lambda _: " ", "Known: `{plan}`."),
+        (lambda _: "../../etc/passwd", "Known: `{plan}`."),
+        (lambda plan: f"./{plan}", "Did you mean `{plan}`?"),
+        (lambda plan: f"{plan}/", "Did you mean `{plan}`?"),
+        (lambda plan: f"{plan}\n", "Did you mean `{plan}`?"),
+        (lambda _: "it", "Known: `{plan}`."),
+        (lambda _: "' OR true; --", "Known: `{plan}`."),
+        (lambda _: "☄", "Known: `{plan}`."),
+    ],
+)
+def test_what_is_no_id_of_a_plan_is_refused_with_the_nearest_one(
+    busy: Desk, meant: Callable[[str], str], hint: str
+) -> None:
+    plan_id = busy.plan()["plan"]
+    said = meant(plan_id)
+    told = f"error: There is no plan `{said}`. {hint.format(plan=plan_id)} {KEPT}\n".replace("\n`", " `")
+    assert busy.refusal("trigger", "--plan", said) == told
+
+
+@pytest.mark.parametrize("meant", [str.upper, lambda plan: plan[:15], lambda plan: plan + "0"])
+def test_what_looks_like_the_id_of_a_plan_is_looked_for_among_plans(busy: Desk, meant: Callable[[str], str]) -> None:
+    plan_id = busy.plan()["plan"]
+    said = meant(plan_id)
+    assert busy.refusal("plan", said) == f"error: There is no plan `{said}`. Did you mean `{plan_id}`? {KEPT}\n"
+
+
+def test_a_pipeline_whose_name_looks_like_the_id_of_a_plan_is_one(desk: Desk) -> None:
+    assert (
+        desk.refusal("plan", "202604011200") == f"error: There is no plan `202604011200`. There is none yet. {KEPT}\n"
+    )
+    desk.history.define(CALIBRATE, CALIBRATE | {"key": "other", "pipeline": "202604011200"})
+    assert desk.run("plan", "202604011200").stdout == "pipeline 202604011200: no run would be created now\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("ti",), "There is no pipeline `ti`. Known: `it`."),
+        (("",), "There is no pipeline ``. Known: `it`."),
+        ((" it",), "There is no pipeline ` it`. Did you mean `it`?"),
+        (("IT",), "There is no pipeline `IT`. Did you mean `it`?"),
+        (("../../etc",), "There is no pipeline `../../etc`. Known: `it`."),
+        (("it", "--step", ""), "pipeline it: there is no step ``. Known: `all`, `calibrate`, `grid`."),
+        (("it", "--step", "Grid"), "pipeline it: there is no step `Grid`. Did you mean `grid`?"),
         (("it", "--step", "girds"), "pipeline it: there is no step `girds`. Did you mean `grid`?"),
         (("it", "--step", "maps"), "pipeline it: there is no step `maps`. Known: `all`, `calibrate`, `grid`."),
     ],

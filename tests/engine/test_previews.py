@@ -192,7 +192,13 @@ def test_rules_may_be_presets(observed: Session) -> None:
             InvalidRule,
             "rules[0].preset: there is no preset `by-sorce`. Did you mean `by-source`?",
         ),
-        ({"any": []}, [], InvalidRule, "rules: it is a list of rules, not {'any': []}."),
+        (
+            [{"preset": "cone", "with": {"ra_deg": 1, "dec_deg": 2, "radius_deg": -1}}],
+            [],
+            InvalidRule,
+            "rules[0].with.radius_deg: it is a number of degrees from 0 to 180, not -1.",
+        ),
+        ({"any": []}, [], InvalidRule, 'rules: it is a list of rules, not {"any": []}.'),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

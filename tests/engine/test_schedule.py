@@ -194,8 +194,25 @@ def test_ten_years_without_anybody_looking_cost_no_more_than_a_minute(cron: str)
     ],
 )
 def test_what_never_comes_true_is_refused(cron: str, time_zone: str) -> None:
-    with pytest.raises(ValidationError, match="never comes true on the clocks of"):
+    with pytest.raises(ValidationError) as refused:
         Schedule(cron=cron, time_zone=time_zone)
+    [error] = refused.value.errors()
+    assert error["msg"] == f"Value error, `{cron}` never comes true on the clocks of {time_zone}"
+
+
+@pytest.mark.parametrize(
+    ("cron", "due_at"),
+    [
+        ("*/60 * * * *", ["01 01:00", "01 02:00"]),
+        ("0,30/60 * * * *", ["01 00:30", "01 01:00", "01 01:30", "01 02:00"]),
+        ("0 */24 * * *", []),
+        ("0 1 */31 * *", ["01 01:00"]),
+        ("0 1 1 */12 *", ["01 01:00"]),
+        ("0 1 * * thu/7", ["01 01:00"]),
+    ],
+)
+def test_a_step_over_all_values_leaves_the_first(cron: str, due_at: list[str]) -> None:
+    assert ticks(cron, "UTC", after="2026-01-01 00:00", until="2026-01-01 02:00") == due_at
 
 
 def test_what_comes_true_rarely_is_found() -> None:

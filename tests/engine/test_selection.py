@@ -67,6 +67,8 @@ M17 = ["m17-1", "m17-2"]
         ("Source", "name", "like", "M%", M17),
         ("Source", "name", "like", "m%", []),
         ("Source", "name", "eq", "'; DROP TABLE source; --", []),
+        ("Source", "type", "eq", "Fixed_Source", [*M17, "saturn"]),
+        ("Source", "type", "not_in", ["fixed_source", "constant_elevation_source"], []),
         ("ObsUnit", "line_id", "eq", "CO43", M17),
         ("ObsUnit", "line_id", "neq", "CO43", ["saturn"]),  # where nothing is said, it is another one
         ("ObsUnit", "line_id", "not_in", ["CO43"], ["saturn"]),

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ccat.cli.errors import reported
 from ccat.cli.output import LARGEST_ID, AsJson, counted, labels, print_json, print_table
 from ccat.wiring import person, transaction
+from ccat_ops_db.lookup import PIPELINE, names
 from ccat_ops_db.queries.plans import Planned, PlannedRun, planned_runs, read_plan
 from ccat_ops_db.verbs.planning import make_plan
 from ccat_workflow_manager.verbs import launching
@@ -20,6 +21,9 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 After = Annotated[
     int, typer.Option(metavar="NUMBER", min=0, max=LARGEST_ID, help="Continue after this number, where a page ended.")
 ]
+
+_LIKE_A_PLAN = re.compile("[0-9a-fA-F]{12,20}")
+"""What somebody wrote who meant the id of a plan, or else a pipeline."""
 
 
 def plan(what: What, *, step: Step = None, limit: Limit = 50, after: After = 0, json: AsJson = False) -> None:
@@ -51,7 +55,7 @@ def _is_plan(what: str) -> bool:
 
 def _planned(session: Session, what: str, step: str | None) -> Planned:
     now = datetime.now(UTC)
-    if _is_plan(what):
+    if _is_plan(what) or (_LIKE_A_PLAN.fullmatch(what) and what not in names(session, PIPELINE)):
         return read_plan(session, what, now=now)
     return make_plan(session, what, step=step, now=now, by=person())
 

@@ -22,24 +22,49 @@ _MOST_REPEATED: Final = 100_000
 """Values that aliases may stand for; some 300 bytes of them can stand for more than any memory holds."""
 _MOST_NESTED: Final = 100
 """Levels, through aliases too; whatever walks through them later does so recursively."""
+_CLEARER: Final = {
+    r".* but found another document": "another document begins here, write it to a file of its own",
+    r"while scanning .* found character '\\t' .*": "a tab stands here, write spaces",
+    r"while scanning .* found character '(.)' .*": r'nothing begins with "\1", write text in quotes',
+    r"found undefined alias '(.*)'": r"`*\1` refers to `&\1`, which stands nowhere before, write text in quotes",
+    r"found duplicate anchor '(.*)'; .*": r"anchor `&\1` stands twice",
+    r"could not .* for the tag '(?:tag:yaml.org,2002:)?(.*)'": r"tag `\1` is not read, write text in quotes",
+    r"while .* (?:'<stream end>'|end of stream)": "the file ends within a list, a mapping or a text, close it",
+    r"mapping values are .*": "no key can stand here, indent keys alike, and write text with `: ` in quotes",
+}
+"""What PyYAML says where people go wrong, as patterns, and the same so that one knows what to do."""
 
 
 def read_yaml(file: Path) -> Any:
     """Plain values that a file holds, None where it is empty; raises InvalidDefinition with the line."""
+    written = file.read_bytes()
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(written.decode(), Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         raise InvalidDefinition([_misspelt(file, error)]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidDefinition([f"{file}: not valid YAML: {error}"]) from error
+    except UnicodeDecodeError as error:
+        place = _line_after(file, written[: error.start])
+        raise InvalidDefinition([f"{place}: it is no text in UTF-8; save it as such."]) from error
+    except yaml.reader.ReaderError as error:
+        place = _line_after(file, written.decode()[: error.position].encode())
+        problem = f"control character {error.character:#x} is not allowed, write an escape in double quotes"
+        raise InvalidDefinition([f"{place}: not valid YAML: {problem}."]) from error
     except RecursionError as error:
         raise InvalidDefinition([f"{file}: it is nested too deeply."]) from error
+
+
+def _line_after(file: Path, before: bytes) -> str:
+    number = before.count(b"\n") + 1
+    return f"{file}, line {number}"
 
 
 def _misspelt(file: Path, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{file}{place}: not valid YAML: {' '.join(filter(None, [error.context, error.problem]))}."
+    said = " ".join(filter(None, [error.context, error.problem]))
+    found = ((re.fullmatch(pattern, said), clearer) for pattern, clearer in _CLEARER.items())
+    clear = next((match.expand(clearer) for match, clearer in found if match), said)
+    return f"{file}{place}: not valid YAML: {clear}."
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -74,7 +99,10 @@ class _PlainLoader(yaml.SafeLoader):
         try:
             if node.tag in (_INT, _FLOAT) and ":" in node.value:
                 raise ValueError(node.value)  # noqa: TRY301 - said below, as of any other
-            return super().construct_object(node, deep=deep)
+            found = super().construct_object(node, deep=deep)
+            if node.tag == _INT:
+                str(found)  # of hexadecimal digits Python reads more than it writes
+            return found  # noqa: TRY300 - what else there is, is refused
         except (ValueError, KeyError, OverflowError):
             _refuse(node, f"{shown} is no {kind}, write text in quotes")
 

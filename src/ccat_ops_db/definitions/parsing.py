@@ -10,10 +10,11 @@ from packaging.version import Version
 from pydantic import BaseModel, ValidationError
 
 from ccat_ops_db.definitions.document import Definitions, Grouping, Pipeline, in_order
+from ccat_ops_db.definitions.steps import INPUTS
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.grouping.checking import Catalogue, check_rules
-from ccat_ops_db.grouping.presets import Preset, expand
-from ccat_ops_db.grouping.rules import InvalidRule, parse_rules
+from ccat_ops_db.grouping.checking import Catalogue
+from ccat_ops_db.grouping.presets import Preset, check_written
+from ccat_ops_db.grouping.rules import InvalidRule
 from ccat_ops_db.naming import list_problems, nearest, read_as
 
 
@@ -178,8 +179,7 @@ def _with_rules_of(
     for index, grouping in enumerate(groupings):
         where = f"groupings[{index}].rules"
         try:
-            rules = expand(grouping.rules, presets, where=where)
-            check_rules(parse_rules(rules, where=where), catalogue)
+            rules, _ = check_written(grouping.rules, catalogue, presets, where=where)
             filled.append(grouping.model_copy(update={"rules": tuple(rules)}))
         except InvalidRule as error:
             problems.append(str(error))
@@ -194,6 +194,7 @@ def _pipeline_problems(pipeline: Pipeline, where: str, dimensions: Sequence[str]
             yield f"{place}.key: `{step.key}` is used twice in pipeline `{pipeline.name}`."
         yield from list_problems(step.group_by, f"{place}.group_by", known=dimensions, what="dimension")
         yield from list_problems(step.depends_on, f"{place}.depends_on", known=keys, what="step")
+        yield from list_problems(step.inputs or (), f"{place}.inputs", known=INPUTS, what="input")
         yield from _repeated((f"{place}.auxiliary[{i}].name", rule.name) for i, rule in enumerate(step.auxiliary))
         for i, rule in enumerate(step.auxiliary):
             yield from list_problems(rule.same, f"{place}.auxiliary[{i}].same", known=dimensions, what="dimension")

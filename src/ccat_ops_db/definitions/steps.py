@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,10 @@ class Resources(Piece):
     time_hours: Number = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
 
 
+Input = Literal["raw", "upstream", "log", "plot", "statistics"]
+INPUTS: Final[Sequence[str]] = get_args(Input)
+
+
 class Step(Piece):
     """One program applied to every sub-group."""
 
@@ -39,8 +43,8 @@ class Step(Piece):
     version: VersionText | None = None
     config: Identifier | None = None
     depends_on: tuple[Identifier, ...] = ()
-    inputs: tuple[Literal["raw", "upstream", "log", "plot", "statistics"], ...] | None = None
-    """Products of these types are taken only where they are named."""
+    inputs: tuple[Input, ...] | None = None
+    """Logs, plots and statistics are taken only where they are named."""
     auxiliary: tuple[Auxiliary, ...] = ()
     on_failed_input: OnFailedInput = OnFailedInput.BLOCK
     """Whether packages are waited for that were given up upstream."""

@@ -1,7 +1,9 @@
 """What identifiers, versions and values look like in definitions."""
 
 import json
+import math
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,11 +26,26 @@ def _pep440(version: str) -> str:
 
 
 def _json(value: dict[str, Any]) -> dict[str, Any]:
+    for place in _endless(value, ""):
+        raise ValueError(f"`{place}` is no finite number, and JSON holds no other; text goes in quotes")
     try:
         found: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"it has a value that JSON cannot hold: {error}") from error
     return found
+
+
+def _endless(value: object, place: str) -> Iterator[str]:
+    """Places of infinity and of what is no number."""
+    match value:
+        case float() if not math.isfinite(value):
+            yield place.removeprefix(".")
+        case dict():
+            for key, inner in value.items():
+                yield from _endless(inner, f"{place}.{key}")
+        case list():
+            for index, inner in enumerate(value):
+                yield from _endless(inner, f"{place}[{index}]")
 
 
 def _identifier(name: str) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.checking import Catalogue
+from ccat_ops_db.states import SourceKind
 
 ROOT: Final = "RawDataPackage"
 _REACHABLE: Final[Sequence[type[models.Base]]] = (
@@ -82,15 +83,6 @@ def paths() -> Mapping[str, Path]:
     return {ROOT: (), **dotted, **bare}
 
 
-def ambiguous() -> Mapping[str, Sequence[str]]:
-    """Tables that no bare name stands for → the dotted names of the ways that lead there."""
-    found: dict[str, list[str]] = {}
-    for name, path in paths().items():
-        if path and path[-1].target not in paths():
-            found.setdefault(path[-1].target, []).append(name)
-    return found
-
-
 def _choose(target: str, found: Sequence[Path]) -> Path | None:
     """The only way, the preferred one, or the only one on which every step leads to one row."""
     preferred = [path for path in found if tuple(step.target for step in path) == _PREFERRED.get(target)]
@@ -152,6 +144,8 @@ def catalogue() -> Catalogue:
 
 
 def _type_of(column: sa.Column[Any]) -> type:
+    if column is models.Source.__table__.c.type:
+        return SourceKind
     if isinstance(column.type, JSONB):
         return dict
     if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.naming import listed, nearest
+from ccat_ops_db.naming import listed, nearest, shown
 
 MOST_NESTED: Final = 20
 """Levels of any, all and not within one another."""
@@ -84,6 +84,7 @@ class InvalidRule(CcatError):
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where}: {problem}")
+        self.where, self.problem = where, problem
 
 
 _REQUIRED: Final = ("table", "column", "operator", "value")
@@ -96,6 +97,9 @@ _CIRCLE: Final[Mapping[str, tuple[float, float]]] = {
 """Keys of a cone, and the range of each; the right ascension stays below its upper end."""
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 """NUL, and halves of characters, which no text in PostgreSQL has."""
+_OF_OTHERS: Final = re.compile(r"^[$/{]|(^|\.)\*(\.|$)|\[([0-9]+|\*|'.*'|\".*\")\]|->")
+"""Paths of JSONPath, JSON Pointer and PostgreSQL, which would be taken for names of keys."""
+_JOINTS: Final = re.compile(r"->>?|[$./{},'\"\[\]]+")
 
 
 def parse_rules(rules: object, *, where: str = "rules") -> AllOf:
@@ -105,7 +109,7 @@ def parse_rules(rules: object, *, where: str = "rules") -> AllOf:
 
 def _members(rules: object, where: str, depth: int) -> tuple[Node, ...]:
     if not isinstance(rules, list | tuple):
-        raise InvalidRule(where, f"it is a list of rules, not {rules!r:.80}.")
+        raise InvalidRule(where, f"it is a list of rules, not {shown(rules)}.")
     if depth > MOST_NESTED:
         raise InvalidRule(where, f"rules are nested more than {MOST_NESTED} levels deep.")
     return tuple(_parse(rule, f"{where}[{index}]", depth) for index, rule in enumerate(rules))
@@ -113,7 +117,7 @@ def _members(rules: object, where: str, depth: int) -> tuple[Node, ...]:
 
 def _parse(rule: object, where: str, depth: int) -> Node:
     if not isinstance(rule, Mapping):
-        raise InvalidRule(where, f"a rule is a mapping, not {rule!r:.80}.")
+        raise InvalidRule(where, f"a rule is a mapping, not {shown(rule)}.")
     for key, parse in _COMPOUND.items():
         if key in rule:
             for other in rule:
@@ -145,7 +149,7 @@ def _not(value: object, where: str, depth: int) -> Node:
 
 def _cone(value: object, where: str, _depth: int) -> Node:
     if not isinstance(value, Mapping):
-        raise InvalidRule(where, f"a cone is a mapping with {listed(_CIRCLE)}, not {value!r:.80}.")
+        raise InvalidRule(where, f"a cone is a mapping with {listed(_CIRCLE)}, not {shown(value)}.")
     _refuse_unknown(value, list(_CIRCLE), what="cone", where=where)
     numbers = {key: _coordinate(value, key, where) for key in _CIRCLE}
     return Cone(where, **numbers)
@@ -157,7 +161,7 @@ def _coordinate(cone: Mapping[str, Any], key: str, where: str) -> float:
         raise InvalidRule(where, f"`{key}` is missing; a cone has {listed(_CIRCLE)}.")
     value = cone[key]
     if not is_number(value) or not low <= value <= high or (key == "ra_deg" and value == high):
-        raise InvalidRule(f"{where}.{key}", f"it is a number of degrees from {low:g} to {high:g}, not {value!r:.80}.")
+        raise InvalidRule(f"{where}.{key}", f"it is a number of degrees from {low:g} to {high:g}, not {shown(value)}.")
     return float(value)
 
 
@@ -191,9 +195,17 @@ def _condition(rule: Mapping[str, Any], where: str) -> Condition:
 
 
 def _json_path(path: object, where: str) -> tuple[str, ...]:
-    if not isinstance(path, str) or not is_storable(path) or not all(parts := path.split(".")):
-        raise InvalidRule(where, f"it is names joined by dots, such as `observation.frequency_ghz`, not {path!r:.80}.")
-    return tuple(parts)
+    if isinstance(path, str) and _is_json_path(path):
+        return tuple(path.split("."))
+    meant = ".".join(filter(None, map(str.strip, _JOINTS.split(path)))) if isinstance(path, str) else ""
+    hint = f" Did you mean `{meant}`?" if _is_json_path(meant) else ""
+    wanted = "names joined by dots, with numbers for items of lists, such as `spectra.0.frequency_ghz`"
+    raise InvalidRule(where, f"it is {wanted}, not {shown(path)}.{hint}")
+
+
+def _is_json_path(path: str) -> bool:
+    parts = path.split(".")
+    return is_storable(path) and not _OF_OTHERS.search(path) and all(part and part == part.strip() for part in parts)
 
 
 def _refuse_unknown(mapping: Mapping[str, Any], known: Sequence[str], *, what: str, where: str) -> None:

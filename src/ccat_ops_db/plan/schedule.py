@@ -19,16 +19,18 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from ccat_ops_db.naming import nearest
+from ccat_ops_db.naming import closest
 
 _FIELDS: Final = {
-    "minute": "0 to 59",
-    "hour": "0 to 23",
-    "day of the month": "1 to 31, `L`, `LW`",
-    "month": "1 to 12, `JAN` to `DEC`",
-    "day of the week": "0 to 7, `SUN` to `SAT`",
+    "minute": ("0 to 59", 60),
+    "hour": ("0 to 23", 24),
+    "day of the month": ("1 to 31, `L`, `LW`", 31),
+    "month": ("1 to 12, `JAN` to `DEC`", 12),
+    "day of the week": ("0 to 7, `SUN` to `SAT`, `5L`, `MON#2`", 7),
 }
-"""The fields of an expression in their order, and what each takes."""
+"""The fields of an expression in their order, what each takes, and how many values it goes through."""
+_LAST: Final = frozenset({"L", "LW"})
+"""Days of which there is one in a month, so that nothing can step over them."""
 _MINUTE: Final = timedelta(minutes=1)
 _YEARS: Final = 50
 """Ticks further apart count as none; the rarest, a certain weekday on 29 February, are 40 years apart."""
@@ -39,15 +41,22 @@ _LATER: Final = datetime(2100, 1, 1)  # noqa: DTZ001 - what clocks show, whereve
 def _expression(cron: str) -> str:
     fields = cron.split()
     if len(fields) != len(_FIELDS):
-        raise ValueError(f"`{cron}` is no cron expression: {len(_FIELDS)} fields make one ({', '.join(_FIELDS)})")
-    for index, (name, taken) in enumerate(_FIELDS.items()):
+        made_of = f"{len(_FIELDS)} fields make one ({', '.join(_FIELDS)})"
+        raise ValueError(f"`{cron}` is no cron expression: {made_of}, such as `30 18 * * *`")
+    for index, (name, (taken, most)) in enumerate(_FIELDS.items()):
         alone = ["*"] * index + [fields[index]] + ["*"] * (len(_FIELDS) - index - 1)
-        if not _is_readable(" ".join(alone)):
+        if not _is_readable(" ".join(alone)) or _oversteps(fields[index], most):
             raise ValueError(
                 f"`{fields[index]}` is no {name} of a cron expression: it takes `*`, {taken}, "
-                "ranges `a-b`, steps `*/n` and lists `a,b`"
+                f"ranges `a-b`, steps `*/n` of 1 to {most}, and lists `a,b`"
             )
     return cron
+
+
+def _oversteps(field: str, most: int) -> bool:
+    """Whether a step leaves nothing but where it begins, as does `*/100` of minutes, which comes every hour."""
+    steps = [term.partition("/") for term in field.upper().split(",") if "/" in term]
+    return any(start in _LAST or int(step) > most for start, _, step in steps)
 
 
 def _is_readable(cron: str) -> bool:
@@ -65,7 +74,14 @@ def _time_zones() -> frozenset[str]:
 
 def _time_zone(name: str) -> str:
     if name not in _time_zones():
-        raise ValueError(f"there is no time zone `{name}`.{nearest(name, _time_zones())}")
+        places = [one for one in _time_zones() if one == "UTC" or ("/" in one and not one.startswith("Etc/"))]
+        close = closest(name, places)  # of abbreviations the nearest is another one: EST of CEST
+        hint = (
+            f"Did you mean `{close}`?"
+            if close
+            else "Name the place whose clocks are meant, such as `America/Santiago`, or `UTC`."
+        )
+        raise ValueError(f"there is no time zone `{name}`. {hint}")
     return name
 
 

@@ -13,14 +13,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.grouping.checking import check_rules
 from ccat_ops_db.grouping.compile import Selection, selection
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.estimating import Sample
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
 from ccat_ops_db.grouping.paths import catalogue
-from ccat_ops_db.grouping.presets import expand, presets
-from ccat_ops_db.grouping.rules import parse_rules
+from ccat_ops_db.grouping.presets import check_written, presets
 from ccat_ops_db.naming import list_problems
 from ccat_ops_db.sets import is_among
 
@@ -91,7 +89,7 @@ def preview(
     """
     if problems := list(list_problems(group_by, "group_by", known=dimensions(), what="dimension")):
         raise InvalidDimensions(problems)
-    checked = check_rules(parse_rules(expand(rules, presets())), catalogue())
+    _, checked = check_written(rules, catalogue(), presets())
     selected = selection(checked, group_by, now=now)
     everything = _divided(selected).limit(limit)
     if exact or _is_quick(session, everything):
