@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from ccat.cli import app
+from ccat_ops_db import models
 from tests.engine.history import History
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
@@ -98,3 +99,29 @@ def test_names_that_do_not_exist_are_refused(history: History, words: list[str],
     done = ask(history, *words)
     assert done.exit_code == 1
     assert message.format(path=blocked["path"]) in done.output
+
+
+@pytest.mark.parametrize(
+    ("noun", "stored", "problem"),
+    [
+        (
+            models.DataGroupingRevision,
+            {"filter_rules": [{"table": "Gone", "column": "x", "operator": "eq", "value": 1}]},
+            "rules[0].table: there is no table `Gone`.",
+        ),
+        (
+            models.PipelineRevision,
+            {"trigger_type": "cron", "trigger_config": {"cron": "0 18 * * *", "time_zone": "Europe/Gone"}},
+            "trigger: there is no time zone `Europe/Gone`.",
+        ),
+    ],
+)
+def test_a_definition_that_is_not_understood_any_more_is_told_with_its_pipeline(
+    history: History, noun: type[models.Base], stored: dict[str, Any], problem: str
+) -> None:
+    history.execute(sa.update(noun).values(stored))
+    said = ask(history, "it")
+    assert said.exit_code == 1
+    start = f"error: What pipeline it was defined with is not understood any more, so nothing of it runs: {problem} "
+    assert said.stderr.startswith(start)
+    assert said.stderr.endswith(" Correct it in its file, and apply that.\n")

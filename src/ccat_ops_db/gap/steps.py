@@ -8,13 +8,15 @@ from typing import Final
 
 import sqlalchemy as sa
 from packaging.version import Version
+from pydantic import ValidationError
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.grouping.checking import check_rules
 from ccat_ops_db.grouping.paths import catalogue
-from ccat_ops_db.grouping.rules import AllOf, parse_rules
+from ccat_ops_db.grouping.rules import AllOf, InvalidRule, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, auxiliary_rule, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
 from ccat_ops_db.states import (
@@ -36,6 +38,18 @@ _RELEASED: Final = (
     )
     .execution_options(populate_existing=True)
 )
+
+
+class UnreadableDefinition(CcatError):
+    """A pipeline was defined in words that an older version of this system took, or with a time zone that is gone."""
+
+    code = "unreadable_definition"
+
+    def __init__(self, pipeline: str, problem: str) -> None:
+        super().__init__(
+            f"What pipeline {pipeline} was defined with is not understood any more, so nothing of it runs: {problem} "
+            "Correct it in its file, and apply that."
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,10 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
 
 
 def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
-    """A pipeline as its newest revision and the released versions of its software define it."""
+    """A pipeline as its newest revision and the released versions of its software define it.
+
+    Raises UnreadableDefinition.
+    """
     revision = session.scalars(_newest_revision(), {"pipeline": pipeline_id}).unique().one()
     released = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
     return PipelineNow(
@@ -160,11 +177,28 @@ def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
         location_id=revision.processing_location_id,
         priority=revision.pipeline.priority,
         trigger=revision.trigger_type,
-        schedule=Schedule(**revision.trigger_config) if revision.trigger_config else None,
-        rules=check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue()),
+        schedule=_schedule(revision),
+        rules=_rules(revision),
         steps=tuple(_step(one, released, since=revision.created_at) for one in revision.steps),
         created_per_minute=revision.pipeline.limits.get("created_per_minute"),
     )
+
+
+def _schedule(revision: models.PipelineRevision) -> Schedule | None:
+    if not revision.trigger_config:
+        return None
+    try:
+        return Schedule(**revision.trigger_config)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
+        raise UnreadableDefinition(revision.pipeline.name, f"trigger: {problem}.") from error
+
+
+def _rules(revision: models.PipelineRevision) -> AllOf:
+    try:
+        return check_rules(parse_rules(revision.data_grouping_revision.filter_rules), catalogue())
+    except InvalidRule as error:
+        raise UnreadableDefinition(revision.pipeline.name, str(error)) from error
 
 
 @cache  # to put it together takes longer than to carry it out
