@@ -55,3 +55,19 @@ def test_limits_are_shown_with_how_far_they_are_used(ops_db: sa.Engine) -> None:
     assert "runs of pipeline `it` that redo start from 22:00 to 06:00 (UTC)" in shown
     told = "Live runs at cologne/ramses are not limited any more."
     assert say("limit", "--location", "cologne/ramses", "--unlimited") == told
+
+
+def test_a_pipeline_counts_for_the_user_whom_its_definition_names(ops_db: sa.Engine) -> None:
+    environment = {"CCAT_OPS_DB_URL": ops_db.url.render_as_string(hide_password=False)}
+    history = History(ops_db)
+    history.define(SCAN, owner="ann")
+    told = CliRunner().invoke(app, ["limit", "--user", "ann", "--live", "1"], env=environment)
+    assert told.stdout == "Live runs of user ann are limited to 1 at a time.\n"
+    for _ in range(2):
+        history.archive()
+    history.create()
+    assert len(history.start().started) == 1
+    shown = " ".join(CliRunner().invoke(app, ["limits"], env=environment).stdout.split())
+    assert "live runs of user `ann` 1 1" in shown
+    history.define(SCAN)
+    assert len(history.start().started) == 1

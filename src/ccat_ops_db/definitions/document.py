@@ -122,6 +122,8 @@ class Pipeline(Piece):
     """When a `cron` pipeline is due; the others have none."""
     enabled: Switch = True
     priority: WholeNumber = Field(default=0, ge=-MOST, le=MOST)
+    owner: Identifier | None = None
+    """The user whose limit its live runs count for; left out: no user's."""
     limits: Limits = Limits()
     steps: Annotated[tuple[Step, ...], AfterValidator(not_empty)]
 

@@ -3,6 +3,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from ccat_ops_db.models.access import User
 from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json, is_checksum, is_not_negative
 from ccat_ops_db.models.locations import DataLocation
 from ccat_ops_db.states import (
@@ -144,6 +145,8 @@ class Pipeline(Base):
         sa.ForeignKey("user.id"), comment="On whose authority it exists."
     )
     created_at: Mapped[CreatedAt]
+
+    owner: Mapped[User | None] = relationship()
 
 
 class PipelineRevision(Base):

@@ -171,7 +171,8 @@ def _newest_config(session: Session, name: str) -> models.ReductionStepConfigRev
 
 def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
     pipeline = identity(session, models.Pipeline, name=one.name)
-    switches = {name: getattr(one, name) for name in _SWITCHES} | {"limits": one.limits.as_stored()}
+    owner = identity(session, models.User, name=one.owner) if one.owner else None
+    switches = {name: getattr(one, name) for name in _SWITCHES} | {"limits": one.limits.as_stored(), "owner": owner}
     switched = update(pipeline, switches, kind="pipeline", name=one.name)
     location = find(session, LOCATION, one.location)
     grouping = _newest_grouping(session, one.grouping)
