@@ -8,7 +8,6 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.dml import ReturningDelete
 
 from ccat_ops_db import models
 from ccat_ops_db.grouping.reach import packages_of
@@ -24,6 +23,9 @@ _HAND_ON: Final = sa.text("""
     SELECT p.id, :noun, listed.id FROM pipeline p CROSS JOIN unnest(:numbers) listed (id) WHERE p.enabled
 """).bindparams(sa.bindparam("noun", type_=sa.Text()), sa.bindparam("numbers", type_=sa.ARRAY(sa.Text)))
 _SAY_SO: Final = sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out"))
+_PLAN_ANEW: Final = sa.text("SET LOCAL plan_cache_mode = 'force_custom_plan'")
+"""What is planned for whatever changes would compare each of them with each that is there."""
+_CLAIMED: Final = sa.delete(_Change).where(_Change.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))))
 _PAGE: Final = 10_000
 """Changes that are handed out by one statement."""
 _MANY: Final = 100_000
@@ -51,8 +53,10 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     What somebody else is handing out is left to him; with `waits` it is waited for, by a caller that has no lock yet.
     A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
     """
+    session.execute(_PLAN_ANEW)
     number = last = 0
     while taken := session.execute(_unclaimed(skips=not waits), {"last": last}).all():
+        session.execute(_CLAIMED, {"ids": [row.id for row in taken]})
         _hand_to_all(session, taken)
         number, last = number + len(taken), max(row.id for row in taken)
         if len(taken) < _PAGE:
@@ -77,13 +81,15 @@ def _hand_to_all(session: Session, taken: Iterable[sa.Row[int, str, str, str | N
 
 
 @cache
-def _unclaimed(*, skips: bool) -> ReturningDelete[int, str, str, str | None]:
-    """Takes what is not handed out yet after the `last` one; what somebody else is at is waited for, or skipped."""
+def _unclaimed(*, skips: bool) -> sa.Select[int, str, str, str | None]:
+    """Locks what is not handed out yet after the `last` one; what somebody else is at is waited for, or skipped.
+
+    It is deleted by a statement of its own: of a table that was empty when the database looked at it last, joined with
+    itself, the database expects one row, and compares each with each.
+    """
     is_next = sa.and_(_Change.pipeline_id.is_(None), _Change.id > sa.bindparam("last", type_=sa.BigInteger()))
-    unclaimed = sa.select(_Change.id).where(is_next).order_by(_Change.id).limit(_PAGE)
-    chosen = unclaimed.with_for_update(skip_locked=skips).cte("chosen").prefix_with("MATERIALIZED")
-    taken = sa.delete(_Change).where(_Change.id.in_(sa.select(chosen.c.id)))
-    return taken.returning(_Change.id, _Change.noun, _Change.object_id, _Change.sub_group_key)
+    columns = sa.select(_Change.id, _Change.noun, _Change.object_id, _Change.sub_group_key)
+    return columns.where(is_next).order_by(_Change.id).limit(_PAGE).with_for_update(skip_locked=skips)
 
 
 def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> None:

@@ -222,10 +222,11 @@ class _Round:
     def _tell_of(self, tables: str, rows: int) -> None:
         """Let the database take in that so many rows were written, or it would plan the next statements for a handful.
 
-        It does so by itself in time only, and sees nothing of a transaction that is still going on.
+        It does so by itself in time only, and sees nothing of a transaction that is still going on. Where another
+        transaction is at it, nobody waits.
         """
         if rows > _MANY:
-            self.session.execute(sa.text(f"ANALYZE {tables}"))
+            self.session.execute(sa.text(f"ANALYZE (SKIP_LOCKED) {tables}"))
 
     def _moved(self, state: models.PipelineEvaluation, *, catches_up: bool) -> Scope:
         """Packages that may have come or gone by a relative time since these were looked for last."""
