@@ -1,7 +1,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -33,17 +32,10 @@ def ops_db(clean_ops_db: OpsDb) -> Iterator[sa.Engine]:
         yield engine
 
 
-def prepare_everything(connection: sa.Connection) -> None:
-    """Have the database plan statements once, of which a history has the same few hundred again and again."""
-    driver: Any = connection.connection.dbapi_connection
-    driver.prepare_threshold, driver.prepared_max = 1, 1000
-
-
 @pytest.fixture(scope="module")
 def fresh_history(clean_ops_db: OpsDb) -> Iterator[Callable[[], History]]:
     """Makes histories, one after the other, of each of which nothing is left."""
     with clean_ops_db() as engine, engine.connect() as connection:
-        prepare_everything(connection)
 
         def make() -> History:
             connection.rollback()
