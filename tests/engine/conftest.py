@@ -1,14 +1,24 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from ccat_ops_db import session as ops_db_session
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
 
 OpsDb = Callable[[], AbstractContextManager[sa.Engine]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Have all commands of this process that are about one database compile their statements once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops_db_session, "create_engine", cache(ops_db_session.create_engine))
+        yield
 
 
 @pytest.fixture(scope="session")
