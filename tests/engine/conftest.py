@@ -7,17 +7,21 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_ops_db import session as ops_db_session
+from ccat_ops_db.session import create_engine
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
 
 OpsDb = Callable[[], AbstractContextManager[sa.Engine]]
 
 
-@pytest.fixture(scope="session", autouse=True)
+create_engine_once = cache(create_engine)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def compiled_once() -> Iterator[None]:
-    """Have all commands of this process that are about one database compile their statements once."""
+    """Have all commands that these tests invoke on one database compile their statements once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops_db_session, "create_engine", cache(ops_db_session.create_engine))
+        patch.setattr(ops_db_session, "create_engine", create_engine_once)
         yield
 
 
