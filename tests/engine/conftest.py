@@ -1,15 +1,28 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from ccat_ops_db import session as ops_db_session
+from ccat_ops_db.session import create_engine
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
 
 OpsDb = Callable[[], AbstractContextManager[sa.Engine]]
+
+
+create_engine_once = cache(create_engine)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Have all commands that these tests invoke on one database compile their statements once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops_db_session, "create_engine", create_engine_once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +46,10 @@ def ops_db(clean_ops_db: OpsDb) -> Iterator[sa.Engine]:
         yield engine
 
 
-def prepare_everything(connection: sa.Connection) -> None:
-    """Have the database plan statements once, of which a history has the same few hundred again and again."""
-    driver: Any = connection.connection.dbapi_connection
-    driver.prepare_threshold, driver.prepared_max = 1, 1000
-
-
 @pytest.fixture(scope="module")
 def fresh_history(clean_ops_db: OpsDb) -> Iterator[Callable[[], History]]:
     """Makes histories, one after the other, of each of which nothing is left."""
     with clean_ops_db() as engine, engine.connect() as connection:
-        prepare_everything(connection)
 
         def make() -> History:
             connection.rollback()

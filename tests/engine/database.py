@@ -19,6 +19,7 @@ from ccat_ops_db.nights import observing_night
 from ccat_ops_db.session import create_engine, transaction
 from ccat_ops_db.states import PackageState
 from ccat_ops_db.verbs.initialization import initialize, reference_data
+from tests.engine.prepared import keep_prepared
 
 
 @contextmanager
@@ -30,6 +31,7 @@ def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterato
         connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         url = administrator.url.set(database=name).render_as_string(hide_password=False)
         engine = create_engine(url, application_name="tests")
+        keep_prepared(engine)
         with transaction(engine) as session:
             initialize(session, reference_data(), storage_root=storage)
             hand_out(session)  # to nobody

@@ -1,6 +1,6 @@
 """What happens to pipelines, in whatever order; whatever it is, what is maintained is what the raw tables say."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -302,10 +302,24 @@ HAPPEN: Mapping[str, Callable[..., object]] = {
 }
 
 
-def live_through(history: History, shape: str, happenings: Happenings) -> None:
-    """Have a pipeline, one package and all of this happen, and see that everything is in order."""
+def begin(history: History, shape: str) -> None:
+    """Define a pipeline and have one package archived."""
     history.define(*DEFINED[shape], rules=history.rules)
     history.archive()
+
+
+def undergo(history: History, shape: str, events: Iterable[tuple[Any, ...]]) -> None:
+    """Have a pipeline, one package and all of this happen; in the end it is enabled."""
+    begin(history, shape)
+    for what, *how in events:
+        HAPPEN[what](history, *how)
+    if not history.is_enabled:
+        history.enable(enabled=True)
+
+
+def live_through(history: History, shape: str, happenings: Happenings) -> None:
+    """The same, while people look at it, and see that everything is in order."""
+    begin(history, shape)
     for (what, *how), is_looked_at in happenings:
         HAPPEN[what](history, *how)
         if is_looked_at:

@@ -1,7 +1,7 @@
 """A pipeline and what has happened to it as plain facts: decisions are tried on it without a database."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -117,16 +117,15 @@ class Model:
 
     def wanted(self) -> list[str]:
         """Sub-groups that a run would be created for."""
-        return [
-            one
-            for one, found in self.look().items()
-            if found.decision.verdict is Verdict.WANTED and found.active_run_id is None
-        ]
+        return _wanted(self.look())
 
     def begin(self, sub_group: str, *, force: bool = False) -> Run:
         """Start a run with the inputs of now, wanted or by force."""
         found = self.look()[sub_group]
         assert force or found.decision.verdict is Verdict.WANTED, found.decision
+        return self._begin(found)
+
+    def _begin(self, found: Candidate) -> Run:
         run = Run(len(self.runs) + 1, found, self.now)
         self.runs.append(run)
         return run
@@ -159,11 +158,12 @@ class Model:
         """
         done: list[str] = []
         while len(done) < 60:
-            if wanted := self.wanted():
+            looked = self.look()
+            if wanted := _wanted(looked):
                 done.append(choose(wanted))
-                self.end(self.begin(done[-1]), "failed" if done[-1] in bad else "completed")
+                self.end(self._begin(looked[done[-1]]), "failed" if done[-1] in bad else "completed")
                 continue
-            due = [found.decision.due for found in self.look().values() if found.decision.due]
+            due = [found.decision.due for found in looked.values() if found.decision.due]
             if not due:
                 return done
             self.now = min(due)
@@ -229,6 +229,12 @@ class Model:
 
     def _covers(self, run: Run) -> frozenset[int]:
         return frozenset(run.candidate.raw_package_ids).union(*(self._covers(maker) for maker in self._makers(run)))
+
+
+def _wanted(looked: Mapping[str, Candidate]) -> list[str]:
+    return [
+        one for one, found in looked.items() if found.decision.verdict is Verdict.WANTED and found.active_run_id is None
+    ]
 
 
 def _made(run: Run) -> str | None:

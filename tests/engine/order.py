@@ -1,13 +1,20 @@
 """What has to be true of a history at any moment."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import evaluate
+from ccat_ops_db.gap.steps import pipeline_now
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, sub_groups
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import ProductState, RunStatus, Verdict
 from tests.engine.history import History
 from tests.engine.oracle.evaluation import Candidate
@@ -21,37 +28,36 @@ def check(history: History) -> None:
     """What is maintained agrees with the oracle, nothing is active twice, and what counts is of what is there."""
     assert not history.session(_twice_active)
     if history.is_enabled:  # or nobody tells it anything
-        maintained, decided = _compared(history)
-        assert maintained == decided
-        assert not history.session(_strays)
+        now = history.now
+        take_all_into_account(history, now=now)
+        history.session(partial(_check, now=now))
 
 
-def _compared(history: History) -> tuple[dict[Place, object], dict[Place, object]]:
+def _check(session: Session, *, now: datetime) -> None:
+    maintained, decided = _compared(session, now=now)
+    assert maintained == decided
+    assert not _strays(session)
+
+
+def _compared(session: Session, *, now: datetime) -> tuple[dict[Place, object], dict[Place, object]]:
     """What is maintained, and what the oracle makes of the raw tables, at the same moment."""
-    number, now = history.pipeline_id, history.now
-    take_all_into_account(history)
-
-    def work(session: Session) -> tuple[dict[Place, object], dict[Place, object]]:
-        evaluated = evaluate(session, number, now=now, by="a test")
-        maintained = {
-            (one.step.id, one.key): _maintained(one, _ready(session, one.id))
-            for one in sub_groups(session, evaluated.pipeline, which=sa.true())
-        }
-        found = decide_all(load_facts(session, number, now=now), now=now)
-        return maintained, {(one.step.id, one.name.key): _decided(one) for one in found}
-
-    return history.session(work)
+    number = session.scalars(sa.select(models.Pipeline.id).filter_by(name="it")).one()
+    found = list(sub_groups(session, pipeline_now(session, number), which=sa.true()))
+    ready = _ready(session, [one.id for one in found])
+    maintained = {(one.step.id, one.key): _maintained(one, frozenset(ready[one.id])) for one in found}
+    oracle = decide_all(load_facts(session, number, now=now), now=now)
+    return maintained, {(one.step.id, one.name.key): _decided(one) for one in oracle}
 
 
-def take_all_into_account(history: History) -> None:
-    """Evaluate every pipeline until nothing is left that a verdict may depend on."""
+def take_all_into_account(history: History, *, now: datetime) -> None:
+    """Evaluate every pipeline at a moment, until nothing is left that a verdict may depend on."""
     pipeline, change = models.Pipeline, models.PendingChange
     names = sa.select(pipeline.id).where(pipeline.enabled).order_by(pipeline.name)
 
     def look(session: Session) -> bool:
         hand_out(session)
         for one in session.scalars(names).all():
-            evaluate(session, one, now=history.now, by="a test")
+            evaluate(session, one, now=now, by="a test")
         return session.scalar(sa.select(change.id).limit(1)) is not None
 
     for _ in range(10):
@@ -84,12 +90,15 @@ def _strays(session: Session) -> list[int]:
     return list(session.scalars(found))
 
 
-def _ready(session: Session, sub_group_id: int) -> frozenset[int]:
+def _ready(session: Session, sub_group_ids: Sequence[int]) -> Mapping[int, set[int]]:
     member = models.SubGroupPackage
-    query = sa.select(member.raw_data_package_id).where(
-        member.sub_group_id == sub_group_id, member.is_ready, sa.not_(member.is_faded)
+    query = sa.select(member.sub_group_id, member.raw_data_package_id).where(
+        is_among(member.sub_group_id, sub_group_ids), member.is_ready, sa.not_(member.is_faded)
     )
-    return frozenset(session.scalars(query))
+    ready: defaultdict[int, set[int]] = defaultdict(set)
+    for sub_group_id, package_id in session.execute(query):
+        ready[sub_group_id].add(package_id)
+    return ready
 
 
 def _maintained(one: SubGroupNow, ready: frozenset[int]) -> object:

@@ -11,7 +11,7 @@ from tests.engine.history import History
 
 
 @pytest.mark.timeout(1800)
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(shape=st.sampled_from(sorted(CALIBRATED)), happenings=HAPPENINGS, fades=st.booleans())
 def test_what_is_maintained_is_what_a_rebuild_and_the_raw_tables_say(
     fresh_history: Callable[[], History], shape: str, happenings: Happenings, *, fades: bool

@@ -80,7 +80,7 @@ def verdicts(model: Model) -> set[Verdict]:
     return {found.decision.verdict for found in model.look().values()}
 
 
-@settings(max_examples=40, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(MODELS, st.lists(CHANGES, min_size=1, max_size=4), st.data())
 def test_everything_ends_up_to_date_and_nothing_runs_twice_for_one_change(
     model: Model, batches: list[list[tuple[str, object, object]]], data: st.DataObject
@@ -94,7 +94,7 @@ def test_everything_ends_up_to_date_and_nothing_runs_twice_for_one_change(
         assert model.settle() == []
 
 
-@settings(max_examples=40, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(MODELS, CHANGES, st.data())
 def test_where_software_fails_work_ends_too_and_the_failed_are_not_tried_twice(
     model: Model, changes: list[tuple[str, object, object]], data: st.DataObject
@@ -110,7 +110,7 @@ def test_where_software_fails_work_ends_too_and_the_failed_are_not_tried_twice(
     assert max(runs.values(), default=0) <= len(changes)
 
 
-@settings(max_examples=40, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(MODELS, CHANGES)
 def test_a_run_with_the_inputs_that_were_offered_settles_its_sub_group(
     model: Model, changes: list[tuple[str, object, object]]

@@ -1,7 +1,7 @@
 """In which order runs start: new data of a pipeline before it redoes, and priority with ageing between pipelines."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.sql.dml import ReturningInsert
 
 from ccat_ops_db import models
 from ccat_ops_db.plan.limits import Limit, Limits, Occupant, Room, Scope
@@ -61,35 +62,52 @@ def expected(runs: Sequence[Waiting]) -> list[int]:
 
 def line_up(history: History, runs: Sequence[Waiting]) -> list[int]:
     """Have nothing but these runs wait, of two pipelines; their ids."""
+    return wait(history, runs, like=one_of_each(history))
+
+
+def one_of_each(history: History) -> dict[str, int]:
+    """A run of each of two pipelines, which does not wait."""
     history.define(SCAN, FLAT)
     history.archive()
     history.create()
     names = dict(zip(("calibrate", "flat"), PIPELINES, strict=True))
-    like = {names[run.reduction_step.key]: run.id for run in history.runs(PENDING)}
-    history.cancel(like["it"])
-    history.cancel(like["calibration"])
-    generated = {"id", "is_redo", "queue_rank"}
-    kept = [column for column in _Run.__table__.columns if column.name not in generated]
+    found = {names[run.reduction_step.key]: run.id for run in history.runs(PENDING)}
+    for run_id in found.values():
+        history.cancel(run_id)
+    return found
+
+
+def wait(history: History, runs: Sequence[Waiting], *, like: Mapping[str, int]) -> list[int]:
+    """Have runs wait which are like one of their pipeline; their ids."""
 
     def work(session: Any) -> list[int]:
-        ids = []
-        for number, run in enumerate(runs):
-            own = {
-                "status": PENDING,
-                "finished_at": None,
-                "sub_group_key": f"executed_obs_unit={number}",
-                "reason": run.reason,
-                "priority": run.priority,
-                "created_at": HOUR - timedelta(hours=run.hours),
-            }
-            values = [sa.literal(own[one.name], one.type) if one.name in own else one for one in kept]
-            copied = sa.insert(_Run).from_select(
-                [one.name for one in kept], sa.select(*values).where(_Run.id == like[run.pipeline])
-            )
-            ids += session.scalars(copied.returning(_Run.id)).all()
-        return ids
+        return [session.connection().scalars(_COPY, copied(run, number, like)).one() for number, run in enumerate(runs)]
 
     return history.session(work)
+
+
+def copied(run: Waiting, number: int, like: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "like": like[run.pipeline],
+        "status": PENDING,
+        "finished_at": None,
+        "sub_group_key": f"executed_obs_unit={number}",
+        "reason": run.reason,
+        "priority": run.priority,
+        "created_at": HOUR - timedelta(hours=run.hours),
+    }
+
+
+def _copy() -> ReturningInsert[int]:
+    """Copies the run that it is `like`, but for what is said."""
+    own = {"status", "finished_at", "sub_group_key", "reason", "priority", "created_at"}
+    kept = [one for one in _Run.__table__.columns if one.name not in {"id", "is_redo", "queue_rank"}]
+    values = [sa.bindparam(one.name, type_=one.type) if one.name in own else one for one in kept]
+    chosen = sa.select(*values).where(_Run.id == sa.bindparam("like", type_=sa.BigInteger()))
+    return sa.insert(_Run).from_select([one.name for one in kept], chosen).returning(_Run.id)
+
+
+_COPY = _copy()
 
 
 def claimed(history: History, most: int) -> list[int]:
@@ -149,39 +167,43 @@ def test_a_run_that_a_limit_holds_is_told_its_place_in_this_order(history: Histo
     assert [one.place - 1 for one in told if one] == [order.index(number) for number in range(len(runs))]
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
-@given(
-    runs=st.lists(
-        st.builds(
-            Waiting, st.sampled_from(PIPELINES), st.sampled_from([NEW, REDO]), st.integers(0, 4), st.integers(0, 2)
-        ),
-        min_size=1,
-        max_size=12,
-    ),
-    mosts=st.dictionaries(st.tuples(st.sampled_from(Scope), st.sampled_from(PIPELINES)), st.integers(0, 4), max_size=3),
-    most=st.integers(1, 13),
+LINES = st.lists(
+    st.builds(Waiting, st.sampled_from(PIPELINES), st.sampled_from([NEW, REDO]), st.integers(0, 4), st.integers(0, 2)),
+    min_size=1,
+    max_size=12,
 )
-def test_the_first_that_limits_leave_room_for_are_those_that_are_let_in_one_after_the_other(
-    fresh_history: Callable[[], History],
-    runs: list[Waiting],
-    mosts: dict[tuple[Scope, str], int],
-    most: int,
-) -> None:
-    history = fresh_history()
-    ids = line_up(history, runs)
+MOSTS = st.dictionaries(st.tuples(st.sampled_from(Scope), st.sampled_from(PIPELINES)), st.integers(0, 4), max_size=3)
+
+
+def test_the_first_that_limits_leave_room_for_are_those_that_are_let_in_one_after_the_other(history: History) -> None:
+    like = one_of_each(history)
     of_pipeline, location = of_users(history), history.runs()[0].data_location_id
-    limits = Limits(
-        [
-            Limit(scope, location if scope is Scope.LOCATION else of_pipeline[name][scope is Scope.USER], name, number)
-            for (scope, name), number in mosts.items()
-            if scope is not Scope.LOCATION or name == "it"  # both are at the same
-        ]
-    )
-    room, order = Room(limits), expected(runs)
-    let_in = [ids[one] for one in order if room.take(Occupant(*seen(runs[one], of_pipeline, location))) is None]
-    found = history.session(lambda session: first_in_line(session, limits, sa.true(), most=most))
-    assert found == let_in[:most]
-    assert history.session(lambda session: in_order(session, ids)) == [ids[one] for one in order]
+
+    @settings(max_examples=200, derandomize=True)
+    @given(runs=LINES, mosts=MOSTS, most=st.integers(1, 13))
+    def are_those(runs: list[Waiting], mosts: dict[tuple[Scope, str], int], most: int) -> None:
+        with history.connection.begin_nested() as savepoint:
+            ids = wait(history, runs, like=like)
+            limits = Limits(
+                [
+                    Limit(
+                        scope,
+                        location if scope is Scope.LOCATION else of_pipeline[name][scope is Scope.USER],
+                        name,
+                        number,
+                    )
+                    for (scope, name), number in mosts.items()
+                    if scope is not Scope.LOCATION or name == "it"  # both are at the same
+                ]
+            )
+            room, order = Room(limits), expected(runs)
+            let_in = [ids[one] for one in order if room.take(Occupant(*seen(runs[one], of_pipeline, location))) is None]
+            found = history.session(lambda session: first_in_line(session, limits, sa.true(), most=most))
+            assert found == let_in[:most]
+            assert history.session(lambda session: in_order(session, ids)) == [ids[one] for one in order]
+            savepoint.rollback()
+
+    are_those()
 
 
 def of_users(history: History) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.plans import planned_runs
 from ccat_ops_db.verbs.pausing import pause
 from ccat_ops_db.verbs.planning import make_plan
-from tests.engine.happenings import DEFINED, EVENTS, HAPPEN, RECENT
+from tests.engine.happenings import DEFINED, EVENTS, RECENT, undergo
 from tests.engine.history import History
 
 CALIBRATE: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
@@ -449,18 +449,15 @@ def test_unknown_names_are_refused(busy: Desk, words: tuple[str, ...], message: 
 
 
 @pytest.mark.timeout(1800)
-@settings(max_examples=40, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.sampled_from(sorted(DEFINED)), st.sampled_from([[], [RECENT]]), st.lists(EVENTS, min_size=1, max_size=6))
 def test_what_is_planned_is_what_is_created(
-    fresh_history: Callable[[], History], shape: str, rules: list[dict[str, object]], events: list[tuple[Any, ...]]
+    fresh_history: Callable[[], History], shape: str, rules: list[dict[str, Any]], events: list[tuple[Any, ...]]
 ) -> None:
     history = fresh_history()
     desk = Desk(history)
-    history.define(*DEFINED[shape], rules=rules)
-    history.archive()
-    for what, *how in events:
-        HAPPEN[what](history, *how)
-    history.enable(enabled=True)
+    history.rules = rules
+    undergo(history, shape, events)
     known = created(desk)
     planned = history.session(lambda session: make_plan(session, "it", now=history.now, by="a test"))
     plan = planned.plan

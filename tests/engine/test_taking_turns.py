@@ -1,6 +1,7 @@
 """Definitions are applied while managers work, and by two people at once: everybody waits, nobody is in the way."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from tests.engine.history import History
 from tests.engine.test_auxiliary import FLAT, MAP, define, of_source
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
-_WAIT_S = 0.5
-"""For whoever has to wait to begin to; a test that it is too short for passes too early, and does not fail."""
+_WAITING = sa.text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+_PATIENCE_S = 10
 
 
 @pytest.fixture
@@ -46,6 +49,15 @@ def apply(history: History, document: dict[str, Any]) -> None:
     history.session(lambda session: apply_definitions(session, definitions, folder=Path("/"), by="Ann"))
 
 
+def until_somebody_waits(history: History) -> None:
+    """Look at the locks until somebody does; whoever should and does not lets the test fail."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with history.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.scalar(_WAITING):
+            assert time.monotonic() < deadline, "nobody waits"
+            time.sleep(0.01)
+
+
 def limited(history: History, live: int) -> dict[str, Any]:
     document = history.document()
     for pipeline in document["pipelines"]:
@@ -59,19 +71,18 @@ def test_a_file_in_whatever_order_waits_for_a_manager(history: History) -> None:
     )
     document = limited(history, 5)
     document["pipelines"].sort(key=lambda pipeline: -ids[pipeline["name"]])
-    has_first, goes_on = threading.Event(), threading.Event()
+    has_first = threading.Event()
 
     def manage(session: Session) -> None:
         for number in sorted(ids.values()):
             evaluate(session, number, now=history.now, by="a manager")
             has_first.set()
-            goes_on.wait(_WAIT_S)
+            until_somebody_waits(history)
 
     with ThreadPoolExecutor(1) as pool:
         managed = pool.submit(history.session, manage)
         has_first.wait()
         apply(history, document)
-        goes_on.set()
         managed.result()
 
 
@@ -83,7 +94,7 @@ def test_what_is_foreseen_and_what_is_applied_take_turns(history: History, monke
     def slowly(*words: Any, **keys: Any) -> Any:
         found = plans(*words, **keys)
         has_planned.set()
-        threading.Event().wait(_WAIT_S)
+        until_somebody_waits(history)
         return found
 
     monkeypatch.setattr(foreseeing, "_plans", slowly)
@@ -115,7 +126,7 @@ def test_a_start_waits_for_changes_that_somebody_is_handing_out(ops_db: sa.Engin
         held = pool.submit(history.session, hold)
         has_taken.wait()
         started = pool.submit(history.start)
-        threading.Event().wait(_WAIT_S)
+        until_somebody_waits(history)
         goes_on.set()
         held.result()
         assert (started.result().started, len(started.result().not_needed)) == ((), 1)

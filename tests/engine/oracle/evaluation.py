@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
 
 from ccat_ops_db.grouping.keys import DimensionValue, SubGroupName, name_sub_group
@@ -103,7 +104,7 @@ class StepFacts:
     waits: Waits = field(default_factory=Waits)
     rules: tuple[Rule, ...] = ()
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe | None:
         """What a run would be made with now; None where no version is released."""
         if self.version is None:

@@ -12,6 +12,7 @@ class ManagerProcess:
 
     def __init__(self, name: str, works: Works, redis: RedisAddress, *, log: Path) -> None:
         self._log = log
+        self._was_killed = False
         variables = {
             "CCAT_OPS_DB_URL": works.engine.url.render_as_string(hide_password=False),
             "CCAT_WORKFLOW_MANAGER_REDIS_HOST": redis.host,
@@ -34,7 +35,13 @@ class ManagerProcess:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._was_killed = True
 
     def stop(self) -> None:
+        """See that it lives and could do all that was to be done, and stop it; nothing if it was killed."""
+        if self._was_killed:
+            return
+        assert self._process.poll() is None, self._log.read_text()
         self._process.terminate()
         assert self._process.wait(10) == 0, self._log.read_text()
+        assert "cannot be evaluated" not in self._log.read_text(), self._log.read_text()
