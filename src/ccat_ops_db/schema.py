@@ -7,6 +7,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.session import connect
 
 VERSION_TABLE: Final = "alembic_version"
+OLDEST_SERVER: Final = 18
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -21,6 +22,18 @@ class SchemaOutdated(CcatError):
         else:
             problem, mend = f"has schema revision {found}, this version needs {wanted}", "Run `opsdb_migrate`"
         super().__init__(f"The operations database {problem}. {mend}, then start this process again.")
+
+
+class ServerTooOld(CcatError):
+    """The database server lacks what statements of this software need."""
+
+    code = "server_too_old"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"The operations database runs on PostgreSQL {found}, and {OLDEST_SERVER} or newer is needed. Upgrade that "
+            "server, or name another one in CCAT_OPS_DB_URL."
+        )
 
 
 class SchemaTooNew(CcatError):
@@ -50,13 +63,19 @@ def head() -> str | None:
 
 
 def revision_of(engine: sa.Engine) -> str | None:
-    """Revision of the database's schema; None where there is no schema. Raises DatabaseUnreachable."""
+    """Revision of the database's schema; None where there is no schema.
+
+    Raises DatabaseUnreachable and ServerTooOld.
+    """
     with connect(engine) as connection:
         return revision_on(connection)
 
 
 def revision_on(connection: sa.Connection) -> str | None:
-    """The same on an open connection."""
+    """The same on an open connection; raises ServerTooOld."""
+    version = connection.scalar(sa.text("SHOW server_version"))
+    if int(version.split(".")[0]) < OLDEST_SERVER:
+        raise ServerTooOld(version)
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))

@@ -95,7 +95,7 @@ def test_a_run_that_was_repeated_with_the_same_bytes_differs_in_nothing() -> Non
         Topic.SOFTWARE: 4,
         Topic.PARAMETERS: 5,
         Topic.VARIABLES: 1,
-        Topic.DEFINITION: 3,
+        Topic.DEFINITION: 4,
         Topic.INPUTS: 2,
         Topic.EXECUTION: 4,
         Topic.PRODUCTS: 1,

@@ -241,6 +241,11 @@ def test_rules_are_told_in_one_sentence_and_as_sql(session: Session) -> None:
     assert [row.name for row in session.execute(sa.text(text.replace(":", r"\:")))] == selected(session, *RULES)
 
 
+def test_a_percent_sign_stands_once_in_the_sql_that_people_see() -> None:
+    rule = {"table": "Source", "column": "name", "operator": "like", "value": "M1%"}
+    assert "LIKE 'M1%'" in as_sql(check_rules(parse_rules([rule]), catalogue()), now=MORNING)
+
+
 def test_a_step_may_divide_by_any_column_that_is_one_value_for_a_package(session: Session) -> None:
     names = list(dimensions())
     [first, *_] = session.execute(select_packages(AllOf(()), names, now=MORNING)).mappings()

@@ -1,7 +1,7 @@
 """Runs that wait for a tick or a wish, and what follows from them; pauses."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ def wish(history: History, **what: Any) -> Opened:
     return history.session(lambda session: open_wish(session, wanted, now=history.now, by="a test"))
 
 
+def say(history: History, *words: str) -> str:
+    """What a command says."""
+    environment = {"CCAT_OPS_DB_URL": history.engine.url.render_as_string(hide_password=False)}
+    said = CliRunner().invoke(app, [*words], env=environment)
+    return said.stdout + said.stderr
+
+
 def triggers(history: History) -> list[TriggerNow]:
     return list(history.session(lambda session: list_triggers(session, pipeline="it", limit=50)))
 
@@ -69,6 +76,35 @@ class TestManual:
         [trigger] = triggers(history)
         assert (trigger.type, trigger.requested, trigger.runs) == (TriggerType.MANUAL, 0, {RunStatus.COMPLETED: 3})
         assert trigger.closed_at is not None
+
+    def test_the_map_of_a_wish_waits_for_all_that_was_there_when_it_was_wanted(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
+        history.archive()
+        wish(history)
+        assert history.settle() == ["calibrate", "grid"]
+        history.offset = timedelta(hours=6)
+        for hours_ago in (5, 3):
+            history.archive(hours_ago=hours_ago)
+        wish(history)
+        history.create()
+        for run_id in sorted(history.start().started):
+            assert len(history.runs_of("grid")) == 1
+            history.complete(run_id)
+            history.create()
+            history.start()
+        history.complete(history.runs_of("grid")[-1].id)
+        assert history.settle() == []
+        assert set(history.verdicts().values()) == {Verdict.UP_TO_DATE}
+        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
+
+    def test_a_map_does_not_wait_for_what_came_after_the_wish_it_follows_from(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        history.offset = timedelta(hours=1)
+        history.archive()
+        assert history.settle() == ["calibrate", "grid"]
 
     def test_what_comes_after_the_wish_waits_for_the_next_one(self, history: History) -> None:
         history.define(SCAN, MAP, trigger="manual")
@@ -113,7 +149,7 @@ class TestManual:
         assert history.settle() == []
         assert wish(history, force=True).requested == 1
         assert history.settle() == ["calibrate"]
-        run = history.runs()[-1]
+        _, run = history.runs()
         assert (run.reason, run.because) == (
             RunReason.REQUESTED,
             f"wanted all the same: nothing changed since run {run.id - 1}",
@@ -173,13 +209,46 @@ class TestManual:
             wish(history)
         assert triggers(history) == []
 
+    def test_nothing_can_be_wanted_of_what_nothing_is_released_for(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        history.set_state("calibrate", "1.0", "retired")
+        for words in ([], ["--force"]):
+            assert say(history, "trigger", "it", *words) == (
+                "error: No version of calibrate is released, so none of these runs could start: release one in its "
+                "definition, apply it, and say the same again. No run was created.\n"
+            )
+        assert triggers(history) == []
+
+    def test_steps_that_nothing_is_released_for_are_told(self, history: History) -> None:
+        history.define(SCAN, MAP, trigger="manual")
+        history.archive()
+        history.set_state("grid", "1.0", "retired")
+        assert say(history, "trigger", "it").partition(": ")[2] == (
+            "1 sub-group is run. `ccat triggers` shows how far it is. "
+            "Not run, as their software has no released version: grid.\n"
+        )
+        assert history.settle() == ["calibrate"]
+
+    def test_somebody_who_wants_what_is_paused_is_told(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        history.session(lambda session: pause(session, pipeline="it", location=None, because="typhoon", by="Ann"))
+        said = say(history, "trigger", "it")
+        assert "Nothing of it starts before `ccat resume`: it is paused by Ann since " in said
+        assert said.endswith(": typhoon.\n")
+
 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
         (["trigger"], "name a pipeline, or with --plan a plan"),
         (["trigger", "it", "--plan", "0123456789abcdef"], "name a pipeline, or with --plan a plan"),
-        (["trigger", "--plan", "0123456789abcdef", "--force"], "--step, --sub-group and --force do not go with --plan"),
+        (
+            ["trigger", "--plan", "0123456789abcdef", "--force"],
+            "--step, --sub-group, --force and --because do not go with --plan",
+        ),
+        (["trigger", "--plan", "0123456789abcdef", "--because", "x"], "--force and --because do not go with --plan"),
         (["trigger", "it", "--strict"], "--strict goes with --plan only"),
         (["pause", "--because", "wind"], "name one of --pipeline, --location and --all"),
         (

@@ -55,6 +55,16 @@ def covered(history: History, run_id: int) -> list[int]:
         return list(session.scalars(query))
 
 
+def test_the_first_map_is_made_of_all_that_was_there_when_it_was_defined(history: History) -> None:
+    history.define(SCAN, MAP)
+    calibrate(history, history.complete)
+    assert (history.create(), told(history)[0]) == (0, Verdict.BLOCKED)
+    calibrate(history, history.fail)
+    calibrate(history, history.complete)
+    assert told(history)[0] is Verdict.BLOCKED
+    assert by_step(history, "grid") == []
+
+
 def told(history: History, step: str = "grid") -> tuple[Verdict, str]:
     [found] = [one for one in history.gap().values() if one.step.key == step]
     return found.verdict, found.because

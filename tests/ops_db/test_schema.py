@@ -223,3 +223,15 @@ def test_a_connection_speaks_utc_whatever_the_server_prefers_and_says_who_it_is(
         assert session.scalar(sa.text("SHOW timezone")) == "UTC"
         assert session.scalar(sa.text("SHOW application_name")) == "a manager"
     other.dispose()
+
+
+def test_a_server_that_is_too_old_is_refused(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "OLDEST_SERVER", 99)
+    for act in (schema.require_current_schema, migrating.migrate):
+        with pytest.raises(schema.ServerTooOld) as refused:
+            act(engine)
+        said = str(refused.value)
+        assert said.startswith("The operations database runs on PostgreSQL ")
+        assert said.endswith(
+            ", and 99 or newer is needed. Upgrade that server, or name another one in CCAT_OPS_DB_URL."
+        )

@@ -96,7 +96,7 @@ def _grow(tree: Tree, found: Lineage, run: RunNode, *, shown: set[int]) -> None:
             leaf.add(_line(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
     if run.excess_ids:
         names = Names([found.packages[one].name for one in run.excess_ids[:_NAMED]], len(run.excess_ids))
-        branch.add(_line(f"in what follows went in besides, of other sub-groups: {names}"))
+        branch.add(_line(f"what it takes was made from other sub-groups' packages too: {names}"))
     for role, ids in (("", run.product_ids), *((f"auxiliary {name}: ", ids) for name, ids in run.auxiliary.items())):
         for maker, taken in _by_run(found, ids):
             child = branch.add(_line(role + ", ".join(product.path for product in taken)))

@@ -147,16 +147,17 @@ def _show(found: dict[str, Any]) -> None:
     print_table("run", columns, [_cells(found, columns)])
     if found["failure"]:
         typer.echo(f"\n{found['failure']}")
-    typer.echo(f"\n{_covered(found['coverage'])}")
+    typer.echo(f"\n{_covered(found['coverage'], found['status'])}")
     columns = ["number", "exit_code", "cause", "wall_time_s", "peak_memory_bytes", "host", "directory"]
     print_table("\nattempts", columns, [[one[name] for name in columns] for one in found["attempts"]])
     columns = ["id", "type", "state", "path", "checksum"]
     print_table("\nproducts", columns, [[one[name] for name in columns] for one in found["products"]])
 
 
-def _covered(coverage: Coverage) -> str:
+def _covered(coverage: Coverage, status: RunStatus) -> str:
     if not coverage.packages:
-        return "made from: nothing yet, its inputs are chosen when it starts"
+        is_to_come = status == RunStatus.PENDING
+        return f"made from: {'nothing yet, its inputs are chosen when it starts' if is_to_come else 'nothing'}"
     said = f"made from: {coverage.packages:,} raw package{'s' if coverage.packages > 1 else ''}"
     return said + (f", {coverage.excess:,} of them of other sub-groups" if coverage.excess else "")
 

@@ -1,5 +1,6 @@
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,7 +15,10 @@ from ccat_ops_db.verbs.pausing import pause as pause_it
 from ccat_ops_db.verbs.pausing import resume as resume_it
 from ccat_workflow_manager.verbs.requesting import Opened, Wish, open_wish
 
+_BY_HAND: Final = "asked for by hand"
+
 Because = Annotated[str, typer.Option(help="Why, in words; it is kept.")]
+Reason = Annotated[str | None, typer.Option("--because", help="Why, in words; it is kept.", show_default=_BY_HAND)]
 Pipeline = Annotated[str | None, typer.Option(help="Only this pipeline.")]
 Location = Annotated[str | None, typer.Option(metavar="SITE/NAME", help="Only what runs at this location.")]
 Everything = Annotated[bool, typer.Option("--all", help="All pipelines at all locations.")]
@@ -28,7 +32,7 @@ def trigger(
         list[str] | None, typer.Option(help="Only this sub-group, by key or path; may be repeated.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what is up to date.")] = False,
-    because: Because = "asked for by hand",
+    because: Reason = None,
     plan: Annotated[
         str | None, typer.Option(metavar="ID", help="Instead: what `ccat plan` listed, if it holds.")
     ] = None,
@@ -43,11 +47,12 @@ def trigger(
 ) -> None:
     """Run what is missing or out of date now, what failed or was cancelled included, and all that follows from it."""
     of_trial = bool(version or settings or keep)
-    _require_sense(pipeline, plan, chooses=bool(step or sub_group or force), strict=strict)
+    _require_sense(pipeline, plan, chooses=bool(step or sub_group or force or because is not None), strict=strict)
     _require_sense_of_trial(is_trial=trial, other=bool(force or plan), of_trial=of_trial)
     if plan is not None:
         launch(plan, strict=strict, json=json)
         return
+    because = _BY_HAND if because is None else because
     wish = Wish(str(pipeline), because, step=step, sub_groups=sub_group or (), force=force)
     if trial:
         try_out(wish, version=version, settings=settings, keep=keep, json=json)
@@ -59,7 +64,8 @@ def _require_sense(pipeline: str | None, plan: str | None, *, chooses: bool, str
     if (pipeline is None) == (plan is None):
         raise typer.BadParameter("name a pipeline, or with --plan a plan")
     if plan is not None and chooses:
-        raise typer.BadParameter("a plan says what is run: --step, --sub-group and --force do not go with --plan")
+        others = "--step, --sub-group, --force and --because"
+        raise typer.BadParameter(f"a plan says what is run: {others} do not go with --plan")
     if plan is None and strict:
         raise typer.BadParameter("--strict goes with --plan only")
 
@@ -78,14 +84,27 @@ def _wish(wish: Wish, *, json: bool) -> None:
 
 
 def _told(opened: Opened, wish: Wish) -> str:
-    failed = counted(opened.hopeless, "sub-group is", "sub-groups are")
-    hopeless = f" {failed} not run for want of what it takes: `ccat gap {wish.pipeline}`." if opened.hopeless else ""
+    force = "" if wish.force else " --force runs it all the same."
+    told = " ".join([*_asked(opened, wish), *_not_run(opened, wish)])
+    return told or f"Nothing is missing or out of date there.{force}"
+
+
+def _asked(opened: Opened, wish: Wish) -> Iterator[str]:
     if not opened.requested:
-        force = "" if wish.force else " --force runs it all the same."
-        return hopeless.strip() or f"Nothing is missing or out of date there.{force}"
+        return
     waiting = f", {opened.waiting} of them once what they wait for is made" if opened.waiting else ""
     runs = counted(opened.requested, "sub-group is run", "sub-groups are run")
-    return f"Trigger {opened.trigger_id}: {runs}{waiting}. `ccat triggers` shows how far it is.{hopeless}"
+    yield f"Trigger {opened.trigger_id}: {runs}{waiting}. `ccat triggers` shows how far it is."
+    if opened.pause:
+        yield f"Nothing of it starts before `ccat resume`: {wish.pipeline} is {opened.pause}."
+
+
+def _not_run(opened: Opened, wish: Wish) -> Iterator[str]:
+    if opened.hopeless:
+        failed = counted(opened.hopeless, "sub-group is", "sub-groups are")
+        yield f"{failed} not run for want of what it takes: `ccat gap {wish.pipeline}`."
+    if opened.unreleased:
+        yield f"Not run, as their software has no released version: {', '.join(opened.unreleased)}."
 
 
 def triggers(*, pipeline: Pipeline = None, limit: Limit = 50, before: Before = None, json: AsJson = False) -> None:

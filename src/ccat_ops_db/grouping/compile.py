@@ -135,7 +135,8 @@ def select_moved(rules: AllOf, *, since: datetime, until: datetime) -> sa.Compou
 def as_sql(rules: AllOf, *, now: datetime) -> str:
     """The statement that selects the packages, for people who want to see it."""
     statement = select_packages(rules, [], now=now)
-    return str(statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # SQLAlchemy's own; others double %
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 class _Joins:

@@ -206,6 +206,12 @@ def _input_change(told: Told, run: str) -> str:
     return f"new since {run}: {told.new}" if told.new.number else f"inputs differ from those of {run}"
 
 
+def _upstream_change(told: Told, run: str) -> str:
+    if told.newer.number:
+        return f"new products since {run}: {told.newer}"
+    return f"logs, plots or statistics that it takes differ from those of {run}"
+
+
 def _auxiliary_change(auxiliary: Auxiliary, run: str) -> str:
     if auxiliary.lost.number:
         return f"auxiliary inputs of {run} do not count any more: {auxiliary.lost}"
@@ -227,7 +233,7 @@ _REASONS: Final[Mapping[RunReason, Callable[[Told, Wanted, str], str]]] = {
     RunReason.INPUTS_CHANGED: lambda told, _, run: _input_change(told, run),
     RunReason.RECIPE_CHANGED: lambda told, wanted, run: f"recipe changed since {run}: {_recipe_change(told, wanted)}",
     RunReason.INVALIDATED: lambda told, _, run: f"products of {run} are damaged or lost: {told.damaged}",
-    RunReason.UPSTREAM_CHANGED: lambda told, _, run: f"new products since {run}: {told.newer}",
+    RunReason.UPSTREAM_CHANGED: lambda told, _, run: _upstream_change(told, run),
     RunReason.AUXILIARY_CHANGED: lambda told, _, run: _auxiliary_change(told.auxiliary, run),
     RunReason.REQUESTED: lambda *known: f"wanted all the same: nothing changed since {known[-1]}",
 }

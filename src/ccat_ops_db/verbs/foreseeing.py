@@ -68,7 +68,8 @@ def foresee(session: Session, definitions: Definitions, *, folder: Path, now: da
     with _undone(session):
         before = _plans(session, now=now, by=by)
         apply_definitions(session, definitions, folder=folder, by=by)
-        after = _plans(session, now=now, by=by)
+        defined: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()  # by the clock that noted it
+        after = _plans(session, now=max(now, defined), by=by)
         runs = [
             one
             for name, plan in after.plans.items()

@@ -16,6 +16,7 @@ from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.lookup import PIPELINE, UnknownName, find
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.schedule import due
+from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.states import RunStatus, TriggerType, Verdict
 from ccat_ops_db.verbs.reasons import require_reason
 
@@ -52,6 +53,10 @@ class Opened:
     """Of those, sub-groups that wait for something upstream."""
     hopeless: int
     """Sub-groups besides that are not run, as what they need does not exist: `ccat gap` says what that is."""
+    unreleased: tuple[str, ...]
+    """Steps that are not run, as their software has no released version."""
+    pause: str | None
+    """Why nothing of it starts for now."""
 
 
 class PipelineDisabled(CcatError):
@@ -62,6 +67,19 @@ class PipelineDisabled(CcatError):
     def __init__(self, pipeline: str) -> None:
         super().__init__(
             f"Pipeline {pipeline} is disabled, so its runs would not start: set `enabled: true` in its definition, "
+            "apply it, and say the same again. No run was created."
+        )
+
+
+class NothingReleased(CcatError):
+    """Runs were asked for that nothing could make."""
+
+    code = "nothing_released"
+
+    def __init__(self, steps: Sequence[StepNow]) -> None:
+        software = ", ".join(sorted({step.software for step in steps}))
+        super().__init__(
+            f"No version of {software} is released, so none of these runs could start: release one in its definition, "
             "apply it, and say the same again. No run was created."
         )
 
@@ -87,23 +105,33 @@ def require_enabled(pipeline: models.Pipeline) -> None:
 def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened:
     """Ask for what is missing or out of date, what was given up included; with `force` for all that there is.
 
-    Raises UnknownName, PipelineDisabled and ReasonMissing.
+    Raises UnknownName, PipelineDisabled, NothingReleased and ReasonMissing.
     """
     require_reason(wish.because, outcome="No run was created.")
     found = find(session, PIPELINE, wish.pipeline)
     require_enabled(found)
     pipeline = evaluate_now(session, found.id, now=now, by=by)
-    steps = _steps(pipeline, wish)
+    chosen_steps = _steps(pipeline, wish)
+    steps = [step for step in chosen_steps if step.recipe]
+    if not steps:
+        raise NothingReleased(chosen_steps)
     trigger_id = _open(session, found.id, TriggerType.MANUAL, forced=wish.force, because=wish.because, by=by)
     verdicts = tuple(Verdict) if wish.force else (*_OPEN, *_GIVEN_UP, Verdict.BLOCKED)
-    named = is_named(session, wish.sub_groups, steps, of=wish.step or wish.pipeline)
+    named = is_named(session, wish.sub_groups, chosen_steps, of=wish.step or wish.pipeline)
     chosen = sa.and_(_Group.verdict.in_(verdicts), named)
     # What merely waits for the runs of steps above follows from them by itself.
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
     requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
     evaluate(session, found.id, now=now, by=by)
     hopeless = _count(session, trigger_id, Verdict.FAILED)
-    return Opened(trigger_id, requested - hopeless, _count(session, trigger_id, Verdict.BLOCKED), hopeless)
+    return Opened(
+        trigger_id,
+        requested - hopeless,
+        _count(session, trigger_id, Verdict.BLOCKED),
+        hopeless,
+        unreleased=tuple(step.key for step in chosen_steps if not step.recipe),
+        pause=pause_of(session, found.id),
+    )
 
 
 def ask_for(
@@ -206,17 +234,18 @@ def _count(session: Session, trigger_id: int, verdict: Verdict) -> int:
     return session.scalar(counted.where(_Request.trigger_id == trigger_id, _Group.verdict == verdict)) or 0
 
 
-def follow(session: Session, pipeline: PipelineNow, *, now: datetime) -> int:
-    """Let runs that are over hand their triggers on to what builds on them; how many requests are new.
+def follow(session: Session, pipeline: PipelineNow) -> int:
+    """Let runs that are over hand their triggers on to what builds on them; how many requests make a difference now.
 
-    Expects the pipeline to be evaluated in the same transaction. Requests whose work is done go.
+    Expects the pipeline to be evaluated in the same transaction. Requests whose work is done go. What is handed on has
+    been wanted since the trigger was opened: it waits for what was there then, and for nothing that came later.
     """
-    handed_on = sum(_hand_on(session, pipeline, step, now=now) for step in pipeline.steps)
+    different = sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
     _drop_fulfilled(session, pipeline)
-    return handed_on
+    return different
 
 
-def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow, *, now: datetime) -> int:
+def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
     over = sa.or_(
         _Run.status.in_([RunStatus.COMPLETED, RunStatus.CANCELLED]),
         sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None)),
@@ -233,17 +262,19 @@ def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow, *, now: dat
             _Group.key == _Request.sub_group_key,
             _Group.active_run_id.is_distinct_from(_Run.id),  # its end is evaluated
         )
-        .returning(_Request.trigger_id, _Group.id, _Run.status)
+        .returning(_Request.trigger_id, _Request.created_at, _Request.is_forced, _Group.id, _Run.status)
         .execution_options(synchronize_session=False)
     )
-    completed: dict[int, list[int]] = {}
-    for trigger_id, group_id, status in session.execute(ended):
+    completed: dict[tuple[int, datetime], list[int]] = {}
+    over_and_done = 0
+    for trigger_id, since, is_forced, group_id, status in session.execute(ended):
+        over_and_done += is_forced
         if status == RunStatus.COMPLETED:
-            completed.setdefault(trigger_id, []).append(group_id)
+            completed.setdefault((trigger_id, since), []).append(group_id)
     below = [one for one in pipeline.steps if step.id in one.upstream]
-    return sum(
-        _ask(session, trigger_id, below, which=_Group.id.in_(_sharing(group_ids)), forced=False, now=now)
-        for trigger_id, group_ids in completed.items()
+    return over_and_done + sum(
+        _ask(session, trigger_id, below, which=_Group.id.in_(_sharing(group_ids)), forced=False, now=since)
+        for (trigger_id, since), group_ids in completed.items()
     )
 
 

@@ -77,7 +77,7 @@ def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by:
     """Create a PENDING run for every sub-group that needs one and has none; racing another process is harmless."""
     evaluated = evaluate(session, pipeline_id, now=now, by=by, upkeep=True)
     is_new = tick(session, evaluated.pipeline, now=now, by=by) is not None
-    while follow(session, evaluated.pipeline, now=now) or is_new:
+    while follow(session, evaluated.pipeline) or is_new:
         evaluate(session, pipeline_id, now=now, by=by)
         is_new = False
     created = 0 if pause_of(session, pipeline_id) else _create_all(session, evaluated.pipeline, now=now)

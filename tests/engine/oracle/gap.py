@@ -307,7 +307,8 @@ def _abandoned(sub_group: SubGroup, wanted: Recipes, reason: RunReason) -> Decis
 def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime | None:
     """End of the cooldown, which runs from the first change since the last run or from the creation of that run.
 
-    A recipe that no run has tried yet does not wait. None where nothing has happened but to what is omitted.
+    The first run of all waits besides for what was there when it was defined. A recipe that no run has tried yet does
+    not wait. None where nothing has happened but to what is omitted.
     """
     runs = _since_completed(sub_group)
     if runs and not _was_tried(runs[-1], wanted):
@@ -320,7 +321,10 @@ def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime | None:
     changes += [one.completed_at for one in _newer(sub_group, took) if one.completed_at and one.packages & covered]
     changes += [at for made, at, package in sub_group.auxiliary.changes if made not in took and package in covered]
     begins = [*([min(changes)] if changes else []), *(run.created_at for run in runs)]
-    return max(begins) + sub_group.cooldown if begins else None
+    if not begins:
+        return None
+    rested = max(begins) + sub_group.cooldown
+    return rested if runs else max(rested, wanted.since)
 
 
 def _since_completed(sub_group: SubGroup) -> list[PastRun]:

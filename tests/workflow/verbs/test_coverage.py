@@ -40,7 +40,7 @@ def test_the_lineage_of_a_map_names_what_came_from_other_sources(mapped: Works, 
     assert found["packages"][str(excess)]["source"] == "W51"
     said = " ".join(say("lineage", run.products[0].id).stdout.split())
     name = found["packages"][str(excess)]["name"]
-    assert f"in what follows went in besides, of other sub-groups: {name}" in said
+    assert f"what it takes was made from other sub-groups' packages too: {name}" in said
 
 
 def test_a_run_says_how_many_packages_it_was_made_from(mapped: Works, say: Say) -> None:

@@ -52,8 +52,8 @@ def test_other_statistics_of_the_same_map_redo_what_listed_them(observed: Works)
     observed.apply({"software": [{"name": "toy-grid", "versions": [observed.version(_other(), "2.0", series="2")]}]})
     observed.settle()
     last = observed.runs()[-1]
-    assert (last.reduction_step.key, last.reason) == ("sum-up", RunReason.INPUTS_CHANGED)
-    assert last.because.startswith("inputs differ from those of run ")
+    assert (last.reduction_step.key, last.reason) == ("sum-up", RunReason.UPSTREAM_CHANGED)
+    assert last.because.startswith("logs, plots or statistics that it takes differ from those of run ")
 
 
 def test_other_statistics_of_the_same_map_redo_nothing_elsewhere(observed: Works) -> None:

@@ -3,7 +3,7 @@
 INSERT INTO run_coverage (run_id, raw_data_package_id, is_excess)
 SELECT taken.run_id, taken.raw_data_package_id, NOT EXISTS (
     SELECT FROM sub_group_package m
-    WHERE m.sub_group_id = taken.sub_group_id AND m.raw_data_package_id = taken.raw_data_package_id AND NOT m.is_faded)
+    WHERE m.sub_group_id = taken.sub_group_id AND m.raw_data_package_id = taken.raw_data_package_id)
 FROM (
     SELECT t.run_id, t.sub_group_id, i.raw_data_package_id
     FROM unnest(:runs, :groups) AS t (run_id, sub_group_id)

@@ -23,7 +23,14 @@ difference AS MATERIALIZED (
             LEFT JOIN sub_group_package m
                 ON m.reduction_step_id = :step AND m.raw_data_package_id = c.raw_data_package_id
             WHERE c.run_id = f.last_run_id AND (m.sub_group_id IS DISTINCT FROM f.id OR m.is_faded)
-        ), false) AS has_faded
+        ), false) AS has_faded,
+        -- Products of types that only some steps take are not in what runs are said to have made.
+        cardinality(:unlisted) < 3 AND NOT EXISTS (
+            SELECT FROM run_coverage c
+            LEFT JOIN sub_group_package m
+                ON m.reduction_step_id = :step AND m.raw_data_package_id = c.raw_data_package_id
+            WHERE c.run_id = f.last_run_id AND NOT c.is_excess AND m.sub_group_id IS DISTINCT FROM f.id
+        ) AS has_other_listed
     FROM fact f
     CROSS JOIN LATERAL (
         SELECT coalesce(bool_or(m.left_out IS NULL), false) AS has_new,
@@ -52,6 +59,7 @@ gap AS MATERIALIZED (
             WHEN d.has_new THEN 'inputs_changed'
             WHEN d.has_newer THEN 'upstream_changed'
             WHEN NOT f.same_inputs AND f.only_auxiliary THEN 'auxiliary_changed'
+            WHEN NOT f.same_inputs AND NOT f.lost_auxiliary AND d.has_other_listed THEN 'upstream_changed'
             WHEN NOT f.same_inputs AND (f.lost_auxiliary OR NOT d.has_faded) THEN 'inputs_changed'
             WHEN f.is_forced THEN 'requested'
         END AS reason
@@ -83,11 +91,17 @@ tried AS MATERIALIZED (
     LEFT JOIN executed_reduction_step alike ON alike.id = t.alike_id
     WHERE g.reason IS NOT NULL
 ),
--- A run waits for what was there when the rest ended, which began with the first change or with the run before.
--- A recipe that no run has tried yet does not rest, nor does what a trigger wants.
+-- A run waits for what was there when the rest ended, which began with the first change or with the run before; the first
+-- run of all also for what was there when it was defined. A recipe that no run has tried yet does not rest. Nor does what
+-- a trigger wants: that waits for what was there when it was wanted.
 timed AS MATERIALIZED (
-    SELECT t.id, t.reason, t.readiness, t.abandoned,
-        least(t.requested_at, CASE WHEN t.is_untried THEN greatest(:since, t.newest_at) ELSE greatest(t.latest_at, least(
+    SELECT t.id, t.reason, t.readiness, t.abandoned, coalesce(t.requested_at, CASE
+        WHEN t.is_untried THEN greatest(:since, t.newest_at)
+        WHEN t.run_ids IS NULL AND r.rested IS NOT NULL THEN greatest(:since, r.rested)
+        ELSE r.rested END) AS cut_off
+    FROM tried t
+    LEFT JOIN LATERAL (
+        SELECT greatest(t.latest_at, least(
             CASE WHEN t.run_ids = ARRAY[t.last_run_id] AND NOT t.same_inputs THEN t.fresh_since ELSE (
              SELECT min(m.archived_at) FROM sub_group_package m
              WHERE m.sub_group_id = t.id AND NOT m.is_faded AND m.left_out IS DISTINCT FROM 'omitted' AND NOT EXISTS (
@@ -121,8 +135,8 @@ timed AS MATERIALIZED (
                 SELECT FROM run_input i JOIN data_product d ON d.id = i.data_product_id
                 JOIN executed_reduction_step maker ON maker.id = d.run_id
                 WHERE i.run_id = ANY(t.run_ids) AND maker.made_digest = made.made_digest)) END
-        )) + :cooldown END) AS cut_off
-    FROM tried t
+        )) + :cooldown AS rested
+    ) r ON t.is_untried IS NOT TRUE AND t.requested_at IS NULL
 ),
 asked AS MATERIALIZED (
     SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,

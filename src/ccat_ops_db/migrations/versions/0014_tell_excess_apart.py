@@ -22,6 +22,10 @@ def upgrade() -> None:
         FROM executed_reduction_step r, sub_group g, sub_group_package m
         WHERE r.id = c.run_id AND m.reduction_step_id = r.reduction_step_id
           AND m.raw_data_package_id = c.raw_data_package_id AND g.id = m.sub_group_id AND g.key <> r.sub_group_key
+          AND NOT EXISTS (
+            SELECT FROM run_input i WHERE i.run_id = c.run_id AND i.raw_data_package_id = c.raw_data_package_id)
+          AND EXISTS (SELECT FROM sub_group same WHERE same.reduction_step_id = r.reduction_step_id
+                        AND same.key = r.sub_group_key)
         """
     )
 
