@@ -246,15 +246,6 @@ class NothingToRetry(CcatError):
         )
 
 
-class UnknownPackage(CcatError):
-    """A package was named that does not exist."""
-
-    code = "unknown_package"
-
-    def __init__(self, package_id: int) -> None:
-        super().__init__(f"There is no raw package {package_id}; `ccat packages` lists them.")
-
-
 def _readable(size: int) -> str:
     value = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):

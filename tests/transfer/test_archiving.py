@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.backends.posix import Stored
-from ccat_data_transfer.errors import NothingToRetry, UnknownPackage
+from ccat_data_transfer.errors import NothingToRetry
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import packing
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
-from ccat_ops_db.queries.packages import list_packages
+from ccat_ops_db.queries.packages import UnknownPackage, list_packages
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.scans import NewFile, add_files

@@ -1,13 +1,15 @@
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from ccat.cli.errors import reported
 from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, print_json, print_table
-from ccat.wiring import process_name, transaction
+from ccat.wiring import person, process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.states import PackageState
+from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
 
 PackageId = Annotated[int, typer.Argument(metavar="PACKAGE", min=1, max=LARGEST_ID, help="Number of the package.")]
 
@@ -22,7 +24,7 @@ def packages(
     json: AsJson = False,
 ) -> None:
     """List raw packages, the newest first."""
-    columns = ["id", "name", "state", "size_bytes", "archived_at", "checksum", "failure", "tried_again_at"]
+    columns = ["id", "name", "state", "size_bytes", "archived_at", "checksum", "failure", "tried_again_at", "excluded"]
     with reported(as_json=json), transaction("packages") as session:
         found = list_packages(session, state, limit=limit, before=before)
         rows = [{name: getattr(one, name) for name in columns} for one in found]
@@ -38,3 +40,27 @@ def retry(package: PackageId, *, json: AsJson = False) -> None:
     with reported(as_json=json), transaction("packages") as session:
         retry_package(session, package, by=process_name("package"))
     print_json({"package": package}) if json else typer.echo(f"package {package} is tried again")
+
+
+@app.command()
+def exclude(
+    package: PackageId,
+    *,
+    because: Annotated[str, typer.Option(help="Why, for those who read it later.")],
+    json: AsJson = False,
+) -> None:
+    """Take a package out of all groupings; what was made with it is made again without."""
+    now = datetime.now(UTC)
+    with reported(as_json=json), transaction("packages") as session:
+        is_new = exclude_package(session, package, because=because, now=now, by=person())
+    told = "is excluded" if is_new else "was excluded already; the first reason stays"
+    print_json({"package": package, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
+
+
+@app.command()
+def readmit(package: PackageId, *, json: AsJson = False) -> None:
+    """Let a package in again that was excluded."""
+    with reported(as_json=json), transaction("packages") as session:
+        was_out = readmit_package(session, package)
+    told = "is in again" if was_out else "was not excluded"
+    print_json({"package": package, "changed": was_out}) if json else typer.echo(f"package {package} {told}")

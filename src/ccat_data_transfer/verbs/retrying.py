@@ -4,9 +4,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.errors import NothingToRetry, UnknownPackage
+from ccat_data_transfer.errors import NothingToRetry
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.packages import UnknownPackage
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.staging import retry_runs_of
 

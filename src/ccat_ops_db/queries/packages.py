@@ -6,7 +6,17 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState
+
+
+class UnknownPackage(CcatError):
+    """A package was named that does not exist."""
+
+    code = "unknown_package"
+
+    def __init__(self, package_id: int) -> None:
+        super().__init__(f"There is no raw package {package_id}; `ccat packages` lists them.")
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,8 @@ class ListedPackage:
     failure: str | None
     """Why it is FAILED, or what keeps it from its archive at the moment."""
     tried_again_at: datetime | None
+    excluded: str | None
+    """Why a person took it out of all groupings."""
 
 
 def list_packages(
@@ -40,6 +52,7 @@ def list_packages(
             package.checksum,
             sa.func.coalesce(package.failure, sa.func.min(transfer.failure)),
             sa.func.min(transfer.not_before),
+            package.excluded_because,
         )
         .outerjoin(transfer, under_way)
         .where(*([package.state == state] if state else []), *([package.id < before] if before else []))
