@@ -2,7 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, RunReason, RunStatus
 from ccat_workflow_manager.managers import create_runs
 from ccat_workflow_manager.verbs.triggering import create_wanted_runs, pipelines_to_evaluate
-from tests.workflow.verbs.works import START, Works
+from tests.workflow.verbs.works import Works
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 GRID = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
@@ -37,7 +37,8 @@ def test_every_sub_group_that_needs_a_run_gets_one(observed: Works) -> None:
     assert candidate.step.recipe
     assert run.recipe_digest == candidate.step.recipe.digest
     assert run.input_digest == candidate.input_digest
-    assert run.packages_until == START + timedelta(minutes=1)
+    [defined] = observed.all(models.PipelineRevision)
+    assert run.packages_until == max(defined.created_at, observed.all(models.ReductionSoftwareVersion)[0].created_at)
     assert run.inputs_frozen_at is None
 
 
