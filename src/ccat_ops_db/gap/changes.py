@@ -26,6 +26,9 @@ _SAY_SO: Final = sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:
 _PLAN_ANEW: Final = sa.text("SET LOCAL plan_cache_mode = 'force_custom_plan'")
 """What is planned for whatever changes would compare each of them with each that is there."""
 _CLAIMED: Final = sa.delete(_Change).where(_Change.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))))
+_FEW: Final = 1_000
+"""Changes that are found without a plan of their own."""
+_WRITES: Final = {"synchronize_session": False}
 _PAGE: Final = 10_000
 """Changes that are handed out by one statement."""
 _MANY: Final = 100_000
@@ -53,10 +56,11 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     What somebody else is handing out is left to him; with `waits` it is waited for, by a caller that has no lock yet.
     A pipeline that is defined or enabled meanwhile misses nothing: it is looked at as a whole first.
     """
-    session.execute(_PLAN_ANEW)
     number = last = 0
     while taken := session.execute(_unclaimed(skips=not waits), {"last": last}).all():
-        session.execute(_CLAIMED, {"ids": [row.id for row in taken]})
+        if len(taken) > _FEW:
+            session.execute(_PLAN_ANEW)
+        session.execute(_CLAIMED, {"ids": [row.id for row in taken]}, execution_options=_WRITES)
         _hand_to_all(session, taken)
         number, last = number + len(taken), max(row.id for row in taken)
         if len(taken) < _PAGE:
