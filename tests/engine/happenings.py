@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from random import Random
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus, Verdict
-from ccat_workflow_manager.verbs.requesting import PipelineDisabled
+from ccat_workflow_manager.verbs.requesting import NothingReleased, PipelineDisabled
 from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
 from tests.engine.order import check
@@ -107,6 +109,11 @@ STEPS = st.sampled_from(["calibrate", "grid", "all"])
 SOURCES = st.sampled_from(["M17", "Orion A"])
 NUMBERS = st.integers(0, 7)
 DAMAGES = st.sampled_from([PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING])
+WHEN: Mapping[str, Mapping[str, Any]] = {
+    "at every change": {},
+    "when somebody wants it": {"trigger": "manual"},
+    "every minute": {"trigger": "cron", "trigger_config": {"cron": "* * * * *"}},
+}
 HOW: Mapping[str, tuple[st.SearchStrategy[Any], ...]] = {
     "archive": (SOURCES, st.sampled_from([0.0, 30.0])),
     "exclude": (NUMBERS,),
@@ -133,16 +140,32 @@ HOW: Mapping[str, tuple[st.SearchStrategy[Any], ...]] = {
     "observe": (NUMBERS, st.sampled_from(["goes on", "ended", "more"])),
     "accept": (NUMBERS,),
     "try": (NUMBERS, st.sampled_from(["complete", "fail", "retry", "cancel", "nothing"])),
+    "wish": (st.none() | STEPS, st.none() | NUMBERS, st.booleans()),
     "wait": (st.sampled_from([0.5, 2.0, 30.0]),),
     "forget": (),
 }
 WHAT = [*HOW, *("work",) * 5, *("archive",) * 2, "finish"]
 """What happens often stands there more than once."""
-EVENTS = st.sampled_from(WHAT).flatmap(lambda what: st.tuples(st.just(what), *HOW[what]))
-LOOKS = st.sampled_from([False, False, False, False, True])
-HAPPENINGS = st.lists(st.tuples(EVENTS, LOOKS), min_size=2, max_size=5)
+
+
+def _events(what: Sequence[str]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(what).flatmap(lambda one: st.tuples(st.just(one), *HOW[one]))
+
+
+def _happenings(events: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(st.tuples(events, st.sampled_from([False, False, False, False, True])), min_size=2, max_size=5)
+
+
+EVENTS = _events(WHAT)
+HAPPENINGS = _happenings(EVENTS)
 """What happens, and whether somebody looks at the gap after it."""
+WISHES = _happenings(_events([*WHAT, *("wish",) * 8, *("wait",) * 3]))
+"""Where ticks and wishes come more often."""
 Happenings = Sequence[tuple[tuple[Any, ...], bool]]
+
+
+ORDERS = st.integers(0, 99).map(Random)
+"""In which order runs come to their end."""
 
 
 def some(found: Sequence[Found], number: int) -> list[Found]:
@@ -265,6 +288,14 @@ def try_out(history: History, number: int, outcome: str) -> None:
             end(history, *tried.runs.values(), outcome=outcome)
 
 
+def wish(history: History, step: str | None, number: int | None, *, force: bool) -> None:
+    """Let somebody want all of it, a step, or a sub-group."""
+    known = [one for one in history.gap().values() if step in {None, one.step.key}]
+    chosen = [one.path for one in some(known, number)] if number is not None else []
+    with suppress(UnknownName, NothingReleased, PipelineDisabled):
+        history.wish(step=step, sub_groups=chosen, force=force)
+
+
 def end(history: History, *run_ids: int, outcome: str) -> None:
     """Let runs come to an end that were started, if they were."""
     for run_id in {*run_ids} & {*history.ids(RunStatus.STAGING_DATA)}:
@@ -277,16 +308,21 @@ def end(history: History, *run_ids: int, outcome: str) -> None:
                 history.cancel(run_id)
 
 
-def finish(history: History) -> None:
+def finish(history: History, order: Random | None = None) -> None:
     """Let everything come to its end, what rests too: at most each step once, after the one before it."""
-    history.complete(*history.ids(RunStatus.STAGING_DATA))
+    if order is None:
+        history.complete(*history.ids(RunStatus.STAGING_DATA))
     for _ in range(1 + len(history.steps)):
         history.offset += timedelta(hours=2)
-        history.settle()
+        history.settle(order=order)
         if not any(verdict is Verdict.COOLING for _, _, verdict, *_ in history.noted()):
             break
-    unsettled = {verdict for _, _, verdict, *_ in history.noted()} & {Verdict.WANTED, Verdict.COOLING}
-    assert not (unsettled and history.is_enabled)
+    assert not (unsettled(history) and history.is_enabled and history.is_continuous)
+
+
+def unsettled(history: History) -> set[Verdict]:
+    """What is noted of sub-groups of which something is to be run."""
+    return {verdict for _, _, verdict, *_ in history.noted()} & {Verdict.WANTED, Verdict.COOLING}
 
 
 HAPPEN: Mapping[str, Callable[..., object]] = {
@@ -296,6 +332,7 @@ HAPPEN: Mapping[str, Callable[..., object]] = {
     "enable": lambda history, enabled: history.enable(enabled=enabled),
     "forget": lambda history: history.forget(),
     "try": try_out,
+    "wish": lambda history, step, number, force: wish(history, step, number, force=force),
     **{one.__name__: one for one in (exclude, withdraw, readmit, correct, reassign, rename, release, retire)},
     **{one.__name__: one for one in (announce, arrive, write, pack, observe)},
     **{one.__name__: one for one in (configure, damage, clear, revoke, copy, wait, work, finish)},
@@ -304,7 +341,7 @@ HAPPEN: Mapping[str, Callable[..., object]] = {
 
 def begin(history: History, shape: str) -> None:
     """Define a pipeline and have one package archived."""
-    history.define(*DEFINED[shape], rules=history.rules)
+    history.define(*DEFINED[shape], rules=history.rules, **history.keys)
     history.archive()
 
 
@@ -330,7 +367,12 @@ def live_through(history: History, shape: str, happenings: Happenings) -> None:
     assert history.rebuilt() == 0
 
 
-def come_to_rest(history: History) -> None:
-    """Have everything run that is to be run, after which nothing is."""
-    finish(history)
+def come_to_rest(history: History, order: Random | None = None) -> None:
+    """Have everything run that is to be run, for somebody wants it or it is time, after which nothing is."""
+    if not history.is_continuous:
+        wait(history, 1)
+        wish(history, None, None, force=False)
+    finish(history, order)
     assert history.create() == 0
+    assert not unsettled(history)
+    assert history.open_triggers() == []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, R
 from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_workflow_manager.verbs.failing import retry_due_runs
+from ccat_workflow_manager.verbs.requesting import Opened, Wish, open_wish
 from ccat_workflow_manager.verbs.starting import Started, start_runs
 from ccat_workflow_manager.verbs.triggering import Evaluation, create_wanted_runs, pipelines_to_evaluate
 from ccat_workflow_manager.verbs.trying import Trial, Tried, open_trial
@@ -58,6 +60,8 @@ class History:
     packages: list[int] = field(default_factory=list)
     stable: set[str] = field(default_factory=set)
     """Steps whose software makes the same whatever it gets."""
+    is_restless: bool = False
+    """Whether software never makes the same twice."""
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -146,6 +150,11 @@ class History:
     @property
     def is_enabled(self) -> bool:
         return bool(self.keys.get("enabled", True))
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether runs are created at every change, without a tick or a wish."""
+        return "trigger" not in self.keys
 
     def enable(self, *, enabled: bool) -> None:
         self.keys = {**self.keys, "enabled": enabled}
@@ -253,6 +262,11 @@ class History:
         trial = Trial(pipeline="it", step=step, sub_groups=sub_groups, because="a test", keep=timedelta(days=1), **what)
         return self.session(lambda session: open_trial(session, trial, now=self.now, by="a person"))
 
+    def wish(self, **what: Any) -> Opened:
+        """Have a person want that something is run."""
+        wanted = Wish("it", "a test", **what)
+        return self.session(lambda session: open_wish(session, wanted, now=self.now, by="a person"))
+
     def rename(self, source: str, to: str) -> None:
         self.execute(sa.update(models.Source).where(models.Source.name == source).values(name=to))
 
@@ -327,7 +341,8 @@ class History:
             older = []
         advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because="newer", by="a test")
         key = run.reduction_step.key
-        checksum = content_digest(key if key in self.stable else [key, run.recipe_digest, run.input_digest])
+        of_what = [key, run.recipe_digest, run.input_digest, run.id if self.is_restless else 0]
+        checksum = content_digest(key if key in self.stable else of_what)
         product = models.DataProduct(
             run_id=run.id,
             run_attempt_id=run.attempts[-1].id,
@@ -388,15 +403,25 @@ class History:
         """Take up again every run whose retry is due; their ids."""
         return self.session(lambda session: retry_due_runs(session, now=self.now, by="a test"))
 
-    def settle(self, *, most: int = 60) -> list[str]:
-        """Create, start and complete until nothing follows; the steps of the runs in order."""
+    def settle(self, *, most: int = 60, order: Random | None = None) -> list[str]:
+        """Create, start and complete until nothing follows; the steps of the runs in order.
+
+        All that was started completes at once, or, with an order, one by one in that.
+        """
         done: list[str] = []
-        while any(one.created + one.given_up for one in self._create()) + len(self.retry()) + len(self.start().started):
+        runs = self.runs(RunStatus.STAGING_DATA) if order else []
+        while self._goes_on() or (order and runs):
             runs = self.runs(RunStatus.STAGING_DATA)
-            self.complete(*[run.id for run in runs])
-            done += [run.reduction_step.key for run in runs]
+            ended = [order.choice(runs)] if order and runs else runs
+            self.complete(*[run.id for run in ended])
+            done += [run.reduction_step.key for run in ended]
             assert len(done) <= most, f"no end is in sight: {done[-10:]}"
         return done
+
+    def _goes_on(self) -> bool:
+        """Create and start what there is; whether there was anything."""
+        does_work = any(one.created + one.given_up for one in self._create())
+        return bool(does_work + len(self.retry()) + len(self.start().started))
 
     # What there is.
 
@@ -452,6 +477,11 @@ class History:
 
     def verdicts(self) -> dict[str, Verdict]:
         return {name: one.verdict for name, one in self.gap().items()}
+
+    def open_triggers(self) -> list[int]:
+        """Triggers from which something may still follow."""
+        open_ones = sa.select(models.Trigger.id).where(models.Trigger.closed_at.is_(None))
+        return self.session(lambda session: list(session.scalars(open_ones)))
 
     def noted(self) -> set[tuple[Any, ...]]:
         """What is maintained of every sub-group, as it was last evaluated."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -177,6 +178,107 @@ class TestManual:
         history.fail(history.runs()[0].id)
         assert history.settle() == []
         assert triggers(history)[0].closed_at is not None
+
+    def test_what_is_wanted_while_a_run_is_under_way_is_run_after_it(self, history: History) -> None:
+        history.define({**MAP, "depends_on": []}, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.archive()
+        assert wish(history).requested == 1
+        assert history.create() == 0  # never two at once
+        history.complete(run_id)
+        assert history.settle() == ["grid"]
+        assert history.verdicts() == {"grid M17": Verdict.UP_TO_DATE}
+        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
+
+    def test_what_is_ready_while_the_map_of_the_same_wish_is_under_way_is_in_the_next(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 0.5}, trigger="manual")
+        history.archive()
+        history.archive()
+        wish(history)
+        history.create()
+        first, second = sorted(history.start().started)
+        history.complete(first)
+        history.create()
+        [half] = history.start().started
+        history.complete(second)
+        history.create()
+        history.complete(half)
+        assert history.settle() == ["grid"]
+        assert history.verdicts()["grid M17"] is Verdict.UP_TO_DATE
+
+    def test_a_retry_that_is_given_up_for_other_inputs_leaves_the_wish(self, history: History) -> None:
+        history.define({**MAP, "depends_on": []}, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.archive()
+        history.fail(run_id, retried=True)
+        assert history.settle() == ["grid"]
+        assert history.verdicts() == {"grid M17": Verdict.UP_TO_DATE}
+
+    @pytest.mark.parametrize("is_started", [False, True])
+    def test_what_is_forced_twice_runs_twice_only_if_the_first_has_started(
+        self, history: History, *, is_started: bool
+    ) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        wish(history)
+        assert history.settle() == ["calibrate"]
+        assert wish(history, force=True).requested == 1
+        history.create()
+        started = history.start().started if is_started else ()
+        assert wish(history, force=True).requested == len(started)
+        history.create()
+        history.complete(*started)
+        assert len(started) + len(history.settle()) == 1 + len(started)
+
+    def test_what_was_wanted_only_if_necessary_can_still_be_forced(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        assert (wish(history).requested, wish(history, force=True).requested) == (1, 1)
+        history.create()
+        assert (wish(history, force=True).requested, history.settle()) == (0, ["calibrate"])
+        history.archive()
+        wish(history)
+        history.create()
+        assert (wish(history, force=True).requested, wish(history, force=True).requested) == (2, 0)
+        assert history.settle() == ["calibrate", "calibrate"]
+
+    def test_a_forced_map_waits_for_the_scans_that_are_forced_with_it(self, history: History) -> None:
+        history.is_restless = True
+        history.define(SCAN, MAP, trigger="manual")
+        history.archive()
+        history.archive()
+        wish(history)
+        assert history.settle() == ["calibrate", "calibrate", "grid"]
+        wish(history, force=True)
+        assert history.settle(order=Random(0)) == ["calibrate", "calibrate", "grid"]  # noqa: S311 - no secret
+
+    def test_what_takes_a_calibration_of_the_same_wish_is_run_with_it(self, history: History) -> None:
+        rule = {"name": "flat", "from": "it/calibrate", "max_age": "1d", "on_missing": "fail"}
+        history.define(SCAN, {**MAP, "depends_on": [], "auxiliary": [rule]}, trigger="manual")
+        history.archive()
+        assert (wish(history).requested, history.settle()) == (1, ["calibrate", "grid"])
+        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
+
+    def test_a_wish_for_which_nothing_is_to_be_done_is_over_at_once(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        assert wish(history).requested == 0
+        assert [one.closed_at is not None for one in triggers(history)] == [True]
+
+    def test_a_scan_that_is_not_complete_holds_the_map_with_and_without_a_wish(self, history: History) -> None:
+        history.define({**SCAN, "wait_for": "scan_complete"}, MAP, trigger="manual")
+        history.archive()
+        open_scan = history.archive(hours_ago=1)
+        history.announce(open_scan)
+        wish(history)
+        assert history.settle() == ["calibrate"]
+        assert history.verdicts()["grid M17"] is Verdict.BLOCKED
+        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
 
     def test_of_two_wishes_for_the_same_each_sub_group_runs_once(self, history: History) -> None:
         history.define(SCAN, trigger="manual")

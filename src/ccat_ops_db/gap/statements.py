@@ -17,7 +17,7 @@ from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.plan.digests import NOT_INPUTS, input_digest
 from ccat_ops_db.plan.sentences import Names
-from ccat_ops_db.states import OnMissing, VersionPolicy
+from ccat_ops_db.states import OnMissing, TriggerType, VersionPolicy
 
 _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "ids": sa.ARRAY(sa.BigInteger),
@@ -29,6 +29,7 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "upstream": sa.ARRAY(sa.BigInteger),
     "takes_raw": sa.Boolean(),
     "unlisted": sa.ARRAY(sa.Text),
+    "lists": sa.Boolean(),
     "omits": sa.Boolean(),
     "for_scan": sa.Boolean(),
     "takes_available": sa.Boolean(),
@@ -43,6 +44,7 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "by_series": sa.Boolean(),
     "fades": sa.Boolean(),
     "since": sa.TIMESTAMP(timezone=True),
+    "rests": sa.Boolean(),
     "cooldown": sa.Interval(),
     "now": sa.TIMESTAMP(timezone=True),
 }
@@ -105,6 +107,7 @@ def judge(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Scop
         **_place(step),
         "takes_raw": step.takes_raw,
         "unlisted": _unlisted(step),
+        "lists": bool(step.listed),
         "no_inputs": _NO_INPUTS,
         "has_rules": bool(step.auxiliary),
         "recipe": recipe.digest if recipe else None,
@@ -112,6 +115,7 @@ def judge(session: Session, pipeline: PipelineNow, step: StepNow, *, scope: Scop
         "by_series": step.policy is VersionPolicy.COMPATIBLE,
         "fades": uses_now(pipeline.rules),
         "since": step.since,
+        "rests": pipeline.trigger is TriggerType.CONTINUOUS,
         "cooldown": step.cooldown,
         "takes_available": step.waits.takes_available,
         "min_fraction": step.waits.min_fraction or 0.0,

@@ -41,7 +41,7 @@ class AuxiliaryNearest(Base):
     name: Mapped[str] = mapped_column(primary_key=True, comment="Its rule.")
     raw_data_package_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="The raw package.")
     sub_group_id: Mapped[int] = mapped_column(index=True, comment="Sub-group of the package.")
-    run_id: Mapped[int | None] = mapped_column(comment="The nearest run; NULL: there is none.")
+    run_id: Mapped[int | None] = mapped_column(index=True, comment="The nearest run; NULL: there is none.")
 
 
 class AuxiliaryChoice(Base):

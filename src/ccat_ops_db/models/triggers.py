@@ -29,16 +29,33 @@ class Trigger(Base):
 
 
 class RunRequest(Base):
-    """A sub-group that a trigger wants to have run, until that run is over; it does not rest before."""
+    """A sub-group that a trigger wants to have run, until the run that does it is over; it does not rest before.
+
+    Besides what a run is carrying out, at most one is still to be carried out for a sub-group: inputs of a run are
+    fixed when it starts, and what is wanted after that is for another one.
+    """
 
     __tablename__ = "run_request"
-
-    reduction_step_id: Mapped[int] = mapped_column(
-        sa.ForeignKey("reduction_step.id"), primary_key=True, comment="The step."
+    __table_args__ = (
+        sa.UniqueConstraint("run_id"),
+        sa.Index("ix_run_request_place", "reduction_step_id", "sub_group_key"),
+        sa.Index(
+            "ix_run_request_open",
+            "reduction_step_id",
+            "sub_group_key",
+            unique=True,
+            postgresql_where=sa.text("run_id IS NULL"),
+        ),
     )
-    sub_group_key: Mapped[str] = mapped_column(primary_key=True, comment="The sub-group of the step.")
+
+    id: Mapped[Identity]
+    reduction_step_id: Mapped[int] = mapped_column(sa.ForeignKey("reduction_step.id"), comment="The step.")
+    sub_group_key: Mapped[str] = mapped_column(comment="The sub-group of the step.")
     trigger_id: Mapped[int] = mapped_column(sa.ForeignKey("trigger.id"), index=True, comment="The trigger.")
     is_forced: Mapped[bool] = mapped_column(comment="Whether it is run though it is up to date.")
+    run_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("executed_reduction_step.id"), comment="The run that carries it out, once there is one."
+    )
     created_at: Mapped[CreatedAt]
 
 

@@ -1,6 +1,7 @@
 """Triggers: a tick or a wish asks for runs, and what becomes ready downstream of them belongs to it, to its end."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,6 +18,7 @@ from ccat_ops_db.lookup import PIPELINE, UnknownName, find
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.schedule import due
 from ccat_ops_db.queries.pauses import pause_of
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunStatus, TriggerType, Verdict
 from ccat_ops_db.verbs.reasons import require_reason
 
@@ -123,6 +125,8 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
     requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
     evaluate(session, found.id, now=now, by=by)
+    if not requested:
+        close(session, pipeline, now=now)
     hopeless = _count(session, trigger_id, Verdict.FAILED)
     return Opened(
         trigger_id,
@@ -213,20 +217,56 @@ def _ask(
     forced: bool,
     now: datetime,
 ) -> int:
-    """Ask for sub-groups of steps, but for those that are asked for already; how many."""
+    """Ask for sub-groups of steps, but for those that are asked for already; how many.
+
+    A run that has not started takes what is there when it does; one that has is not what is asked for now.
+    """
     is_there = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
-    facts = (sa.literal(trigger_id), sa.literal(forced), sa.literal(now))
-    chosen = sa.select(_Group.reduction_step_id, _Group.key, *facts).where(
-        _Group.reduction_step_id.in_([step.id for step in steps]), which, is_there
-    )
+    chosen = sa.and_(_Group.reduction_step_id.in_([step.id for step in steps]), which, is_there)
+    is_next = sa.and_(at_place(), _Run.id == _Request.run_id, _Run.inputs_frozen_at.is_(None))
+    facts = map(sa.literal, (trigger_id, forced, now))
+    wanted = sa.select(_Group.reduction_step_id, _Group.key, *facts).where(chosen, sa.not_(sa.exists().where(is_next)))
     columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced", "created_at"]
-    asked = insert(_Request).from_select(columns, chosen).on_conflict_do_nothing().returning(_Request.sub_group_key)
-    return len(session.scalars(asked).all())
+    new = insert(_Request).from_select(columns, wanted)
+    asked = new.on_conflict_do_update(
+        index_elements=columns[:2],
+        index_where=_Request.run_id.is_(None),
+        set_={"is_forced": True},
+        where=sa.and_(new.excluded.is_forced, sa.not_(_Request.is_forced)),
+    )
+    number = len(session.scalars(asked.returning(_Request.id)).all())
+    return number + (_force(session, sa.and_(chosen, is_next)) if forced else 0)
+
+
+def _force(session: Session, which: sa.ColumnElement[bool]) -> int:
+    """Have what is asked for run whatever comes; how much of it would not have."""
+    forced = sa.update(_Request).where(which, sa.not_(_Request.is_forced)).values(is_forced=True)
+    options = {"synchronize_session": False}
+    return len(session.scalars(forced.returning(_Request.id), execution_options=options).all())
+
+
+def ask_again(session: Session, run_ids: Sequence[int]) -> None:
+    """Have what runs were to carry out be carried out by others, unless that is asked for already."""
+    other = aliased(_Request)
+    same = sa.and_(
+        other.reduction_step_id == _Request.reduction_step_id,
+        other.sub_group_key == _Request.sub_group_key,
+        other.run_id.is_(None),
+    )
+    session.execute(
+        sa.update(_Request).where(_Request.run_id.in_(run_ids), sa.not_(sa.exists().where(same))).values(run_id=None),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def at_place() -> sa.ColumnElement[bool]:
     """Condition: the request is for the sub-group."""
     return sa.and_(_Request.reduction_step_id == _Group.reduction_step_id, _Request.sub_group_key == _Group.key)
+
+
+def asks_for_it() -> sa.ColumnElement[bool]:
+    """Condition: the request is for the sub-group, and no run carries it out so far."""
+    return sa.and_(at_place(), _Request.run_id.is_(None))
 
 
 def _count(session: Session, trigger_id: int, verdict: Verdict) -> int:
@@ -254,36 +294,49 @@ def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
         sa.delete(_Request)
         .where(
             _Request.reduction_step_id == step.id,
-            _Run.reduction_step_id == step.id,
-            _Run.sub_group_key == _Request.sub_group_key,
-            _Run.trigger_id == _Request.trigger_id,
+            _Run.id == _Request.run_id,
             over,
             _Group.reduction_step_id == step.id,
             _Group.key == _Request.sub_group_key,
             _Group.active_run_id.is_distinct_from(_Run.id),  # its end is evaluated
         )
-        .returning(_Request.trigger_id, _Request.created_at, _Request.is_forced, _Group.id, _Run.status)
+        .returning(_Request.trigger_id, _Request.created_at, _Request.is_forced, _Group.id, _Run.id, _Run.status)
         .execution_options(synchronize_session=False)
     )
-    completed: dict[tuple[int, datetime], list[int]] = {}
+    completed: defaultdict[tuple[int, datetime], dict[int, int]] = defaultdict(dict)
     over_and_done = 0
-    for trigger_id, since, is_forced, group_id, status in session.execute(ended):
+    for trigger_id, since, is_forced, group_id, run_id, status in session.execute(ended):
         over_and_done += is_forced
         if status == RunStatus.COMPLETED:
-            completed.setdefault((trigger_id, since), []).append(group_id)
-    below = [one for one in pipeline.steps if step.id in one.upstream]
+            completed[trigger_id, since][group_id] = run_id
     return over_and_done + sum(
-        _ask(session, trigger_id, below, which=_Group.id.in_(_sharing(group_ids)), forced=False, now=since)
-        for (trigger_id, since), group_ids in completed.items()
+        _ask(session, trigger_id, steps, which=which, forced=False, now=since)
+        for (trigger_id, since), runs in completed.items()
+        for steps, which in _taking(pipeline, step, runs)
     )
+
+
+def _taking(
+    pipeline: PipelineNow, step: StepNow, runs: Mapping[int, int]
+) -> Iterator[tuple[Sequence[StepNow], sa.ColumnElement[bool]]]:
+    """Steps, and which sub-groups of them, take what was made by runs of a step, given by their sub-groups."""
+    if below := [one for one in pipeline.steps if step.id in one.upstream]:
+        yield below, _Group.id.in_(_sharing(list(runs)))
+    if choosing := [one for one in pipeline.steps if step.id in [rule.from_step_id for rule in one.auxiliary]]:
+        yield choosing, _Group.id.in_(_choosing(list(runs.values())))
 
 
 def _sharing(group_ids: Sequence[int]) -> sa.Select[int]:
     """Sub-groups of any step that share packages with these."""
     theirs = aliased(_Member)
     same = theirs.raw_data_package_id == _Member.raw_data_package_id
-    wanted = sa.any_(sa.literal(list(group_ids), sa.ARRAY(sa.BigInteger)))
-    return sa.select(theirs.sub_group_id).join(_Member, same).where(_Member.sub_group_id == wanted)
+    return sa.select(theirs.sub_group_id).join(_Member, same).where(is_among(_Member.sub_group_id, group_ids))
+
+
+def _choosing(run_ids: Sequence[int]) -> sa.Select[int]:
+    """Sub-groups of any step for which these runs are the nearest."""
+    nearest = models.AuxiliaryNearest
+    return sa.select(nearest.sub_group_id).where(is_among(nearest.run_id, run_ids))
 
 
 def _drop_fulfilled(session: Session, pipeline: PipelineNow) -> None:

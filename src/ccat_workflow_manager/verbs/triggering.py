@@ -16,7 +16,7 @@ from ccat_ops_db.plan.limits import Minute
 from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.states import NEW_DATA, RunStatus, TriggerType, Verdict
 from ccat_workflow_manager.plan.starting import INPUTS_CHANGED, RECIPE_CHANGED
-from ccat_workflow_manager.verbs.requesting import at_place, close, follow, tick
+from ccat_workflow_manager.verbs.requesting import ask_again, asks_for_it, close, follow, tick
 
 _Run, _Group, _Request = models.ExecutedReductionStep, models.SubGroup, models.RunRequest
 _PAGE: Final = 5_000
@@ -89,7 +89,7 @@ def create_wanted_runs(session: Session, pipeline_id: int, *, now: datetime, by:
 
 def _create_all(session: Session, pipeline: PipelineNow, *, now: datetime) -> int:
     """Create what is wanted; of a pipeline that waits for triggers only what these ask for."""
-    among = _ALL if pipeline.trigger is TriggerType.CONTINUOUS else sa.exists().where(at_place())
+    among = _ALL if pipeline.trigger is TriggerType.CONTINUOUS else sa.exists().where(asks_for_it())
     return create_runs(session, pipeline, lambda _: among, now=now)
 
 
@@ -175,11 +175,13 @@ def _insert(session: Session, pipeline: PipelineNow, step: StepNow, *, ids: Sequ
         **{name: sa.literal(value) for name, value in made_with(pipeline, step).items() if value is not None},
     }
     wanted = sa.select(*of_group.values()).join_from(told, _Group, _Group.id == told.c.id)
-    chosen = wanted.outerjoin(_Request, at_place()).order_by(_Group.id)
+    chosen = wanted.outerjoin(_Request, asks_for_it()).order_by(_Group.id)
     new = insert(_Run).from_select(list(of_group), chosen).on_conflict_do_nothing()
     made = new.returning(_Run.id, _Run.sub_group_key).cte("made")
+    asked = (_Request.reduction_step_id == step.id, _Request.sub_group_key == made.c.sub_group_key)
+    carried = sa.update(_Request).where(*asked, _Request.run_id.is_(None)).values(run_id=made.c.id)
     noted = sa.update(_Group).where(_Group.reduction_step_id == step.id, _Group.key == made.c.sub_group_key)
-    statement = noted.values(active_run_id=made.c.id).returning(_Group.id)
+    statement = noted.values(active_run_id=made.c.id).returning(_Group.id).add_cte(carried.cte("carried"))
     return len(session.scalars(statement, execution_options={"synchronize_session": False}).all())
 
 
@@ -201,7 +203,10 @@ def made_with(pipeline: PipelineNow, step: StepNow) -> dict[str, int | str | Non
 
 
 def _give_up_outdated(session: Session, step: StepNow) -> int:
-    """Let runs that wait for their retry have none where recipe or inputs are not wanted any more; how many."""
+    """Let runs that wait for their retry have none where recipe or inputs are not wanted any more; how many.
+
+    What was asked of them is asked of the next.
+    """
     of_its_group = sa.and_(_Group.reduction_step_id == _Run.reduction_step_id, _Group.key == _Run.sub_group_key)
     other_recipe = _Run.recipe_digest != step.recipe.digest if step.recipe else sa.false()
     other_inputs = _Run.input_digest != _Group.input_digest
@@ -211,4 +216,8 @@ def _give_up_outdated(session: Session, step: StepNow) -> int:
         .where(sa.not_(_Run.is_trial), of_its_group, sa.or_(other_recipe, other_inputs))
         .values(retry_at=None, waiting_for=sa.case((other_recipe, RECIPE_CHANGED), else_=INPUTS_CHANGED))
     )
-    return len(session.scalars(outdated.returning(_Run.id), execution_options={"synchronize_session": False}).all())
+    options = {"synchronize_session": False}
+    run_ids = session.scalars(outdated.returning(_Run.id), execution_options=options).all()
+    if run_ids:
+        ask_again(session, run_ids)
+    return len(run_ids)

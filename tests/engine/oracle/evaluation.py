@@ -16,6 +16,7 @@ from tests.engine.oracle.gap import (
     Decision,
     Package,
     Recipes,
+    Request,
     Scan,
     SubGroup,
     Upstream,
@@ -138,6 +139,9 @@ class Facts:
     """Packages that people let a sub-group go without."""
     auxiliary: Mapping[Place, Sequence[Taken]] = field(default_factory=dict)
     """Auxiliary inputs of the newest completed runs."""
+    requests: Mapping[Place, Request] = field(default_factory=dict)
+    rests: bool = True
+    """Whether runs are created at every change."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,7 @@ def _candidate(
         upstream=upstream,
         last=completed.run if completed else None,
         abandoned=facts.abandoned.get(place, ()),
+        rests=facts.rests,
         cooldown=step.cooldown,
         waits=step.waits,
         left_out=without,
@@ -224,6 +229,7 @@ def _candidate(
         has_inputs=bool(inputs),
         auxiliary=auxiliary,
         faded=facts.faded,
+        request=facts.requests.get(place),
     )
     wanted = _recipes(step)
     decision = decide(sub_group, wanted, now=now) if wanted else _unreleased(step)
@@ -253,8 +259,10 @@ def _auxiliary(
     mixed = {one for one in before if one.name not in {rule.name for rule in step.rules if rule.redoes}}
     mixed |= {one for rule, _, giver in found if giver and rule.redoes for one in giver.products}
     lost = [one for one in before if not one.counts]
+    request = facts.requests.get(place)
     keeps = (
         completed is not None
+        and not (request is not None and request.is_forced)
         and _same_recipe(step, completed.run)
         and not completed.run.damaged
         and not lost

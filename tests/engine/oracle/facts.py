@@ -27,6 +27,7 @@ from ccat_ops_db.states import (
     PhysicalCopyStatus,
     ProductState,
     RunStatus,
+    TriggerType,
     VersionPolicy,
     VersionState,
     WaitFor,
@@ -44,7 +45,7 @@ from tests.engine.oracle.evaluation import (
     VersionFacts,
     evaluate,
 )
-from tests.engine.oracle.gap import AbandonedRun, CompletedRun, Package, Waits
+from tests.engine.oracle.gap import AbandonedRun, CompletedRun, Package, Request, Waits
 
 _Run = models.ExecutedReductionStep
 
@@ -102,7 +103,16 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
         scans={one.package.id: _scan(session, one.package.id) for one in packages},
         accepted=_accepted(session),
         auxiliary=load_taken(session, {place: one.run.id for place, one in completed.items()}),
+        requests=_requests(session, step_ids),
+        rests=revision.trigger_type is TriggerType.CONTINUOUS,
     )
+
+
+def _requests(session: Session, step_ids: Sequence[int]) -> dict[Place, Request]:
+    request = models.RunRequest
+    columns = (request.reduction_step_id, request.sub_group_key, request.created_at, request.is_forced)
+    rows = session.execute(sa.select(*columns).where(request.reduction_step_id.in_(step_ids)))
+    return {(step_id, key): Request(created_at, is_forced) for step_id, key, created_at, is_forced in rows}
 
 
 def _accepted(session: Session) -> dict[Place, frozenset[int]]:

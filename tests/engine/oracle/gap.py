@@ -127,6 +127,14 @@ class LeftOut:
         return self.omitted | self.awaited
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a tick or a wish wants of a sub-group."""
+
+    created_at: datetime
+    is_forced: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class SubGroup:
     """Everything that the decision on one sub-group depends on."""
@@ -137,6 +145,8 @@ class SubGroup:
     upstream: Sequence[Upstream]
     last: CompletedRun | None
     abandoned: Sequence[AbandonedRun]
+    rests: bool
+    """Whether it is run by itself, and not only when a tick or a wish comes."""
     cooldown: timedelta
     waits: Waits
     left_out: LeftOut
@@ -147,6 +157,7 @@ class SubGroup:
     auxiliary: Auxiliary = field(default_factory=Auxiliary)
     faded: frozenset[int]
     """Packages that left only because of a relative time: nothing is made without them for that alone."""
+    request: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +224,8 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
     last, packages = sub_group.last, frozenset(package.id for package in sub_group.packages)
     if last is None or last.damaged or (wanted is not None and not _same_recipe(last, wanted)):
         return frozenset()
+    if sub_group.request is not None and sub_group.request.is_forced:
+        return frozenset()
     if sub_group.input_digest == last.input_digest:
         covered = packages
     elif sub_group.auxiliary.lost:
@@ -231,7 +244,10 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
         return RunReason.RECIPE_CHANGED, f"recipe changed since run {last.id}: {_recipe_change(last, wanted)}"
     if last.damaged:
         return RunReason.INVALIDATED, f"products of run {last.id} are damaged or lost: {_some(last.damaged)}"
-    return None if sub_group.input_digest == last.input_digest else _input_change(sub_group, last)
+    change = None if sub_group.input_digest == last.input_digest else _input_change(sub_group, last)
+    if change is None and sub_group.request is not None and sub_group.request.is_forced:
+        return RunReason.REQUESTED, f"wanted all the same: nothing changed since run {last.id}"
+    return change
 
 
 def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str] | None:
@@ -296,6 +312,8 @@ def _settled(sub_group: SubGroup) -> Decision:
 
 def _abandoned(sub_group: SubGroup, wanted: Recipes, reason: RunReason) -> Decision | None:
     for run in sub_group.abandoned:
+        if sub_group.request is not None and run.created_at <= sub_group.request.created_at:
+            continue
         if (run.recipe_digest, run.input_digest) == (wanted.digest, sub_group.input_digest):
             what = f"run {run.id} with this recipe and these inputs"
             if run.cancelled:
@@ -308,8 +326,13 @@ def _cut_off(sub_group: SubGroup, wanted: Recipes) -> datetime | None:
     """End of the cooldown, which runs from the first change since the last run or from the creation of that run.
 
     The first run of all waits besides for what was there when it was defined. A recipe that no run has tried yet does
-    not wait. None where nothing has happened but to what is omitted.
+    not wait, nor does what is requested. None where nothing has happened but to what is omitted, and where that waits
+    for a request.
     """
+    if sub_group.request is not None:
+        return sub_group.request.created_at
+    if not sub_group.rests:
+        return None
     runs = _since_completed(sub_group)
     if runs and not _was_tried(runs[-1], wanted):
         return max(wanted.since, runs[-1].created_at)

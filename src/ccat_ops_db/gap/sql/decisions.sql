@@ -25,7 +25,7 @@ difference AS MATERIALIZED (
             WHERE c.run_id = f.last_run_id AND (m.sub_group_id IS DISTINCT FROM f.id OR m.is_faded)
         ), false) AS has_faded,
         -- Products of types that only some steps take are not in what runs are said to have made.
-        cardinality(:unlisted) < 3 AND NOT EXISTS (
+        :lists AND NOT EXISTS (
             SELECT FROM run_coverage c
             LEFT JOIN sub_group_package m
                 ON m.reduction_step_id = :step AND m.raw_data_package_id = c.raw_data_package_id
@@ -46,6 +46,7 @@ gap AS MATERIALIZED (
     SELECT f.*, d.fresh_since,
         CASE
             WHEN f.last_run_id IS NULL OR f.is_damaged OR NOT coalesce(f.same_recipe, :recipe IS NULL) THEN 'none'
+            WHEN f.is_forced THEN 'none'
             WHEN f.same_inputs THEN 'all'
             WHEN f.lost_auxiliary THEN 'none'
             WHEN d.has_new OR d.has_faded THEN 'covered'
@@ -93,9 +94,10 @@ tried AS MATERIALIZED (
 ),
 -- A run waits for what was there when the rest ended, which began with the first change or with the run before; the first
 -- run of all also for what was there when it was defined. A recipe that no run has tried yet does not rest. Nor does what
--- a trigger wants: that waits for what was there when it was wanted.
+-- a trigger wants: that waits for what was there when it was wanted. What waits for a trigger is as if that came now.
 timed AS MATERIALIZED (
     SELECT t.id, t.reason, t.readiness, t.abandoned, coalesce(t.requested_at, CASE
+        WHEN NOT :rests THEN NULL
         WHEN t.is_untried THEN greatest(:since, t.newest_at)
         WHEN t.run_ids IS NULL AND r.rested IS NOT NULL THEN greatest(:since, r.rested)
         ELSE r.rested END) AS cut_off
@@ -136,7 +138,7 @@ timed AS MATERIALIZED (
                 JOIN executed_reduction_step maker ON maker.id = d.run_id
                 WHERE i.run_id = ANY(t.run_ids) AND maker.made_digest = made.made_digest)) END
         )) + :cooldown AS rested
-    ) r ON t.is_untried IS NOT TRUE AND t.requested_at IS NULL
+    ) r ON :rests AND t.is_untried IS NOT TRUE AND t.requested_at IS NULL
 ),
 asked AS MATERIALIZED (
     SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
