@@ -18,9 +18,10 @@ class UnknownName(CcatError):
 
     code = "unknown_name"
 
-    def __init__(self, what: str, name: str, known: Collection[str], *, where: str = "") -> None:
+    def __init__(self, what: str, name: str, known: Collection[str], *, of: str = "", where: str = "") -> None:
         start = f"{where}: there" if where else "There"
-        super().__init__(f"{start} is no {what} `{name}`.{nearest(name, known)}")
+        whose = f" of {of}" if of else ""
+        super().__init__(f"{start} is no {what} `{name}`{whose}.{nearest(name, known)}")
 
 
 @dataclass(frozen=True)

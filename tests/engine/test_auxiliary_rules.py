@@ -91,11 +91,11 @@ def refusal(history: History, *steps: dict[str, Any], **keys: Any) -> str:
         ),
         (
             [rule(**{"from": "calibration/falt"})],
-            f"{HERE}.from: there is no step of pipeline calibration `falt`. Did you mean `flat`?",
+            f"{HERE}.from: there is no step `falt` of pipeline calibration. Did you mean `flat`?",
         ),
         (
             [rule(**{"from": "it/flat"})],
-            f"{HERE}.from: there is no step of pipeline it `flat`. Known: `grid`.",
+            f"{HERE}.from: there is no step `flat` of pipeline it. Known: `grid`.",
         ),
     ],
 )

@@ -90,8 +90,8 @@ def test_so_it_is_where_a_grouping_selects_nothing(ops_db: sa.Engine) -> None:
     ("words", "message"),
     [
         (["ti"], "There is no pipeline `ti`. Known: `it`."),
-        (["it", "gird"], "There is no step of pipeline `it` `gird`. Did you mean `grid`?"),
-        (["it", "grid", "M71"], "There is no sub-group of step `grid` `M71`. Known: `{path}`."),
+        (["it", "gird"], "There is no step `gird` of pipeline it. Did you mean `grid`?"),
+        (["it", "grid", "M71"], "There is no sub-group `M71` of step grid. Known: `{path}`."),
     ],
 )
 def test_names_that_do_not_exist_are_refused(history: History, words: list[str], message: str) -> None:

@@ -312,12 +312,23 @@ def test_a_map_whose_inputs_changed_is_not_launched(desk: Desk) -> None:
     plan_id = desk.plan()["plan"]
     desk.history.archive(source="M17")
     lines = [" ".join(line.split()) for line in desk.run("trigger", "--plan", plan_id).stdout.splitlines()]
-    key = desk.history.gap()["grid M17"].key
     assert lines == [
         f"plan {plan_id}: 1 run was created; 1 does not hold any more",
         "step sub_group because",
-        f"grid {key} its inputs changed",
+        "grid M17 its inputs changed",
     ]
+
+
+def test_a_planned_run_whose_sub_group_is_gone_is_told_by_its_key(desk: Desk) -> None:
+    desk.history.define({**GRID, "depends_on": []})
+    package = desk.history.archive()
+    key = desk.history.gap()["grid M17"].key
+    plan_id = desk.plan()["plan"]
+    desk.history.exclude(package)
+    said = " ".join(desk.run("trigger", "--plan", plan_id).stdout.split())
+    assert said.endswith(
+        f"0 runs were created; 1 does not hold any more step sub_group because grid {key} its sub-group is gone"
+    )
 
 
 # What is refused
@@ -435,10 +446,10 @@ def test_a_pipeline_whose_name_looks_like_the_id_of_a_plan_is_one(desk: Desk) ->
         ((" it",), "There is no pipeline ` it`. Did you mean `it`?"),
         (("IT",), "There is no pipeline `IT`. Did you mean `it`?"),
         (("../../etc",), "There is no pipeline `../../etc`. Known: `it`."),
-        (("it", "--step", ""), "pipeline it: there is no step ``. Known: `all`, `calibrate`, `grid`."),
-        (("it", "--step", "Grid"), "pipeline it: there is no step `Grid`. Did you mean `grid`?"),
-        (("it", "--step", "girds"), "pipeline it: there is no step `girds`. Did you mean `grid`?"),
-        (("it", "--step", "maps"), "pipeline it: there is no step `maps`. Known: `all`, `calibrate`, `grid`."),
+        (("it", "--step", ""), "There is no step `` of pipeline it. Known: `all`, `calibrate`, `grid`."),
+        (("it", "--step", "Grid"), "There is no step `Grid` of pipeline it. Did you mean `grid`?"),
+        (("it", "--step", "girds"), "There is no step `girds` of pipeline it. Did you mean `grid`?"),
+        (("it", "--step", "maps"), "There is no step `maps` of pipeline it. Known: `all`, `calibrate`, `grid`."),
     ],
 )
 def test_unknown_names_are_refused(busy: Desk, words: tuple[str, ...], message: str) -> None:

@@ -254,14 +254,14 @@ class TestRefusals:
         ("what", "message"),
         [
             ({"sub_groups": []}, "A trial is of chosen sub-groups: name each with --sub-group. No run was created."),
-            ({"step": "gird"}, "There is no step of pipeline it `gird`. Did you mean `grid`?"),
+            ({"step": "gird"}, "There is no step `gird` of pipeline it. Did you mean `grid`?"),
             (
                 {"step": None},
                 "A trial is of one step: name it with --step. it has `calibrate`, `grid`. No run was created.",
             ),
-            ({"sub_groups": ["Saturn"]}, "There is no sub-group of calibrate `Saturn`. Known: `PATH`."),
-            ({"version": "1.1"}, "There is no version of calibrate `1.1`. Did you mean `1.0`?"),
-            ({"version": "latest"}, "There is no version of calibrate `latest`. Known: `0.9`, `1.0`."),
+            ({"sub_groups": ["Saturn"]}, "There is no sub-group `Saturn` of calibrate. Known: `PATH`."),
+            ({"version": "1.1"}, "There is no version `1.1` of calibrate. Did you mean `1.0`?"),
+            ({"version": "latest"}, "There is no version `latest` of calibrate. Known: `0.9`, `1.0`."),
             (
                 {"version": "0.9"},
                 "Version 0.9 of calibrate is withdrawn: nothing is made with it. No run was created.",

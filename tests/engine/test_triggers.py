@@ -290,10 +290,10 @@ class TestManual:
     @pytest.mark.parametrize(
         ("what", "message"),
         [
-            ({"step": "gird"}, "There is no step of pipeline it `gird`. Did you mean `grid`?"),
+            ({"step": "gird"}, "There is no step `gird` of pipeline it. Did you mean `grid`?"),
             (
                 {"step": "grid", "sub_groups": ["M17"]},
-                "There is no sub-group of grid `M17`. Known: `M17-8b2d1efd`.",
+                "There is no sub-group `M17` of grid. Known: `M17-8b2d1efd`.",
             ),
         ],
     )

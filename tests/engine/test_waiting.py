@@ -305,8 +305,8 @@ class TestAcceptedCoverage:
     @pytest.mark.parametrize(
         ("step", "sub_group", "message"),
         [
-            ("gird", "M17", "There is no step of pipeline `it` `gird`. Did you mean `grid`?"),
-            ("grid", "M71", "There is no sub-group of step `grid` `M71`. Known: `{path}`."),
+            ("gird", "M17", "There is no step `gird` of pipeline it. Did you mean `grid`?"),
+            ("grid", "M71", "There is no sub-group `M71` of step grid. Known: `{path}`."),
         ],
     )
     def test_names_are_told_apart(self, blocked: History, step: str, sub_group: str, message: str) -> None:

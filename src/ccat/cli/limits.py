@@ -7,7 +7,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, print_json, print_table
+from ccat.cli.output import AsJson, counted, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db.queries.limits import Pace, limits_now, paces
 from ccat_ops_db.verbs.limiting import limit_every_user, limit_location, limit_user
@@ -67,7 +67,11 @@ def limits(*, json: AsJson = False) -> None:
     if json:
         print_json(rows)
     else:
-        print_table(f"{len(rows)} limits", ["what", "limit", "now"], [(one.what, one.most, one.now) for one in rows])
+        print_table(
+            counted(len(rows), "limit", "limits"),
+            ["what", "limit", "now"],
+            [(one.what, one.most, one.now) for one in rows],
+        )
 
 
 def _rows(session: Session, now: datetime) -> Iterator[_Row]:

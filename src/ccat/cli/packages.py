@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, counted, print_json, print_table
 from ccat.wiring import person, process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db.queries.packages import list_packages
@@ -31,7 +31,7 @@ def packages(
     if json:
         print_json(rows)
     else:
-        print_table(f"{len(rows)} packages", columns, [list(row.values()) for row in rows])
+        print_table(counted(len(rows), "package", "packages"), columns, [list(row.values()) for row in rows])
 
 
 @app.command()

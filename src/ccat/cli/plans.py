@@ -132,7 +132,10 @@ def _conclude(launched: Launched) -> None:
         title += f", {launched.later:,} are as soon as `created_per_minute` of the pipeline allows"
     if lapsed:
         title += f"; {counted(lapsed, 'does', 'do')} not hold any more"
-    rows = [(one.step, one.sub_group_key, one.why.sentence) for one in launched.first_lapsed]
+    rows = [
+        (one.step, one.sub_group_key if one.labels is None else labels(one.labels), one.why.sentence)
+        for one in launched.first_lapsed
+    ]
     print_table(title, ["step", "sub_group", "because"], rows)
     if lapsed > len(rows):
         typer.echo(f"and {lapsed - len(rows):,} more")

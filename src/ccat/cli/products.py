@@ -6,7 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, console, labels, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, console, counted, labels, print_json, print_table
 from ccat.cli.runs import require_known
 from ccat.wiring import transaction
 from ccat_ops_db.plan.sentences import Names
@@ -56,7 +56,7 @@ def products(
     else:
         columns = ["id", "step", "sub_group", "run", "type", "state", "path", "size_bytes"]
         cells = [[labels(row[c]) if c == "sub_group" else row[c] for c in columns] for row in rows]  # type: ignore[arg-type]  # that column holds the labels
-        print_table(f"{len(rows)} products", columns, cells)
+        print_table(counted(len(rows), "product", "products"), columns, cells)
 
 
 def show_lineage(

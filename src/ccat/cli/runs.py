@@ -7,7 +7,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, labels, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, counted, labels, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.lookup import PIPELINE, STEP, require
@@ -52,7 +52,7 @@ def runs(
         print_json(rows)
     else:
         columns = ["id", "pipeline", "step", "sub_group", "status", "version", "reason", "because"]
-        print_table(f"{len(rows)} runs", columns, [_cells(row, columns) for row in rows])
+        print_table(counted(len(rows), "run", "runs"), columns, [_cells(row, columns) for row in rows])
 
 
 @app.command()

@@ -117,7 +117,7 @@ def triggers(*, pipeline: Pipeline = None, limit: Limit = 50, before: Before = N
         print_json(found)
     else:
         columns = ["id", "pipeline", "type", "because", "by", "opened", "closed", "to run", "runs"]
-        print_table(f"{len(found)} triggers", columns, map(_cells, found))
+        print_table(counted(len(found), "trigger", "triggers"), columns, map(_cells, found))
 
 
 def _cells(one: TriggerNow) -> list[object]:

@@ -80,7 +80,7 @@ def named_sub_group(session: Session, step: StepNow, name: str) -> SubGroupNow:
     found = _of_step(session, step, which=sa.or_(_Group.path == name, _Group.key == name), limit=1)
     if not found:
         paths = sa.select(_Group.path).where(_Group.reduction_step_id == step.id).limit(_OFFERED)
-        raise UnknownName(f"sub-group of step `{step.key}`", name, session.scalars(paths).all())
+        raise UnknownName("sub-group", name, session.scalars(paths).all(), of=f"step {step.key}")
     return found[0]
 
 
@@ -88,7 +88,7 @@ def named_step(pipeline: PipelineNow, key: str, *, pipeline_name: str) -> StepNo
     """The step of that key; raises UnknownName."""
     steps = {step.key: step for step in pipeline.steps}
     if key not in steps:
-        raise UnknownName(f"step of pipeline `{pipeline_name}`", key, list(steps))
+        raise UnknownName("step", key, list(steps), of=f"pipeline {pipeline_name}")
     return steps[key]
 
 

@@ -102,7 +102,7 @@ def lineage(session: Session, product_id: int) -> Lineage:
         product=_product_node(product),
         runs=runs,
         products=_products(session, {one.data_product_id for one in inputs if one.data_product_id}),
-        packages=_packages(session, {one for run in runs.values() for one in (*run.package_ids, *run.excess_ids)}),
+        packages=_packages(session, {one for run in runs.values() for one in run.package_ids}),
     )
 
 

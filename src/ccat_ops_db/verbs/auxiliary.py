@@ -58,7 +58,7 @@ def _problems(use: _Use, pipelines: _Pipelines, places: Mapping[str, str]) -> It
         yield str(UnknownName("pipeline", rule.pipeline, set(pipelines), where=use.where))
     elif rule.step not in (keys := [step.key for step in giver.steps]):
         if use.where:
-            yield str(UnknownName(f"step of pipeline {giver.name}", rule.step, keys, where=use.where))
+            yield str(UnknownName("step", rule.step, keys, of=f"pipeline {giver.name}", where=use.where))
         else:
             yield _still_used(use, places[giver.name])
     elif giver.location != use.pipeline.location:

@@ -40,7 +40,7 @@ def make_plan(session: Session, pipeline: str, *, step: str | None = None, now: 
 def _chosen(pipeline: PipelineNow, key: str | None, *, pipeline_name: str) -> Sequence[StepNow]:
     chosen = [step for step in pipeline.steps if key in {None, step.key}]
     if not chosen and key is not None:
-        raise UnknownName("step", key, [step.key for step in pipeline.steps], where=f"pipeline {pipeline_name}")
+        raise UnknownName("step", key, [step.key for step in pipeline.steps], of=f"pipeline {pipeline_name}")
     return chosen
 
 

@@ -112,7 +112,7 @@ def _register(
         _Run,
         [attempt.run_id],
         to=RunStatus.COMPLETED,
-        because=f"{len(collected.products)} products registered",
+        because=f"products registered: {len(collected.products)}",
         by=by,
         values={
             "finished_at": datetime.now(UTC),

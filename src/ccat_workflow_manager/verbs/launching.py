@@ -60,6 +60,8 @@ class Lapsed:
 
     step: str
     sub_group_key: str
+    labels: Mapping[str, object] | None
+    """What it is called; None where it is gone."""
     why: Lapse
 
 
@@ -140,6 +142,7 @@ def _planned(plan_id: str, pipeline: PipelineNow) -> sa.Subquery:
             _Row.number,
             models.ReductionStep.key.label("step"),
             _Row.sub_group_key,
+            _Group.labels,
             sa.case(*why, else_=sa.cast(_Group.verdict, sa.Text)).label("why"),
         )
         .join(models.ReductionStep, models.ReductionStep.id == _Row.reduction_step_id)
@@ -159,9 +162,9 @@ def _left(session: Session, planned: sa.Subquery, pipeline: PipelineNow) -> int:
 
 def _first(session: Session, planned: sa.Subquery) -> Sequence[Lapsed]:
     rows = session.execute(
-        sa.select(planned.c.step, planned.c.sub_group_key, planned.c.why)
+        sa.select(planned.c.step, planned.c.sub_group_key, planned.c.labels, planned.c.why)
         .where(planned.c.why.is_not(None))
         .order_by(planned.c.number)
         .limit(_LISTED)
     )
-    return [Lapsed(step, key, Lapse(why)) for step, key, why in rows]
+    return [Lapsed(step, key, called, Lapse(why)) for step, key, called, why in rows]

@@ -152,7 +152,7 @@ def _steps(pipeline: PipelineNow, wish: Wish) -> Sequence[StepNow]:
         return pipeline.steps
     found = [step for step in pipeline.steps if step.key == wish.step]
     if not found:
-        raise UnknownName(f"step of pipeline {wish.pipeline}", wish.step, [step.key for step in pipeline.steps])
+        raise UnknownName("step", wish.step, [step.key for step in pipeline.steps], of=f"pipeline {wish.pipeline}")
     return found
 
 
@@ -171,7 +171,7 @@ def is_named(
     for name in sub_groups:
         if name not in known:
             paths = session.scalars(sa.select(_Group.path).where(of_steps).limit(_NAMED)).all()
-            raise UnknownName(f"sub-group of {of}", name, paths)
+            raise UnknownName("sub-group", name, paths, of=of)
     return named
 
 
@@ -277,11 +277,13 @@ def _count(session: Session, trigger_id: int, verdict: Verdict) -> int:
 def follow(session: Session, pipeline: PipelineNow) -> int:
     """Let runs that are over hand their triggers on to what builds on them; how many requests make a difference now.
 
-    Expects the pipeline to be evaluated in the same transaction. Requests whose work is done go. What is handed on has
-    been wanted since the trigger was opened: it waits for what was there then, and for nothing that came later.
+    Expects the pipeline to be evaluated in the same transaction, and to be evaluated again if any do. Requests whose
+    work is done go. What is handed on has been wanted since the trigger was opened: it waits for what was there then,
+    and for nothing that came later.
     """
     different = sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
-    _drop_fulfilled(session, pipeline)
+    if not different:  # or what is noted of sub-groups is older than their requests
+        _drop_fulfilled(session, pipeline)
     return different
 
 

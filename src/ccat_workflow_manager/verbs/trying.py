@@ -113,7 +113,7 @@ def _step(pipeline: PipelineNow, trial: Trial) -> StepNow:
     if trial.step is None and len(keys) > 1:
         raise CannotTry(f"A trial is of one step: name it with --step. {trial.pipeline} has {listed(keys)}.")
     if trial.step is not None and trial.step not in keys:
-        raise UnknownName(f"step of pipeline {trial.pipeline}", trial.step, keys)
+        raise UnknownName("step", trial.step, keys, of=f"pipeline {trial.pipeline}")
     return next(step for step in pipeline.steps if trial.step in (step.key, None))
 
 
@@ -167,7 +167,7 @@ def _version(session: Session, step: StepNow, named: str | None) -> models.Reduc
     known = session.scalars(of_software.where(models.ReductionSoftware.name == step.software)).all()
     found = next((one for one in known if _is_same(one.version, named)), None)
     if found is None:
-        raise UnknownName(f"version of {step.software}", named, [one.version for one in known])
+        raise UnknownName("version", named, [one.version for one in known], of=step.software)
     if found.state is VersionState.WITHDRAWN:
         raise CannotTry(f"Version {found.version} of {step.software} is withdrawn: nothing is made with it.")
     return found
