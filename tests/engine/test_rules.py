@@ -365,7 +365,7 @@ M17, SATURN = rule(), rule(value="Saturn")
 LATE = rule("ExecutedObsUnit", "started_at", "gte", {"now": "-7d"})
 CONE: dict[str, dict[str, Any]] = {"cone": {"ra_deg": 275, "dec_deg": -16.5, "radius_deg": 0.5}}
 A_PATH = "it is names joined by dots, with numbers for items of lists, such as `spectra.0.frequency_ghz`"
-RELATIVE = 'a relative time is written {"now": "-7d"}, in units of w, d, h, m and s'
+RELATIVE = 'a relative time is written {"now": "-7d"}, in units of w, d, h, m and s, the larger ones first'
 
 
 def test_rules_nest() -> None:
@@ -565,6 +565,9 @@ def test_further_operators_and_values(said: dict[str, Any], values: tuple[object
                 {"now": "-٧d"},  # noqa: RUF001 - a seven, but not of ours
                 {"now": "7D"},
                 {"now": "--7d"},
+                {"now": "-7d7d"},
+                {"now": "-7d1w"},
+                {"now": "-"},
                 {"now": "7 d"},
                 {"now": "1y"},
                 {"now": "-1.5d"},

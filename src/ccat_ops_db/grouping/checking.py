@@ -66,7 +66,9 @@ _SETS: Final = frozenset({Operator.IN, Operator.NOT_IN})
 _PATTERNS: Final = frozenset({Operator.LIKE, Operator.ILIKE})
 _LARGEST_INTEGER: Final = 2**63 - 1
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_OFFSET: Final = re.compile(r"(?P<sign>[+-]?)(?P<parts>(?:[0-9]{1,6}[wdhms])+)")
+_OFFSET: Final = re.compile(
+    r"(?P<sign>[+-]?)(?=[0-9])(?P<parts>" + "".join(f"(?:[0-9]{{1,6}}{unit})?" for unit in _UNITS) + ")"
+)
 _PART: Final = re.compile(r"([0-9]+)([wdhms])")
 _HELD: Final[Mapping[type, str]] = {
     str: "text",
@@ -302,7 +304,7 @@ def _now(value: Mapping[object, object], kind: type, where: str) -> Now:
     offset = value.get("now")
     found = _OFFSET.fullmatch(offset) if isinstance(offset, str) else None
     if found is None:
-        wanted = 'a relative time is written {"now": "-7d"}, in units of w, d, h, m and s'
+        wanted = 'a relative time is written {"now": "-7d"}, in units of w, d, h, m and s, the larger ones first'
         raise InvalidRule(where, f"{wanted}, not {shown(value)}.")
     total = sum((timedelta(**{_UNITS[unit]: int(n)}) for n, unit in _PART.findall(found["parts"])), timedelta())
     if total > timedelta(days=36525):
