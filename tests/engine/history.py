@@ -28,6 +28,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.requests import carry_on
 from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.requesting import Opened, Wish, open_wish
 from ccat_workflow_manager.verbs.starting import Started, start_runs
@@ -364,6 +365,12 @@ class History:
         retry_at = self.now + timedelta(hours=1) if retried else None
         self.move(run_id, RunStatus.FAILED, failure="exit code 1", retry_at=retry_at, finished_at=self.now)
 
+    def take_up(self, run_id: int) -> None:
+        """Have a run that was given up be tried again, as where what it lacked is there again."""
+        again = sa.update(_Run).where(_Run.id == run_id).values(retry_at=self.now)
+        self.execute(again)
+        self.session(lambda session: carry_on(session, [run_id]))
+
     def cancel(self, run_id: int) -> None:
         self.move(run_id, RunStatus.CANCELLED, finished_at=self.now)
 
@@ -406,13 +413,13 @@ class History:
     def settle(self, *, most: int = 60, order: Random | None = None) -> list[str]:
         """Create, start and complete until nothing follows; the steps of the runs in order.
 
-        All that was started completes at once, or, with an order, one by one in that.
+        All that was started completes at once, or, with an order, some of it at a time.
         """
         done: list[str] = []
         runs = self.runs(RunStatus.STAGING_DATA) if order else []
         while self._goes_on() or (order and runs):
             runs = self.runs(RunStatus.STAGING_DATA)
-            ended = [order.choice(runs)] if order and runs else runs
+            ended = order.sample(runs, order.randint(1, len(runs))) if order and runs else runs
             self.complete(*[run.id for run in ended])
             done += [run.reduction_step.key for run in ended]
             assert len(done) <= most, f"no end is in sight: {done[-10:]}"
@@ -421,7 +428,8 @@ class History:
     def _goes_on(self) -> bool:
         """Create and start what there is; whether there was anything."""
         does_work = any(one.created + one.given_up for one in self._create())
-        return bool(does_work + len(self.retry()) + len(self.start().started))
+        retried, begun = self.retry(), self.start()
+        return bool(does_work + len(retried) + len(begun.started) + len(begun.not_needed))
 
     # What there is.
 

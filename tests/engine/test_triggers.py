@@ -21,9 +21,11 @@ from ccat_workflow_manager.verbs.launching import launch
 from ccat_workflow_manager.verbs.requesting import Opened, PipelineDisabled, Wish, open_wish
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
+from tests.engine.order import check
 
 SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 7200}
+FLAT_MAP = {**MAP, "depends_on": []}
 EVENING: dict[str, Any] = {
     "trigger": "cron",
     "trigger_config": {"cron": "30 18 * * *", "time_zone": "America/Santiago"},
@@ -239,14 +241,17 @@ class TestManual:
     def test_what_was_wanted_only_if_necessary_can_still_be_forced(self, history: History) -> None:
         history.define(SCAN, trigger="manual")
         history.archive()
-        assert (wish(history).requested, wish(history, force=True).requested) == (1, 1)
-        history.create()
-        assert (wish(history, force=True).requested, history.settle()) == (0, ["calibrate"])
-        history.archive()
         wish(history)
+        assert history.settle() == ["calibrate"]
+        history.configure("calibrate", 1)
+        assert wish(history).requested == 1
+        again = wish(history, force=True)
+        assert (again.trigger_id, again.requested, again.requested_before) == (None, 0, 1)
+        history.configure("calibrate", 0)  # nothing is necessary any more
+        assert history.settle() == ["calibrate"]
+        wish(history, force=True)
         history.create()
-        assert (wish(history, force=True).requested, wish(history, force=True).requested) == (2, 0)
-        assert history.settle() == ["calibrate", "calibrate"]
+        assert (wish(history, force=True).requested_before, history.settle()) == (1, ["calibrate"])
 
     def test_a_forced_map_waits_for_the_scans_that_are_forced_with_it(self, history: History) -> None:
         history.is_restless = True
@@ -265,10 +270,189 @@ class TestManual:
         assert (wish(history).requested, history.settle()) == (1, ["calibrate", "grid"])
         assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
 
-    def test_a_wish_for_which_nothing_is_to_be_done_is_over_at_once(self, history: History) -> None:
+    def test_a_wish_for_which_nothing_is_to_be_done_is_none(self, history: History) -> None:
         history.define(SCAN, trigger="manual")
-        assert wish(history).requested == 0
+        opened = wish(history)
+        assert (opened.trigger_id, opened.requested, triggers(history)) == (None, 0, [])
+
+    def test_what_was_asked_for_before_is_told(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        wish(history)
+        told = "1 sub-group was asked for before: `ccat triggers` shows how far that is.\n"
+        assert say(history, "trigger", "it") == told
+        history.create()
+        assert say(history, "trigger", "it") == told
+        history.start()
+        assert say(history, "trigger", "it") == told
+
+    @pytest.mark.parametrize("outcome", ["fail", "cancel"])
+    def test_what_is_wanted_while_a_run_of_the_same_is_under_way_is_that_run(
+        self, history: History, *, outcome: str
+    ) -> None:
+        history.define(FLAT_MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        assert (wish(history).requested, wish(history).requested_before) == (0, 1)
+        getattr(history, outcome)(run_id)
+        assert history.settle() == []  # it was given up; nobody wanted it again since
+        assert wish(history).requested == 1
+        assert history.settle() == ["grid"]
+
+    @pytest.mark.parametrize("how", ["inputs", "recipe"])
+    def test_a_retry_that_is_outdated_when_it_is_to_start_leaves_the_wish(self, history: History, *, how: str) -> None:
+        history.define(FLAT_MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.fail(run_id, retried=True)
+        history.create()
+        history.offset += timedelta(hours=3)
+        assert history.retry() == [run_id]
+        if how == "inputs":
+            history.archive()
+        else:
+            history.configure("grid", 7)
+        assert history.settle() == ["grid"]
+
+    def test_a_forced_map_that_is_blocked_holds_nothing_up(self, history: History) -> None:
+        everything = {"key": "all", "group_by": [], "depends_on": ["grid"], "on_failed_input": "omit"}
+        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, everything)
+        history.archive()
+        history.settle()
+        history.archive()
+        history.create()
+        for run_id in history.start().started:
+            history.fail(run_id)
+        history.settle()
+        made = len(history.runs_of("all"))
+        wish(history, step="grid", force=True)
+        history.archive(source="Orion A")
+        assert history.settle() == ["calibrate", "grid", "all"]
+        assert len(history.runs_of("all")) == made + 1
+
+    def test_a_wish_for_nothing_closes_no_other(self, history: History) -> None:
+        history.is_restless = True
+        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, {"key": "other", "group_by": []}, trigger="manual")
+        history.archive()
+        wish(history)
+        history.settle()
+        history.configure("calibrate", 5)
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.set_state("calibrate", "1.0", "retired")
+        history.create()
+        history.complete(run_id)
+        assert wish(history, step="other").requested == 0
+        assert history.settle() == ["grid"]
+
+    def test_what_is_forced_while_its_first_run_waits_is_that_run(self, history: History) -> None:
+        history.define(SCAN)
+        history.archive()
+        history.create()
+        assert wish(history, force=True).requested == 1
+        assert history.settle() == ["calibrate"]
+
+    def test_runs_that_were_there_before_the_pipeline_waited_for_wishes_are_followed(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "cooldown_seconds": 0})
+        history.archive()
+        history.settle()
+        history.configure("calibrate", 3)
+        history.create()
+        history.keys = {"trigger": "manual"}
+        history.apply()
+        assert wish(history).requested == 1
+        assert history.settle() == ["calibrate", "grid"]
+
+    def test_a_sub_group_that_is_gone_for_a_while_stays_wanted(self, history: History) -> None:
+        history.is_restless = True
+        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
+        package = history.archive()
+        wish(history)
+        history.settle()
+        history.configure("calibrate", 3)
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.exclude(package)
+        history.create()
+        history.readmit(package)
+        history.create()
+        history.complete(run_id)
+        assert history.settle() == ["grid"]
+
+    def test_a_run_that_is_taken_up_again_carries_its_wish_on(self, history: History) -> None:
+        history.define(SCAN, MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.fail(run_id)
+        assert (history.settle(), history.open_triggers()) == ([], [])
+        history.take_up(run_id)
+        assert history.settle() == ["calibrate", "grid"]
+        assert history.open_triggers() == []
+
+    def test_force_is_kept_when_what_it_asked_for_is_asked_again(self, history: History) -> None:
+        history.define(FLAT_MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.settle()
+        wish(history, force=True)
+        history.create()
+        [run_id] = history.start().started
+        package = history.archive()
+        wish(history)
+        history.fail(run_id, retried=True)
+        history.create()
+        history.exclude(package)
+        assert history.settle() == ["grid"]
+
+    def test_a_plan_of_which_nothing_holds_opens_no_trigger(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        made = history.session(lambda session: make_plan(session, "it", step=None, now=history.now, by="a test"))
+        assert made.plan
+        plan_id = made.plan.id
+        for created in (1, 0):
+            launched = history.session(lambda session: launch(session, plan_id, now=history.now, by="a test"))
+            assert launched.created == created
+            history.settle()
         assert [one.closed_at is not None for one in triggers(history)] == [True]
+
+    def test_a_plan_takes_nothing_that_was_just_made_again(self, history: History) -> None:
+        history.define(SCAN, trigger="manual")
+        history.archive()
+        wish(history)
+        history.settle()
+        wish(history, force=True)
+        made = history.session(lambda session: make_plan(session, "it", step=None, now=history.now, by="a test"))
+        assert made.plan
+        plan_id = made.plan.id
+        history.create()
+        history.complete(*history.start().started)
+        assert history.session(lambda session: launch(session, plan_id, now=history.now, by="a test")).created == 0
+        assert history.settle() == []
+
+    def test_two_requests_for_a_sub_group_are_one_to_the_oracle(self, history: History) -> None:
+        history.define(FLAT_MAP, trigger="manual")
+        package = history.archive()
+        wish(history)
+        history.settle()
+        wish(history, force=True)
+        history.create()
+        history.start()
+        history.archive()
+        wish(history)
+        history.create()
+        check(history)
+        history.exclude(package)
+        check(history)
+        assert [one.requested for one in triggers(history)][:2] == [1, 1]
 
     def test_a_scan_that_is_not_complete_holds_the_map_with_and_without_a_wish(self, history: History) -> None:
         history.define({**SCAN, "wait_for": "scan_complete"}, MAP, trigger="manual")
@@ -285,7 +469,7 @@ class TestManual:
         history.archive()
         assert (wish(history).requested, wish(history).requested) == (1, 0)
         assert history.settle() == ["calibrate"]
-        assert [one.closed_at is not None for one in triggers(history)] == [True, True]
+        assert [one.closed_at is not None for one in triggers(history)] == [True]
 
     @pytest.mark.parametrize(
         ("what", "message"),
@@ -412,6 +596,36 @@ class TestCron:
         assert history.settle() == ["calibrate"]
         assert [one.because[-20:] for one in triggers(history)] == ["2026-11-27 21:30 UTC"]
         assert history.settle() == []
+
+    def test_ticks_during_a_run_and_its_retries_are_that_run(self, history: History) -> None:
+        history.define(FLAT_MAP, trigger="cron", trigger_config={"cron": "* * * * *"})
+        history.archive()
+        history.create()
+        for is_last in (False, False, True):
+            history.offset += timedelta(hours=2)
+            history.create()
+            history.retry()
+            [run_id] = history.start().started
+            history.offset += timedelta(minutes=10)
+            history.create()
+            history.fail(run_id, retried=not is_last)
+        history.create()
+        history.offset += timedelta(hours=2)
+        assert (history.settle(), len(history.runs())) == ([], 1)
+
+    def test_what_a_failure_lets_go_on_without_it_belongs_to_the_tick(self, history: History) -> None:
+        history.define(SCAN, {**MAP, "on_failed_input": "omit"}, **EVENING)
+        at(history, datetime(2026, 11, 25, 20, 0, tzinfo=UTC))
+        history.archive()
+        history.archive()
+        history.create()
+        at(history, datetime(2026, 11, 25, 21, 31, tzinfo=UTC))
+        history.create()
+        first, second = sorted(history.start().started)
+        history.complete(first)
+        history.create()
+        history.fail(second)
+        assert history.settle() == ["grid"]
 
     def test_the_manager_is_woken_for_the_next_tick(self, history: History) -> None:
         history.define(SCAN, **EVENING)

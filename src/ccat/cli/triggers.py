@@ -90,6 +90,9 @@ def _told(opened: Opened, wish: Wish) -> str:
 
 
 def _asked(opened: Opened, wish: Wish) -> Iterator[str]:
+    if opened.requested_before:
+        before = counted(opened.requested_before, "sub-group was", "sub-groups were")
+        yield f"{before} asked for before: `ccat triggers` shows how far that is."
     if not opened.requested:
         return
     waiting = f", {opened.waiting} of them once what they wait for is made" if opened.waiting else ""

@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -9,6 +10,7 @@ from ccat_ops_db import models
 from ccat_ops_db.states import RunStatus, TriggerType
 
 _Trigger, _Request, _Run = models.Trigger, models.RunRequest, models.ExecutedReductionStep
+_PLACE: Final = sa.tuple_(_Request.reduction_step_id, _Request.sub_group_key)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def list_triggers(
     ids = [trigger.id for trigger, _ in found]
     requests = dict(
         session.execute(
-            sa.select(_Request.trigger_id, sa.func.count())
+            sa.select(_Request.trigger_id, sa.func.count(sa.distinct(_PLACE)))
             .where(_Request.trigger_id.in_(ids))
             .group_by(_Request.trigger_id)
         ).all()

@@ -8,6 +8,7 @@ from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, FailureClass, PhysicalCopyStatus, RunStatus, Status
+from ccat_ops_db.verbs.requests import carry_on
 
 
 def request_staging(session: Session, package_ids: Collection[int], location_id: int) -> list[int]:
@@ -57,4 +58,6 @@ def retry_runs_of(session: Session, package_id: int) -> list[int]:
         sa.not_(followed),
     )
     again = sa.update(run).where(gave_up).values(retry_at=sa.func.clock_timestamp(), trouble_count=0)
-    return sorted(session.scalars(again.returning(run.id)))
+    run_ids = sorted(session.scalars(again.returning(run.id)))
+    carry_on(session, run_ids)
+    return run_ids

@@ -26,6 +26,9 @@ _Run, _Group, _Member = models.ExecutedReductionStep, models.SubGroup, models.Su
 _Trigger, _Request = models.Trigger, models.RunRequest
 _OPEN = (Verdict.WANTED, Verdict.COOLING)
 _GIVEN_UP = (Verdict.FAILED, Verdict.CANCELLED)
+_IS_OPEN: Final = _Run.inputs_frozen_at.is_(None)
+"""The run takes what is there when it starts."""
+_WRITES: Final = {"synchronize_session": False}
 _NAMED: Final = 10_000
 """Sub-groups among which the nearest name is looked for, at most."""
 
@@ -48,9 +51,12 @@ class Wish:
 class Opened:
     """A trigger that was opened, and what it asks for."""
 
-    trigger_id: int
+    trigger_id: int | None
+    """None where nothing was to be asked for."""
     requested: int
     """Sub-groups that run now, or as soon as the run that they have is over."""
+    requested_before: int
+    """Sub-groups besides that another trigger asks for already."""
     waiting: int
     """Of those, sub-groups that wait for something upstream."""
     hopeless: int
@@ -123,14 +129,17 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
     chosen = sa.and_(_Group.verdict.in_(verdicts), named)
     # What merely waits for the runs of steps above follows from them by itself.
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
-    requested = _ask(session, trigger_id, steps, which=sa.and_(chosen, waits), forced=wish.force, now=now)
-    evaluate(session, found.id, now=now, by=by)
+    which = sa.and_(_of(steps), chosen, waits)
+    requested = _ask(session, trigger_id, steps, which=which, forced=wish.force, now=now)
+    before = _asked_before(session, trigger_id, which)
     if not requested:
-        close(session, pipeline, now=now)
+        session.execute(sa.delete(_Trigger).where(_Trigger.id == trigger_id))
+    evaluate(session, found.id, now=now, by=by)
     hopeless = _count(session, trigger_id, Verdict.FAILED)
     return Opened(
-        trigger_id,
+        trigger_id if requested else None,
         requested - hopeless,
+        before,
         _count(session, trigger_id, Verdict.BLOCKED),
         hopeless,
         unreleased=tuple(step.key for step in chosen_steps if not step.recipe),
@@ -140,11 +149,11 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
 
 def ask_for(
     session: Session, pipeline: PipelineNow, which: sa.ColumnElement[bool], *, because: str, now: datetime, by: str
-) -> int:
-    """Open a trigger for some sub-groups of a pipeline that is evaluated in the same transaction; its id."""
+) -> None:
+    """Open a trigger for some sub-groups, if there are any, of a pipeline that the same transaction has evaluated."""
     trigger_id = _open(session, pipeline.id, TriggerType.MANUAL, because=because, by=by)
-    _ask(session, trigger_id, pipeline.steps, which=which, forced=False, now=now)
-    return trigger_id
+    if not _ask(session, trigger_id, pipeline.steps, which=which, forced=False, now=now):
+        session.execute(sa.delete(_Trigger).where(_Trigger.id == trigger_id))
 
 
 def _steps(pipeline: PipelineNow, wish: Wish) -> Sequence[StepNow]:
@@ -190,7 +199,8 @@ def tick(session: Session, pipeline: PipelineNow, *, now: datetime, by: str) -> 
         return None
     because = f"tick of {pipeline.schedule.cron} ({pipeline.schedule.time_zone}) at {passed:%F %H:%M} UTC"
     trigger_id = _open(session, pipeline.id, TriggerType.CRON, because=because, by=by, tick_at=passed)
-    _ask(session, trigger_id, pipeline.steps, which=_Group.verdict.in_(_OPEN), forced=False, now=now)
+    missing = sa.and_(_Group.verdict.in_([*_OPEN, Verdict.BLOCKED]), _Group.reason.is_not(None))
+    _ask(session, trigger_id, pipeline.steps, which=missing, forced=False, now=now)
     return trigger_id
 
 
@@ -219,44 +229,52 @@ def _ask(
 ) -> int:
     """Ask for sub-groups of steps, but for those that are asked for already; how many.
 
-    A run that has not started takes what is there when it does; one that has is not what is asked for now.
+    The run that a sub-group has will do, unless its inputs are fixed already and others are wanted, or it is forced.
     """
     is_there = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
-    chosen = sa.and_(_Group.reduction_step_id.in_([step.id for step in steps]), which, is_there)
-    is_next = sa.and_(at_place(), _Run.id == _Request.run_id, _Run.inputs_frozen_at.is_(None))
-    facts = map(sa.literal, (trigger_id, forced, now))
-    wanted = sa.select(_Group.reduction_step_id, _Group.key, *facts).where(chosen, sa.not_(sa.exists().where(is_next)))
-    columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced", "created_at"]
-    new = insert(_Request).from_select(columns, wanted)
-    asked = new.on_conflict_do_update(
-        index_elements=columns[:2],
-        index_where=_Request.run_id.is_(None),
-        set_={"is_forced": True},
-        where=sa.and_(new.excluded.is_forced, sa.not_(_Request.is_forced)),
-    )
-    number = len(session.scalars(asked.returning(_Request.id)).all())
-    return number + (_force(session, sa.and_(chosen, is_next)) if forced else 0)
+    chosen = sa.and_(_of(steps), which, is_there)
+    will_do = sa.and_(_Run.id == _Group.active_run_id, sa.or_(_IS_OPEN, sa.false() if forced else _is_as_wanted(steps)))
+    wanted = sa.select(_Group.reduction_step_id, _Group.key, *map(sa.literal, (trigger_id, forced, now)), _Run.id)
+    columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced", "created_at", "run_id"]
+    new = insert(_Request).from_select(columns, wanted.outerjoin(_Run, will_do).where(chosen)).on_conflict_do_nothing()
+    number = len(session.scalars(new.returning(_Request.id)).all())
+    if forced:
+        is_to_come = sa.or_(_Request.run_id.is_(None), _Request.run_id.in_(sa.select(_Run.id).where(_IS_OPEN)))
+        forced_too = sa.update(_Request).where(at_place(), chosen, is_to_come, sa.not_(_Request.is_forced))
+        session.execute(forced_too.values(is_forced=True), execution_options=_WRITES)
+    return number
 
 
-def _force(session: Session, which: sa.ColumnElement[bool]) -> int:
-    """Have what is asked for run whatever comes; how much of it would not have."""
-    forced = sa.update(_Request).where(which, sa.not_(_Request.is_forced)).values(is_forced=True)
-    options = {"synchronize_session": False}
-    return len(session.scalars(forced.returning(_Request.id), execution_options=options).all())
+def _of(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
+    return _Group.reduction_step_id.in_([step.id for step in steps])
 
 
-def ask_again(session: Session, run_ids: Sequence[int]) -> None:
-    """Have what runs were to carry out be carried out by others, unless that is asked for already."""
-    other = aliased(_Request)
-    same = sa.and_(
+def _is_as_wanted(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
+    """Condition: the run has the recipe and the inputs that are wanted of the sub-group now."""
+    recipes = {step.id: step.recipe.digest for step in steps if step.recipe}
+    recipe = sa.case(recipes, value=_Group.reduction_step_id) if recipes else sa.null()
+    return sa.and_(_Run.recipe_digest == recipe, _Run.input_digest == _Group.input_digest)
+
+
+def _asked_before(session: Session, trigger_id: int, which: sa.ColumnElement[bool]) -> int:
+    others = sa.exists().where(at_place(), _Request.trigger_id != trigger_id)
+    ours = sa.exists().where(at_place(), _Request.trigger_id == trigger_id)
+    return session.scalar(sa.select(sa.func.count()).select_from(_Group).where(which, others, sa.not_(ours))) or 0
+
+
+def ask_again(session: Session, which: sa.ColumnElement[bool]) -> int:
+    """Have what runs were to carry out be carried out by others; `which` is a condition on the runs. How much it is."""
+    other, runs = aliased(_Request), sa.select(_Run.id).where(which)
+    same = (
         other.reduction_step_id == _Request.reduction_step_id,
         other.sub_group_key == _Request.sub_group_key,
         other.run_id.is_(None),
     )
-    session.execute(
-        sa.update(_Request).where(_Request.run_id.in_(run_ids), sa.not_(sa.exists().where(same))).values(run_id=None),
-        execution_options={"synchronize_session": False},
-    )
+    again = sa.update(_Request).where(_Request.run_id.in_(runs), sa.not_(sa.exists().where(*same))).values(run_id=None)
+    number = len(session.scalars(again.returning(_Request.id), execution_options=_WRITES).all())
+    forced = sa.update(other).where(*same, _Request.run_id.in_(runs), _Request.is_forced, sa.not_(other.is_forced))
+    session.execute(forced.values(is_forced=True), execution_options=_WRITES)
+    return number
 
 
 def at_place() -> sa.ColumnElement[bool]:
@@ -281,7 +299,9 @@ def follow(session: Session, pipeline: PipelineNow) -> int:
     work is done go. What is handed on has been wanted since the trigger was opened: it waits for what was there then,
     and for nothing that came later.
     """
-    different = sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
+    was_outdated = sa.and_(_Run.status == RunStatus.CANCELLED, _Run.not_needed, _Run.id.in_(sa.select(_Request.run_id)))
+    different = ask_again(session, sa.and_(_Run.pipeline_id == pipeline.id, was_outdated))
+    different += sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
     if not different:  # or what is noted of sub-groups is older than their requests
         _drop_fulfilled(session, pipeline)
     return different
@@ -302,16 +322,13 @@ def _hand_on(session: Session, pipeline: PipelineNow, step: StepNow) -> int:
             _Group.key == _Request.sub_group_key,
             _Group.active_run_id.is_distinct_from(_Run.id),  # its end is evaluated
         )
-        .returning(_Request.trigger_id, _Request.created_at, _Request.is_forced, _Group.id, _Run.id, _Run.status)
-        .execution_options(synchronize_session=False)
+        .returning(_Request.trigger_id, _Request.created_at, _Group.id, _Run.id, _Run.status)
     )
     completed: defaultdict[tuple[int, datetime], dict[int, int]] = defaultdict(dict)
-    over_and_done = 0
-    for trigger_id, since, is_forced, group_id, run_id, status in session.execute(ended):
-        over_and_done += is_forced
+    for trigger_id, since, group_id, run_id, status in session.execute(ended, execution_options=_WRITES):
         if status == RunStatus.COMPLETED:
             completed[trigger_id, since][group_id] = run_id
-    return over_and_done + sum(
+    return sum(
         _ask(session, trigger_id, steps, which=which, forced=False, now=since)
         for (trigger_id, since), runs in completed.items()
         for steps, which in _taking(pipeline, step, runs)
@@ -344,11 +361,12 @@ def _choosing(run_ids: Sequence[int]) -> sa.Select[int]:
 def _drop_fulfilled(session: Session, pipeline: PipelineNow) -> None:
     """Delete the requests of what is up to date without them, was given up, or is gone."""
     stands = sa.exists().where(at_place(), _Group.verdict.in_([*_OPEN, Verdict.BLOCKED]), _Group.reason.is_not(None))
-    active = sa.exists().where(at_place(), _Group.active_run_id.is_not(None))
+    has_run = sa.exists().where(at_place(), _Group.active_run_id.is_not(None))
+    is_run = sa.exists().where(_Run.id == _Request.run_id, sa.text(ACTIVE_RUN))  # also of what is gone for a while
     of_pipeline = _Request.reduction_step_id.in_([step.id for step in pipeline.steps])
     session.execute(
-        sa.delete(_Request).where(of_pipeline, sa.not_(stands), sa.not_(active)),
-        execution_options={"synchronize_session": False},
+        sa.delete(_Request).where(of_pipeline, sa.not_(stands), sa.not_(has_run), sa.not_(is_run)),
+        execution_options=_WRITES,
     )
 
 
@@ -360,14 +378,13 @@ def close(session: Session, pipeline: PipelineNow, *, now: datetime) -> list[int
     """
     nearest = models.AuxiliaryNearest
     lacks = sa.exists().where(nearest.sub_group_id == _Group.id, nearest.run_id.is_(None))
-    moves = sa.or_(_Group.verdict != Verdict.BLOCKED, lacks)
+    moves = sa.or_(_Group.verdict != Verdict.BLOCKED, lacks, _Request.run_id.is_not(None))
     moving = sa.exists().where(_Request.trigger_id == _Trigger.id, at_place(), moves)
     active = sa.exists().where(_Run.pipeline_id == pipeline.id, sa.not_(_Run.is_trial), sa.text(ACTIVE_RUN))
     ended = sa.update(_Trigger).where(
         _Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None), sa.not_(moving), sa.not_(active)
     )
-    options = {"synchronize_session": False}
-    closed = list(session.scalars(ended.values(closed_at=now).returning(_Trigger.id), execution_options=options))
+    closed = list(session.scalars(ended.values(closed_at=now).returning(_Trigger.id), execution_options=_WRITES))
     if closed:
-        session.execute(sa.delete(_Request).where(_Request.trigger_id.in_(closed)), execution_options=options)
+        session.execute(sa.delete(_Request).where(_Request.trigger_id.in_(closed)), execution_options=_WRITES)
     return closed

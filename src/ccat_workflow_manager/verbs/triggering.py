@@ -219,5 +219,5 @@ def _give_up_outdated(session: Session, step: StepNow) -> int:
     options = {"synchronize_session": False}
     run_ids = session.scalars(outdated.returning(_Run.id), execution_options=options).all()
     if run_ids:
-        ask_again(session, run_ids)
+        ask_again(session, _Run.id.in_(run_ids))
     return len(run_ids)

@@ -233,7 +233,9 @@ def _candidate(
     )
     wanted = _recipes(step)
     decision = decide(sub_group, wanted, now=now) if wanted else _unreleased(step)
-    covered = ready(sub_group, wanted)
+    request, active = facts.requests.get(place), facts.active.get(place)
+    is_made_again = request is not None and request.is_forced and (decision.verdict is Verdict.WANTED or bool(active))
+    covered = frozenset[int]() if is_made_again else ready(sub_group, wanted)
     return Candidate(
         step=step,
         name=name,

@@ -103,16 +103,22 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
         scans={one.package.id: _scan(session, one.package.id) for one in packages},
         accepted=_accepted(session),
         auxiliary=load_taken(session, {place: one.run.id for place, one in completed.items()}),
-        requests=_requests(session, step_ids),
+        requests=_requests(session, step_ids, active),
         rests=revision.trigger_type is TriggerType.CONTINUOUS,
     )
 
 
-def _requests(session: Session, step_ids: Sequence[int]) -> dict[Place, Request]:
-    request = models.RunRequest
-    columns = (request.reduction_step_id, request.sub_group_key, request.created_at, request.is_forced)
-    rows = session.execute(sa.select(*columns).where(request.reduction_step_id.in_(step_ids)))
-    return {(step_id, key): Request(created_at, is_forced) for step_id, key, created_at, is_forced in rows}
+def _requests(session: Session, step_ids: Sequence[int], active: Mapping[Place, int]) -> dict[Place, Request]:
+    """What is asked for, as one request where there are two; of runs that are over nothing is any more."""
+    request, found = models.RunRequest, dict[Place, Request]()
+    for one in session.scalars(
+        sa.select(request).where(request.reduction_step_id.in_(step_ids)).execution_options(populate_existing=True)
+    ):
+        place = (one.reduction_step_id, one.sub_group_key)
+        if one.run_id in {None, active.get(place)}:
+            other = found.get(place, Request(one.created_at, is_forced=False))
+            found[place] = Request(max(one.created_at, other.created_at), one.is_forced or other.is_forced)
+    return found
 
 
 def _accepted(session: Session) -> dict[Place, frozenset[int]]:

@@ -224,8 +224,6 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
     last, packages = sub_group.last, frozenset(package.id for package in sub_group.packages)
     if last is None or last.damaged or (wanted is not None and not _same_recipe(last, wanted)):
         return frozenset()
-    if sub_group.request is not None and sub_group.request.is_forced:
-        return frozenset()
     if sub_group.input_digest == last.input_digest:
         covered = packages
     elif sub_group.auxiliary.lost:

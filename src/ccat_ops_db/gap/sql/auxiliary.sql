@@ -6,7 +6,10 @@ WITH scope AS MATERIALIZED (
         coalesce(CASE WHEN :by_series THEN l.series_digest = :series ELSE l.recipe_digest = :recipe END, :recipe IS NULL)
             AS same_recipe,
         EXISTS (SELECT FROM run_request q
-                WHERE q.reduction_step_id = :step AND q.sub_group_key = g.key AND q.is_forced) AS is_forced
+                WHERE q.reduction_step_id = :step AND q.sub_group_key = g.key AND q.is_forced AND NOT EXISTS (
+                    SELECT FROM executed_reduction_step r
+                    WHERE r.id = q.run_id AND (r.status IN ('completed', 'cancelled')
+                        OR r.status = 'failed' AND r.retry_at IS NULL))) AS is_forced
     FROM sub_group g
     LEFT JOIN LATERAL (
         SELECT r.* FROM executed_reduction_step r

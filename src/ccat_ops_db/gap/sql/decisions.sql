@@ -46,7 +46,6 @@ gap AS MATERIALIZED (
     SELECT f.*, d.fresh_since,
         CASE
             WHEN f.last_run_id IS NULL OR f.is_damaged OR NOT coalesce(f.same_recipe, :recipe IS NULL) THEN 'none'
-            WHEN f.is_forced THEN 'none'
             WHEN f.same_inputs THEN 'all'
             WHEN f.lost_auxiliary THEN 'none'
             WHEN d.has_new OR d.has_faded THEN 'covered'
@@ -141,7 +140,7 @@ timed AS MATERIALIZED (
     ) r ON :rests AND t.is_untried IS NOT TRUE AND t.requested_at IS NULL
 ),
 asked AS MATERIALIZED (
-    SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, t.abandoned, t.cut_off,
+    SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, g.is_forced, t.abandoned, t.cut_off,
         g.reason IS NOT NULL AND cardinality(:failing) > 0 AND EXISTS (
             SELECT FROM auxiliary_nearest n
             WHERE n.sub_group_id = g.id AND n.run_id IS NULL AND n.name = ANY(:failing)) AS is_lacking,
@@ -182,8 +181,11 @@ asked AS MATERIALIZED (
     FROM gap g LEFT JOIN timed t ON t.id = g.id
 ),
 decision AS (
-    SELECT a.*,
-        CASE
+    SELECT j.id, j.last_run_id, j.active_run_id, j.input_digest, j.reason, j.cut_off, j.verdict,
+        -- What is made again in any case is waited for.
+        CASE WHEN j.is_forced AND (j.verdict = 'wanted' OR j.active_run_id IS NOT NULL) THEN 'none' ELSE j.readiness END
+            AS readiness
+    FROM (SELECT a.*, CASE
             WHEN NOT a.is_there THEN 'up_to_date'
             WHEN :recipe IS NULL THEN 'blocked'
             WHEN a.abandoned IS NOT NULL THEN a.abandoned
@@ -193,5 +195,5 @@ decision AS (
             WHEN a.reason IS NULL THEN 'up_to_date'
             ELSE 'wanted'
         END AS verdict
-    FROM asked a
+        FROM asked a) j
 )

@@ -75,17 +75,12 @@ held AS MATERIALIZED (
     WHERE cardinality(:upstream) > 0 AND NOT m.is_faded AND m.left_out IS NULL AND NOT above.is_ready AND NOT above.is_faded
     GROUP BY m.sub_group_id
 ),
-request AS (
-    SELECT q.sub_group_key, max(q.created_at) AS requested_at, bool_or(q.is_forced) AS is_forced
-    FROM run_request q
-    WHERE q.reduction_step_id = :step
-    GROUP BY q.sub_group_key
-),
 known AS (
     SELECT s.id, s.key, s.only_auxiliary, s.lost_auxiliary, s.last_run_id, s.last_created_at, s.same_recipe, s.active_run_id,
         coalesce(d.input_digest, :no_inputs) AS input_digest,
         s.last_input_digest = coalesce(d.input_digest, :no_inputs) AS same_inputs,
-        q.requested_at, coalesce(q.is_forced, false) AS is_forced, h.since AS held_since,
+        greatest(q.created_at, w.created_at) AS requested_at,
+        coalesce(q.is_forced, false) OR coalesce(w.is_forced, false) AS is_forced, h.since AS held_since,
         s.last_run_id IS NOT NULL AND (
             EXISTS (SELECT FROM data_product d WHERE d.run_id = s.last_run_id AND d.state IN ('orphaned', 'withdrawn'))
             OR s.last_run_id IN (
@@ -98,7 +93,8 @@ known AS (
         NOT :fades OR EXISTS (SELECT FROM sub_group_package m WHERE m.sub_group_id = s.id AND NOT m.is_faded) AS is_there
     FROM scope s
     LEFT JOIN digest d ON d.sub_group_id = s.id
-    LEFT JOIN request q ON q.sub_group_key = s.key
+    LEFT JOIN run_request q ON q.reduction_step_id = :step AND q.sub_group_key = s.key AND q.run_id IS NULL
+    LEFT JOIN run_request w ON w.run_id = s.active_run_id
     LEFT JOIN held h ON h.sub_group_id = s.id
     OFFSET 0  -- what is found is not looked for twice
 ),

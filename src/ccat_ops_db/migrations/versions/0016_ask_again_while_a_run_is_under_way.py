@@ -28,10 +28,10 @@ def upgrade() -> None:
     _have_noted("INSERT OR DELETE OR UPDATE OF created_at, is_forced")
     op.execute(
         """
-        UPDATE run_request q SET run_id = (
-            SELECT max(r.id) FROM executed_reduction_step r
-            WHERE r.trigger_id = q.trigger_id AND r.reduction_step_id = q.reduction_step_id
-              AND r.sub_group_key = q.sub_group_key AND NOT r.is_trial)
+        UPDATE run_request q SET run_id = r.id
+        FROM sub_group g, executed_reduction_step r
+        WHERE g.reduction_step_id = q.reduction_step_id AND g.key = q.sub_group_key
+          AND r.id = g.active_run_id AND r.trigger_id = q.trigger_id
         """
     )
     op.create_index(
@@ -44,9 +44,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_auxiliary_nearest_run_id"), table_name="auxiliary_nearest")
     op.execute(
         """
-        DELETE FROM run_request q WHERE run_id IS NOT NULL AND EXISTS (
-            SELECT FROM run_request other WHERE other.reduction_step_id = q.reduction_step_id
-              AND other.sub_group_key = q.sub_group_key AND other.id > q.id)
+        DELETE FROM run_request q USING run_request other
+        WHERE other.reduction_step_id = q.reduction_step_id AND other.sub_group_key = q.sub_group_key
+          AND (other.run_id IS NOT NULL, other.id) < (q.run_id IS NOT NULL, q.id)
         """
     )
     _have_noted("INSERT OR UPDATE OR DELETE")
