@@ -356,6 +356,7 @@ class TestManual:
         history.create()
         assert wish(history, force=True).requested == 1
         assert history.settle() == ["calibrate"]
+        assert [one.runs for one in triggers(history)] == [{RunStatus.COMPLETED: 1}]
 
     def test_runs_that_were_there_before_the_pipeline_waited_for_wishes_are_followed(self, history: History) -> None:
         history.define(SCAN, {**MAP, "cooldown_seconds": 0})

@@ -237,16 +237,28 @@ def _ask(
     wanted = sa.select(_Group.reduction_step_id, _Group.key, *map(sa.literal, (trigger_id, forced, now)), _Run.id)
     columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced", "created_at", "run_id"]
     new = insert(_Request).from_select(columns, wanted.outerjoin(_Run, will_do).where(chosen)).on_conflict_do_nothing()
-    number = len(session.scalars(new.returning(_Request.id)).all())
+    found = session.scalars(new.returning(_Request.run_id)).all()
+    if joined := [run_id for run_id in found if run_id is not None]:
+        ours = sa.update(_Run).where(is_among(_Run.id, joined), _Run.trigger_id.is_(None))
+        session.execute(ours.values(trigger_id=trigger_id), execution_options=_WRITES)
     if forced:
-        is_to_come = sa.or_(_Request.run_id.is_(None), _Request.run_id.in_(sa.select(_Run.id).where(_IS_OPEN)))
-        forced_too = sa.update(_Request).where(at_place(), chosen, is_to_come, sa.not_(_Request.is_forced))
-        session.execute(forced_too.values(is_forced=True), execution_options=_WRITES)
-    return number
+        _force(session, sa.and_(at_place(), chosen))
+    return len(found)
+
+
+def _force(session: Session, which: sa.ColumnElement[bool]) -> None:
+    """Have what is asked for, and has not begun, run though nothing makes it necessary."""
+    has_begun = sa.exists().where(_Run.id == _Request.run_id, sa.not_(_IS_OPEN))
+    forced = sa.update(_Request).where(which, sa.not_(has_begun), sa.not_(_Request.is_forced)).values(is_forced=True)
+    session.execute(forced, execution_options=_WRITES)
 
 
 def _of(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
     return _Group.reduction_step_id.in_([step.id for step in steps])
+
+
+def _asks(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
+    return _Request.reduction_step_id.in_([step.id for step in steps])
 
 
 def _is_as_wanted(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
@@ -299,6 +311,8 @@ def follow(session: Session, pipeline: PipelineNow) -> int:
     work is done go. What is handed on has been wanted since the trigger was opened: it waits for what was there then,
     and for nothing that came later.
     """
+    if not session.scalar(sa.select(sa.exists().where(_asks(pipeline.steps)))):
+        return 0
     was_outdated = sa.and_(_Run.status == RunStatus.CANCELLED, _Run.not_needed, _Run.id.in_(sa.select(_Request.run_id)))
     different = ask_again(session, sa.and_(_Run.pipeline_id == pipeline.id, was_outdated))
     different += sum(_hand_on(session, pipeline, step) for step in pipeline.steps)
@@ -363,9 +377,8 @@ def _drop_fulfilled(session: Session, pipeline: PipelineNow) -> None:
     stands = sa.exists().where(at_place(), _Group.verdict.in_([*_OPEN, Verdict.BLOCKED]), _Group.reason.is_not(None))
     has_run = sa.exists().where(at_place(), _Group.active_run_id.is_not(None))
     is_run = sa.exists().where(_Run.id == _Request.run_id, sa.text(ACTIVE_RUN))  # also of what is gone for a while
-    of_pipeline = _Request.reduction_step_id.in_([step.id for step in pipeline.steps])
     session.execute(
-        sa.delete(_Request).where(of_pipeline, sa.not_(stands), sa.not_(has_run), sa.not_(is_run)),
+        sa.delete(_Request).where(_asks(pipeline.steps), sa.not_(stands), sa.not_(has_run), sa.not_(is_run)),
         execution_options=_WRITES,
     )
 
