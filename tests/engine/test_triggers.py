@@ -246,12 +246,14 @@ class TestManual:
         history.configure("calibrate", 1)
         assert wish(history).requested == 1
         again = wish(history, force=True)
-        assert (again.trigger_id, again.requested, again.requested_before) == (None, 0, 1)
+        assert (again.requested, again.requested_before) == (1, 0)
+        assert triggers(history)[0].is_forced  # who forced it, and why, is kept
         history.configure("calibrate", 0)  # nothing is necessary any more
         assert history.settle() == ["calibrate"]
         wish(history, force=True)
         history.create()
         assert (wish(history, force=True).requested_before, history.settle()) == (1, ["calibrate"])
+        assert history.open_triggers() == []
 
     def test_a_forced_map_waits_for_the_scans_that_are_forced_with_it(self, history: History) -> None:
         history.is_restless = True
@@ -316,6 +318,57 @@ class TestManual:
             history.archive()
         else:
             history.configure("grid", 7)
+        assert history.settle() == ["grid"]
+
+    def test_what_is_asked_again_for_that_does_not_rest(self, history: History) -> None:
+        history.define({**FLAT_MAP, "cooldown_seconds": 36_000})
+        history.archive()
+        wish(history)
+        assert history.settle() == ["grid"]
+        history.archive()
+        wish(history)
+        history.create()
+        [run_id] = history.start().started
+        history.fail(run_id, retried=True)
+        history.create()
+        history.offset += timedelta(hours=2)
+        assert history.retry() == [run_id]
+        history.archive()
+        assert history.settle() == ["grid"]
+
+    @pytest.mark.parametrize("is_wanted_besides", [False, True])
+    def test_what_is_forced_stays_so_when_its_run_is_outdated_at_its_start(
+        self, history: History, *, is_wanted_besides: bool
+    ) -> None:
+        history.define(FLAT_MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        assert history.settle() == ["grid"]
+        package = history.archive()
+        wish(history, force=True)
+        history.create()
+        [run_id] = history.start().started
+        history.fail(run_id, retried=True)
+        history.create()
+        history.offset += timedelta(hours=2)
+        assert history.retry() == [run_id]
+        history.exclude(package)
+        if is_wanted_besides:
+            wish(history)
+        assert history.settle() == ["grid"]
+        assert (history.runs()[-1].reason, history.open_triggers()) == (RunReason.REQUESTED, [])
+
+    def test_a_forced_run_that_is_taken_up_again_is_still_forced(self, history: History) -> None:
+        history.define(FLAT_MAP, trigger="manual")
+        history.archive()
+        wish(history)
+        history.settle()
+        wish(history, force=True)
+        history.create()
+        [run_id] = history.start().started
+        history.fail(run_id)
+        assert history.settle() == []
+        history.take_up(run_id)
         assert history.settle() == ["grid"]
 
     def test_a_forced_map_that_is_blocked_holds_nothing_up(self, history: History) -> None:

@@ -31,8 +31,8 @@ class Trigger(Base):
 class RunRequest(Base):
     """A sub-group that a trigger wants to have run, until the run that does it is over; it does not rest before.
 
-    Besides what a run is carrying out, at most one is still to be carried out for a sub-group: inputs of a run are
-    fixed when it starts, and what is wanted after that is for another one.
+    Besides what runs are carrying out, at most one is still to be carried out for a sub-group: inputs of a run are
+    fixed when it starts, and where others are wanted after that, another one has them.
     """
 
     __tablename__ = "run_request"

@@ -54,11 +54,11 @@ class Opened:
     trigger_id: int | None
     """None where nothing was to be asked for."""
     requested: int
-    """Sub-groups that run now, or as soon as the run that they have is over."""
+    """Sub-groups that are run for it: now, by the run that they have, or as soon as that is over."""
     requested_before: int
     """Sub-groups besides that another trigger asks for already."""
     waiting: int
-    """Of those, sub-groups that wait for something upstream."""
+    """Of the requested, sub-groups that wait for something upstream."""
     hopeless: int
     """Sub-groups besides that are not run, as what they need does not exist: `ccat gap` says what that is."""
     unreleased: tuple[str, ...]
@@ -130,8 +130,10 @@ def open_wish(session: Session, wish: Wish, *, now: datetime, by: str) -> Opened
     # What merely waits for the runs of steps above follows from them by itself.
     waits = sa.or_(_Group.reason.is_not(None), sa.true() if wish.force else sa.false())
     which = sa.and_(_of(steps), chosen, waits)
-    requested = _ask(session, trigger_id, steps, which=which, forced=wish.force, now=now)
-    before = _asked_before(session, trigger_id, which)
+    asked = _ask(session, trigger_id, steps, which=which, forced=wish.force, now=now)
+    forced = _force(session, which) if wish.force else 0
+    before = _asked_before(session, trigger_id, which) - forced
+    requested = asked + forced
     if not requested:
         session.execute(sa.delete(_Trigger).where(_Trigger.id == trigger_id))
     evaluate(session, found.id, now=now, by=by)
@@ -234,6 +236,7 @@ def _ask(
     is_there = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
     chosen = sa.and_(_of(steps), which, is_there)
     will_do = sa.and_(_Run.id == _Group.active_run_id, sa.or_(_IS_OPEN, sa.false() if forced else _is_as_wanted(steps)))
+    session.execute(sa.select(_Run.id).join(_Group, will_do).where(chosen).order_by(_Run.id).with_for_update(of=_Run))
     wanted = sa.select(_Group.reduction_step_id, _Group.key, *map(sa.literal, (trigger_id, forced, now)), _Run.id)
     columns = ["reduction_step_id", "sub_group_key", "trigger_id", "is_forced", "created_at", "run_id"]
     new = insert(_Request).from_select(columns, wanted.outerjoin(_Run, will_do).where(chosen)).on_conflict_do_nothing()
@@ -241,16 +244,18 @@ def _ask(
     if joined := [run_id for run_id in found if run_id is not None]:
         ours = sa.update(_Run).where(is_among(_Run.id, joined), _Run.trigger_id.is_(None))
         session.execute(ours.values(trigger_id=trigger_id), execution_options=_WRITES)
-    if forced:
-        _force(session, sa.and_(at_place(), chosen))
     return len(found)
 
 
-def _force(session: Session, which: sa.ColumnElement[bool]) -> None:
-    """Have what is asked for, and has not begun, run though nothing makes it necessary."""
+def _force(session: Session, which: sa.ColumnElement[bool]) -> int:
+    """Have what is asked for, and has not begun, run though nothing makes it necessary; how much of it would not."""
     has_begun = sa.exists().where(_Run.id == _Request.run_id, sa.not_(_IS_OPEN))
-    forced = sa.update(_Request).where(which, sa.not_(has_begun), sa.not_(_Request.is_forced)).values(is_forced=True)
-    session.execute(forced, execution_options=_WRITES)
+    forced = (
+        sa.update(_Request)
+        .where(at_place(), which, sa.not_(has_begun), sa.not_(_Request.is_forced))
+        .values(is_forced=True)
+    )
+    return len(session.scalars(forced.returning(_Request.id), execution_options=_WRITES).all())
 
 
 def _of(steps: Sequence[StepNow]) -> sa.ColumnElement[bool]:
@@ -282,11 +287,11 @@ def ask_again(session: Session, which: sa.ColumnElement[bool]) -> int:
         other.sub_group_key == _Request.sub_group_key,
         other.run_id.is_(None),
     )
-    again = sa.update(_Request).where(_Request.run_id.in_(runs), sa.not_(sa.exists().where(*same))).values(run_id=None)
-    number = len(session.scalars(again.returning(_Request.id), execution_options=_WRITES).all())
+    again = sa.update(_Request).where(_Request.run_id.in_(runs), sa.not_(sa.exists().where(*same)))
+    told = {"run_id": None, "created_at": _Request.created_at}  # which is noted, as what is asked for is judged anew
     forced = sa.update(other).where(*same, _Request.run_id.in_(runs), _Request.is_forced, sa.not_(other.is_forced))
-    session.execute(forced.values(is_forced=True), execution_options=_WRITES)
-    return number
+    written = (again.values(told).returning(_Request.id), forced.values(is_forced=True).returning(other.id))
+    return sum(len(session.scalars(one, execution_options=_WRITES).all()) for one in written)
 
 
 def at_place() -> sa.ColumnElement[bool]:
@@ -397,6 +402,8 @@ def close(session: Session, pipeline: PipelineNow, *, now: datetime) -> list[int
     ended = sa.update(_Trigger).where(
         _Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None), sa.not_(moving), sa.not_(active)
     )
+    is_open = sa.and_(_Trigger.pipeline_id == pipeline.id, _Trigger.closed_at.is_(None))
+    session.execute(sa.select(_Trigger.id).where(is_open).order_by(_Trigger.id).with_for_update())
     closed = list(session.scalars(ended.values(closed_at=now).returning(_Trigger.id), execution_options=_WRITES))
     if closed:
         session.execute(sa.delete(_Request).where(_Request.trigger_id.in_(closed)), execution_options=_WRITES)

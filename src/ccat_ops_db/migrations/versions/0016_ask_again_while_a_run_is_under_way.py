@@ -1,4 +1,4 @@
-"""What is wanted of a sub-group while a run of it is under way is asked for besides, and not lost with that run.
+"""What is wanted of a sub-group while a run of it with other inputs is under way is asked for besides, and not lost with that run.
 
 What chose a calibration by a rule is found by the run that made it.
 """
@@ -28,10 +28,10 @@ def upgrade() -> None:
     _have_noted("INSERT OR DELETE OR UPDATE OF created_at, is_forced")
     op.execute(
         """
-        UPDATE run_request q SET run_id = r.id
-        FROM sub_group g, executed_reduction_step r
-        WHERE g.reduction_step_id = q.reduction_step_id AND g.key = q.sub_group_key
-          AND r.id = g.active_run_id AND r.trigger_id = q.trigger_id
+        UPDATE run_request q SET run_id = (
+            SELECT max(r.id) FROM executed_reduction_step r
+            WHERE r.trigger_id = q.trigger_id AND r.reduction_step_id = q.reduction_step_id
+              AND r.sub_group_key = q.sub_group_key AND NOT r.is_trial)
         """
     )
     op.create_index(
