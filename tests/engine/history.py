@@ -24,6 +24,7 @@ from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import content_digest, made_digest
 from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
+from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
@@ -485,6 +486,10 @@ class History:
 
     def verdicts(self) -> dict[str, Verdict]:
         return {name: one.verdict for name, one in self.gap().items()}
+
+    def triggers(self) -> list[TriggerNow]:
+        """The newest first."""
+        return self.session(lambda session: list(list_triggers(session, pipeline="it", limit=50)))
 
     def open_triggers(self) -> list[int]:
         """Triggers from which something may still follow."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -13,15 +12,13 @@ from typer.testing import CliRunner
 from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.lookup import UnknownName
-from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict
 from ccat_ops_db.verbs.pausing import pause, resume
 from ccat_ops_db.verbs.planning import make_plan
 from ccat_workflow_manager.verbs.launching import launch
-from ccat_workflow_manager.verbs.requesting import Opened, PipelineDisabled, Wish, open_wish
+from ccat_workflow_manager.verbs.requesting import PipelineDisabled
 from tests.engine.database import Reference, initialized
 from tests.engine.history import History
-from tests.engine.order import check
 
 SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 7200}
@@ -45,20 +42,11 @@ def history(installation: sa.Engine) -> Iterator[History]:
     reference.restore(installation)
 
 
-def wish(history: History, **what: Any) -> Opened:
-    wanted = Wish("it", "a test", **what)
-    return history.session(lambda session: open_wish(session, wanted, now=history.now, by="a test"))
-
-
 def say(history: History, *words: str) -> str:
     """What a command says."""
     environment = {"CCAT_OPS_DB_URL": history.engine.url.render_as_string(hide_password=False)}
     said = CliRunner().invoke(app, [*words], env=environment)
     return said.stdout + said.stderr
-
-
-def triggers(history: History) -> list[TriggerNow]:
-    return list(history.session(lambda session: list_triggers(session, pipeline="it", limit=50)))
 
 
 def at(history: History, moment: datetime) -> None:
@@ -74,21 +62,21 @@ class TestManual:
         history.archive()
         history.archive()
         assert history.settle() == []
-        assert wish(history).requested == 2 + 1
+        assert history.wish().requested == 2 + 1
         assert history.settle() == ["calibrate", "calibrate", "grid"]
-        [trigger] = triggers(history)
+        [trigger] = history.triggers()
         assert (trigger.type, trigger.requested, trigger.runs) == (TriggerType.MANUAL, 0, {RunStatus.COMPLETED: 3})
         assert trigger.closed_at is not None
 
     def test_the_map_of_a_wish_waits_for_all_that_was_there_when_it_was_wanted(self, history: History) -> None:
         history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
         history.archive()
-        wish(history)
+        history.wish()
         assert history.settle() == ["calibrate", "grid"]
         history.offset = timedelta(hours=6)
         for hours_ago in (5, 3):
             history.archive(hours_ago=hours_ago)
-        wish(history)
+        history.wish()
         history.create()
         for run_id in sorted(history.start().started):
             assert len(history.runs_of("grid")) == 1
@@ -98,12 +86,12 @@ class TestManual:
         history.complete(history.runs_of("grid")[-1].id)
         assert history.settle() == []
         assert set(history.verdicts().values()) == {Verdict.UP_TO_DATE}
-        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
+        assert history.open_triggers() == []
 
     def test_a_map_does_not_wait_for_what_came_after_the_wish_it_follows_from(self, history: History) -> None:
         history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
         history.archive()
-        wish(history)
+        history.wish()
         history.create()
         history.offset = timedelta(hours=1)
         history.archive()
@@ -112,12 +100,12 @@ class TestManual:
     def test_what_comes_after_the_wish_waits_for_the_next_one(self, history: History) -> None:
         history.define(SCAN, MAP, trigger="manual")
         history.archive()
-        wish(history)
+        history.wish()
         history.create()
         history.archive(source="Saturn")
         assert history.settle() == ["calibrate", "grid"]
         assert history.settle() == []
-        wish(history)
+        history.wish()
         assert history.settle() == ["calibrate", "grid"]
 
     def test_a_wish_does_not_let_a_sub_group_rest_first(self, history: History) -> None:
@@ -125,22 +113,22 @@ class TestManual:
         history.archive()
         assert history.settle() == []
         assert history.verdicts() == {next(iter(history.verdicts())): Verdict.COOLING}
-        wish(history)
+        history.wish()
         assert history.settle() == ["calibrate"]
 
     def test_only_the_step_that_is_named_runs_and_what_follows_from_it(self, history: History) -> None:
         history.define(SCAN, MAP, {"key": "all", "group_by": [], "depends_on": ["grid"]}, trigger="manual")
         history.archive()
-        wish(history)
+        history.wish()
         assert history.settle() == ["calibrate", "grid", "all"]
-        wish(history, step="grid", force=True)
+        history.wish(step="grid", force=True)
         assert history.settle() == ["grid"]  # the same bytes: nothing follows
 
     def test_only_the_sub_groups_that_are_named_run(self, history: History) -> None:
         history.define({"key": "grid", "group_by": ["source"]}, trigger="manual")
         history.archive(source="M17")
         history.archive(source="Saturn")
-        wish(history, sub_groups=[history.gap()["grid Saturn"].path])
+        history.wish(sub_groups=[history.gap()["grid Saturn"].path])
         assert history.settle() == ["grid"]
         assert history.verdicts() == {"grid M17": Verdict.WANTED, "grid Saturn": Verdict.UP_TO_DATE}
 
@@ -148,9 +136,9 @@ class TestManual:
         history.define(SCAN)
         history.archive()
         history.settle()
-        assert wish(history).requested == 0
+        assert history.wish().requested == 0
         assert history.settle() == []
-        assert wish(history, force=True).requested == 1
+        assert history.wish(force=True).requested == 1
         assert history.settle() == ["calibrate"]
         _, run = history.runs()
         assert (run.reason, run.because) == (
@@ -158,7 +146,7 @@ class TestManual:
             f"wanted all the same: nothing changed since run {run.id - 1}",
         )
         assert history.create() == 0
-        assert triggers(history)[0].closed_at is not None
+        assert history.triggers()[0].closed_at is not None
 
     @pytest.mark.parametrize("end", ["fail", "cancel"])
     def test_a_wish_reopens_what_was_given_up(self, history: History, end: str) -> None:
@@ -168,119 +156,23 @@ class TestManual:
         history.start()
         getattr(history, end)(history.runs()[0].id)
         assert history.settle() == []
-        assert wish(history).requested == 1
+        assert history.wish().requested == 1
         assert history.settle() == ["calibrate"]
 
     def test_a_wish_whose_run_fails_again_ends(self, history: History) -> None:
         history.define(SCAN, MAP, trigger="manual")
         history.archive()
-        wish(history)
+        history.wish()
         history.create()
         history.start()
         history.fail(history.runs()[0].id)
         assert history.settle() == []
-        assert triggers(history)[0].closed_at is not None
-
-    def test_what_is_wanted_while_a_run_is_under_way_is_run_after_it(self, history: History) -> None:
-        history.define({**MAP, "depends_on": []}, trigger="manual")
-        history.archive()
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.archive()
-        assert wish(history).requested == 1
-        assert history.create() == 0  # never two at once
-        history.complete(run_id)
-        assert history.settle() == ["grid"]
-        assert history.verdicts() == {"grid M17": Verdict.UP_TO_DATE}
-        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
-
-    def test_what_is_ready_while_the_map_of_the_same_wish_is_under_way_is_in_the_next(self, history: History) -> None:
-        history.define(SCAN, {**MAP, "readiness": "available", "min_fraction": 0.5}, trigger="manual")
-        history.archive()
-        history.archive()
-        wish(history)
-        history.create()
-        first, second = sorted(history.start().started)
-        history.complete(first)
-        history.create()
-        [half] = history.start().started
-        history.complete(second)
-        history.create()
-        history.complete(half)
-        assert history.settle() == ["grid"]
-        assert history.verdicts()["grid M17"] is Verdict.UP_TO_DATE
-
-    def test_a_retry_that_is_given_up_for_other_inputs_leaves_the_wish(self, history: History) -> None:
-        history.define({**MAP, "depends_on": []}, trigger="manual")
-        history.archive()
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.archive()
-        history.fail(run_id, retried=True)
-        assert history.settle() == ["grid"]
-        assert history.verdicts() == {"grid M17": Verdict.UP_TO_DATE}
-
-    @pytest.mark.parametrize("is_started", [False, True])
-    def test_what_is_forced_twice_runs_twice_only_if_the_first_has_started(
-        self, history: History, *, is_started: bool
-    ) -> None:
-        history.define(SCAN, trigger="manual")
-        history.archive()
-        wish(history)
-        assert history.settle() == ["calibrate"]
-        assert wish(history, force=True).requested == 1
-        history.create()
-        started = history.start().started if is_started else ()
-        assert wish(history, force=True).requested == len(started)
-        history.create()
-        history.complete(*started)
-        assert len(started) + len(history.settle()) == 1 + len(started)
-
-    def test_what_was_wanted_only_if_necessary_can_still_be_forced(self, history: History) -> None:
-        history.define(SCAN, trigger="manual")
-        history.archive()
-        wish(history)
-        assert history.settle() == ["calibrate"]
-        history.configure("calibrate", 1)
-        assert wish(history).requested == 1
-        again = wish(history, force=True)
-        assert (again.requested, again.requested_before) == (1, 0)
-        assert triggers(history)[0].is_forced  # who forced it, and why, is kept
-        history.configure("calibrate", 0)  # nothing is necessary any more
-        assert history.settle() == ["calibrate"]
-        wish(history, force=True)
-        history.create()
-        assert (wish(history, force=True).requested_before, history.settle()) == (1, ["calibrate"])
-        assert history.open_triggers() == []
-
-    def test_a_forced_map_waits_for_the_scans_that_are_forced_with_it(self, history: History) -> None:
-        history.is_restless = True
-        history.define(SCAN, MAP, trigger="manual")
-        history.archive()
-        history.archive()
-        wish(history)
-        assert history.settle() == ["calibrate", "calibrate", "grid"]
-        wish(history, force=True)
-        assert history.settle(order=Random(0)) == ["calibrate", "calibrate", "grid"]  # noqa: S311 - no secret
-
-    def test_what_takes_a_calibration_of_the_same_wish_is_run_with_it(self, history: History) -> None:
-        rule = {"name": "flat", "from": "it/calibrate", "max_age": "1d", "on_missing": "fail"}
-        history.define(SCAN, {**MAP, "depends_on": [], "auxiliary": [rule]}, trigger="manual")
-        history.archive()
-        assert (wish(history).requested, history.settle()) == (1, ["calibrate", "grid"])
-        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
-
-    def test_a_wish_for_which_nothing_is_to_be_done_is_none(self, history: History) -> None:
-        history.define(SCAN, trigger="manual")
-        opened = wish(history)
-        assert (opened.trigger_id, opened.requested, triggers(history)) == (None, 0, [])
+        assert history.triggers()[0].closed_at is not None
 
     def test_what_was_asked_for_before_is_told(self, history: History) -> None:
         history.define(SCAN, trigger="manual")
         history.archive()
-        wish(history)
+        history.wish()
         told = "1 sub-group was asked for before: `ccat triggers` shows how far that is.\n"
         assert say(history, "trigger", "it") == told
         history.create()
@@ -288,242 +180,12 @@ class TestManual:
         history.start()
         assert say(history, "trigger", "it") == told
 
-    @pytest.mark.parametrize("outcome", ["fail", "cancel"])
-    def test_what_is_wanted_while_a_run_of_the_same_is_under_way_is_that_run(
-        self, history: History, *, outcome: str
-    ) -> None:
-        history.define(FLAT_MAP, trigger="manual")
-        history.archive()
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        assert (wish(history).requested, wish(history).requested_before) == (0, 1)
-        getattr(history, outcome)(run_id)
-        assert history.settle() == []  # it was given up; nobody wanted it again since
-        assert wish(history).requested == 1
-        assert history.settle() == ["grid"]
-
-    @pytest.mark.parametrize("how", ["inputs", "recipe"])
-    def test_a_retry_that_is_outdated_when_it_is_to_start_leaves_the_wish(self, history: History, *, how: str) -> None:
-        history.define(FLAT_MAP, trigger="manual")
-        history.archive()
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.fail(run_id, retried=True)
-        history.create()
-        history.offset += timedelta(hours=3)
-        assert history.retry() == [run_id]
-        if how == "inputs":
-            history.archive()
-        else:
-            history.configure("grid", 7)
-        assert history.settle() == ["grid"]
-
-    def test_what_is_asked_again_for_that_does_not_rest(self, history: History) -> None:
-        history.define({**FLAT_MAP, "cooldown_seconds": 36_000})
-        history.archive()
-        wish(history)
-        assert history.settle() == ["grid"]
-        history.archive()
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.fail(run_id, retried=True)
-        history.create()
-        history.offset += timedelta(hours=2)
-        assert history.retry() == [run_id]
-        history.archive()
-        assert history.settle() == ["grid"]
-
-    @pytest.mark.parametrize("is_wanted_besides", [False, True])
-    def test_what_is_forced_stays_so_when_its_run_is_outdated_at_its_start(
-        self, history: History, *, is_wanted_besides: bool
-    ) -> None:
-        history.define(FLAT_MAP, trigger="manual")
-        history.archive()
-        wish(history)
-        assert history.settle() == ["grid"]
-        package = history.archive()
-        wish(history, force=True)
-        history.create()
-        [run_id] = history.start().started
-        history.fail(run_id, retried=True)
-        history.create()
-        history.offset += timedelta(hours=2)
-        assert history.retry() == [run_id]
-        history.exclude(package)
-        if is_wanted_besides:
-            wish(history)
-        assert history.settle() == ["grid"]
-        assert (history.runs()[-1].reason, history.open_triggers()) == (RunReason.REQUESTED, [])
-
-    def test_a_forced_run_that_is_taken_up_again_is_still_forced(self, history: History) -> None:
-        history.define(FLAT_MAP, trigger="manual")
-        history.archive()
-        wish(history)
-        history.settle()
-        wish(history, force=True)
-        history.create()
-        [run_id] = history.start().started
-        history.fail(run_id)
-        assert history.settle() == []
-        history.take_up(run_id)
-        assert history.settle() == ["grid"]
-
-    def test_a_forced_map_that_is_blocked_holds_nothing_up(self, history: History) -> None:
-        everything = {"key": "all", "group_by": [], "depends_on": ["grid"], "on_failed_input": "omit"}
-        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, everything)
-        history.archive()
-        history.settle()
-        history.archive()
-        history.create()
-        for run_id in history.start().started:
-            history.fail(run_id)
-        history.settle()
-        made = len(history.runs_of("all"))
-        wish(history, step="grid", force=True)
-        history.archive(source="Orion A")
-        assert history.settle() == ["calibrate", "grid", "all"]
-        assert len(history.runs_of("all")) == made + 1
-
-    def test_a_wish_for_nothing_closes_no_other(self, history: History) -> None:
-        history.is_restless = True
-        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, {"key": "other", "group_by": []}, trigger="manual")
-        history.archive()
-        wish(history)
-        history.settle()
-        history.configure("calibrate", 5)
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.set_state("calibrate", "1.0", "retired")
-        history.create()
-        history.complete(run_id)
-        assert wish(history, step="other").requested == 0
-        assert history.settle() == ["grid"]
-
-    def test_what_is_forced_while_its_first_run_waits_is_that_run(self, history: History) -> None:
-        history.define(SCAN)
-        history.archive()
-        history.create()
-        assert wish(history, force=True).requested == 1
-        assert history.settle() == ["calibrate"]
-        assert [one.runs for one in triggers(history)] == [{RunStatus.COMPLETED: 1}]
-
-    def test_runs_that_were_there_before_the_pipeline_waited_for_wishes_are_followed(self, history: History) -> None:
-        history.define(SCAN, {**MAP, "cooldown_seconds": 0})
-        history.archive()
-        history.settle()
-        history.configure("calibrate", 3)
-        history.create()
-        history.keys = {"trigger": "manual"}
-        history.apply()
-        assert wish(history).requested == 1
-        assert history.settle() == ["calibrate", "grid"]
-
-    def test_a_sub_group_that_is_gone_for_a_while_stays_wanted(self, history: History) -> None:
-        history.is_restless = True
-        history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
-        package = history.archive()
-        wish(history)
-        history.settle()
-        history.configure("calibrate", 3)
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.exclude(package)
-        history.create()
-        history.readmit(package)
-        history.create()
-        history.complete(run_id)
-        assert history.settle() == ["grid"]
-
-    def test_a_run_that_is_taken_up_again_carries_its_wish_on(self, history: History) -> None:
-        history.define(SCAN, MAP, trigger="manual")
-        history.archive()
-        wish(history)
-        history.create()
-        [run_id] = history.start().started
-        history.fail(run_id)
-        assert (history.settle(), history.open_triggers()) == ([], [])
-        history.take_up(run_id)
-        assert history.settle() == ["calibrate", "grid"]
-        assert history.open_triggers() == []
-
-    def test_force_is_kept_when_what_it_asked_for_is_asked_again(self, history: History) -> None:
-        history.define(FLAT_MAP, trigger="manual")
-        history.archive()
-        wish(history)
-        history.settle()
-        wish(history, force=True)
-        history.create()
-        [run_id] = history.start().started
-        package = history.archive()
-        wish(history)
-        history.fail(run_id, retried=True)
-        history.create()
-        history.exclude(package)
-        assert history.settle() == ["grid"]
-
-    def test_a_plan_of_which_nothing_holds_opens_no_trigger(self, history: History) -> None:
-        history.define(SCAN, trigger="manual")
-        history.archive()
-        made = history.session(lambda session: make_plan(session, "it", step=None, now=history.now, by="a test"))
-        assert made.plan
-        plan_id = made.plan.id
-        for created in (1, 0):
-            launched = history.session(lambda session: launch(session, plan_id, now=history.now, by="a test"))
-            assert launched.created == created
-            history.settle()
-        assert [one.closed_at is not None for one in triggers(history)] == [True]
-
-    def test_a_plan_takes_nothing_that_was_just_made_again(self, history: History) -> None:
-        history.define(SCAN, trigger="manual")
-        history.archive()
-        wish(history)
-        history.settle()
-        wish(history, force=True)
-        made = history.session(lambda session: make_plan(session, "it", step=None, now=history.now, by="a test"))
-        assert made.plan
-        plan_id = made.plan.id
-        history.create()
-        history.complete(*history.start().started)
-        assert history.session(lambda session: launch(session, plan_id, now=history.now, by="a test")).created == 0
-        assert history.settle() == []
-
-    def test_two_requests_for_a_sub_group_are_one_to_the_oracle(self, history: History) -> None:
-        history.define(FLAT_MAP, trigger="manual")
-        package = history.archive()
-        wish(history)
-        history.settle()
-        wish(history, force=True)
-        history.create()
-        history.start()
-        history.archive()
-        wish(history)
-        history.create()
-        check(history)
-        history.exclude(package)
-        check(history)
-        assert [one.requested for one in triggers(history)][:2] == [1, 1]
-
-    def test_a_scan_that_is_not_complete_holds_the_map_with_and_without_a_wish(self, history: History) -> None:
-        history.define({**SCAN, "wait_for": "scan_complete"}, MAP, trigger="manual")
-        history.archive()
-        open_scan = history.archive(hours_ago=1)
-        history.announce(open_scan)
-        wish(history)
-        assert history.settle() == ["calibrate"]
-        assert history.verdicts()["grid M17"] is Verdict.BLOCKED
-        assert [one.closed_at for one in triggers(history) if one.closed_at is None] == []
-
     def test_of_two_wishes_for_the_same_each_sub_group_runs_once(self, history: History) -> None:
         history.define(SCAN, trigger="manual")
         history.archive()
-        assert (wish(history).requested, wish(history).requested) == (1, 0)
+        assert (history.wish().requested, history.wish().requested) == (1, 0)
         assert history.settle() == ["calibrate"]
-        assert [one.closed_at is not None for one in triggers(history)] == [True]
+        assert [one.closed_at is not None for one in history.triggers()] == [True]
 
     @pytest.mark.parametrize(
         ("what", "message"),
@@ -539,15 +201,15 @@ class TestManual:
         history.define(SCAN, MAP)
         history.archive()
         with pytest.raises(UnknownName) as refused:
-            wish(history, **what)
+            history.wish(**what)
         assert str(refused.value) == message.replace("M17-8b2d1efd", history.gap()["grid M17"].path)
-        assert triggers(history) == []
+        assert history.triggers() == []
 
     def test_nothing_can_be_wanted_of_a_pipeline_that_is_disabled(self, history: History) -> None:
         history.define(SCAN, enabled=False)
         with pytest.raises(PipelineDisabled, match="Pipeline it is disabled, so its runs would not start"):
-            wish(history)
-        assert triggers(history) == []
+            history.wish()
+        assert history.triggers() == []
 
     def test_nothing_can_be_wanted_of_what_nothing_is_released_for(self, history: History) -> None:
         history.define(SCAN, trigger="manual")
@@ -558,7 +220,7 @@ class TestManual:
                 "error: No version of calibrate is released, so none of these runs could start: release one in its "
                 "definition, apply it, and say the same again. No run was created.\n"
             )
-        assert triggers(history) == []
+        assert history.triggers() == []
 
     def test_steps_that_nothing_is_released_for_are_told(self, history: History) -> None:
         history.define(SCAN, MAP, trigger="manual")
@@ -621,7 +283,7 @@ def test_a_decision_needs_a_reason(history: History, words: list[str], outcome: 
     ended = CliRunner().invoke(app, [*words, "--because", because], env=environment)
     told = f"error: Say why, for those who read it later: `--because` is empty. {outcome}\n"
     assert (ended.exit_code, ended.stderr) == (1, told)
-    assert (triggers(history), history.runs()) == ([], [])
+    assert (history.triggers(), history.runs()) == ([], [])
     assert not history.session(lambda session: session.scalars(sa.select(models.Pause)).all())
 
 
@@ -637,7 +299,7 @@ class TestCron:
         assert history.settle() == []
         at(history, datetime(2026, 11, 25, 21, 31, tzinfo=UTC))
         assert history.settle() == ["calibrate", "grid"]
-        [trigger] = triggers(history)
+        [trigger] = history.triggers()
         assert trigger.because == "tick of 30 18 * * * (America/Santiago) at 2026-11-25 21:30 UTC"
         assert trigger.closed_at is not None
 
@@ -648,7 +310,7 @@ class TestCron:
         at(history, datetime(2026, 11, 28, 9, 0, tzinfo=UTC))
         history.archive()
         assert history.settle() == ["calibrate"]
-        assert [one.because[-20:] for one in triggers(history)] == ["2026-11-27 21:30 UTC"]
+        assert [one.because[-20:] for one in history.triggers()] == ["2026-11-27 21:30 UTC"]
         assert history.settle() == []
 
     def test_ticks_during_a_run_and_its_retries_are_that_run(self, history: History) -> None:
@@ -740,5 +402,5 @@ def test_a_plan_of_a_pipeline_that_waits_for_triggers_is_carried_to_its_end(hist
     plan_id = made.plan.id
     assert history.session(lambda session: launch(session, plan_id, now=history.now, by="a test")).created == 1
     assert history.settle() == ["calibrate", "grid"]
-    [trigger] = triggers(history)
+    [trigger] = history.triggers()
     assert (trigger.because, trigger.closed_at is not None) == (f"plan {plan_id}", True)

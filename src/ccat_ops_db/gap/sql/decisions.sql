@@ -140,7 +140,8 @@ timed AS MATERIALIZED (
     ) r ON :rests AND t.is_untried IS NOT TRUE AND t.requested_at IS NULL
 ),
 asked AS MATERIALIZED (
-    SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, g.is_forced, t.abandoned, t.cut_off,
+    SELECT g.id, g.last_run_id, g.active_run_id, g.input_digest, g.is_there, g.readiness, g.reason, g.is_forced,
+        t.abandoned, t.cut_off,
         g.reason IS NOT NULL AND cardinality(:failing) > 0 AND EXISTS (
             SELECT FROM auxiliary_nearest n
             WHERE n.sub_group_id = g.id AND n.run_id IS NULL AND n.name = ANY(:failing)) AS is_lacking,
@@ -180,12 +181,9 @@ asked AS MATERIALIZED (
         ) AS is_blocked
     FROM gap g LEFT JOIN timed t ON t.id = g.id
 ),
-decision AS (
-    SELECT j.id, j.last_run_id, j.active_run_id, j.input_digest, j.reason, j.cut_off, j.verdict,
-        -- What is made again in any case is waited for.
-        CASE WHEN j.is_forced AND (j.verdict = 'wanted' OR j.active_run_id IS NOT NULL) THEN 'none' ELSE j.readiness END
-            AS readiness
-    FROM (SELECT a.*, CASE
+verdict AS (
+    SELECT a.*,
+        CASE
             WHEN NOT a.is_there THEN 'up_to_date'
             WHEN :recipe IS NULL THEN 'blocked'
             WHEN a.abandoned IS NOT NULL THEN a.abandoned
@@ -195,5 +193,12 @@ decision AS (
             WHEN a.reason IS NULL THEN 'up_to_date'
             ELSE 'wanted'
         END AS verdict
-        FROM asked a) j
+    FROM asked a
+),
+decision AS (
+    SELECT v.id, v.last_run_id, v.active_run_id, v.input_digest, v.reason, v.cut_off, v.verdict,
+        -- What is made again in any case is waited for.
+        CASE WHEN v.is_forced AND (v.verdict = 'wanted' OR v.active_run_id IS NOT NULL) THEN 'none' ELSE v.readiness END
+            AS readiness
+    FROM verdict v
 )
