@@ -67,15 +67,17 @@ def advance(
     ids: Iterable[int],
     *,
     to: StrEnum,
-    because: str,
+    because: str | sa.ColumnElement[str],
     by: str,
     expected: Collection[StrEnum] | None = None,
     values: Mapping[str, Any] | None = None,
+    listed: sa.FromClause | None = None,
 ) -> list[int]:
     """Move the objects that still have an expected status, and return their ids; the only writer of any status.
 
     Whoever is not returned was moved by somebody else first: a normal outcome. `expected` defaults to every status
-    from which `to` is legal; `values` are columns set by the same statement. One history row per object is written,
+    from which `to` is legal; `values` are columns set by the same statement. `because` and these may differ from object
+    to object: they are columns of `listed` then, which has a row for each `id`. One history row per object is written,
     and a wake-up is sent, when the caller's transaction commits. Raises IllegalMove where the table has no such move.
     """
     table = _table(noun)
@@ -88,17 +90,18 @@ def advance(
         .with_for_update()
         .cte("locked")
     )
+    reason = sa.literal(because) if isinstance(because, str) else because
     moved = (
         sa.update(table)
-        .where(table.c.id == locked.c.id)
+        .where(table.c.id == locked.c.id, sa.true() if listed is None else listed.c.id == locked.c.id)
         .values({status.name: to, **(values or {})})
-        .returning(table.c.id, locked.c.was)
+        .returning(table.c.id, locked.c.was, reason.label("because"))
         .cte("moved")
     )
     history = sa.insert(models.StatusChange).from_select(
         ["noun", "object_id", "from_status", "to_status", "by", "because"],
         sa.select(
-            sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), sa.literal(because)
+            sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), moved.c.because
         ),
     )
     session.flush()

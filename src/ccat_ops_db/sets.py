@@ -1,10 +1,21 @@
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+
+Column: TypeAlias = tuple[sa.types.TypeEngine[Any], Sequence[Any]]
+"""The type of a column, and its values."""
 
 
 def is_among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
     """Condition: the column holds one of these numbers, of which there may be any number; none match none."""
     found: sa.ColumnElement[bool] = column == sa.any_(sa.literal(sorted(set(ids)), sa.ARRAY(sa.BigInteger)))
     return found
+
+
+def rows(name: str, ids: Sequence[int], **columns: Column) -> sa.TableValuedAlias:
+    """A table of values that are brought along, one row for each id, for statements about many objects at once."""
+    typed: dict[str, Column] = {"id": (sa.BigInteger(), ids), **columns}
+    arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in typed.values()]
+    named = [sa.column(column, kind) for column, (kind, _) in typed.items()]
+    return sa.func.unnest(*arrays).table_valued(*named, name=name).render_derived()
