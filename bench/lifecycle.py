@@ -50,7 +50,14 @@ def _rate(one: System, size: int, *, program: str = "ccat") -> tuple[float, floa
         start = cpu_s()
         took = one.until_completed(runs)
         if os.environ.get("KEEP"):
-            import shutil; shutil.copytree(one.root, os.environ["KEEP"], ignore=lambda d, n: [x for x in n if not x.endswith(".log")] if Path(d)==one.root else [], dirs_exist_ok=True)
+            import shutil
+
+            shutil.copytree(
+                one.root,
+                os.environ["KEEP"],
+                ignore=lambda d, n: [x for x in n if not x.endswith(".log")] if Path(d) == one.root else [],
+                dirs_exist_ok=True,
+            )
         used = cpu_s() - start
     return runs / took, used / runs * 1000
 

@@ -80,14 +80,16 @@ class TaskApp(Celery):
 class CeleryTask(Generic[Id]):
     """A task as its senders see it; whoever only sends needs no more than the app and the name.
 
-    At most `batch` ids go into one message: many where one statement serves all, 1 where each is long work.
+    At most `batch` ids go into one message: many where one statement serves all, 1 where each is long work. What is
+    sent at once is spread over `spread` messages before any of these is full, so that idle threads share it.
     """
 
-    def __init__(self, app: TaskApp, name: str, *, batch: int = 100) -> None:
+    def __init__(self, app: TaskApp, name: str, *, batch: int = 100, spread: int = 1) -> None:
         require_same_family(name, name)
         self.app = app
         self.name = name
         self.batch = batch
+        self.spread = spread
 
     def send(self, ids: Collection[Id] | Collection[UUID], *, queue: str) -> None:
         """Send ids at once, in batches; for what is committed already."""
@@ -102,7 +104,7 @@ class CeleryTask(Generic[Id]):
 
     def _mailbox(self, queue: str) -> "_TaskQueue":
         require_same_family(self.name, queue)
-        return _TaskQueue(self.app, self.name, queue=queue, batch=self.batch)
+        return _TaskQueue(self.app, self.name, queue=queue, batch=self.batch, spread=self.spread)
 
     def _checked(self, ids: Collection[Id] | Collection[UUID]) -> Ids:
         if isinstance(ids, str | bytes) or not isinstance(ids, Collection):
@@ -176,10 +178,12 @@ class _TaskQueue:
     task: str
     queue: str
     batch: int
+    spread: int
 
     def deliver(self, ids: Ids) -> None:
-        for start in range(0, len(ids), self.batch):
-            self.app.hint(self.task, ids[start : start + self.batch], queue=self.queue)
+        size = min(self.batch, max(1, -(-len(ids) // self.spread)))
+        for start in range(0, len(ids), size):
+            self.app.hint(self.task, ids[start : start + size], queue=self.queue)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,6 @@ from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
-from ccat_workflow_manager.verbs.executing import PREPARED
 from ccat_workflow_manager.verbs.failing import (
     fail_unstaged_runs,
     is_prepared,
@@ -42,14 +41,14 @@ from ccat_workflow_manager.verbs.triggering import (
 )
 
 _Run = models.ExecutedReductionStep
-_BATCH: Final = 100
-_OUTSTANDING: Final = 100
+_BATCH: Final = 200
+_OUTSTANDING: Final = 400
 """Most runs that workers are told of at a time, for each thing that they do."""
 _LEASE: Final = timedelta(seconds=5)
 """How long a worker may be silent about what it was told before it is told again; telling twice does no harm."""
 _REST: Final = timedelta(seconds=2)
 """Pause before a run that could not start is looked at again, so that others get their turn."""
-_ROUND: Final = timedelta(milliseconds=500)
+_ROUND: Final = timedelta(milliseconds=100)
 """Pause between two questions to a backend."""
 _log = StructuredLogger(__name__)
 
@@ -100,7 +99,6 @@ def workflow_manager(context: Context) -> Manager[Context]:
             LIMITS_CHANGED,
             "staging_job:*",
             "physical_copy:staged",
-            PREPARED,
         ),
     )
 

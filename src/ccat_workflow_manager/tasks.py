@@ -8,7 +8,7 @@ from typing import Final
 from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask, TaskApp, make_celery_task
 from ccat_workflow_manager.verbs.collecting import collect_runs
-from ccat_workflow_manager.verbs.executing import prepare_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts, submit_attempts
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
 
@@ -17,7 +17,7 @@ SUBMISSION: Final = "submission"
 RESULTS: Final = "results"
 
 _VERBS: Final = {
-    "prepare": prepare_attempts,
+    "prepare": hand_in_attempts,
     "submit": submit_attempts,
     "observe": observe_locations,
     "collect": collect_runs,
@@ -29,18 +29,22 @@ class Tasks:
     """The tasks as their senders see them."""
 
     prepare: CeleryTask[int]
-    """Runs whose data are staged: make the directories of their attempts. Queue `staging`."""
+    """Runs whose data are staged: make the directories of their attempts, and hand these in. Queue `staging`."""
     submit: CeleryTask[int]
-    """Runs whose attempts are prepared: hand them to the backend. Queue `submission`."""
+    """Runs whose attempts were prepared, but not handed in: do that. Queue `submission`."""
     observe: CeleryTask[int]
     """Locations: ask the backend about all jobs there. Queue `results`."""
     collect: CeleryTask[int]
     """Runs whose jobs ended well: register what they made. Queue `results`."""
 
 
+_BATCH: Final = 50
+_SPREAD: Final = 4
+
+
 def senders(app: TaskApp) -> Tasks:
-    """Tasks for a process that only sends them; each run goes by itself, so that idle threads share them."""
-    return Tasks(**{name: CeleryTask(app, f"workflow.{name}", batch=1) for name in _VERBS})
+    """Tasks for a process that only sends them: a few runs go one by one, many together."""
+    return Tasks(**{name: CeleryTask(app, f"workflow.{name}", batch=_BATCH, spread=_SPREAD) for name in _VERBS})
 
 
 def register(app: TaskApp, workplace: Workplace) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -26,57 +27,57 @@ class AttemptLayout:
 
     directory: Path
 
-    @property
+    @cached_property
     def input(self) -> Path:
         """Links to what the software reads."""
         return self.directory / "input"
 
-    @property
+    @cached_property
     def workspace(self) -> Path:
         """Scratch, and the software's working directory."""
         return self.directory / "workspace"
 
-    @property
+    @cached_property
     def output(self) -> Path:
         """Products of a final step."""
         return self.directory / "output"
 
-    @property
+    @cached_property
     def config(self) -> Path:
         """The manifest, and what it refers to."""
         return self.directory / "config"
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         """What the software wrote while it ran."""
         return self.directory / "logs"
 
-    @property
+    @cached_property
     def home(self) -> Path:
         """Home directory of the software: hidden, so that no step is called so."""
         return self.workspace / ".home"
 
-    @property
+    @cached_property
     def temporary(self) -> Path:
         """Temporary files of the software."""
         return self.workspace / ".tmp"
 
-    @property
+    @cached_property
     def manifest(self) -> Path:
         """Everything about the execution, for the software."""
         return self.config / "manifest.json"
 
-    @property
+    @cached_property
     def stdout(self) -> Path:
         """Captured standard output."""
         return self.logs / "stdout.log"
 
-    @property
+    @cached_property
     def stderr(self) -> Path:
         """Captured standard error."""
         return self.logs / "stderr.log"
 
-    @property
+    @cached_property
     def collected(self) -> Path:
         """What was found when the job had ended well; written before the products are published."""
         return self.directory / "collected.json"
@@ -92,12 +93,12 @@ class RunLayout:
 
     directory: Path
 
-    @property
+    @cached_property
     def products(self) -> Path:
         """The published products of the run."""
         return self.directory / "products"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """Held by the worker that is at it."""
         return self.directory / "worker.lock"

@@ -80,10 +80,10 @@ def prepare(execution: Execution, *, inputs: Sequence[Input], manifest: Manifest
     _refuse_collisions(inputs)
     for item in inputs:
         confirm(item)
+    execution.layout.directory.mkdir(parents=True, exist_ok=True)
     for directory in _directories(execution):
-        directory.mkdir(parents=True, exist_ok=True)
-    for item in inputs:
-        _link(execution.layout.input / item.place, item.target)
+        directory.mkdir(exist_ok=True)
+    _link_all(execution.layout.input, inputs)
     for name, content in render(manifest).items():
         write_read_only(execution.layout.config / name, content)
 
@@ -141,9 +141,17 @@ def _directories(execution: Execution) -> list[Path]:
     return [*named, execution.output]
 
 
+def _link_all(below: Path, inputs: Sequence[Input]) -> None:
+    for directory in {item.place.parent for item in inputs}:
+        (below / directory).mkdir(parents=True, exist_ok=True)
+    for item in inputs:
+        _link(below / item.place, item.target)
+
+
 def _link(place: Path, target: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.is_symlink() and place.readlink() == target:
-        return
-    place.unlink(missing_ok=True)
-    place.symlink_to(target)
+    try:
+        place.symlink_to(target)
+    except FileExistsError:
+        if not place.is_symlink() or place.readlink() != target:
+            place.unlink()
+            place.symlink_to(target)

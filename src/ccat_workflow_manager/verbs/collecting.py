@@ -1,30 +1,43 @@
-"""COLLECTING_RESULTS → COMPLETED: what a job made becomes products, each registered once."""
+"""COLLECTING_RESULTS → COMPLETED: what jobs made becomes products, each registered once."""
 
+import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from time import monotonic
+from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import NOT_INPUTS, made_digest
-from ccat_ops_db.session import DatabaseUnreachable
-from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunStatus
+from ccat_ops_db.sets import is_among, rows
+from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_service.logging import StructuredLogger
-from ccat_service.retries import first_line
-from ccat_service.trouble import is_transient
 from ccat_workflow_manager.execution.collection import Collection, collect
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
-from ccat_workflow_manager.verbs.describing import run_directory
+from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
-from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, note, still_current
+from ccat_workflow_manager.verbs.registering import Published, register, supersede
+from ccat_workflow_manager.verbs.workplace import Workplace, lock_current, note, still_current, together_or_alone
 
 _Run = models.ExecutedReductionStep
+_PORTION: Final = timedelta(seconds=1)
+"""For so long products are published before those that are there are registered."""
+_COMPLETED: Final = {
+    "failure": None,
+    "failure_class": None,
+    "waiting_for": None,
+    "claimed_by": None,
+    "lease_until": None,
+}
 _log = StructuredLogger(__name__)
 
 
@@ -33,61 +46,68 @@ def collect_runs(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
     Trouble outside the software leaves a run where it is, to be collected again; the payload is never repeated for it.
     """
-    return [run_id for run_id in run_ids if _collect_in_its_own_scope(workplace, run_id)]
+    return together_or_alone(run_ids, partial(_collect_all, workplace), give_up=partial(_give_up, workplace))
 
 
-def _collect_in_its_own_scope(workplace: Workplace, run_id: int) -> bool:
+def _collect_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    """Collect portion by portion: what is large does not keep back what is done."""
+    completed: list[int] = []
     with workplace.database.transaction() as session:
-        attempt = current_attempt(session, run_id, RunStatus.COLLECTING_RESULTS)
-    if attempt is None:
-        return False
+        attempts = current_attempts(session, is_among(_Run.id, run_ids), _Run.status == RunStatus.COLLECTING_RESULTS)
+    while attempts:
+        with ExitStack() as locks:
+            published, attempts = _publish_portion(workplace, attempts, locks)
+            completed += _register(workplace, published) if published else []
+    return completed
+
+
+def _publish_portion(
+    workplace: Workplace, attempts: Sequence[models.RunAttempt], locks: ExitStack
+) -> tuple[list[Published], Sequence[models.RunAttempt]]:
+    """Publish what attempts made for a while; what was published, and the attempts that are left."""
+    published, ends_at = list[Published](), monotonic() + _PORTION.total_seconds()
+    for number, attempt in enumerate(attempts, start=1):
+        found = _in_its_own_scope(workplace, attempt, locks)
+        published += [found] if found else []
+        if monotonic() > ends_at:
+            return published, attempts[number:]
+    return published, []
+
+
+def _in_its_own_scope(workplace: Workplace, attempt: models.RunAttempt, locks: ExitStack) -> Published | None:
     layout = run_directory(attempt.run, workplace.base_of(attempt.run))
     try:
         layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
-        with alone(layout.lock) as is_alone:
-            return is_alone and _collect(workplace, attempt)
-    except DatabaseUnreachable as error:
-        _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))
+        if locks.enter_context(alone(layout.lock)):
+            return Published(attempt, layout, collect(_collection(attempt, layout)))
     except CcatError as error:
         _refuse(workplace, attempt, error)
-    except Exception as error:
-        if is_transient(error) and not isinstance(error, OSError):
-            raise
-        _tell(workplace, run_id, error)
-    return False
+    except OSError as error:
+        _log.warning("not collected, tried again when the lease is over", run=attempt.run_id, error=str(error))
+        _tell(workplace, attempt.run_id, str(error))
+    return None
 
 
-def _tell(workplace: Workplace, run_id: int, error: Exception) -> None:
+def _give_up(workplace: Workplace, run_id: int, error: Exception) -> None:
+    _tell(workplace, run_id, workplace.unexpected(error))
+
+
+def _tell(workplace: Workplace, run_id: int, cause: str) -> None:
     """Say why a run is not collected: trouble with its files or a defect of ours, which no payload is repeated for."""
-    if isinstance(error, OSError):
-        _log.warning("not collected, tried again when the lease is over", run=run_id, error=str(error))
-        cause = str(error)
-    else:
-        _log.exception("a collection met a defect of ours, tried again when the lease is over", error, run=run_id)
-        cause = f"unexpected {type(error).__name__}: {first_line(error)}; the log of {workplace.name} has the rest"
     with workplace.database.transaction() as session:
         why = f"its results cannot be collected ({cause}); tried again all the time"
         note(session, [run_id], why, where=_Run.status == RunStatus.COLLECTING_RESULTS)
 
 
-def _collect(workplace: Workplace, attempt: models.RunAttempt) -> bool:
-    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
+def _collection(attempt: models.RunAttempt, layout: RunLayout) -> Collection:
     step = attempt.run.step_revision
-    collected = collect(
-        Collection(
-            run=layout,
-            attempt=attempt.number,
-            step_key=attempt.run.reduction_step.key,
-            is_final=step.is_final,
-            required_outputs=step.required_outputs,
-        )
+    return Collection(
+        run=layout,
+        attempt=attempt.number,
+        step_key=attempt.run.reduction_step.key,
+        is_final=step.is_final,
+        required_outputs=step.required_outputs,
     )
-    with workplace.database.transaction() as session:
-        current = still_current(session, attempt, RunStatus.COLLECTING_RESULTS)
-        if current is None:
-            return False
-        _register(session, current, collected, layout=layout, by=workplace.name)
-    return True
 
 
 def _refuse(workplace: Workplace, attempt: models.RunAttempt, error: CcatError) -> None:
@@ -99,31 +119,40 @@ def _refuse(workplace: Workplace, attempt: models.RunAttempt, error: CcatError) 
             fail_attempt(session, current, failure, expected=[expected], now=datetime.now(UTC), by=workplace.name)
 
 
-def _register(
-    session: Session, attempt: models.RunAttempt, collected: Collected, *, layout: RunLayout, by: str
-) -> None:
-    """Register all products and complete the run, whose row is locked, in the caller's transaction."""
-    if not attempt.run.is_trial:
-        _supersede(session, attempt.run, by=by)
-    products = _insert_products(session, attempt, collected)
-    _insert_copies(session, attempt.run, products, layout=layout, by=by)
-    advance(
+def _register(workplace: Workplace, published: Sequence[Published]) -> list[int]:
+    """Register all products of runs and complete these, in one transaction."""
+    with workplace.database.transaction() as session:
+        current = lock_current(session, [one.attempt for one in published], RunStatus.COLLECTING_RESULTS)
+        ours = [one for one in published if one.attempt.id in current]
+        if not ours:
+            return []
+        supersede(session, [one.attempt.run for one in ours if not one.attempt.run.is_trial], by=workplace.name)
+        register(session, ours, by=workplace.name)
+        return _complete(session, ours, by=workplace.name)
+
+
+def _complete(session: Session, published: Sequence[Published], *, by: str) -> list[int]:
+    told = rows(
+        "told",
+        [one.attempt.run_id for one in published],
+        because=(sa.Text(), [f"products registered: {len(one.collected.products)}" for one in published]),
+        metrics=(sa.Text(), [json.dumps(one.collected.metrics) for one in published]),
+        made_digest=(sa.Text(), [_made(one.attempt.run, one.collected) for one in published]),
+    )
+    return advance(
         session,
         _Run,
-        [attempt.run_id],
+        [one.attempt.run_id for one in published],
         to=RunStatus.COMPLETED,
-        because=f"products registered: {len(collected.products)}",
+        because=told.c.because,
         by=by,
         values={
+            **_COMPLETED,
             "finished_at": datetime.now(UTC),
-            "metrics": collected.metrics,
-            "made_digest": _made(attempt.run, collected),
-            "failure": None,
-            "failure_class": None,
-            "waiting_for": None,
-            "claimed_by": None,
-            "lease_until": None,
+            "metrics": sa.cast(told.c.metrics, JSONB),
+            "made_digest": told.c.made_digest,
         },
+        listed=told,
     )
 
 
@@ -131,64 +160,3 @@ def _made(run: _Run, collected: Collected) -> str | None:
     """Digest of what steps further down can take."""
     products = ((one.path, one.checksum) for one in collected.products if one.type not in NOT_INPUTS)
     return made_digest(run.reduction_step_id, run.sub_group_key, products)
-
-
-def _supersede(session: Session, run: _Run, *, by: str) -> None:
-    older = session.scalars(
-        sa.select(models.DataProduct.id)
-        .join(models.DataProduct.run)
-        .where(
-            _Run.reduction_step_id == run.reduction_step_id,
-            _Run.sub_group_key == run.sub_group_key,
-            _Run.id < run.id,
-            models.DataProduct.state.in_([ProductState.CURRENT, ProductState.ORPHANED]),
-        )
-    ).all()
-    advance(session, models.DataProduct, older, to=ProductState.SUPERSEDED, because=f"by run {run.id}", by=by)
-
-
-def _insert_products(
-    session: Session, attempt: models.RunAttempt, collected: Collected
-) -> Sequence[sa.Row[int, str, int, str]]:
-    product = models.DataProduct
-    state = ProductState.TRIAL if attempt.run.is_trial else ProductState.CURRENT
-    rows = [
-        {
-            "run_id": attempt.run_id,
-            "run_attempt_id": attempt.id,
-            "type": one.type,
-            "state": state,
-            "relative_path": one.path,
-            "size_bytes": one.size_bytes,
-            "checksum": one.checksum,
-            "media_type": one.media_type,
-            "description": one.description,
-            "metadata_": one.metadata,
-            "metrics": one.metrics,
-        }
-        for one in collected.products
-    ]
-    made = sa.insert(product).returning(product.id, product.relative_path, product.size_bytes, product.checksum)
-    return session.execute(made, rows).all()
-
-
-def _insert_copies(
-    session: Session, run: _Run, products: Sequence[sa.Row[int, str, int, str]], *, layout: RunLayout, by: str
-) -> None:
-    location = run.location
-    root = Path(location.path) if isinstance(location, models.DiskDataLocation) else layout.directory
-    below = layout.products.relative_to(root)
-    rows = [
-        {
-            "type": "data_product",
-            "data_product_id": number,
-            "data_location_id": location.id,
-            "path": str(below / path),
-            "size_bytes": size,
-            "checksum": checksum,
-            "verified_at": datetime.now(UTC),
-        }
-        for number, path, size, checksum in products
-    ]
-    copies = session.scalars(sa.insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
-    advance(session, models.PhysicalCopy, copies, to=PhysicalCopyStatus.PRESENT, because="collected", by=by)

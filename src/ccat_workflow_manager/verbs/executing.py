@@ -1,53 +1,60 @@
-"""STAGING_DATA → SUBMITTED: directories and manifest, then the job; what a worker does at its location."""
+"""STAGING_DATA → SUBMITTED: directories and manifest, then the job; what a worker does at its location.
 
-from collections.abc import Callable, Sequence
+Of many runs at once only what is outside is done for each by itself: the rows of all are read and written together.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from ccat_ops_db import models
-from ccat_ops_db.claims import release
-from ccat_ops_db.distributions import code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.moves import CHANNEL, advance
-from ccat_ops_db.session import DatabaseUnreachable
+from ccat_ops_db.moves import advance
+from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
-from ccat_service.retries import first_line
-from ccat_service.trouble import is_transient
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
-from ccat_workflow_manager.verbs.describing import Description, describe, job_of, run_directory
+from ccat_workflow_manager.verbs.describing import current_attempts, describe, job_of, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
-from ccat_workflow_manager.verbs.workplace import Workplace, current_attempt, note, still_current
+from ccat_workflow_manager.verbs.inputs import InputCount, RunInputs, count_inputs, inputs_of
+from ccat_workflow_manager.verbs.released import ReleasedCode
+from ccat_workflow_manager.verbs.workplace import (
+    Workplace,
+    current_attempt,
+    lock_current,
+    note,
+    still_current,
+    together_or_alone,
+)
 
 _Run = models.ExecutedReductionStep
+_Attempt = models.RunAttempt
 _log = StructuredLogger(__name__)
 
 _FOLLOWED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED)
-PREPARED: Final = "run_attempt:prepared"
-"""Payload of the wake-up that follows a prepared attempt."""
+Result = TypeVar("Result")
 
 
-class SoftwareChanged(CcatError):
-    """The environment of a released version no longer holds what was released."""
+@dataclass(frozen=True)
+class _HandedIn:
+    """An attempt whose job the backend has."""
 
-    code = "software_changed"
-    transient = True
-
-    def __init__(self, software: str, environment: str) -> None:
-        super().__init__(
-            f"{environment} no longer holds {software} as it was released: its files differ. "
-            "Restore the environment, or release what it holds as a new version."
-        )
+    attempt: models.RunAttempt
+    job: JobSpec
+    job_id: str
 
 
-def prepare_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
-    """Make the directories of the current attempts of STAGING_DATA runs, and return the runs where that is done."""
-    return [run_id for run_id in run_ids if _in_its_own_scope(workplace, run_id, _prepare)]
+def hand_in_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    """Prepare the current attempts of STAGING_DATA runs and submit them at once; the runs that are SUBMITTED now."""
+    return together_or_alone(run_ids, partial(_hand_in_all, workplace), give_up=partial(_give_up, workplace))
 
 
 def submit_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
@@ -55,104 +62,86 @@ def submit_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
     The job's name was committed with the attempt: a job that an earlier, interrupted try handed in is adopted.
     """
-    return [run_id for run_id in run_ids if _in_its_own_scope(workplace, run_id, _submit)]
+    return together_or_alone(run_ids, partial(_submit_again, workplace), give_up=partial(_give_up, workplace))
 
 
-def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplace, int], bool]) -> bool:
-    """Do it for one run, unless another worker is at it; trouble fails its attempt and nothing else."""
+def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> list[models.RunAttempt]:
+    """Attempts that are to be handed in and that no other worker is at; none will be until the locks go."""
+    is_so = sa.and_(is_among(_Run.id, run_ids), _Run.status == RunStatus.STAGING_DATA)
     with workplace.database.transaction() as session:
-        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
-    if attempt is None:
-        return False
+        found = current_attempts(session, is_so)
+    ours = [one for one in found if _scoped(workplace, one, partial(_lock, workplace, locks))]
+    with workplace.database.transaction() as session:  # others may have been at them just before
+        current = lock_current(session, ours, RunStatus.STAGING_DATA)
+    return [one for one in ours if one.id in current]
+
+
+def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[models.RunAttempt]:
+    """Make the directories of attempts that were taken, and return those that are to be submitted now."""
+    code = ReleasedCode()
+    with workplace.database.transaction() as session:
+        inputs = inputs_of(session, [one.run_id for one in attempts])
+    prepared = [
+        one
+        for one in attempts
+        if _scoped(workplace, one, lambda it: _prepare(workplace, code, it, inputs=inputs[it.run_id]))
+    ]
+    return _mark_prepared(workplace, prepared) if prepared else []
+
+
+def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    with ExitStack() as locks:
+        return _submit_all(workplace, prepare_all(workplace, take(workplace, run_ids, locks)), counted={})
+
+
+def _submit_again(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    with ExitStack() as locks:
+        attempts = take(workplace, run_ids, locks)
+        with workplace.database.transaction() as session:  # an input may have been lost since they were prepared
+            counted = count_inputs(session, [one.run_id for one in attempts])
+        return _submit_all(workplace, attempts, counted=counted)
+
+
+def _submit_all(
+    workplace: Workplace, attempts: Sequence[models.RunAttempt], *, counted: Mapping[int, InputCount]
+) -> list[int]:
+    by_location: defaultdict[int, list[models.RunAttempt]] = defaultdict(list)
+    for one in attempts:
+        by_location[one.run.data_location_id].append(one)
+    handed_in = [one for here in by_location.values() for one in _submit_to(workplace, here, counted)]
+    return _record(workplace, handed_in) if handed_in else []
+
+
+def _lock(workplace: Workplace, locks: ExitStack, attempt: models.RunAttempt) -> bool:
+    return locks.enter_context(alone(run_directory(attempt.run, workplace.base_of(attempt.run)).lock))
+
+
+def _scoped(
+    workplace: Workplace, attempt: models.RunAttempt, act: Callable[[models.RunAttempt], Result]
+) -> Result | None:
+    """Do something outside for one attempt; trouble fails it and nothing else."""
     try:
-        with alone(run_directory(attempt.run, workplace.base_of(attempt.run)).lock) as is_alone:
-            return is_alone and act(workplace, run_id)
-    except BackendUnavailable as error:
-        _wait(workplace, run_id, str(error))
-    except DatabaseUnreachable as error:
-        _log.warning("not now, tried again when the lease is over", run=run_id, error=str(error))
+        return act(attempt)
+    except BackendUnavailable:
+        raise
     except (CcatError, OSError) as error:
         passes = isinstance(error, OSError) or error.transient
         kind = FailureClass.INFRASTRUCTURE if passes else FailureClass.CONFIGURATION
         _fail_unless_handed_in(workplace, attempt, Failure(kind, str(error)))
-    except Exception as error:
-        if is_transient(error):
-            raise
-        # Told again for ever, it would fail for ever.
-        _log.exception("an attempt met a defect of ours", error, run=run_id)
-        cause = f"unexpected {type(error).__name__}: {first_line(error)}; the log of {workplace.name} has the rest"
-        _fail_unless_handed_in(workplace, attempt, Failure(FailureClass.CONFIGURATION, cause))
-    return False
+    return None
 
 
-def _fail_unless_handed_in(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
-    """Fail an attempt, unless its backend has its job already, or cannot be asked: then it is followed by and by."""
-    backend = workplace.backends[attempt.run.data_location_id]
+def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttempt, *, inputs: RunInputs) -> bool:
+    code.require(attempt.run.software_version)
+    found = describe(attempt, inputs, base=workplace.base_of(attempt.run))
     try:
-        is_handed_in = bool(backend.find([attempt.job_name]))
-    except (BackendUnavailable, OSError) as error:
-        _wait(workplace, attempt.run_id, f"{failure.cause}; {error}")
-        return
-    if is_handed_in:
-        _wait(workplace, attempt.run_id, f"its job is handed in, but cannot be recorded: {failure.cause}")
-        return
-    _fail(workplace, attempt, failure)
-
-
-def _wait(workplace: Workplace, run_id: int, why: str) -> None:
-    """Leave a run where it is, with the reason; it is told again when its lease is over."""
-    _log.warning("not now, tried again when the lease is over", run=run_id, error=why)
-    with workplace.database.transaction() as session:
-        note(session, [run_id], why, where=_Run.status == RunStatus.STAGING_DATA)
-
-
-def _fail(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
-    expected = RunStatus.STAGING_DATA
-    with workplace.database.transaction() as session:
-        current = still_current(session, attempt, expected)
-        if current is not None:
-            fail_attempt(session, current, failure, expected=[expected], now=datetime.now(UTC), by=workplace.name)
-    _log.warning("attempt failed before its job ran", run=attempt.run_id, failure=failure.kind, cause=failure.cause)
-
-
-def _read(workplace: Workplace, run_id: int) -> tuple[models.RunAttempt, Description] | None:
-    with workplace.database.transaction() as session:
-        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
-        return (attempt, describe(session, attempt, base=workplace.base_of(attempt.run))) if attempt else None
-
-
-def _prepare(workplace: Workplace, run_id: int) -> bool:
-    found = _read(workplace, run_id)
-    if found is None:
-        return False
-    attempt, description = found
-    _require_released_code(attempt.run.software_version)
-    try:
-        prepare(description.execution, inputs=description.inputs, manifest=description.manifest)
+        prepare(found.execution, inputs=found.inputs, manifest=found.manifest)
     except AttemptHasStarted:
-        _log.info("its job has started already and is adopted", run=run_id)
+        _log.info("its job has started already and is adopted", run=attempt.run_id)
     except InputChanged as error:
-        _distrust(workplace, description.copies[error.label], error)
+        _distrust(workplace, found.copies[error.label], error)
         raise
-    _record_prepared(workplace, attempt)
     return True
-
-
-def _record_prepared(workplace: Workplace, attempt: models.RunAttempt) -> None:
-    with workplace.database.transaction() as session:
-        mark = sa.update(models.RunAttempt).where(models.RunAttempt.id == attempt.id)
-        session.execute(mark.values(prepared_at=datetime.now(UTC)))
-        session.execute(sa.update(_Run).where(_Run.id == attempt.run_id).values(waiting_for=None))
-        release(session, _Run, [attempt.run_id])
-        session.execute(sa.select(sa.func.pg_notify(CHANNEL, PREPARED)))
-
-
-def _require_released_code(version: models.ReductionSoftwareVersion) -> None:
-    if version.environment_prefix is None or version.distribution is None:
-        return
-    installed = installed_distribution(Path(version.environment_prefix), version.distribution)
-    if code_digest(installed) != version.content_digest:
-        raise SoftwareChanged(f"{version.reduction_software.name} {version.version}", version.environment_prefix)
 
 
 def _distrust(workplace: Workplace, copy_id: int, error: InputChanged) -> None:
@@ -168,46 +157,121 @@ def _distrust(workplace: Workplace, copy_id: int, error: InputChanged) -> None:
         )
 
 
-def _submit(workplace: Workplace, run_id: int) -> bool:
+def _mark_prepared(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[models.RunAttempt]:
+    """Write down that their jobs may exist from now on; those whose jobs are still to be handed in."""
     with workplace.database.transaction() as session:
-        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
-    if attempt is None:
-        return False
-    backend = workplace.backends[attempt.run.data_location_id]
+        current = lock_current(session, attempts, RunStatus.STAGING_DATA)
+        mark = sa.update(_Attempt).where(is_among(_Attempt.id, current))
+        session.execute(mark.values(prepared_at=datetime.now(UTC)))
+        wanted = [one for one in attempts if one.id in current]
+        run_ids = [one.run_id for one in wanted if one.run.waiting_for is not None]
+        if run_ids:
+            session.execute(sa.update(_Run).where(is_among(_Run.id, run_ids)).values(waiting_for=None))
+    return wanted
+
+
+def _submit_to(
+    workplace: Workplace, attempts: Sequence[models.RunAttempt], counted: Mapping[int, InputCount]
+) -> list[_HandedIn]:
+    """Hand in attempts at one location; where its backend does not answer, they wait."""
+    backend, handed_in = workplace.backend_of(attempts[0].run), list[_HandedIn]()
+    try:
+        known = backend.find([one.job_name for one in attempts])
+        for attempt in attempts:
+            needs = None if attempt.job_name in known else counted.get(attempt.run_id)
+            done = _scoped(workplace, attempt, partial(_hand_in, workplace, needs=needs))
+            handed_in += [done] if done else []
+    except BackendUnavailable as error:
+        done_with = {one.attempt.id for one in handed_in}
+        _wait(workplace, [one.run_id for one in attempts if one.id not in done_with], str(error))
+    return handed_in
+
+
+def _hand_in(workplace: Workplace, attempt: models.RunAttempt, *, needs: InputCount | None) -> _HandedIn:
+    if needs is not None:
+        needs.require_all(attempt.run)
     job = job_of(attempt, base=workplace.base_of(attempt.run))
-    if not backend.find([job.name]) and _read(workplace, run_id) is None:  # raises InputGone where an input is lost
-        return False
-    job_id = backend.submit(job)
-    if _record(workplace, attempt, job, job_id=job_id):
-        return True
-    if _is_superfluous(workplace, attempt):
-        backend.cancel([job_id])
-    return False
+    return _HandedIn(attempt, job, workplace.backend_of(attempt.run).submit(job))
 
 
-def _record(workplace: Workplace, attempt: models.RunAttempt, job: JobSpec, *, job_id: str) -> bool:
-    """Write down that the attempt is this job; False where the run does not wait for it any more."""
+def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
+    """Write down which jobs attempts are; jobs that nobody follows are cancelled. The runs that are SUBMITTED now."""
+    now = datetime.now(UTC)
     with workplace.database.transaction() as session:
-        current = still_current(session, attempt, RunStatus.STAGING_DATA)
-        if current is None:
-            return False
-        current.job_id = job_id
-        current.submitted_at = datetime.now(UTC)
-        current.command = list(job.command)
-        current.environment = dict(job.environment)
-        advance(
+        current = lock_current(session, [one.attempt for one in handed_in], RunStatus.STAGING_DATA)
+        recorded = [one for one in handed_in if one.attempt.id in current]
+        session.execute(sa.update(_Attempt), [_job_columns(one, now=now) for one in recorded]) if recorded else None
+        told = rows(
+            "told",
+            [one.attempt.run_id for one in recorded],
+            because=(sa.Text(), [f"attempt {one.attempt.number} is job {one.job_id}" for one in recorded]),
+        )
+        values = {"waiting_for": None, "claimed_by": None, "lease_until": None}
+        submitted = advance(
             session,
             _Run,
-            [attempt.run_id],
+            [one.attempt.run_id for one in recorded],
             to=RunStatus.SUBMITTED,
-            because=f"attempt {attempt.number} is job {job_id}",
+            because=told.c.because,
             by=workplace.name,
-            values={"waiting_for": None, "claimed_by": None, "lease_until": None},
+            values=values,
+            listed=told,
         )
-    return True
+    _cancel_superfluous(workplace, [one for one in handed_in if one.attempt.id not in current])
+    return submitted
 
 
-def _is_superfluous(workplace: Workplace, attempt: models.RunAttempt) -> bool:
-    """Whether nobody follows the attempt's job: another worker may have recorded it meanwhile."""
+def _job_columns(one: _HandedIn, *, now: datetime) -> dict[str, Any]:
+    return {
+        "id": one.attempt.id,
+        "job_id": one.job_id,
+        "submitted_at": now,
+        "command": list(one.job.command),
+        "environment": dict(one.job.environment),
+    }
+
+
+def _cancel_superfluous(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> None:
+    """Cancel jobs that nobody follows; another worker may have recorded some meanwhile."""
+    for one in handed_in:
+        with workplace.database.transaction() as session:
+            is_followed = any(still_current(session, one.attempt, status) for status in _FOLLOWED)
+        if not is_followed:
+            workplace.backend_of(one.attempt.run).cancel([one.job_id])
+
+
+def _give_up(workplace: Workplace, run_id: int, error: Exception) -> None:
+    """Fail an attempt that met a defect of ours: told again for ever, it would fail for ever."""
     with workplace.database.transaction() as session:
-        return not any(still_current(session, attempt, status) for status in _FOLLOWED)
+        attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
+    if attempt is not None:
+        _fail_unless_handed_in(workplace, attempt, Failure(FailureClass.CONFIGURATION, workplace.unexpected(error)))
+
+
+def _fail_unless_handed_in(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
+    """Fail an attempt, unless its backend has its job already, or cannot be asked: then it is followed by and by."""
+    try:
+        is_handed_in = bool(workplace.backend_of(attempt.run).find([attempt.job_name]))
+    except (BackendUnavailable, OSError) as error:
+        _wait(workplace, [attempt.run_id], f"{failure.cause}; {error}")
+        return
+    if is_handed_in:
+        _wait(workplace, [attempt.run_id], f"its job is handed in, but cannot be recorded: {failure.cause}")
+        return
+    _fail(workplace, attempt, failure)
+
+
+def _wait(workplace: Workplace, run_ids: Collection[int], why: str) -> None:
+    """Leave runs where they are, with the reason; they are told again when their lease is over."""
+    _log.warning("not now, tried again when the lease is over", runs=sorted(run_ids), error=why)
+    with workplace.database.transaction() as session:
+        note(session, run_ids, why, where=_Run.status == RunStatus.STAGING_DATA)
+
+
+def _fail(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) -> None:
+    expected = RunStatus.STAGING_DATA
+    with workplace.database.transaction() as session:
+        current = still_current(session, attempt, expected)
+        if current is not None:
+            fail_attempt(session, current, failure, expected=[expected], now=datetime.now(UTC), by=workplace.name)
+    _log.warning("attempt failed before its job ran", run=attempt.run_id, failure=failure.kind, cause=failure.cause)

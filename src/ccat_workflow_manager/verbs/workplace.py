@@ -1,18 +1,24 @@
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunStatus
 from ccat_service.database import DatabaseConnection
+from ccat_service.logging import StructuredLogger
+from ccat_service.retries import first_line
+from ccat_service.trouble import is_transient
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.verbs.describing import current_attempts
 
 _Run = models.ExecutedReductionStep
+_Attempt = models.RunAttempt
+_log = StructuredLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,14 @@ class Workplace:
         """Root of the run directories where a run is."""
         return self.bases[run.data_location_id]
 
+    def backend_of(self, run: _Run) -> Backend:
+        """Where the jobs of a run are."""
+        return self.backends[run.data_location_id]
+
+    def unexpected(self, error: Exception) -> str:
+        """What people are told of a defect of ours."""
+        return f"unexpected {type(error).__name__}: {first_line(error)}; the log of {self.name} has the rest"
+
 
 def current_attempt(session: Session, run_id: int, status: RunStatus) -> models.RunAttempt | None:
     """The newest attempt of a run in this status; None where the run has moved on."""
@@ -40,12 +54,43 @@ def current_attempt(session: Session, run_id: int, status: RunStatus) -> models.
 
 def still_current(session: Session, attempt: models.RunAttempt, status: RunStatus) -> models.RunAttempt | None:
     """The attempt as this session sees it, its run locked; None where the run has moved on, or has a newer attempt."""
-    session.execute(sa.select(_Run.id).where(_Run.id == attempt.run_id).with_for_update())
-    current = current_attempt(session, attempt.run_id, status)
-    return current if current is not None and current.id == attempt.id else None
+    return current_attempt(session, attempt.run_id, status) if lock_current(session, [attempt], status) else None
+
+
+def lock_current(session: Session, attempts: Collection[models.RunAttempt], status: RunStatus) -> set[int]:
+    """Lock the runs of attempts; the ids of those attempts whose runs have this status and no newer attempt."""
+    is_so = sa.and_(is_among(_Run.id, [one.run_id for one in attempts]), _Run.status == status)
+    locked = session.scalars(sa.select(_Run.id).where(is_so).order_by(_Run.id).with_for_update()).all()
+    newest = (
+        sa.select(_Attempt.id)
+        .where(is_among(_Attempt.run_id, locked))
+        .ext(distinct_on(_Attempt.run_id))
+        .order_by(_Attempt.run_id, _Attempt.number.desc())
+    )
+    return set(session.scalars(newest)) & {one.id for one in attempts}
 
 
 def note(session: Session, run_ids: Collection[int], waiting_for: str, *, where: sa.ColumnElement[bool]) -> None:
     """Write down why runs, as far as they are still so, do not go on; the next move of each takes it away."""
     runs = sa.update(_Run).where(is_among(_Run.id, run_ids), where, _Run.waiting_for.is_distinct_from(waiting_for))
     session.execute(runs.values(waiting_for=waiting_for))
+
+
+def together_or_alone(
+    run_ids: Sequence[int],
+    act: Callable[[Sequence[int]], list[int]],
+    *,
+    give_up: Callable[[int, Exception], object],
+) -> list[int]:
+    """What `act` does for all runs at once; where one spoils that by a defect of ours, for one after the other."""
+    try:
+        return act(run_ids)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        if len(run_ids) == 1:
+            _log.exception("a run met a defect of ours", error, run=run_ids[0])
+            give_up(run_ids[0], error)
+            return []
+        _log.warning("a batch of runs met a defect of ours, trying them one by one", error=first_line(error))
+    return [done for run_id in run_ids for done in together_or_alone([run_id], act, give_up=give_up)]

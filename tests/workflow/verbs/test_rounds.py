@@ -62,7 +62,7 @@ class TestMessages:
             works.let_leases_end()
             if works.activity().is_over:
                 break
-        assert lost == {"workflow.prepare", "workflow.submit", "workflow.observe", "workflow.collect"}
+        assert lost == {"workflow.prepare", "workflow.observe", "workflow.collect"}
         assert [run.status for run in works.runs()] == [RunStatus.COMPLETED] * 2
         assert [len(run.attempts) for run in works.runs()] == [1, 1]
         assert [len(run.products) for run in works.runs()] == [1, 1]
@@ -142,14 +142,14 @@ class TestAsking:
             follow_runs(submitted.context(name))
         assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
 
-    def test_the_next_one_is_asked_half_a_second_later(self, submitted: Works) -> None:
+    def test_the_next_one_is_asked_a_tenth_of_a_second_later(self, submitted: Works) -> None:
         context = submitted.context()
         follow_runs(context)
         submitted.deliver()
         follow_runs(context)
         assert submitted.post.letters == []
         assert context.due is not None
-        context.observed[submitted.location_id] -= timedelta(seconds=0.5)
+        context.observed[submitted.location_id] -= timedelta(seconds=0.1)
         follow_runs(context)
         assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
 

@@ -9,7 +9,7 @@ from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, ProductState, RunReason, RunStatus, Verdict
-from ccat_workflow_manager.verbs.executing import prepare_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from tests.workflow.verbs.works import Works
 
 
@@ -40,7 +40,7 @@ def test_a_copy_that_was_tampered_with_is_corrupt_and_staged_anew(staged: Works,
         shutil.copytree(directory, directory.with_name("copy"))
         shutil.rmtree(directory)
         directory.with_name("copy").rename(directory)
-    assert prepare_attempts(staged.workplace, [staged.run().id]) == []
+    assert hand_in_attempts(staged.workplace, [staged.run().id]) == []
     run = staged.run()
     assert (run.status, run.failure_class) == (RunStatus.FAILED, FailureClass.INFRASTRUCTURE)
     assert (run.failure or "").startswith("package CHAI-LFA-")
@@ -98,7 +98,7 @@ def test_a_product_that_is_damaged_is_made_again_before_it_is_taken(works: Works
     file.chmod(0o644)
     file.write_text("damaged")
 
-    assert prepare_attempts(works.workplace, [grid.id]) == []
+    assert hand_in_attempts(works.workplace, [grid.id]) == []
     assert "has changed: bytes: 4 recorded, 7 found" in (works.run(id=grid.id).failure or "")
     found = works.gap()
     assert [one.verdict for one in found.values()] == [Verdict.WANTED, Verdict.BLOCKED]

@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.executing import prepare_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import prepare_all, submit_attempts, take
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -62,7 +63,9 @@ class One:
         return len((self.directory.directory / "starts").read_text().splitlines())
 
     def prepare(self) -> bool:
-        return prepare_attempts(self.works.workplace, [self.id]) == [self.id]
+        with ExitStack() as locks:
+            attempts = take(self.works.workplace, [self.id], locks)
+            return [one.run_id for one in prepare_all(self.works.workplace, attempts)] == [self.id]
 
     def submit(self, workplace: Workplace | None = None) -> bool:
         return submit_attempts(workplace or self.works.workplace, [self.id]) == [self.id]
@@ -205,8 +208,9 @@ class TestPreparing:
             lost = Exception("server closed the connection")
             raise sa.exc.OperationalError("SELECT 1", {}, lost, connection_invalidated=True)
 
-        monkeypatch.setattr(executing, "describe", lose_connection)
-        assert not staged.prepare()
+        monkeypatch.setattr(executing, "inputs_of", lose_connection)
+        with pytest.raises(DatabaseUnreachable):
+            staged.prepare()
         assert (staged.run.status, staged.run.failure) == (RunStatus.STAGING_DATA, None)
 
     def test_a_defect_of_ours_fails_the_run_with_its_name(self, staged: One, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +552,7 @@ class TestCollecting:
             raise KeyError("media_type")
 
         with monkeypatch.context() as patched:
-            patched.setattr(collecting, "_insert_products", stumble)
+            patched.setattr(collecting, "register", stumble)
             assert not ended.collect()
         assert (ended.run.status, ended.run.failure) == (RunStatus.COLLECTING_RESULTS, None)
         told = "its results cannot be collected (unexpected KeyError: 'media_type'; the log of worker has the rest)"

@@ -41,7 +41,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.tasks import senders
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts
-from ccat_workflow_manager.verbs.executing import prepare_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts, submit_attempts
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt, retry_due_runs
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.starting import Started, start_runs
@@ -55,7 +55,7 @@ Found = TypeVar("Found")
 START: Final = datetime(2026, 4, 5, 1, 0, tzinfo=UTC)
 LOCATION_NAME: Final = "cologne/ramses"
 VERBS: Final[Mapping[str, Callable[[Workplace, Sequence[int]], object]]] = {
-    "workflow.prepare": prepare_attempts,
+    "workflow.prepare": hand_in_attempts,
     "workflow.submit": submit_attempts,
     "workflow.observe": observe_locations,
     "workflow.collect": collect_runs,

@@ -1,0 +1,204 @@
+"""What runs read, as rows: the inputs of any number of runs at their locations, with a handful of questions."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import DataProductType, PhysicalCopyStatus
+
+_Run = models.ExecutedReductionStep
+_Copy, _Taken = models.PhysicalCopy, models.RunInput
+
+
+class InputGone(CcatError):
+    """A run cannot start because some of its inputs have no copy at its location any more."""
+
+    code = "input_gone"
+    transient = True
+
+    def __init__(self, run_id: int, location: str, *, found: int, wanted: int) -> None:
+        super().__init__(
+            f"only {found} of {wanted} inputs of run {run_id} have a copy at {location}: "
+            "raw packages are staged again, a lost product is made again by its own step"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFile:
+    """A file of a raw package."""
+
+    path: str
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """A raw package as it is unpacked where the run is."""
+
+    package_id: int
+    name: str
+    executed_obs_unit: UUID
+    obs_unit: str
+    source: str
+    instrument_module: str
+    copy_id: int
+    copy_path: str
+    mtime_ns: int | None
+    inode: int | None
+    files: Sequence[RawFile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A product of another run, where the run is."""
+
+    product_id: int
+    run_id: int
+    step: str
+    sub_group_path: str
+    relative_path: str
+    type: DataProductType
+    checksum: str
+    size_bytes: int
+    copy_id: int
+    copy_path: str
+    name: str | None
+    """How the step calls it, of an auxiliary input."""
+
+
+@dataclass(frozen=True)
+class InputCount:
+    """How many inputs of a run have a copy at its location, and how many there should be."""
+
+    found: int
+    wanted: int
+
+    def require_all(self, run: _Run) -> None:
+        """Raise InputGone where some have none."""
+        if self.found != self.wanted:
+            raise InputGone(run.id, run.location.name, found=self.found, wanted=self.wanted)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Everything that a run reads."""
+
+    raw: Sequence[Raw]
+    products: Sequence[Product]
+    count: InputCount
+
+
+def inputs_of(session: Session, run_ids: Sequence[int]) -> Mapping[int, RunInputs]:
+    """The inputs of runs that have a copy at their locations."""
+    raw, products, counted = _raw(session, run_ids), _products(session, run_ids), count_inputs(session, run_ids)
+    return {one: RunInputs(raw.get(one, ()), products.get(one, ()), counted[one]) for one in run_ids}
+
+
+def count_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, InputCount]:
+    """How many inputs runs have, and how many of these can be read at their locations."""
+    of_object = sa.or_(
+        sa.and_(_Copy.raw_data_package_id == _Taken.raw_data_package_id, _Copy.status == PhysicalCopyStatus.STAGED),
+        sa.and_(_Copy.data_product_id == _Taken.data_product_id, _Copy.status == PhysicalCopyStatus.PRESENT),
+    )
+    is_here = sa.exists().where(of_object, _Copy.data_location_id == _Run.data_location_id)
+    counted = (
+        sa.select(_Taken.run_id, sa.func.count().filter(is_here), sa.func.count())
+        .join(_Run, _Run.id == _Taken.run_id)
+        .where(is_among(_Taken.run_id, run_ids))
+        .group_by(_Taken.run_id)
+    )
+    found = {run_id: InputCount(number, wanted) for run_id, number, wanted in session.execute(counted)}
+    return {one: found.get(one, InputCount(0, 0)) for one in run_ids}
+
+
+def _raw(session: Session, run_ids: Iterable[int]) -> Mapping[int, Sequence[Raw]]:
+    package, scan, unit = models.RawDataPackage, models.ExecutedObsUnit, models.ObsUnit
+    module, instrument, here = models.InstrumentModule, models.Instrument, _Copy.data_location_id
+    rows = session.execute(
+        sa.select(
+            _Taken.run_id,
+            package.id.label("package_id"),
+            package.name,
+            scan.id.label("executed_obs_unit"),
+            unit.name.label("obs_unit"),
+            models.Source.name.label("source"),
+            (instrument.name + "/" + module.name).label("instrument_module"),
+            _Copy.id.label("copy_id"),
+            _Copy.path.label("copy_path"),
+            _Copy.mtime_ns,
+            _Copy.inode,
+        )
+        .join(_Run, _Run.id == _Taken.run_id)
+        .join(package, package.id == _Taken.raw_data_package_id)
+        .join(_Copy, sa.and_(_Copy.raw_data_package_id == package.id, here == _Run.data_location_id))
+        .join(scan, scan.id == package.executed_obs_unit_id)
+        .join(unit, unit.id == scan.obs_unit_id)
+        .join(models.Source, models.Source.id == unit.source_id)
+        .join(module, module.id == package.instrument_module_id)
+        .join(instrument, instrument.id == module.instrument_id)
+        .where(is_among(_Taken.run_id, run_ids), _Copy.status == PhysicalCopyStatus.STAGED)
+        .order_by(package.name)
+    ).all()
+    files = _files(session, {row.package_id for row in rows})
+    found: defaultdict[int, list[Raw]] = defaultdict(list)
+    for row in rows:
+        run_id, *_ = row
+        told = {key: value for key, value in row._mapping.items() if key != "run_id"}  # noqa: SLF001 its public name
+        found[run_id].append(Raw(**told, files=files.get(row.package_id, ())))
+    return found
+
+
+def _files(session: Session, package_ids: Iterable[int]) -> Mapping[int | None, Sequence[RawFile]]:
+    """Raw files by their package, in the order of their paths."""
+    file = models.RawDataFile
+    found: defaultdict[int | None, list[RawFile]] = defaultdict(list)
+    rows = session.execute(
+        sa.select(file.raw_data_package_id, file.relative_path, file.size_bytes, file.checksum)
+        .where(is_among(file.raw_data_package_id, package_ids))
+        .order_by(file.relative_path)
+    )
+    for package_id, path, size_bytes, checksum in rows:
+        found[package_id].append(RawFile(path=path, size_bytes=size_bytes, checksum=checksum))
+    return found
+
+
+def _products(session: Session, run_ids: Iterable[int]) -> Mapping[int, Sequence[Product]]:
+    """Upstream and auxiliary products."""
+    product, maker = models.DataProduct, sa.orm.aliased(_Run)
+    here = sa.and_(_Copy.data_product_id == product.id, _Copy.data_location_id == _Run.data_location_id)
+    rows = session.execute(
+        sa.select(
+            _Taken.run_id.label("taker"),
+            product.id.label("product_id"),
+            product.run_id,
+            models.ReductionStep.key.label("step"),
+            maker.sub_group_path,
+            product.relative_path,
+            product.type,
+            product.checksum,
+            product.size_bytes,
+            _Copy.id.label("copy_id"),
+            _Copy.path.label("copy_path"),
+            _Taken.name,
+        )
+        .join(_Run, _Run.id == _Taken.run_id)
+        .join(product, product.id == _Taken.data_product_id)
+        .join(_Copy, here)
+        .join(maker, maker.id == product.run_id)
+        .join(models.ReductionStep, models.ReductionStep.id == maker.reduction_step_id)
+        .where(is_among(_Taken.run_id, run_ids), _Copy.status == PhysicalCopyStatus.PRESENT)
+        .order_by(product.id, _Taken.name)
+    )
+    found: defaultdict[int, list[Product]] = defaultdict(list)
+    for row in rows:
+        told = dict(row._mapping)  # noqa: SLF001 its public name
+        found[told.pop("taker")].append(Product(**told))
+    return found
