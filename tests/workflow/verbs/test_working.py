@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_workflow_manager.execution.collection import Collection as WhatToCollect
 from ccat_workflow_manager.execution.collection import collect
