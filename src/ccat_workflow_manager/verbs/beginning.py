@@ -104,16 +104,18 @@ def _prepare_attempts(session: Session, runs: Sequence[_Run]) -> None:
     session.flush()
     installation = session.scalars(sa.select(models.Installation.installation_id)).one()
     numbers = _next_numbers(session, runs)
-    attempts = [
-        {
-            "run_id": run.id,
-            "number": numbers[run.id],
-            "job_name": job_name(installation, run_id=run.id, attempt=numbers[run.id]),
-            "directory": str(run_directory(run, Path()).attempt(numbers[run.id]).directory),
-        }
-        for run in runs
-    ]
-    session.execute(sa.insert(models.RunAttempt), attempts)
+    numbered = [(run, numbers[run.id]) for run in runs]
+    names = [job_name(installation, run_id=run.id, attempt=number) for run, number in numbered]
+    directories = [str(run_directory(run, Path()).attempt(number).directory) for run, number in numbered]
+    told = rows(
+        "told",
+        [run.id for run in runs],
+        number=(sa.BigInteger(), [number for _, number in numbered]),
+        job_name=(sa.Text(), names),
+        directory=(sa.Text(), directories),
+    )
+    columns = ["run_id", "number", "job_name", "directory"]
+    session.execute(sa.insert(models.RunAttempt).from_select(columns, sa.select(*told.c)))
     _request_data(session, runs)
 
 

@@ -3,15 +3,18 @@
 Of many runs at once only what is outside is done for each by itself: the rows of all are read and written together.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -200,7 +203,7 @@ def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
     with workplace.database.transaction() as session:
         current = lock_current(session, [one.attempt for one in handed_in], RunStatus.STAGING_DATA)
         recorded = [one for one in handed_in if one.attempt.id in current]
-        session.execute(sa.update(_Attempt), [_job_columns(one, now=now) for one in recorded]) if recorded else None
+        _record_jobs(session, recorded, now=now)
         told = rows(
             "told",
             [one.attempt.run_id for one in recorded],
@@ -221,14 +224,22 @@ def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
     return submitted
 
 
-def _job_columns(one: _HandedIn, *, now: datetime) -> dict[str, Any]:
-    return {
-        "id": one.attempt.id,
-        "job_id": one.job_id,
+def _record_jobs(session: Session, handed_in: Sequence[_HandedIn], *, now: datetime) -> None:
+    told = rows(
+        "told",
+        [one.attempt.id for one in handed_in],
+        job_id=(sa.Text(), [one.job_id for one in handed_in]),
+        command=(sa.Text(), [json.dumps(one.job.command) for one in handed_in]),
+        environment=(sa.Text(), [json.dumps(dict(one.job.environment)) for one in handed_in]),
+    )
+    values = {
+        "job_id": told.c.job_id,
         "submitted_at": now,
-        "command": list(one.job.command),
-        "environment": dict(one.job.environment),
+        "command": sa.cast(told.c.command, JSONB),
+        "environment": sa.cast(told.c.environment, JSONB),
     }
+    of_attempt = sa.update(_Attempt).where(_Attempt.id == told.c.id).values(values)
+    session.execute(of_attempt, execution_options={"synchronize_session": False})
 
 
 def _cancel_superfluous(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> None:

@@ -1,12 +1,13 @@
 """Products as rows: registered with their copies, in place of those that older runs made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
@@ -53,46 +54,53 @@ def supersede(session: Session, runs: Sequence[_Run], *, by: str) -> None:
 
 def register(session: Session, published: Sequence[Published], *, by: str) -> None:
     """Insert the products of runs, each with its copy where the run is, which is PRESENT."""
-    products = [row for one in published for row in _product_rows(one)]
-    if not products:
-        return
-    made = sa.insert(_Product).returning(_Product.id, sort_by_parameter_order=True)
-    ids = session.scalars(made, products).all()
-    below = {one.attempt.id: (one.attempt.run.data_location_id, _below(one)) for one in published}
-    copies = [_copy_row(number, row, below[row["run_attempt_id"]]) for number, row in zip(ids, products, strict=True)]
-    present = session.scalars(sa.insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), copies).all()
-    advance(session, models.PhysicalCopy, present, to=PhysicalCopyStatus.PRESENT, because="collected", by=by)
-
-
-def _product_rows(one: Published) -> Iterator[dict[str, Any]]:
-    state = ProductState.TRIAL if one.attempt.run.is_trial else ProductState.CURRENT
-    for product in one.collected.products:
-        yield {
-            "run_id": one.attempt.run_id,
-            "run_attempt_id": one.attempt.id,
-            "type": product.type,
-            "state": state,
-            "relative_path": product.path,
-            "size_bytes": product.size_bytes,
-            "checksum": product.checksum,
-            "media_type": product.media_type,
-            "description": product.description,
-            "metadata_": product.metadata,
-            "metrics": product.metrics,
-        }
-
-
-def _copy_row(product_id: int, product: Mapping[str, Any], place: tuple[int, PurePath]) -> dict[str, Any]:
-    location_id, below = place
-    return {
-        "type": "data_product",
-        "data_product_id": product_id,
-        "data_location_id": location_id,
-        "path": str(below / product["relative_path"]),
-        "size_bytes": product["size_bytes"],
-        "checksum": product["checksum"],
-        "verified_at": datetime.now(UTC),
+    made, copy = _insert_products(published), models.PhysicalCopy
+    places = rows(
+        "place",
+        [one.attempt.id for one in published],
+        location_id=(sa.BigInteger(), [one.attempt.run.data_location_id for one in published]),
+        below=(sa.Text(), [str(_below(one)) for one in published]),
+    )
+    values = {
+        "type": sa.literal("data_product"),
+        "data_product_id": made.c.id,
+        "data_location_id": places.c.location_id,
+        "path": places.c.below + "/" + made.c.relative_path,
+        "size_bytes": made.c.size_bytes,
+        "checksum": made.c.checksum,
+        "verified_at": sa.func.clock_timestamp(),
     }
+    of_place = sa.select(*values.values()).join(places, places.c.id == made.c.run_attempt_id)
+    copies = session.scalars(sa.insert(copy).from_select(list(values), of_place).returning(copy.id)).all()
+    advance(session, copy, copies, to=PhysicalCopyStatus.PRESENT, because="collected", by=by)
+
+
+def _insert_products(published: Sequence[Published]) -> sa.CTE:
+    """Statement that inserts the products of runs, of any number with the same text."""
+    found = [(one.attempt, product) for one in published for product in one.collected.products]
+    trial = {True: ProductState.TRIAL, False: ProductState.CURRENT}
+    told = rows(
+        "told",
+        [attempt.run_id for attempt, _ in found],
+        run_attempt_id=(sa.BigInteger(), [attempt.id for attempt, _ in found]),
+        state=(sa.Text(), [trial[attempt.run.is_trial] for attempt, _ in found]),
+        type=(sa.Text(), [one.type for _, one in found]),
+        relative_path=(sa.Text(), [one.path for _, one in found]),
+        size_bytes=(sa.BigInteger(), [one.size_bytes for _, one in found]),
+        checksum=(sa.Text(), [one.checksum for _, one in found]),
+        media_type=(sa.Text(), [one.media_type for _, one in found]),
+        description=(sa.Text(), [one.description for _, one in found]),
+        metadata=(sa.Text(), [json.dumps(one.metadata) for _, one in found]),
+        metrics=(sa.Text(), [json.dumps(one.metrics) for _, one in found]),
+    )
+    columns: dict[str, sa.ColumnElement[Any]] = {column.name: column for column in told.c}
+    columns["run_id"] = columns.pop("id")
+    columns |= {name: sa.cast(columns[name], JSONB) for name in ("metadata", "metrics")}
+    product = _Product.__table__
+    assert isinstance(product, sa.Table)  # noqa: S101 - what a declarative class maps to; narrows the type
+    made = sa.insert(product).from_select(list(columns), sa.select(*columns.values()))
+    of_copy = (product.c.id, product.c.run_attempt_id, product.c.relative_path, product.c.size_bytes)
+    return made.returning(*of_copy, product.c.checksum).cte("made")
 
 
 def _below(one: Published) -> PurePath:

@@ -27,7 +27,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.executing import prepare_all, submit_attempts, take
+from ccat_workflow_manager.verbs.executing import hand_in_attempts, prepare_all, submit_attempts, take
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -219,7 +219,7 @@ class TestPreparing:
             raise KeyError("memory_gb")
 
         monkeypatch.setattr(executing, "describe", stumble)
-        assert not staged.prepare()
+        assert hand_in_attempts(staged.works.workplace, [staged.id]) == []
         assert (staged.run.failure_class, staged.run.retry_at) == (FailureClass.CONFIGURATION, None)
         assert staged.run.failure == "unexpected KeyError: 'memory_gb'; the log of worker has the rest"
 
