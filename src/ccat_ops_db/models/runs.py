@@ -220,7 +220,9 @@ class RunAttempt(Base):
     unknown_since: Mapped[datetime | None] = mapped_column(
         comment="Since when the cluster cannot tell what the job does; NULL: it can."
     )
-    cancel_asked_at: Mapped[datetime | None] = mapped_column(comment="When the cluster was last asked to end its job.")
+    cancel_asked_at: Mapped[datetime | None] = mapped_column(
+        comment="When the cluster was last asked to end its job, or for it."
+    )
     abandoned_at: Mapped[datetime | None] = mapped_column(
         comment="When its run went on though its job might live; NULL: it is over, or still followed."
     )
