@@ -287,7 +287,8 @@ def _move(session: Session, news: Iterable[_News], *, now: datetime, by: str) ->
 
 def _move_alike(session: Session, to: RunStatus, news: Sequence[_News], *, now: datetime, by: str) -> None:
     outcomes = {one.run_id: one.outcome for one in news if one.outcome is not None}
-    values: dict[str, Any] = {"waiting_for": None}
+    reasons = {one.run_id: one.waiting_for for one in news}
+    values: dict[str, Any] = {"waiting_for": each_its(_Run.id, reasons, sa.Text())}
     if answers := {run_id: one.answer for run_id, one in outcomes.items() if one.answer}:
         values["cancel_answer"] = sa.func.coalesce(each_its(_Run.id, answers, sa.Text()), _Run.cancel_answer)
     if to is RunStatus.CANCELLED:
