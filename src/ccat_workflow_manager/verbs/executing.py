@@ -62,7 +62,7 @@ def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplac
     """Do it for one run, unless another worker is at it; trouble fails its attempt and nothing else."""
     with workplace.database.transaction() as session:
         attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
-    if attempt is None:
+    if attempt is None or attempt.run.is_to_be_cancelled:
         return False
     try:
         with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
