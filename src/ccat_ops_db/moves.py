@@ -98,18 +98,20 @@ def advance(
         .returning(table.c.id, locked.c.was, reason.label("because"))
         .cte("moved")
     )
-    history = sa.insert(models.StatusChange).from_select(
-        ["noun", "object_id", "from_status", "to_status", "by", "because"],
-        sa.select(
-            sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), moved.c.because
-        ),
-    )
     session.flush()
-    ids_moved = sorted(session.scalars(history.returning(models.StatusChange.object_id)))
+    ids_moved = sorted(session.scalars(_history(table.name, moved, to=to, by=by)))
     if ids_moved:
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{table.name}:{to}")))
         _forget(session, noun, ids_moved)
     return ids_moved
+
+
+def _history(noun: str, moved: sa.CTE, *, to: StrEnum, by: str) -> sa.ReturningInsert[int]:
+    """Statement that writes down what was moved, and returns the ids."""
+    columns = ["noun", "object_id", "from_status", "to_status", "by", "because"]
+    values = (sa.literal(noun), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), moved.c.because)
+    history = sa.insert(models.StatusChange).from_select(columns, sa.select(*values))
+    return history.returning(models.StatusChange.object_id)
 
 
 def _forget(session: Session, noun: type[models.Base], ids: Collection[int]) -> None:

@@ -6,16 +6,20 @@ import typer
 
 from ccat.cli import (
     accepting,
+    cancelling,
     definitions,
     demo,
     differences,
+    explaining,
     gaps,
     groupings,
     limits,
+    logs,
     packages,
     plans,
     processes,
     products,
+    retrying,
     runs,
     scans,
     stack,
@@ -52,7 +56,10 @@ app.command(rich_help_panel=PIPELINES)(limits.limit)
 app.command(rich_help_panel=PIPELINES)(limits.limits)
 app.command(rich_help_panel=PIPELINES)(plans.plan)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
+for of_run in (explaining.why, logs.logs, cancelling.cancel, retrying.retry):
+    runs.app.command()(of_run)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
+app.command(rich_help_panel=PIPELINES)(retrying.failures)
 app.command(rich_help_panel=PIPELINES)(accepting.accept)
 app.command(rich_help_panel=PIPELINES)(differences.diff)
 app.command(rich_help_panel=PIPELINES)(products.products)

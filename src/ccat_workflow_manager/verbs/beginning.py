@@ -19,6 +19,7 @@ from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import InputRole, RunStatus
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.hpc.base import job_name
+from ccat_workflow_manager.verbs.asking import next_attempts
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.triggering import made_with
 
@@ -41,7 +42,7 @@ def begin_fresh(session: Session, beginnings: Sequence[Beginning], *, now: datet
         step, pipeline = of_step[0].place.step, of_step[0].pipeline
         take_inputs(session, step, _groups(of_step))
         for one in of_step:
-            one.run.data_location_id = pipeline.location_id
+            one.run.data_location_id, one.run.step_revision_id = pipeline.location_id, step.revision_id
         _begin(session, of_step, now=now, by=by, values=made_with(pipeline, step))
 
 
@@ -55,7 +56,10 @@ def begin_again(session: Session, beginnings: Sequence[Beginning], *, because: s
         session.execute(
             sa.delete(models.RunInput).where(is_among(models.RunInput.run_id, groups), product.is_not(None))
         )
-        take_products(session, of_step[0].place.step, groups)
+        step = of_step[0].place.step
+        take_products(session, step, groups)
+        for one in of_step:
+            one.run.step_revision_id = step.revision_id  # the recipe is the same, but resources may not be
     begin_attempts(session, [one.run for one in beginnings], because=because, by=by)
 
 
@@ -103,8 +107,8 @@ def _prepare_attempts(session: Session, runs: Sequence[_Run]) -> None:
     """Write down the next attempt of each run, with the name of its job, and ask for its data."""
     session.flush()
     installation = session.scalars(sa.select(models.Installation.installation_id)).one()
-    numbers = _next_numbers(session, runs)
-    numbered = [(run, numbers[run.id]) for run in runs]
+    following = next_attempts(session, [run.id for run in runs])
+    numbered = [(run, following[run.id].number) for run in runs]
     names = [job_name(installation, run_id=run.id, attempt=number) for run, number in numbered]
     directories = [str(run_directory(run, Path()).attempt(number).directory) for run, number in numbered]
     told = rows(
@@ -113,17 +117,12 @@ def _prepare_attempts(session: Session, runs: Sequence[_Run]) -> None:
         number=(sa.BigInteger(), [number for _, number in numbered]),
         job_name=(sa.Text(), names),
         directory=(sa.Text(), directories),
+        memory_gb=(sa.Double(), [following[run.id].asked.memory_gb for run in runs]),
+        time_hours=(sa.Double(), [following[run.id].asked.time_hours for run in runs]),
     )
-    columns = ["run_id", "number", "job_name", "directory"]
+    columns = ["run_id", "number", "job_name", "directory", "memory_gb", "time_hours"]
     session.execute(sa.insert(models.RunAttempt).from_select(columns, sa.select(*told.c)))
     _request_data(session, runs)
-
-
-def _next_numbers(session: Session, runs: Sequence[_Run]) -> Mapping[int, int]:
-    attempt = models.RunAttempt
-    newest = sa.select(attempt.run_id, sa.func.max(attempt.number)).group_by(attempt.run_id)
-    made = dict(session.execute(newest.where(is_among(attempt.run_id, [run.id for run in runs]))).all())
-    return {run.id: made.get(run.id, 0) + 1 for run in runs}
 
 
 def _request_data(session: Session, runs: Sequence[_Run]) -> None:

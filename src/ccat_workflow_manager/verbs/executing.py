@@ -70,9 +70,9 @@ def submit_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
 def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> list[models.RunAttempt]:
     """Attempts that are to be handed in and that no other worker is at; none will be until the locks go."""
-    is_so = sa.and_(is_among(_Run.id, run_ids), _Run.status == RunStatus.STAGING_DATA)
+    is_so = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled))
     with workplace.database.transaction() as session:
-        found = current_attempts(session, is_so)
+        found = current_attempts(session, is_among(_Run.id, run_ids), is_so)
     ours = [one for one in found if _scoped(workplace, one, partial(_lock, workplace, locks))]
     with workplace.database.transaction() as session:  # others may have been at them just before
         current = lock_current(session, ours, RunStatus.STAGING_DATA)

@@ -4,7 +4,6 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,13 +26,13 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.executing import hand_in_attempts, prepare_all, submit_attempts, take
+from ccat_workflow_manager.verbs.executing import hand_in_attempts, submit_attempts
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.engine.toy import install
 from tests.workflow.verbs.conftest import OpenWorks
-from tests.workflow.verbs.works import MERGE, START, Works, eventually
+from tests.workflow.verbs.works import MERGE, START, Works, eventually, prepare_attempts
 
 SCRIPT = f"""
     {MERGE}
@@ -64,9 +63,7 @@ class One:
         return len((self.directory.directory / "starts").read_text().splitlines())
 
     def prepare(self) -> bool:
-        with ExitStack() as locks:
-            attempts = take(self.works.workplace, [self.id], locks)
-            return [one.run_id for one in prepare_all(self.works.workplace, attempts)] == [self.id]
+        return prepare_attempts(self.works.workplace, [self.id]) == [self.id]
 
     def submit(self, workplace: Workplace | None = None) -> bool:
         return submit_attempts(workplace or self.works.workplace, [self.id]) == [self.id]
@@ -399,6 +396,9 @@ class TestObserving:
             def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
                 return dict.fromkeys(job_ids, JobObservation(state=JobState.UNKNOWN))
 
+            def find(self, names: Collection[str]) -> Mapping[str, str]:
+                return {name: name for name in names}
+
             def cancel(self, job_ids: Collection[str]) -> None:
                 cancelled.extend(job_ids)
 
@@ -426,6 +426,11 @@ class TestObserving:
         assert run.retry_at is not None
         assert run.failure == "the cluster could not tell what became of the job until its time limit was long over"
         assert cancelled == [attempt.job_name]
+        assert submitted.run.attempts[0].abandoned_at is not None
+
+        works.execute(earlier.values(cancel_asked_at=None))  # ten seconds later
+        eventually(lambda: observe_locations(works.workplace, [here]))
+        assert submitted.run.attempts[0].abandoned_at is None, "it is known to be over"
 
     def test_late_news_of_an_old_attempt_is_not_that_of_the_new_one(self, submitted: One) -> None:
         works, here = submitted.works, submitted.works.location_id

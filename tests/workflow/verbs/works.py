@@ -4,6 +4,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +42,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.tasks import senders
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts
-from ccat_workflow_manager.verbs.executing import hand_in_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts, prepare_all, submit_attempts, take
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt, retry_due_runs
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.starting import Started, start_runs
@@ -84,6 +85,12 @@ class Post(TaskApp):
     def hint(self, task: str, ids: Sequence[int | str], *, queue: str, **_: object) -> None:
         assert queue.startswith("workflow.cologne_ramses."), queue
         self.letters.append((task, [int(one) for one in ids]))
+
+
+def prepare_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    """What a worker does that dies before it hands anything in; the runs whose attempts are prepared."""
+    with ExitStack() as locks:
+        return [one.run_id for one in prepare_all(workplace, take(workplace, run_ids, locks))]
 
 
 @dataclass
@@ -181,9 +188,9 @@ class Works:
         self._scans += 1
         return START + timedelta(minutes=self._scans)
 
-    def staged_on_paper(self, *names: str) -> list[int]:
+    def staged_on_paper(self, *names: str, source: str = "M17") -> list[int]:
         """The same, and unpacked at the processing location in the database only."""
-        packages, noun = self.archived(*names), models.RawDataPackagePhysicalCopy
+        packages, noun = self.archived(*names, source=source), models.RawDataPackagePhysicalCopy
         with transaction(self.engine) as session:
             copies = [
                 noun(raw_data_package_id=one, data_location_id=self.location_id, path=f"raw/{one}") for one in packages
