@@ -99,6 +99,7 @@ class StepFacts:
     version: VersionFacts | None
     config_revision_id: int | None
     config_digest: str | None
+    withdrawn_config: str | None
     since: datetime
     """When version and definition came to be what they are."""
     rule_digests: tuple[Mapping[str, object], ...] = ()
@@ -107,8 +108,8 @@ class StepFacts:
 
     @cached_property
     def recipe(self) -> Recipe | None:
-        """What a run would be made with now; None where no version is released."""
-        if self.version is None:
+        """What a run would be made with now; None where no version is released, or the config was withdrawn."""
+        if self.version is None or self.withdrawn_config is not None:
             return None
         return recipe(
             self.software,
@@ -339,6 +340,8 @@ def _recipes(step: StepFacts) -> Recipes | None:
 
 
 def _unreleased(step: StepFacts) -> Decision:
+    if step.version is not None:
+        return Decision(Verdict.BLOCKED, f"waits for its config to be changed: {step.withdrawn_config} was withdrawn")
     which = "its pinned version" if step.policy is VersionPolicy.EXACT else "a version"
     return Decision(Verdict.BLOCKED, f"waits for {which} of {step.software} to be released")
 

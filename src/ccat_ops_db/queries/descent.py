@@ -1,0 +1,178 @@
+"""What was made from something, and what something was made from: sets of runs, found and counted by the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.queries.roots import Kind, Root
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import ProductState, RunStatus
+
+_Run, _Product, _Input = models.ExecutedReductionStep, models.DataProduct, models.RunInput
+_COUNTS: Final = (ProductState.CURRENT, ProductState.SUPERSEDED)
+
+
+@dataclass(frozen=True)
+class Level:
+    """Runs of one step, so many steps away from where the search began."""
+
+    level: int
+    pipeline: str
+    step: str
+    runs: int
+    products: int
+    valid: int
+    """Products that count: those that are current or superseded."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A run that took the object itself."""
+
+    run: int
+    pipeline: str
+    step: str
+    sub_group: dict[str, object]
+    status: RunStatus
+    products: int
+    valid: int
+
+
+def users(root: Root) -> sa.Select[int]:
+    """Ids of the runs that took an object itself, as input, version or config; of a run or product those after it."""
+    match root.kind:
+        case Kind.PACKAGE:
+            return sa.select(_Input.run_id.label("run_id")).where(is_among(_Input.raw_data_package_id, root.ids))
+        case Kind.PRODUCT:
+            return sa.select(_Input.run_id.label("run_id")).where(is_among(_Input.data_product_id, root.ids))
+        case Kind.RUN:
+            of_run = sa.select(_Input.run_id.label("run_id")).join(_Product, _Product.id == _Input.data_product_id)
+            return of_run.where(is_among(_Product.run_id, root.ids))
+        case Kind.VERSION:
+            return sa.select(_Run.id.label("run_id")).where(is_among(_Run.software_version_id, root.ids))
+        case Kind.CONFIG:
+            return sa.select(_Run.id.label("run_id")).where(is_among(_Run.config_revision_id, root.ids))
+        case never:
+            assert_never(never)
+
+
+def descendant_runs(root: Root) -> sa.CTE:
+    """Every run that took the object, or something that was made from it: one column, `run_id`."""
+    found = users(root).distinct().cte("descendant", recursive=True)
+    return found.union(_takers(found))
+
+
+def descendant_products(root: Root) -> sa.Select[int]:
+    """Ids of all products that were made from an object, a run's or a product itself included."""
+    found = descendant_runs(root)
+    made = sa.select(_Product.id).join(found, found.c.run_id == _Product.run_id)
+    match root.kind:
+        case Kind.PRODUCT:
+            return _either(made, is_among(_Product.id, root.ids))
+        case Kind.RUN:
+            return _either(made, is_among(_Product.run_id, root.ids))
+        case _:
+            return made
+
+
+def _either(made: sa.Select[int], itself: sa.ColumnElement[bool]) -> sa.Select[int]:
+    both = sa.union(made, sa.select(_Product.id).where(itself)).subquery()
+    return sa.select(both.c.id)
+
+
+def descendants(session: Session, root: Root) -> Sequence[Level]:
+    """How many runs and products were made from an object, by distance, pipeline and step."""
+    found = users(root).distinct().subquery()
+    start = sa.select(found.c.run_id, sa.literal(1).label("level")).cte("reached", recursive=True)
+    return _levels(session, start.union(_takers(start).add_columns(start.c.level + 1)))
+
+
+def ancestors(session: Session, product_id: int) -> Sequence[Level]:
+    """Of how many runs and products a product was made, by distance, pipeline and step; its own run is the first."""
+    of_product = sa.select(_Product.run_id, sa.literal(1).label("level")).where(_Product.id == product_id)
+    start = of_product.cte("reached", recursive=True)
+    givers = (
+        sa.select(_Product.run_id, start.c.level + 1)
+        .join(_Input, _Input.data_product_id == _Product.id)
+        .join(start, start.c.run_id == _Input.run_id)
+        .where(_Input.data_product_id.is_not(None))
+    )
+    return _levels(session, start.union(givers))
+
+
+def _takers(found: sa.CTE) -> sa.Select[int]:
+    """Runs that took what runs made."""
+    return (
+        sa.select(_Input.run_id)
+        .join(_Product, _Product.id == _Input.data_product_id)
+        .join(found, found.c.run_id == _Product.run_id)
+    )
+
+
+def _levels(session: Session, reached: sa.CTE) -> Sequence[Level]:
+    """Runs by their shortest distance, counted with what they made."""
+    nearest = (
+        sa.select(reached.c.run_id, sa.func.min(reached.c.level).label("level")).group_by(reached.c.run_id).subquery()
+    )
+    made = _made(nearest.c.run_id)
+    step, pipeline = models.ReductionStep, models.Pipeline
+    rows = session.execute(
+        sa.select(
+            nearest.c.level,
+            pipeline.name,
+            step.key,
+            sa.func.count(),
+            sa.func.sum(made.c.products),
+            sa.func.sum(made.c.valid),
+        )
+        .join(_Run, _Run.id == nearest.c.run_id)
+        .join(step, step.id == _Run.reduction_step_id)
+        .join(pipeline, pipeline.id == step.pipeline_id)
+        .join(made, sa.true())
+        .group_by(nearest.c.level, pipeline.name, step.key)
+        .order_by(nearest.c.level, pipeline.name, step.key)
+    )
+    return [
+        Level(level, name, key, runs, int(products), int(valid)) for level, name, key, runs, products, valid in rows
+    ]
+
+
+def _made(run_id: Any) -> sa.FromClause:
+    """How many products a run made, and how many of these count."""
+    return (
+        sa.select(
+            sa.func.count().label("products"),
+            sa.func.count().filter(_Product.state.in_(_COUNTS)).label("valid"),
+        )
+        .where(_Product.run_id == run_id)
+        .lateral("made")
+    )
+
+
+def uses(session: Session, root: Root, *, limit: int, before: int | None = None) -> Sequence[Use]:
+    """The newest runs that took an object itself; `before` is the run where the last page ended."""
+    run, step = aliased(_Run), models.ReductionStep
+    taken = users(root).subquery()
+    made = _made(run.id)
+    query = (
+        sa.select(
+            run.id,
+            models.Pipeline.name,
+            step.key,
+            run.sub_group_labels,
+            run.status,
+            made.c.products,
+            made.c.valid,
+        )
+        .join(step, step.id == run.reduction_step_id)
+        .join(models.Pipeline, models.Pipeline.id == step.pipeline_id)
+        .join(made, sa.true())
+        .where(run.id.in_(sa.select(taken.c.run_id)), *([run.id < before] if before else []))
+        .order_by(run.id.desc())
+        .limit(limit)
+    )
+    return [Use(*row) for row in session.execute(query)]
