@@ -8,10 +8,12 @@ from ccat.cli import (
     accepting,
     definitions,
     demo,
+    descent,
     differences,
     gaps,
     groupings,
     limits,
+    lineage,
     packages,
     plans,
     processes,
@@ -21,6 +23,7 @@ from ccat.cli import (
     stack,
     triggers,
     waiting,
+    withdrawing,
 )
 from ccat.cli.errors import refuse_unreadable, run_for_programs
 from ccat.wiring import find_settings
@@ -56,7 +59,11 @@ app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(accepting.accept)
 app.command(rich_help_panel=PIPELINES)(differences.diff)
 app.command(rich_help_panel=PIPELINES)(products.products)
-app.command("lineage", rich_help_panel=PIPELINES)(products.show_lineage)
+app.command("lineage", rich_help_panel=PIPELINES)(lineage.show_lineage)
+app.command("uses", rich_help_panel=PIPELINES)(descent.show_uses)
+app.command("withdraw", rich_help_panel=PIPELINES)(withdrawing.withdraw_it)
+app.command("reinstate", rich_help_panel=PIPELINES)(withdrawing.reinstate_it)
+app.command(rich_help_panel=PIPELINES)(withdrawing.withdrawals)
 app.command(rich_help_panel=PIPELINES)(waiting.wait)
 
 for name, process in processes.PROCESSES.items():

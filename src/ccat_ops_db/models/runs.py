@@ -197,7 +197,9 @@ class RunAttempt(Base):
     peak_memory_bytes: Mapped[int | None] = mapped_column(comment="Largest memory in bytes.")
     host: Mapped[str | None] = mapped_column(comment="Host that it ran on.")
     command: Mapped[list[str] | None] = mapped_column(comment="Argument list that was executed.")
-    environment: Mapped[Json | None] = mapped_column(comment="Environment that it got.")
+    environment: Mapped[Json | None] = mapped_column(
+        comment="Environment that it got; what is secret in it by its digest."
+    )
     created_at: Mapped[CreatedAt]
 
     run: Mapped[ExecutedReductionStep] = relationship(back_populates="attempts")

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from ccat_ops_db.plan.digests import NOT_INPUTS, Definition
-from ccat_ops_db.plan.hiding import hide
+from ccat_ops_db.plan.hiding import hide, seal
 from ccat_ops_db.states import DataProductType, InputRole, RunStatus
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -242,10 +242,11 @@ def _inputs(inputs: Iterable[Taken]) -> _Facts:
 
 def _execution(attempt: Attempt, variables: Mapping[str, str]) -> _Facts:
     """Host, command and environment without what the config set, which is told elsewhere."""
+    known = seal(variables)
     surroundings: dict[Path, Any] = {
         ("environment", name): value.replace(attempt.directory, _ATTEMPT)
         for name, value in sorted(attempt.environment.items())
-        if name not in _NAMES_OF_ATTEMPT and variables.get(name) != value
+        if name not in _NAMES_OF_ATTEMPT and value not in {variables.get(name), known.get(name)}
     }
     command = [word.replace(attempt.directory, _ATTEMPT) for word in attempt.command]
     return {("host",): attempt.host, ("command",): command, **surroundings}

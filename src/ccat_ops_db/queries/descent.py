@@ -91,6 +91,34 @@ def descendants(session: Session, root: Root) -> Sequence[Level]:
     return _levels(session, start.union(_takers(start).add_columns(start.c.level + 1)))
 
 
+def affected(session: Session, root: Root) -> Sequence[Level]:
+    """The same, with the object itself where that is a product or a run, at level 0."""
+    itself = [one for one in (_own(session, root),) if one is not None]
+    return [*itself, *descendants(session, root)]
+
+
+def _own(session: Session, root: Root) -> Level | None:
+    """The products that a product or a run is itself."""
+    which = {Kind.PRODUCT: _Product.id, Kind.RUN: _Product.run_id}.get(root.kind)
+    if which is None:
+        return None
+    made = (
+        sa.select(
+            models.Pipeline.name,
+            models.ReductionStep.key,
+            sa.func.count(),
+            sa.func.count().filter(_Product.state.in_(_COUNTS)),
+        )
+        .join(_Run, _Run.id == _Product.run_id)
+        .join(models.ReductionStep, models.ReductionStep.id == _Run.reduction_step_id)
+        .join(models.Pipeline, models.Pipeline.id == _Run.pipeline_id)
+        .where(is_among(which, root.ids))
+        .group_by(models.Pipeline.name, models.ReductionStep.key)
+    )
+    row = session.execute(made).one_or_none()
+    return Level(0, row[0], row[1], runs=1, products=row[2], valid=row[3]) if row else None
+
+
 def ancestors(session: Session, product_id: int) -> Sequence[Level]:
     """Of how many runs and products a product was made, by distance, pipeline and step; its own run is the first."""
     of_product = sa.select(_Product.run_id, sa.literal(1).label("level")).where(_Product.id == product_id)

@@ -12,6 +12,7 @@ from ccat_ops_db.claims import release
 from ccat_ops_db.distributions import code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import CHANNEL, advance
+from ccat_ops_db.plan.hiding import seal
 from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
@@ -193,7 +194,7 @@ def _record(workplace: Workplace, attempt: models.RunAttempt, job: JobSpec, *, j
         current.job_id = job_id
         current.submitted_at = datetime.now(UTC)
         current.command = list(job.command)
-        current.environment = dict(job.environment)
+        current.environment = seal(job.environment)
         advance(
             session,
             _Run,

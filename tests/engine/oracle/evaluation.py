@@ -99,12 +99,12 @@ class StepFacts:
     version: VersionFacts | None
     config_revision_id: int | None
     config_digest: str | None
-    withdrawn_config: str | None
     since: datetime
     """When version and definition came to be what they are."""
     rule_digests: tuple[Mapping[str, object], ...] = ()
     waits: Waits = field(default_factory=Waits)
     rules: tuple[Rule, ...] = ()
+    withdrawn_config: str | None = None
 
     @cached_property
     def recipe(self) -> Recipe | None:

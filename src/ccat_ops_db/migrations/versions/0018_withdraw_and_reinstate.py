@@ -14,6 +14,8 @@ _NOTE = f"""
 CREATE TRIGGER note_{_CONFIG}_update AFTER UPDATE OF withdrawn_at ON {_CONFIG}
 FOR EACH ROW WHEN ((OLD.withdrawn_at IS NULL) <> (NEW.withdrawn_at IS NULL)) EXECUTE FUNCTION note_row()
 """
+_BEFORE = "Environment that it got."
+_AFTER = "Environment that it got; what is secret in it by its digest."
 _KNOWN = """
 INSERT INTO withdrawal (software_version_id, what, because, by)
 SELECT v.id, 'version ' || s.name || '/' || v.version, 'withdrawn before reasons were kept', 'migration'
@@ -152,11 +154,13 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f(f"ck_{_CONFIG}_{_CHECK}"), _CONFIG, "(withdrawn_at IS NULL) = (withdrawn_because IS NULL)"
     )
+    op.alter_column("run_attempt", "environment", comment=_AFTER, existing_comment=_BEFORE)
     op.execute(_NOTE)
     op.execute(_KNOWN)
 
 
 def downgrade() -> None:
+    op.alter_column("run_attempt", "environment", comment=_BEFORE, existing_comment=_AFTER)
     op.execute(f"DROP TRIGGER note_{_CONFIG}_update ON {_CONFIG}")
     op.drop_constraint(op.f(f"ck_{_CONFIG}_{_CHECK}"), _CONFIG, type_="check")
     op.drop_column("reduction_step_config_revision", "withdrawn_because")
