@@ -78,6 +78,17 @@ def served_locations(database: DatabaseConnection, settings: WorkflowManagerSett
     return [_served(known.get(number), number, settings) for number in settings.processing_location_id]
 
 
+def run_base(session: Session, run: models.ExecutedReductionStep) -> Path | None:
+    """Root of the run directories where a run is, as far as the settings here tell; None where they do not."""
+    location = session.get_one(models.DataLocation, run.data_location_id)
+    try:
+        base = WorkflowManagerSettings.load().pipeline_base_dir
+    except SettingsError:
+        return None
+    is_there = isinstance(location, models.DiskDataLocation) and base.is_relative_to(location.path)
+    return base if is_there else None
+
+
 def all_locations(database: DatabaseConnection) -> Sequence[models.DataLocation]:
     """Every location, with its site."""
     location = models.DataLocation

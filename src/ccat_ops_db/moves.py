@@ -9,7 +9,7 @@ from sqlalchemy.orm.util import identity_key
 
 from ccat_ops_db import models, states
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import each_its, is_among
 
 CHANNEL: Final = "ccat_moves"
 """PostgreSQL channel of wake-ups; a payload is `<table>:<status>`, sent when the move commits."""
@@ -67,7 +67,7 @@ def advance(
     ids: Iterable[int],
     *,
     to: StrEnum,
-    because: str,
+    because: str | Mapping[int, str],
     by: str,
     expected: Collection[StrEnum] | None = None,
     values: Mapping[str, Any] | None = None,
@@ -75,8 +75,9 @@ def advance(
     """Move the objects that still have an expected status, and return their ids; the only writer of any status.
 
     Whoever is not returned was moved by somebody else first: a normal outcome. `expected` defaults to every status
-    from which `to` is legal; `values` are columns set by the same statement. One history row per object is written,
-    and a wake-up is sent, when the caller's transaction commits. Raises IllegalMove where the table has no such move.
+    from which `to` is legal; `values` are columns set by the same statement; `because` is said of all, or by id of
+    each. One history row per object is written, and a wake-up is sent, when the caller's transaction commits. Raises
+    IllegalMove where the table has no such move.
     """
     table = _table(noun)
     status = table.c[_MACHINES[noun].column]
@@ -95,11 +96,10 @@ def advance(
         .returning(table.c.id, locked.c.was)
         .cte("moved")
     )
+    told = sa.literal(because) if isinstance(because, str) else each_its(moved.c.id, because, sa.Text())
     history = sa.insert(models.StatusChange).from_select(
         ["noun", "object_id", "from_status", "to_status", "by", "because"],
-        sa.select(
-            sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), sa.literal(because)
-        ),
+        sa.select(sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), told),
     )
     session.flush()
     ids_moved = sorted(session.scalars(history.returning(models.StatusChange.object_id)))

@@ -252,6 +252,13 @@ class FailureClass(StrEnum):
     CONFIGURATION = "configuration"
 
 
+class Resource(StrEnum):
+    """What a job may use up; the next attempt asks for more of it."""
+
+    MEMORY = "memory"
+    TIME = "time"
+
+
 class InputRole(StrEnum):
     """What an input is to the run that uses it."""
 

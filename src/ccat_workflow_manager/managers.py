@@ -1,14 +1,14 @@
 """The three managers: each tick is one bounded round on the database; messages go to workers after the commit."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.cancelling import WISHED
 from ccat_ops_db.claims import claim, is_free, renew
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.queries.limits import limits_now
@@ -22,10 +22,12 @@ from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
+from ccat_workflow_manager.verbs.cancelling import locations_to_follow
 from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
 from ccat_workflow_manager.verbs.executing import PREPARED
 from ccat_workflow_manager.verbs.failing import (
     fail_unstaged_runs,
+    give_up_uncollected,
     is_prepared,
     next_retry,
     note_staging,
@@ -117,6 +119,7 @@ def result_manager(context: Context) -> Manager[Context]:
             "executed_reduction_step:collecting_results",
             "executed_reduction_step:completed",
             "executed_reduction_step:failed",
+            WISHED,
         ),
     )
 
@@ -158,7 +161,8 @@ def advance_runs(context: Context) -> int:
     with context.database.transaction() as session:
         done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
         note_staging(session, context.locations)
-    staging, prepared = _Run.status == RunStatus.STAGING_DATA, is_prepared()
+    staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled))
+    prepared = is_prepared()
     ready = sa.not_(unstaged(hopeless=False))
     done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
     done += _tell(context, context.tasks.submit, SUBMISSION, which=sa.and_(staging, prepared))
@@ -173,7 +177,8 @@ def follow_runs(context: Context) -> int:
     now = datetime.now(UTC)
     with context.database.transaction() as session:
         done = len(retry_due_runs(session, now=now, by=context.name))
-        busy = _locations_with_jobs(session, context.locations)
+        done += give_up_uncollected(session, context.locations, now=now, by=context.name)
+        busy = locations_to_follow(session, context.locations, now=now)
         retry = next_retry(session)
     done += _tell(context, context.tasks.collect, RESULTS, which=_Run.status == RunStatus.COLLECTING_RESULTS)
     for location_id in busy:
@@ -240,13 +245,6 @@ def _next_lease_end(context: Context, *statuses: RunStatus) -> datetime | None:
     ours = sa.and_(_Run.status.in_(statuses), _Run.data_location_id.in_(context.locations))
     with context.database.transaction() as session:
         return session.scalar(sa.select(sa.func.min(_Run.lease_until)).where(ours, sa.not_(is_free(_Run))))
-
-
-def _locations_with_jobs(session: Session, location_ids: Iterable[int]) -> Sequence[int]:
-    jobs = _Run.status.in_([RunStatus.SUBMITTED, RunStatus.RUNNING])
-    return session.scalars(
-        sa.select(_Run.data_location_id).where(jobs, _Run.data_location_id.in_(location_ids)).distinct()
-    ).all()
 
 
 def _ask(context: Context, location_id: int, now: datetime) -> None:

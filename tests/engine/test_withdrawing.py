@@ -45,8 +45,14 @@ def states(history: History, software: str) -> list[VersionState]:
     return history.session(lambda session: list(session.scalars(query.order_by(noun.id))))
 
 
-def product_of(history: History, run_id: int) -> int:
-    query = sa.select(models.DataProduct.id).filter_by(run_id=run_id)
+def made_of(history: History, package: str) -> models.DataProduct:
+    """What was made of the one package alone."""
+    taken = sa.select(models.RunInput.run_id).join(
+        models.RawDataPackage, models.RawDataPackage.id == models.RunInput.raw_data_package_id
+    )
+    query = sa.select(models.DataProduct).where(
+        models.DataProduct.run_id.in_(taken.where(models.RawDataPackage.name == package))
+    )
     return history.session(lambda session: session.scalars(query).one())
 
 
@@ -54,12 +60,12 @@ class TestPackages:
     def test_all_that_was_made_from_a_package_is_invalid_and_made_again_without_it(self, mapped: History) -> None:
         done = mapped.declare_invalid(PACKAGE, "p1", because="wrong telescope")
         assert (done.what, done.products) == ("raw package p1", 2)
-        assert mapped.products() == [WITHDRAWN, CURRENT, WITHDRAWN]
+        assert [made_of(mapped, one).state for one in ("p1", "p2")] == [WITHDRAWN, CURRENT]
         assert mapped.settle() == ["grid"]
         [*_, grid] = mapped.runs()
         assert grid.reason is RunReason.INVALIDATED
         assert grid.because.endswith("do not count any more: raw package p1 was withdrawn: wrong telescope")
-        assert mapped.products() == [WITHDRAWN, CURRENT, WITHDRAWN, CURRENT]
+        assert mapped.products("grid") == [WITHDRAWN, CURRENT]
 
     def test_reinstated_it_goes_in_again_and_nothing_older_is_current_again(self, mapped: History) -> None:
         mapped.declare_invalid(PACKAGE, "p1")
@@ -192,15 +198,31 @@ class TestRunsUnderWay:
             (CONFIG, "grid", "config grid/1 was withdrawn: a test (a person)"),
         ],
     )
-    def test_they_are_found_with_what_they_are_made_of(
+    def test_they_are_cancelled_with_what_they_are_made_of_and_block_nothing(
         self, mapped: History, started: int, kind: Kind, name: str, why: str
     ) -> None:
         assert mapped.session(lambda session: invalid_inputs(session, [started])) == {}
-        runs = mapped.declare_invalid(kind, name).runs
-        assert runs == {started: why.format(product_of(mapped, mapped.runs()[0].id))}
-        assert mapped.session(lambda session: invalid_inputs(session, [started])) == runs
+        told = {started: why.format(made_of(mapped, "p1").id)}
+        assert mapped.declare_invalid(kind, name).runs == told
+        assert mapped.session(lambda session: invalid_inputs(session, [started])) == told
+        [run] = [one for one in mapped.runs() if one.id == started]
+        assert (run.status, run.not_needed) == (RunStatus.CANCELLED, True)
         mapped.declare_valid(kind, name)
+        assert mapped.settle() == ["grid"]
+
+    def test_what_is_handed_in_is_cancelled_when_its_job_is_over(self, mapped: History, started: int) -> None:
+        mapped.move(started, RunStatus.SUBMITTED)
+        assert list(mapped.declare_invalid(PACKAGE, "p1").runs) == [started]
+        [run] = [one for one in mapped.runs() if one.id == started]
+        assert (run.status, run.is_to_be_cancelled, run.not_needed) == (RunStatus.SUBMITTED, True, True)
+
+    def test_what_is_being_collected_and_what_is_to_be_tried_again_look_for_themselves(
+        self, mapped: History, started: int
+    ) -> None:
+        mapped.fail(started, retried=True)
+        assert mapped.declare_invalid(PACKAGE, "p1").runs == {}
         assert mapped.session(runs_on_withdrawn_inputs) == {}
+        mapped.settle()
 
     def test_a_run_whose_inputs_are_not_fixed_takes_what_is_valid(self, mapped: History) -> None:
         mapped.archive()

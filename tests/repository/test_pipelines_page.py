@@ -9,7 +9,7 @@ from ccat_ops_db.definitions.auxiliary import Auxiliary
 from ccat_ops_db.definitions.document import Pipeline, SoftwareVersion
 from ccat_ops_db.definitions.limits import Limits
 from ccat_ops_db.definitions.parsing import parse_definitions
-from ccat_ops_db.definitions.steps import Step
+from ccat_ops_db.definitions.steps import Resources, Step
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.presets import presets
@@ -48,6 +48,10 @@ def test_every_key_of_a_pipeline_is_explained() -> None:
 
 def test_every_key_of_a_step_is_explained() -> None:
     assert keys_of("A step") == set(Step.model_fields)
+
+
+def test_every_resource_is_explained() -> None:
+    assert {f"`{name}`" for name in Resources.model_fields} <= set(re.findall(r"`\w+`", section("A step")))
 
 
 def test_every_key_of_a_calibration_rule_is_explained() -> None:

@@ -6,18 +6,22 @@ import typer
 
 from ccat.cli import (
     accepting,
+    cancelling,
     definitions,
     demo,
     descent,
     differences,
+    explaining,
     gaps,
     groupings,
     limits,
     lineage,
+    logs,
     packages,
     plans,
     processes,
     products,
+    retrying,
     runs,
     scans,
     stack,
@@ -55,7 +59,10 @@ app.command(rich_help_panel=PIPELINES)(limits.limit)
 app.command(rich_help_panel=PIPELINES)(limits.limits)
 app.command(rich_help_panel=PIPELINES)(plans.plan)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
+for of_run in (explaining.why, logs.logs, cancelling.cancel, retrying.retry):
+    runs.app.command()(of_run)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
+app.command(rich_help_panel=PIPELINES)(retrying.failures)
 app.command(rich_help_panel=PIPELINES)(accepting.accept)
 app.command(rich_help_panel=PIPELINES)(differences.diff)
 app.command(rich_help_panel=PIPELINES)(products.products)

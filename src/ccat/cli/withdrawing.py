@@ -125,7 +125,7 @@ def _withdraw(kind: Kind, name: str, *, because: str) -> Withdrawn:
 def _told(done: Withdrawn) -> str:
     if not done.is_new:
         return f"{done.what} was withdrawn already; the first reason stays"
-    runs = f"; {counted(len(done.runs), 'run', 'runs')} under way with it" if done.runs else ""
+    runs = f"; {counted(len(done.runs), 'run', 'runs')} under way cancelled" if done.runs else ""
     return f"{done.what} is withdrawn: {counted(done.products, 'product', 'products')} invalid{runs}"
 
 

@@ -25,6 +25,21 @@ class Resources(Piece):
     cpu: WholeNumber = Field(default=1, ge=1, le=MOST)
     memory_gb: Number = Field(default=2.0, gt=0, le=MOST, allow_inf_nan=False)
     time_hours: Number = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
+    max_memory_gb: Number | None = Field(default=None, gt=0, le=MOST, allow_inf_nan=False)
+    """What an attempt may ask for after others that it did not suffice for; left out: four times as much."""
+    max_time_hours: Number | None = Field(default=None, gt=0, le=A_YEAR / timedelta(hours=1))
+
+    @model_validator(mode="after")
+    def _no_attempt_may_ask_for_less_than_the_first(self) -> "Resources":
+        for name in ("memory_gb", "time_hours"):
+            first, most = getattr(self, name), getattr(self, f"max_{name}")
+            if most is not None and most < first:
+                raise ValueError(f"`max_{name}` is less than `{name}`, which the first attempt asks for; raise it")
+        return self
+
+    def as_stored(self) -> dict[str, float]:
+        """What of it is given, as JSON."""
+        return self.model_dump(exclude_none=True)
 
 
 Input = Literal["raw", "upstream", "log", "plot", "statistics"]

@@ -146,7 +146,7 @@ class _Round:
         rows = sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
         for step in self.pipeline.steps:
             orphan(self.session, step.id, None, by=self.by)
-        self.not_needed += drop_strays(self.session, self.pipeline, by=self.by)
+        self.not_needed += drop_strays(self.session, self.pipeline, now=self.now, by=self.by)
         return rows
 
     def what_changed(self, changes: Changes, state: models.PipelineEvaluation, *, catches_up: bool) -> None:
@@ -205,7 +205,7 @@ class _Round:
     def _let_go(self, step: StepNow, keys: Collection[str]) -> None:
         """Let go of products and runs of those sub-groups that no package is left of."""
         orphan(self.session, step.id, keys, by=self.by)
-        self.not_needed += drop_those_of(self.session, step, keys, by=self.by)
+        self.not_needed += drop_those_of(self.session, step, keys, now=self.now, by=self.by)
 
     def _choose(self, step: StepNow, looked: Scope) -> int:
         """Choose auxiliary inputs anew; rows written."""

@@ -2,22 +2,31 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.cancelling import ask_to_cancel
 from ccat_ops_db.gap.scope import Scope
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.gap.telling import tell
+from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.moves import CHANNEL, advance
-from ccat_ops_db.states import RunStatus, Verdict
+from ccat_ops_db.states import LIVE_RUN_STATUSES, RunStatus, Verdict
 
 _Run, _Group = models.ExecutedReductionStep, models.SubGroup
+_IS_UNDER_WAY: Final = (
+    sa.text(ACTIVE_RUN),  # an index has them
+    _Run.status.in_(LIVE_RUN_STATUSES),
+    _Run.cancel_requested_at.is_(None),
+)
 _PENDING: Final = _Run.status == RunStatus.PENDING
 _IS_FROZEN: Final = _Run.inputs_frozen_at.is_not(None)
 _IS_OPEN: Final = sa.and_(_PENDING, sa.not_(_IS_FROZEN))
+_GONE: Final = "its sub-group is gone"
 _WRITES: Final = {"synchronize_session": False}
 _PAGE: Final = 5_000
 """Runs that are cancelled at a time, however many they are."""
@@ -37,22 +46,26 @@ def drop(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> 
     )
 
 
-def drop_strays(session: Session, pipeline: PipelineNow, *, by: str) -> list[int]:
-    """Cancel runs of a pipeline whose sub-groups are there no more; those cancelled."""
-    return _drop_gone(session, _Run.pipeline_id == pipeline.id, by=by)
+def drop_strays(session: Session, pipeline: PipelineNow, *, now: datetime, by: str) -> list[int]:
+    """Cancel runs of a pipeline whose sub-groups are there no more; those that were PENDING."""
+    return _drop_gone(session, _Run.pipeline_id == pipeline.id, now=now, by=by)
 
 
-def drop_those_of(session: Session, step: StepNow, keys: Collection[str], *, by: str) -> list[int]:
-    """Cancel runs of sub-groups of a step that have these keys and are there no more; those cancelled."""
+def drop_those_of(session: Session, step: StepNow, keys: Collection[str], *, now: datetime, by: str) -> list[int]:
+    """Cancel runs of sub-groups of a step that have these keys and are there no more; those that were PENDING."""
     has_key = _Run.sub_group_key == sa.any_(sa.literal(sorted(keys), sa.ARRAY(sa.Text)))
-    return _drop_gone(session, sa.and_(_Run.reduction_step_id == step.id, has_key), by=by) if keys else []
+    which = sa.and_(_Run.reduction_step_id == step.id, has_key)
+    return _drop_gone(session, which, now=now, by=by) if keys else []
 
 
-def _drop_gone(session: Session, which: sa.ColumnElement[bool], *, by: str) -> list[int]:
+def _drop_gone(session: Session, which: sa.ColumnElement[bool], *, now: datetime, by: str) -> list[int]:
     of_run = sa.and_(_Group.reduction_step_id == _Run.reduction_step_id, _Group.key == _Run.sub_group_key)
-    is_gone = sa.and_(_PENDING, sa.not_(_Run.is_trial), sa.not_(sa.exists().where(of_run)))
-    ids = session.scalars(sa.select(_Run.id).where(which, is_gone)).all()
-    return drop(session, ids, because="its sub-group is gone", by=by) if ids else []
+    is_gone = sa.and_(sa.not_(_Run.is_trial), sa.not_(sa.exists().where(of_run)))
+    found = session.execute(sa.select(_Run.id, _Run.status).where(which, *_IS_UNDER_WAY, is_gone)).all()
+    if live := [run_id for run_id, status in found if status is not RunStatus.PENDING]:
+        ask_to_cancel(session, live, because=_GONE, by=by, now=now, not_needed=True)
+    pending = [run_id for run_id, status in found if status is RunStatus.PENDING]
+    return drop(session, pending, because=_GONE, by=by) if pending else []
 
 
 def keep_pending(session: Session, step: StepNow, told: Scope, *, by: str) -> list[int]:

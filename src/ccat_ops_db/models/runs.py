@@ -12,6 +12,7 @@ from ccat_ops_db.models.base import (
     is_checksum,
     is_not_negative,
     is_path_inside,
+    is_positive,
 )
 from ccat_ops_db.models.data import RawDataPackage
 from ccat_ops_db.models.locations import DataLocation
@@ -22,7 +23,7 @@ from ccat_ops_db.models.pipelines import (
     ReductionStepConfigRevision,
     ReductionStepRevision,
 )
-from ccat_ops_db.states import DataProductType, FailureClass, InputRole, ProductState, RunReason, RunStatus
+from ccat_ops_db.states import DataProductType, FailureClass, InputRole, ProductState, Resource, RunReason, RunStatus
 
 ACTIVE_RUN = (
     "(status IN ('pending', 'staging_data', 'submitted', 'running', 'collecting_results')"
@@ -34,6 +35,7 @@ LIVE_RUN = "status IN ('staging_data', 'submitted', 'running', 'collecting_resul
 """SQL predicate of a run that occupies something, and is counted by limits."""
 
 _IN_LINE = "status = 'pending' AND (waiting_for IS NULL OR held_by_limit)"
+_IS_TO_BE_CANCELLED = "cancel_requested_at IS NOT NULL AND cancel_answer IS NULL"
 _WAITS = "status = 'pending' AND NOT (waiting_for IS NULL OR held_by_limit)"
 
 
@@ -68,6 +70,15 @@ class ExecutedReductionStep(Leased, Base):
             "id",
             postgresql_where=sa.text(_WAITS),
         ),
+        sa.Index(
+            "ix_executed_reduction_step_to_be_cancelled",
+            "data_location_id",
+            "id",
+            postgresql_where=sa.text("is_to_be_cancelled"),
+        ),
+        sa.Index(
+            "ix_executed_reduction_step_failed", "fingerprint", "id", postgresql_where=sa.text("status = 'failed'")
+        ),
         is_checksum("recipe_digest"),
         is_checksum("series_digest"),
         is_checksum("input_digest"),
@@ -81,6 +92,11 @@ class ExecutedReductionStep(Leased, Base):
         sa.CheckConstraint("is_trial = (expires_at IS NOT NULL)", name="trial_expires"),
         sa.CheckConstraint("NOT is_trial OR inputs_frozen_at IS NOT NULL", name="trial_has_frozen_inputs"),
         sa.CheckConstraint("is_trial OR trial_parameters IS NULL", name="only_trial_sets_parameters"),
+        sa.CheckConstraint(
+            "num_nulls(cancel_requested_at, cancel_requested_by, cancel_because) IN (0, 3)"
+            " AND (cancel_answer IS NULL OR cancel_requested_at IS NOT NULL)",
+            name="cancel_is_asked_for_by_somebody",
+        ),
     )
 
     id: Mapped[Identity]
@@ -132,12 +148,23 @@ class ExecutedReductionStep(Leased, Base):
     finished_at: Mapped[datetime | None] = mapped_column(comment="When it became COMPLETED, FAILED or CANCELLED.")
     retry_count: Mapped[int] = mapped_column(server_default="0", comment="Retries counted against the step.")
     trouble_count: Mapped[int] = mapped_column(server_default="0", comment="Retries for trouble outside the software.")
+    trouble_since: Mapped[datetime | None] = mapped_column(
+        comment="When the first of its failures in a row for trouble outside the software was; NULL: its last was none."
+    )
     retry_at: Mapped[datetime | None] = mapped_column(comment="When a FAILED run is tried again; NULL: given up.")
     not_needed: Mapped[bool] = mapped_column(
         server_default=sa.false(), comment="CANCELLED because nothing needed it any more; blocks nothing."
     )
     failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of the last failure.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, in one line, and what to do.")
+    fingerprint: Mapped[str | None] = mapped_column(comment="What is alike of all failures like its last one.")
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(comment="When somebody wished it to be cancelled.")
+    cancel_requested_by: Mapped[str | None] = mapped_column(comment="Who wished that.")
+    cancel_because: Mapped[str | None] = mapped_column(comment="Why that was wished.")
+    cancel_answer: Mapped[str | None] = mapped_column(comment="What became of the wish; NULL: it is carried out.")
+    is_to_be_cancelled: Mapped[bool] = mapped_column(
+        sa.Computed(_IS_TO_BE_CANCELLED, persisted=True), comment="Whether a wish to cancel it stands."
+    )
     made_digest: Mapped[str | None] = mapped_column(
         comment="Digest of what it made for others; NULL: nothing, or not yet COMPLETED."
     )
@@ -173,6 +200,9 @@ class RunAttempt(Base):
         sa.UniqueConstraint("run_id", "number"),
         sa.CheckConstraint("number >= 1", name="number_counts_from_one"),
         is_path_inside("directory"),
+        is_positive("memory_gb"),
+        is_positive("time_hours"),
+        sa.Index("ix_run_attempt_abandoned", "id", postgresql_where=sa.text("abandoned_at IS NOT NULL")),
     )
 
     id: Mapped[Identity]
@@ -181,6 +211,8 @@ class RunAttempt(Base):
     directory: Mapped[str] = mapped_column(comment="Its directory below the pipeline base directory.")
     job_name: Mapped[str] = mapped_column(unique=True, comment="Key by which the cluster is asked after any doubt.")
     job_id: Mapped[str | None] = mapped_column(comment="Name that the cluster gave it.")
+    memory_gb: Mapped[float | None] = mapped_column(comment="Memory that it asks the cluster for.")
+    time_hours: Mapped[float | None] = mapped_column(comment="Time limit that it asks the cluster for.")
     prepared_at: Mapped[datetime | None] = mapped_column(comment="When its directories and manifest were complete.")
     submitted_at: Mapped[datetime | None] = mapped_column(comment="When the cluster took it.")
     started_at: Mapped[datetime | None] = mapped_column(comment="When the software started.")
@@ -188,9 +220,17 @@ class RunAttempt(Base):
     unknown_since: Mapped[datetime | None] = mapped_column(
         comment="Since when the cluster cannot tell what the job does; NULL: it can."
     )
+    cancel_asked_at: Mapped[datetime | None] = mapped_column(
+        comment="When the cluster was last asked to end its job, or for it."
+    )
+    abandoned_at: Mapped[datetime | None] = mapped_column(
+        comment="When its run went on though its job might live; NULL: it is over, or still followed."
+    )
     exit_code: Mapped[int | None] = mapped_column(comment="Exit code of the software.")
     failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of failure, if it failed.")
+    exhausted: Mapped[Resource | None] = mapped_column(comment="Of what it needed more than it had, if that was it.")
     cause: Mapped[str | None] = mapped_column(comment="What went wrong, in one line.")
+    fingerprint: Mapped[str | None] = mapped_column(comment="What is alike of all failures like this one.")
     log_tail: Mapped[str | None] = mapped_column(comment="Last 50 lines of its log.")
     wall_time_s: Mapped[float | None] = mapped_column(comment="Elapsed time in seconds.")
     cpu_time_s: Mapped[float | None] = mapped_column(comment="CPU time in seconds.")

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import DataProductType, ProductState, RunStatus
 
 _Run = models.ExecutedReductionStep
@@ -76,6 +77,14 @@ def get_run(session: Session, run_id: int) -> _Run:
     if run is None:
         raise UnknownRun(run_id)
     return run
+
+
+def require_runs(session: Session, run_ids: Sequence[int]) -> None:
+    """Raise UnknownRun for the first of some runs that does not exist."""
+    known = set(session.scalars(sa.select(_Run.id).where(is_among(_Run.id, run_ids))))
+    for run_id in run_ids:
+        if run_id not in known:
+            raise UnknownRun(run_id)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import LIVE_RUN_STATUSES, ProductState, RunStatus, VersionState
+from ccat_ops_db.states import ProductState, RunStatus, VersionState
 
 _Run, _Input = models.ExecutedReductionStep, models.RunInput
 _LOCK: Final = 0x76616C6964
+_UNDER_WAY: Final = (RunStatus.STAGING_DATA, RunStatus.SUBMITTED, RunStatus.RUNNING)
 
 
 def lock_validity(session: Session) -> None:
@@ -36,14 +37,14 @@ def invalid_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, str
 
 
 def runs_on_withdrawn_inputs(session: Session) -> Mapping[int, str]:
-    """Runs that are under way, or to be tried again, with something that is withdrawn; each with what that is.
+    """Runs under way whose inputs are fixed and that are made with something withdrawn, each with what that is.
 
-    PENDING runs whose inputs are not fixed are not among them: these get what is valid when they start.
+    Not among them are those that look for themselves: what is being collected, and what is to be tried again, which
+    takes what is valid then. Trials take the same inputs again and again.
     """
-    live = [status for status in LIVE_RUN_STATUSES if status is not RunStatus.PENDING]
-    is_retried = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None))
     is_fixed = sa.and_(_Run.status == RunStatus.PENDING, _Run.inputs_frozen_at.is_not(None))
-    return _invalid(session, sa.or_(_Run.status.in_(live), is_retried, is_fixed))
+    is_tried_again = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None), _Run.is_trial)
+    return _invalid(session, sa.or_(_Run.status.in_(_UNDER_WAY), is_fixed, is_tried_again))
 
 
 def _invalid(session: Session, which: sa.ColumnElement[bool]) -> Mapping[int, str]:

@@ -213,7 +213,7 @@ def _step_content(session: Session, step: Step, pipeline: written.Pipeline) -> d
         "wait_for": step.wait_for,
         "is_final": written.is_final(step, pipeline),
         "required_outputs": list(step.required_outputs),
-        "resources": step.resources.model_dump(),
+        "resources": step.resources.as_stored(),
         "max_retries": step.max_retries,
         "retention_days": step.retention_days,
     }

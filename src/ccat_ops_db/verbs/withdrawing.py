@@ -1,7 +1,8 @@
 """What turns out to be wrong is declared invalid, with all that was made from it; and valid again, if it was right."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
+from ccat_ops_db.cancelling import ask_to_cancel
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.descent import descendant_products
 from ccat_ops_db.queries.roots import Kind, Root
@@ -42,8 +44,8 @@ class Withdrawn:
     """False where it was withdrawn already; then nothing changed."""
     products: int = 0
     """How many are invalid now and were not before."""
-    runs: Mapping[int, str] | None = None
-    """Runs under way that are made with something withdrawn, and with what."""
+    runs: Mapping[int, str] = field(default_factory=dict)
+    """Runs that are cancelled, as they are made with something withdrawn, and with what."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def withdraw(session: Session, root: Root, *, because: str, now: datetime, by: s
     _switch_off(session, root, because=f"{because.strip()} ({by})", now=now, by=by)
     marked = _mark(session, row.id, root)
     moved = advance(session, _Product, marked, to=ProductState.WITHDRAWN, because=told, by=by)
-    return Withdrawn(root.label, is_new=True, products=len(moved), runs=runs_on_withdrawn_inputs(session))
+    return Withdrawn(root.label, is_new=True, products=len(moved), runs=_stop(session, now=now, by=by))
 
 
 def reinstate(session: Session, root: Root, *, now: datetime, by: str) -> Reinstated:
@@ -97,6 +99,17 @@ def reinstate(session: Session, root: Root, *, now: datetime, by: str) -> Reinst
     for state, ids in back.items():
         advance(session, _Product, ids, to=state, because=told, by=by)
     return Reinstated(root.label, was_withdrawn=True, products=sum(map(len, back.values())), still_invalid=held)
+
+
+def _stop(session: Session, *, now: datetime, by: str) -> Mapping[int, str]:
+    """Have runs cancelled that are made with something withdrawn: what is wanted is made from what is valid."""
+    found = runs_on_withdrawn_inputs(session)
+    by_reason: defaultdict[str, list[int]] = defaultdict(list)
+    for run_id, why in found.items():
+        by_reason[why].append(run_id)
+    for why, ids in by_reason.items():
+        ask_to_cancel(session, ids, because=why, by=by, now=now, not_needed=True)
+    return found
 
 
 def _live(session: Session, root: Root) -> models.Withdrawal | None:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -21,6 +20,7 @@ from ccat_workflow_manager.execution.command import Execution, process_job
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
 from ccat_workflow_manager.execution.prepare import Input, Recorded
 from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.verbs.asking import asked_or_first
 
 _Run = models.ExecutedReductionStep
 _TRIALS: Final = "trials"
@@ -126,12 +126,12 @@ def describe(session: Session, attempt: models.RunAttempt, *, base: Path) -> Des
 
 def job_of(attempt: models.RunAttempt, *, base: Path) -> JobSpec:
     """The job of a prepared attempt."""
-    resources = attempt.run.step_revision.resources
+    asked = asked_or_first(attempt)
     return process_job(
         execution_of(attempt, base=base),
         name=attempt.job_name,
-        memory_gb=resources["memory_gb"],
-        time_limit=timedelta(hours=resources["time_hours"]),
+        memory_gb=asked.memory_gb,
+        time_limit=asked.time_limit,
         priority=attempt.run.priority,
     )
 

@@ -1,25 +1,37 @@
+"""→ FAILED: attempts that failed are recorded together, each with its class, its cause, and the moment of its retry."""
+
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.timeouts import TIME_OUTS
+from ccat_ops_db.sets import each_its, is_among, listed
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
     FailureClass,
     InputRole,
     PhysicalCopyStatus,
+    Resource,
     RunStatus,
     Status,
 )
-from ccat_workflow_manager.plan.retries import Tries, retry_after
-from ccat_workflow_manager.verbs.describing import current_attempts
+from ccat_workflow_manager.plan.fingerprints import fingerprint
+from ccat_workflow_manager.plan.resources import may_grow, next_request
+from ccat_workflow_manager.plan.retries import Retry, Tries, retry_after
+from ccat_workflow_manager.verbs.asking import asked_by
 
-_Run = models.ExecutedReductionStep
+_Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
+_WRITES: Final = {"synchronize_session": False}
+_MOMENT: Final = sa.TIMESTAMP(timezone=True)
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,23 @@ class Failure:
     cause: str
     """One line, for people."""
     log_tail: str | None = None
+    exhausted: Resource | None = None
+    """Of what it needed more than it had, if that was it."""
+    may_live: bool = False
+    """Whether its job may live somewhere all the same."""
+    gives_up: bool = False
+    """Whether it is not tried again, whatever its kind."""
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A failed attempt, and what becomes of its run."""
+
+    attempt_id: int
+    failure: Failure
+    is_to_be_cancelled: bool
+    retry: Retry | None
+    fingerprint: str
 
 
 def fail_attempt(
@@ -41,36 +70,137 @@ def fail_attempt(
     now: datetime,
     by: str,
 ) -> bool:
-    """Record a failed attempt; its run becomes FAILED, with the moment of its retry if it gets one.
+    """Record a failed attempt; returns False where somebody else moved its run on from where it was expected."""
+    return bool(fail_attempts(session, {attempt.id: failure}, expected=expected, now=now, by=by))
 
-    Returns False where somebody else moved the run on from where it was expected.
+
+def fail_attempts(
+    session: Session, failures: Mapping[int, Failure], *, expected: Collection[RunStatus], now: datetime, by: str
+) -> list[int]:
+    """Record attempts, given by id, that failed: each run becomes FAILED, with the moment of its retry if it gets one.
+
+    A run that somebody wishes to be cancelled is CANCELLED. Returns the runs that were moved: whoever else is not where
+    it was expected was moved on by somebody else.
     """
-    run = attempt.run
-    retry = retry_after(
-        failure.kind,
-        Tries(run.retry_count, run.trouble_count, run.step_revision.max_retries),
-        jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
+    failed = _judge(session, failures, expected=expected, now=now)
+    cancelled = {run_id: one for run_id, one in failed.items() if one.is_to_be_cancelled}
+    given = {run_id: one for run_id, one in failed.items() if not one.is_to_be_cancelled}
+    moved = _cancel(session, cancelled, expected=expected, now=now, by=by)
+    moved += _fail(session, given, expected=expected, now=now, by=by)
+    _record(session, [failed[run_id] for run_id in moved], now=now)
+    return sorted(moved)
+
+
+def _judge(
+    session: Session, failures: Mapping[int, Failure], *, expected: Collection[RunStatus], now: datetime
+) -> dict[int, _Failed]:
+    """What becomes of the runs that are where they were expected, which are locked by it; by run id."""
+    counts = (_Run.retry_count, _Run.trouble_count, _Run.trouble_since, _Run.is_to_be_cancelled)
+    asked = (_Attempt.memory_gb, _Attempt.time_hours)
+    step = (models.ReductionStepRevision.max_retries, models.ReductionStepRevision.resources)
+    rows: Iterable[Any] = session.execute(
+        sa.select(_Run.id, _Attempt.id.label("attempt_id"), *counts, *asked, *step)
+        .join(_Attempt, _Attempt.run_id == _Run.id)
+        .join(_Run.step_revision)
+        .where(is_among(_Attempt.id, failures), _Run.status.in_(expected))
+        .order_by(_Run.id)
+        .with_for_update(of=_Run)
     )
+    return {row.id: _judged(row, failures[row.attempt_id], now=now) for row in rows}
+
+
+def _judged(row: Any, failure: Failure, *, now: datetime) -> _Failed:
+    last = asked_by(row.memory_gb, row.time_hours)
+    grows = failure.exhausted is not None and may_grow(
+        row.resources, last or next_request(row.resources), failure.exhausted
+    )
+    tries = Tries(
+        row.retry_count,
+        row.trouble_count,
+        row.max_retries,
+        trouble_for=now - row.trouble_since if row.trouble_since else timedelta(),
+        may_grow=grows,
+    )
+    jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+    retry = None if failure.gives_up else retry_after(failure.kind, tries, jitter=jitter)
+    alike = fingerprint(failure.kind, failure.cause)
+    return _Failed(row.attempt_id, failure, row.is_to_be_cancelled, retry, alike)
+
+
+def _fail(
+    session: Session, failed: Mapping[int, _Failed], *, expected: Collection[RunStatus], now: datetime, by: str
+) -> list[int]:
+    if not failed:
+        return []
+    retries = {run_id: one.retry for run_id, one in failed.items() if one.retry}
+    trouble = [run_id for run_id, one in failed.items() if one.failure.kind is FailureClass.INFRASTRUCTURE]
     values = {
-        "failure_class": failure.kind,
-        "failure": failure.cause,
+        "failure_class": _of_each({run_id: one.failure.kind for run_id, one in failed.items()}),
+        "failure": _of_each({run_id: one.failure.cause for run_id, one in failed.items()}),
+        "fingerprint": _of_each({run_id: one.fingerprint for run_id, one in failed.items()}),
         "finished_at": now,
-        "retry_at": now + retry.delay if retry else None,
-        "retry_count": retry.counted if retry else run.retry_count,
-        "trouble_count": retry.trouble if retry else run.trouble_count,
+        "retry_at": each_its(_Run.id, {run_id: now + retry.delay for run_id, retry in retries.items()}, _MOMENT),
+        "retry_count": _counted(_Run.retry_count, {run_id: retry.counted for run_id, retry in retries.items()}),
+        "trouble_count": _counted(_Run.trouble_count, {run_id: retry.trouble for run_id, retry in retries.items()}),
+        "trouble_since": sa.case((is_among(_Run.id, trouble), sa.func.coalesce(_Run.trouble_since, now)), else_=None),
         "waiting_for": None,
         "claimed_by": None,
         "lease_until": None,
     }
-    moved = advance(
-        session, _Run, [run.id], to=RunStatus.FAILED, expected=expected, because=failure.cause, by=by, values=values
+    because = {run_id: one.failure.cause for run_id, one in failed.items()}
+    return advance(session, _Run, failed, to=RunStatus.FAILED, expected=expected, because=because, by=by, values=values)
+
+
+def _of_each(values: Mapping[int, str]) -> sa.ColumnElement[Any]:
+    return each_its(_Run.id, values, sa.Text())
+
+
+def _counted(column: Any, values: Mapping[int, int]) -> sa.ColumnElement[Any]:
+    return sa.func.coalesce(each_its(_Run.id, values, sa.BigInteger()), column)
+
+
+def _cancel(
+    session: Session, failed: Mapping[int, _Failed], *, expected: Collection[RunStatus], now: datetime, by: str
+) -> list[int]:
+    """A run that is to be cancelled is not tried again, and not started again by itself."""
+    if not failed:
+        return []
+    values = {
+        "finished_at": now,
+        "cancel_answer": CONFIRMED,
+        "waiting_for": None,
+        "claimed_by": None,
+        "lease_until": None,
+    }
+    because = {run_id: f"its attempt ended with a failure: {one.failure.cause}" for run_id, one in failed.items()}
+    return advance(
+        session, _Run, failed, to=RunStatus.CANCELLED, expected=expected, because=because, by=by, values=values
     )
-    if moved:
-        attempt.failure_class = failure.kind
-        attempt.cause = failure.cause
-        attempt.log_tail = failure.log_tail
-        attempt.ended_at = attempt.ended_at or now
-    return bool(moved)
+
+
+def _record(session: Session, failed: Sequence[_Failed], *, now: datetime) -> None:
+    """Write down on attempts how they failed."""
+    if not failed:
+        return
+    text, failures = sa.Text(), [one.failure for one in failed]
+    told = listed(
+        "failed",
+        id=(sa.BigInteger(), [one.attempt_id for one in failed]),
+        failure_class=(text, [one.kind for one in failures]),
+        cause=(text, [one.cause for one in failures]),
+        fingerprint=(text, [one.fingerprint for one in failed]),
+        exhausted=(text, [one.exhausted for one in failures]),
+        log_tail=(text, [one.log_tail for one in failures]),
+        abandoned_at=(_MOMENT, [now if one.may_live else None for one in failures]),
+    )
+    values = {name: column for name, column in told.c.items() if name != "id"}
+    ended = {
+        "ended_at": sa.func.coalesce(_Attempt.ended_at, now),
+        "log_tail": sa.func.coalesce(told.c.log_tail, _Attempt.log_tail),
+    }
+    session.execute(
+        sa.update(_Attempt).where(_Attempt.id == told.c.id).values(values | ended), execution_options=_WRITES
+    )
 
 
 def retry_due_runs(session: Session, *, now: datetime, by: str, limit: int = 100) -> list[int]:
@@ -121,18 +251,54 @@ def is_prepared() -> sa.ColumnElement[bool]:
 
 
 def fail_unstaged_runs(session: Session, location_ids: Iterable[int], *, now: datetime, by: str) -> int:
-    """Fail STAGING_DATA runs whose data nobody brings any more, and return how many; their retry asks anew."""
-    stuck = current_attempts(
-        session,
-        _Run.status == RunStatus.STAGING_DATA,
-        _Run.data_location_id.in_(location_ids),
-        unstaged(hopeless=True),
-        sa.not_(is_prepared()),  # its job may be handed in already
+    """Fail STAGING_DATA runs whose data nobody brings any more, or not in time, and return how many.
+
+    Their retry asks anew. What the cluster may have a job of is left to whoever can ask it.
+    """
+    here = sa.and_(_Run.status == RunStatus.STAGING_DATA, _Run.data_location_id.in_(location_ids))
+    waits = sa.and_(here, _Attempt.prepared_at.is_(None))
+    stuck = dict(session.execute(_current(waits, unstaged(hopeless=True))).all())
+    causes = _staging_failures(session, stuck)
+    failures = {stuck[run_id]: Failure(FailureClass.INFRASTRUCTURE, cause) for run_id, cause in causes.items()}
+    timeout = TIME_OUTS[RunStatus.STAGING_DATA].after
+    late = dict(session.execute(_current(waits, _Attempt.created_at < now - timeout)).all())
+    cause = f"its data were not there within {timeout}"
+    failures |= {
+        one: Failure(FailureClass.INFRASTRUCTURE, cause) for run_id, one in late.items() if run_id not in stuck
+    }
+    if not failures:
+        return 0
+    return len(fail_attempts(session, failures, expected=[RunStatus.STAGING_DATA], now=now, by=by))
+
+
+def give_up_uncollected(session: Session, location_ids: Iterable[int], *, now: datetime, by: str) -> int:
+    """Give up runs whose results could not be collected in time, and return how many; no payload is repeated for it."""
+    timeout = TIME_OUTS[RunStatus.COLLECTING_RESULTS].after
+    here = sa.and_(_Run.status == RunStatus.COLLECTING_RESULTS, _Run.data_location_id.in_(location_ids))
+    ended_at = sa.func.coalesce(_Attempt.ended_at, _Attempt.submitted_at)
+    late = _current(here, ended_at < now - timeout).add_columns(_Attempt.directory, _Run.waiting_for)
+    failures = {
+        attempt_id: Failure(
+            FailureClass.INFRASTRUCTURE,
+            f"{why or 'its results were not collected'}, for {timeout}; what it made stays in {directory}",
+            gives_up=True,
+        )
+        for _, attempt_id, directory, why in session.execute(late)
+    }
+    if not failures:
+        return 0
+    return len(fail_attempts(session, failures, expected=[RunStatus.COLLECTING_RESULTS], now=now, by=by))
+
+
+def _current(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
+    """Runs and their newest attempts, as far as both meet conditions."""
+    newer = sa.orm.aliased(_Attempt)
+    followed = sa.exists().where(newer.run_id == _Run.id, newer.number > _Attempt.number)
+    return (
+        sa.select(_Run.id, _Attempt.id)
+        .join(_Attempt, _Attempt.run_id == _Run.id)
+        .where(*conditions, sa.not_(followed.correlate(_Run, _Attempt)))
     )
-    for attempt in stuck:
-        failure = Failure(FailureClass.INFRASTRUCTURE, _staging_failure(session, attempt.run))
-        fail_attempt(session, attempt, failure, expected=[RunStatus.STAGING_DATA], now=now, by=by)
-    return len(stuck)
 
 
 def note_staging(session: Session, location_ids: Iterable[int]) -> None:
@@ -172,13 +338,25 @@ def note_staging(session: Session, location_ids: Iterable[int]) -> None:
     session.execute(runs.values(waiting_for=waits.c.told).execution_options(synchronize_session=False))
 
 
-def _staging_failure(session: Session, run: _Run) -> str:
+def _staging_failures(session: Session, run_ids: Collection[int]) -> dict[int, str]:
+    """Why nobody brings the data of runs; by run."""
     job, taken = models.StagingJob, models.RunInput
-    newest = session.scalars(
-        sa.select(job)
-        .join(taken, taken.raw_data_package_id == job.raw_data_package_id)
-        .where(taken.run_id == run.id, job.data_location_id == run.data_location_id, job.status == Status.FAILED)
-        .order_by(job.id.desc())
-        .limit(1)
-    ).one_or_none()
-    return f"staging failed: {newest.failure}" if newest else "its raw data are no longer staged"
+    if not run_ids:
+        return {}
+    newest = session.execute(
+        sa.select(_Run.id, job.failure)
+        .join(taken, taken.run_id == _Run.id)
+        .join(
+            job,
+            sa.and_(
+                job.raw_data_package_id == taken.raw_data_package_id,
+                job.data_location_id == _Run.data_location_id,
+                job.status == Status.FAILED,
+            ),
+        )
+        .where(is_among(_Run.id, run_ids))
+        .ext(distinct_on(_Run.id))
+        .order_by(_Run.id, job.id.desc())
+    )
+    unknown = dict.fromkeys(run_ids, "its raw data are no longer staged")
+    return unknown | {run_id: f"staging failed: {failure}" for run_id, failure in newest}

@@ -1,10 +1,12 @@
 """SUBMITTED, RUNNING → where their jobs are: one question per backend and round, whatever the number of runs."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -12,19 +14,19 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.claims import claim, is_free, release
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import each_its, is_among, listed
 from ccat_ops_db.states import RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, JobObservation, JobState
 from ccat_workflow_manager.hpc.failures import one_line_cause
-from ccat_workflow_manager.plan.outcomes import Outcome, outcome, waits_for
-from ccat_workflow_manager.verbs.describing import current_attempts
-from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+from ccat_workflow_manager.plan.outcomes import Followed, Outcome, has_to_end, outcome, waits_for
+from ccat_workflow_manager.verbs.cancelling import end_jobs, end_unfollowed
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
 from ccat_workflow_manager.verbs.workplace import Workplace, note
 
-_Run = models.ExecutedReductionStep
+_Run, _Attempt, _Revision = models.ExecutedReductionStep, models.RunAttempt, models.ReductionStepRevision
 _log = StructuredLogger(__name__)
 _WATCHED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING)
 _OBSERVER: Final = "observer"
@@ -32,18 +34,19 @@ _LEASE: Final = timedelta(seconds=15)
 """How long one look at a location may take before another worker looks too; that does no harm, only double work."""
 _BATCH: Final = 100
 """Runs whose news is recorded in one transaction."""
+_WRITES: Final = {"synchronize_session": False}
+_MOMENT: Final = sa.TIMESTAMP(timezone=True)
 
 
 @dataclass(frozen=True)
 class _Watched:
-    """What the meaning of a look depends on, beside the look."""
+    """A run that is followed, as it was when the backend was asked."""
 
     attempt_id: int
     run_id: int
-    status: RunStatus
-    time_limit: timedelta
-    unknown_since: datetime | None
+    followed: Followed
     waiting_for: str | None
+    cancel_asked_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,23 @@ class _News:
     """What a look at one job means for its run; without an outcome it stays where it is."""
 
     watched: _Watched
-    observation: JobObservation
+    seen: JobObservation
     outcome: Outcome | None
     unknown_since: datetime | None
     waiting_for: str | None
     log_tail: str | None
 
+    @property
+    def run_id(self) -> int:
+        return self.watched.run_id
+
 
 def observe_locations(workplace: Workplace, location_ids: Sequence[int]) -> int:
     """Ask the backend of each location about all its jobs, move their runs, and return for how many there was news.
 
-    A location that another worker is asking about is left to it. A backend that does not answer is told as what its
-    runs wait for; nothing else follows from it.
+    Jobs that have to end, as their run is to be cancelled, took too long or went on without them, are ended. A location
+    that another worker is asking about is left to it. A backend that does not answer is told as what its runs wait for;
+    nothing else follows from it.
     """
     return sum(_observe_alone(workplace, location_id) for location_id in location_ids)
 
@@ -72,8 +80,9 @@ def _observe_alone(workplace: Workplace, location_id: int) -> int:
     with workplace.database.transaction() as session:
         if not _take_over(session, location_id, by=me):
             return 0
+        watched = _watched(session, location_id)
     try:
-        return _observe(workplace, location_id)
+        return _observe(workplace, location_id, watched) + end_unfollowed(workplace, location_id)
     finally:
         with workplace.database.transaction() as session:
             release(session, models.DataLocation, [location_id], by=me)
@@ -90,109 +99,208 @@ def _take_over(session: Session, location_id: int, *, by: str) -> bool:
     return bool(claim(session, location, where=location.id == location_id, by=by, lease=_LEASE, limit=1))
 
 
-def _observe(workplace: Workplace, location_id: int) -> int:
-    with workplace.database.transaction() as session:
-        watched = {one.job_id: _as_watched(one) for one in _attempts(session, location_id) if one.job_id}
+def _watched(session: Session, location_id: int) -> dict[str, _Watched]:
+    """Runs of a location that are followed, by the job of their newest attempt."""
+    newest = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == _Run.id).correlate(_Run).scalar_subquery()
+    rows: Iterable[Any] = session.execute(
+        sa.select(
+            _Attempt.job_id,
+            _Attempt.id.label("attempt_id"),
+            _Run.id.label("run_id"),
+            _Run.status,
+            sa.func.coalesce(_Attempt.time_hours, _Revision.resources["time_hours"].as_float()).label("time_hours"),
+            sa.func.coalesce(_Attempt.submitted_at, _Attempt.created_at).label("submitted_at"),
+            _Attempt.unknown_since,
+            _Run.is_to_be_cancelled,
+            _Run.waiting_for,
+            _Attempt.cancel_asked_at,
+        )
+        .join(_Attempt, _Attempt.id == newest)
+        .join(_Run.step_revision)
+        .where(_Run.data_location_id == location_id, _Run.status.in_(_WATCHED), _Attempt.job_id.is_not(None))
+    )
+    return {row.job_id: _as_watched(row) for row in rows}
+
+
+def _as_watched(row: Any) -> _Watched:
+    limit = timedelta(hours=row.time_hours)
+    followed = Followed(row.status, limit, row.submitted_at, row.unknown_since, row.is_to_be_cancelled)
+    return _Watched(row.attempt_id, row.run_id, followed, row.waiting_for, row.cancel_asked_at)
+
+
+def _observe(workplace: Workplace, location_id: int, watched: Mapping[str, _Watched]) -> int:
+    if not watched:
+        return 0
+    backend, now = workplace.backends[location_id], datetime.now(UTC)
     try:
-        news = _look(workplace.backends[location_id], watched, now=datetime.now(UTC)) if watched else []
+        seen = backend.observe(watched.keys())
     except BackendUnavailable as error:
         _log.warning("jobs cannot be observed, tried again", location=location_id, error=str(error))
         with workplace.database.transaction() as session:
             note(session, [one.run_id for one in watched.values()], str(error), where=_Run.status.in_(_WATCHED))
         return 0
-    return sum(_apply_batch(workplace, news[start : start + _BATCH]) for start in range(0, len(news), _BATCH))
+    end_jobs(workplace, location_id, _to_end(watched, seen, now=now), now=now)
+    looks = ((watched[job_id], look, partial(_log_tail, backend, job_id)) for job_id, look in seen.items())
+    news = [one for look in looks if (one := _news(*look, now=now))]
+    return sum(_apply_batch(workplace, news[start : start + _BATCH], now) for start in range(0, len(news), _BATCH))
 
 
-def _apply_batch(workplace: Workplace, news: Sequence[_News]) -> int:
-    """Apply news to those attempts that are still where they were when the backend was asked."""
-    by_attempt = {one.watched.attempt_id: one for one in news}
-    run_ids = [one.watched.run_id for one in news]
-    with workplace.database.transaction() as session:
-        session.execute(sa.select(_Run.id).where(is_among(_Run.id, run_ids)).order_by(_Run.id).with_for_update())
-        attempts = [one for one in current_attempts(session, is_among(_Run.id, run_ids)) if one.id in by_attempt]
-        return sum(
-            _apply_alone(session, attempt, by_attempt[attempt.id], by=workplace.name)
-            for attempt in attempts
-            if attempt.run.status is by_attempt[attempt.id].watched.status
-        )
+def _to_end(
+    watched: Mapping[str, _Watched], seen: Mapping[str, JobObservation], *, now: datetime
+) -> dict[int, tuple[str, datetime | None]]:
+    """Jobs that have to end, and when that was asked for last; by attempt."""
+    return {
+        watched[job_id].attempt_id: (job_id, watched[job_id].cancel_asked_at)
+        for job_id, look in seen.items()
+        if has_to_end(watched[job_id].followed, look, now=now)
+    }
 
 
-def _attempts(session: Session, location_id: int) -> Sequence[models.RunAttempt]:
-    return current_attempts(session, _Run.data_location_id == location_id, _Run.status.in_(_WATCHED))
+def _news(
+    watched: _Watched, seen: JobObservation, read_log: Callable[[], str | None], *, now: datetime
+) -> _News | None:
+    """What is new about a job, if anything is."""
+    before = watched.followed.unknown_since
+    since = (before or now) if seen.state is JobState.UNKNOWN else None
+    found, reason = outcome(watched.followed, seen, now=now), waits_for(watched.followed, seen)
+    if found is None and (since, reason) == (before, watched.waiting_for):
+        return None
+    return _News(watched, seen, found, since, reason, read_log() if seen.is_over else None)
 
 
-def _as_watched(attempt: models.RunAttempt) -> _Watched:
-    run = attempt.run
-    limit = timedelta(hours=run.step_revision.resources["time_hours"])
-    return _Watched(attempt.id, run.id, run.status, limit, attempt.unknown_since, run.waiting_for)
-
-
-def _look(backend: Backend, watched: Mapping[str, _Watched], *, now: datetime) -> list[_News]:
-    """What is new about jobs."""
-    news = []
-    for job_id, observation in backend.observe(watched.keys()).items():
-        before = watched[job_id]
-        since = (before.unknown_since or now) if observation.state is JobState.UNKNOWN else None
-        unknown_for = now - since if since else timedelta()
-        found = outcome(before.status, observation, unknown_for=unknown_for, time_limit=before.time_limit)
-        reason = waits_for(observation)
-        if found is not None and since is not None:
-            backend.cancel([job_id])  # should it live somewhere after all
-        if found is not None or (since, reason) != (before.unknown_since, before.waiting_for):
-            log_tail = _log_tail(backend, job_id) if observation.is_over else None
-            news.append(_News(before, observation, found, since, reason, log_tail))
-    return news
-
-
-def _log_tail(backend: Backend, job_id: str) -> str:
+def _log_tail(backend: Backend, job_id: str) -> str | None:
     """What a job wrote last, without the one character that the database does not keep."""
-    return backend.logs(job_id).replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _apply_alone(session: Session, attempt: models.RunAttempt, news: _News, *, by: str) -> bool:
-    """Apply the news of one job; whatever is wrong with it, the others of its location go on."""
     try:
-        with session.begin_nested():
-            _apply(session, attempt, news, by=by)
+        return backend.logs(job_id).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    except (BackendUnavailable, OSError) as error:
+        _log.warning("the log of a job cannot be read", job=job_id, error=str(error))
+        return None
+
+
+def _apply_batch(workplace: Workplace, news: Sequence[_News], now: datetime) -> int:
+    """Record news together; where that goes wrong each by itself, so that one does not hold up the others."""
+    try:
+        with workplace.database.transaction() as session:
+            return _apply(session, news, now=now, by=workplace.name)
+    except Exception as error:
+        if is_transient(error) or len(news) == 1:
+            raise
+        _log.warning("news of jobs cannot be recorded together, trying them one by one", error=str(error))
+    return sum(_apply_alone(workplace, one, now) for one in news)
+
+
+def _apply_alone(workplace: Workplace, news: _News, now: datetime) -> int:
+    try:
+        return _apply_batch(workplace, [news], now)
     except Exception as error:
         if is_transient(error):
             raise
-        _log.exception("news of a job cannot be recorded", error, run=attempt.run_id, job=attempt.job_id)
-        return False
-    return True
+        attempt = news.watched.attempt_id
+        _log.exception("news of a job cannot be recorded", error, run=news.run_id, attempt=attempt)
+        return 0
 
 
-def _apply(session: Session, attempt: models.RunAttempt, news: _News, *, by: str) -> None:
-    seen, now = news.observation, datetime.now(UTC)
-    attempt.unknown_since = news.unknown_since
-    if news.outcome is None:
-        attempt.run.waiting_for = news.waiting_for
+def _apply(session: Session, news: Sequence[_News], *, now: datetime, by: str) -> int:
+    """Apply news to those runs that are still as they were when the backend was asked; of how many."""
+    current = _still_so(session, news)
+    waiting = [one for one in current if one.outcome is None]
+    ended = [one for one in current if one.outcome is not None]
+    _note(session, waiting)
+    _measure(session, ended)
+    failed = {one.watched.attempt_id: failure for one in ended if (failure := _failure(one))}
+    if failed:
+        fail_attempts(session, failed, expected=_WATCHED, now=now, by=by)
+    _move(session, [one for one in ended if one.watched.attempt_id not in failed], now=now, by=by)
+    return len(current)
+
+
+def _still_so(session: Session, news: Sequence[_News]) -> list[_News]:
+    """News of runs, now locked, that did not move, nor were wished to be cancelled, since the backend was asked."""
+    run_ids = [one.run_id for one in news]
+    session.execute(sa.select(_Run.id).where(is_among(_Run.id, run_ids)).order_by(_Run.id).with_for_update())
+    newest = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == _Run.id).correlate(_Run).scalar_subquery()
+    columns = (_Run.id, newest, _Run.status, _Run.is_to_be_cancelled)
+    now = {row[0]: tuple(row[1:]) for row in session.execute(sa.select(*columns).where(is_among(_Run.id, run_ids)))}
+    return [one for one in news if now.get(one.run_id) == _identity(one.watched)]
+
+
+def _identity(watched: _Watched) -> tuple[int, RunStatus, bool]:
+    return watched.attempt_id, watched.followed.status, watched.followed.is_to_be_cancelled
+
+
+def _note(session: Session, news: Sequence[_News]) -> None:
+    """Write down why runs stay where they are."""
+    if not news:
         return
-    _measure(attempt, news)
-    if news.outcome.failure is not None:
-        cause = one_line_cause(news.log_tail or "", seen)
-        failure = Failure(news.outcome.failure, cause, news.log_tail)
-        fail_attempt(session, attempt, failure, expected=_WATCHED, now=now, by=by)
+    attempts = {one.watched.attempt_id: one.unknown_since for one in news}
+    since = each_its(_Attempt.id, attempts, _MOMENT)
+    unknown = sa.update(_Attempt).where(is_among(_Attempt.id, attempts), _Attempt.unknown_since.is_distinct_from(since))
+    session.execute(unknown.values(unknown_since=since), execution_options=_WRITES)
+    reasons = {one.run_id: one.waiting_for for one in news}
+    told = sa.update(_Run).where(is_among(_Run.id, reasons))
+    session.execute(told.values(waiting_for=each_its(_Run.id, reasons, sa.Text())), execution_options=_WRITES)
+
+
+def _measure(session: Session, news: Sequence[_News]) -> None:
+    """Write down on attempts what was seen of their jobs."""
+    if not news:
         return
-    advance(
-        session,
-        _Run,
-        [attempt.run_id],
-        to=news.outcome.to,
-        expected=[status for status in _WATCHED if status is not news.outcome.to],
-        because=f"its job is {seen.state}",
-        by=by,
-        values={"waiting_for": None, **({"finished_at": now} if news.outcome.to is RunStatus.CANCELLED else {})},
+    seen = [one.seen for one in news]
+    table = listed(
+        "seen",
+        id=(sa.BigInteger(), [one.watched.attempt_id for one in news]),
+        started_at=(_MOMENT, [one.started_at for one in seen]),
+        ended_at=(_MOMENT, [one.ended_at for one in seen]),
+        exit_code=(sa.BigInteger(), [one.exit_code for one in seen]),
+        wall_time_s=(sa.Double(), [_seconds(one.wall_time) for one in seen]),
+        cpu_time_s=(sa.Double(), [_seconds(one.cpu_time) for one in seen]),
+        peak_memory_bytes=(sa.BigInteger(), [one.peak_memory_bytes for one in seen]),
+        host=(sa.Text(), [one.host for one in seen]),
+        log_tail=(sa.Text(), [one.log_tail for one in news]),
+        unknown_since=(_MOMENT, [one.unknown_since for one in news]),
     )
+    values = {name: column for name, column in table.c.items() if name != "id"}
+    session.execute(sa.update(_Attempt).where(_Attempt.id == table.c.id).values(values), execution_options=_WRITES)
 
 
-def _measure(attempt: models.RunAttempt, news: _News) -> None:
-    seen = news.observation
-    attempt.started_at = seen.started_at
-    attempt.ended_at = seen.ended_at
-    attempt.exit_code = seen.exit_code
-    attempt.wall_time_s = seen.wall_time.total_seconds() if seen.wall_time else None
-    attempt.cpu_time_s = seen.cpu_time.total_seconds() if seen.cpu_time else None
-    attempt.peak_memory_bytes = seen.peak_memory_bytes
-    attempt.host = seen.host
-    attempt.log_tail = news.log_tail
+def _seconds(time: timedelta | None) -> float | None:
+    return time.total_seconds() if time is not None else None
+
+
+def _failure(news: _News) -> Failure | None:
+    found = news.outcome
+    if found is None or found.failure is None:
+        return None
+    cause = found.because or one_line_cause(news.log_tail or "", news.seen)
+    return Failure(found.failure, cause, news.log_tail, found.exhausted, may_live=found.may_live)
+
+
+def _move(session: Session, news: Iterable[_News], *, now: datetime, by: str) -> None:
+    """Move runs whose jobs began, ended well, or were cancelled."""
+    by_status: defaultdict[RunStatus, list[_News]] = defaultdict(list)
+    for one in news:
+        if one.outcome is not None:
+            by_status[one.outcome.to].append(one)
+    for to, alike in by_status.items():
+        _move_alike(session, to, alike, now=now, by=by)
+
+
+def _move_alike(session: Session, to: RunStatus, news: Sequence[_News], *, now: datetime, by: str) -> None:
+    outcomes = {one.run_id: one.outcome for one in news if one.outcome is not None}
+    reasons = {one.run_id: one.waiting_for for one in news}
+    values: dict[str, Any] = {"waiting_for": each_its(_Run.id, reasons, sa.Text())}
+    if answers := {run_id: one.answer for run_id, one in outcomes.items() if one.answer}:
+        values["cancel_answer"] = sa.func.coalesce(each_its(_Run.id, answers, sa.Text()), _Run.cancel_answer)
+    if to is RunStatus.CANCELLED:
+        values["finished_at"] = now
+        _abandon(session, [one for one in news if one.outcome and one.outcome.may_live], now=now)
+    because = {one.run_id: outcomes[one.run_id].because or f"its job is {one.seen.state}" for one in news}
+    expected = [status for status in _WATCHED if status is not to]
+    advance(session, _Run, outcomes, to=to, expected=expected, because=because, by=by, values=values)
+
+
+def _abandon(session: Session, news: Sequence[_News], *, now: datetime) -> None:
+    """Have jobs ended, should they live somewhere after all."""
+    if news:
+        left = sa.update(_Attempt).where(is_among(_Attempt.id, [one.watched.attempt_id for one in news]))
+        session.execute(left.values(abandoned_at=now), execution_options=_WRITES)

@@ -27,6 +27,7 @@ from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.hpc.base import job_name
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
+from ccat_workflow_manager.verbs.asking import next_attempts
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.limiting import lock_limits
 from ccat_workflow_manager.verbs.queueing import in_order
@@ -213,6 +214,7 @@ def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, 
                 _freeze(session, run, place, pipeline=one.pipeline, now=now)
             else:
                 _take_anew(session, run, place)
+                run.step_revision_id = place.step.revision_id  # the recipe is the same, but resources may not be
             _begin_attempt(session, run, installation, because=because, by=by)
         case Start.TRIAL:
             _begin_attempt(session, run, installation, because=because, by=by)
@@ -235,14 +237,16 @@ def _hold(run: _Run, place: SubGroupNow | None, because: str) -> None:
 
 
 def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: str, by: str) -> None:
-    made = session.scalar(sa.select(sa.func.max(models.RunAttempt.number)).filter_by(run_id=run.id))
-    number = (made or 0) + 1
+    session.flush()
+    following = next_attempts(session, [run.id])[run.id]
     session.add(
         models.RunAttempt(
             run_id=run.id,
-            number=number,
-            job_name=job_name(installation, run_id=run.id, attempt=number),
-            directory=str(run_directory(run, Path()).attempt(number).directory),
+            number=following.number,
+            job_name=job_name(installation, run_id=run.id, attempt=following.number),
+            directory=str(run_directory(run, Path()).attempt(following.number).directory),
+            memory_gb=following.asked.memory_gb,
+            time_hours=following.asked.time_hours,
         )
     )
     request_staging(session, _raw_packages(session, run), run.data_location_id)

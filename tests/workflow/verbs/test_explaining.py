@@ -56,7 +56,8 @@ def test_a_run_that_failed_for_good(grid: Works) -> None:
         grid.fail(grid.run().id)
         grid.retry_now()
     assert grid.run().status is RunStatus.FAILED
-    expected = "nothing by itself; a new version, another config or other inputs make a new run"
+    again = f"`ccat run retry {grid.run().id}` tries it again"
+    expected = f"nothing by itself; {again}, and a new version, another config or other inputs make a new run"
     assert why(grid)[-1] == f"what comes next: {expected}"
 
 

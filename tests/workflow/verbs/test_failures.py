@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ccat_ops_db import models
-from ccat_ops_db.states import FailureClass, RunStatus, Verdict
+from ccat_ops_db.states import FailureClass, Resource, RunStatus, Verdict
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.works import MERGE, Works, eventually
 
@@ -24,7 +24,7 @@ SCRIPTS = {
     "late": f'[ "$WORKFLOW_ATTEMPT" = 1 ] && exit 1; {MERGE}',
 }
 KEYS: dict[str, dict[str, Any]] = {
-    "hang": {"resources": {"time_hours": 0.3 / 3600}},
+    "hang": {"resources": {"time_hours": 0.3 / 3600, "max_time_hours": 0.4 / 3600}},
     "incomplete": {"required_outputs": ["*.txt", "*.fits"]},
 }
 
@@ -123,6 +123,19 @@ def test_what_was_given_up_is_shown_with_its_cause_and_not_started_again(story: 
     assert decision.verdict is Verdict.FAILED
     assert decision.because == f"run {run.id} with this recipe and these inputs failed: {run.failure}"
     assert len(story.works.runs(reduction_step_id=run.reduction_step_id)) == 1
+
+
+def test_what_its_time_did_not_suffice_for_gets_more_of_it_as_far_as_its_step_allows(story: Story) -> None:
+    seconds = [3600 * (attempt.time_hours or 0) for attempt in story.last["hang"].attempts]
+    assert seconds == pytest.approx([0.3, 0.4])
+    assert {attempt.exhausted for attempt in story.last["hang"].attempts} == {Resource.TIME}
+    assert story.last["hang"].retry_count == 0
+
+
+def test_failures_that_are_alike_have_the_same_fingerprint(story: Story) -> None:
+    payload, binary = (story.last[step] for step in ("payload", "binary"))
+    assert len({payload.fingerprint, *(attempt.fingerprint for attempt in payload.attempts)}) == 1
+    assert payload.fingerprint != binary.fingerprint
 
 
 def test_every_attempt_has_its_own_directory_and_job_name_and_keeps_its_log(story: Story) -> None:

@@ -394,6 +394,9 @@ class TestObserving:
             def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
                 return dict.fromkeys(job_ids, JobObservation(state=JobState.UNKNOWN))
 
+            def find(self, names: Collection[str]) -> Mapping[str, str]:
+                return {name: name for name in names}
+
             def cancel(self, job_ids: Collection[str]) -> None:
                 cancelled.extend(job_ids)
 
@@ -421,6 +424,11 @@ class TestObserving:
         assert run.retry_at is not None
         assert run.failure == "the cluster could not tell what became of the job until its time limit was long over"
         assert cancelled == [attempt.job_name]
+        assert submitted.run.attempts[0].abandoned_at is not None
+
+        works.execute(earlier.values(cancel_asked_at=None))  # ten seconds later
+        eventually(lambda: observe_locations(works.workplace, [here]))
+        assert submitted.run.attempts[0].abandoned_at is None, "it is known to be over"
 
     def test_late_news_of_an_old_attempt_is_not_that_of_the_new_one(self, submitted: One) -> None:
         works, here = submitted.works, submitted.works.location_id

@@ -181,9 +181,9 @@ class Works:
         self._scans += 1
         return START + timedelta(minutes=self._scans)
 
-    def staged_on_paper(self, *names: str) -> list[int]:
+    def staged_on_paper(self, *names: str, source: str = "M17") -> list[int]:
         """The same, and unpacked at the processing location in the database only."""
-        packages, noun = self.archived(*names), models.RawDataPackagePhysicalCopy
+        packages, noun = self.archived(*names, source=source), models.RawDataPackagePhysicalCopy
         with transaction(self.engine) as session:
             copies = [
                 noun(raw_data_package_id=one, data_location_id=self.location_id, path=f"raw/{one}") for one in packages

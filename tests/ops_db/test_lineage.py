@@ -1,8 +1,12 @@
 """What the database says of any runs, against a walk from one to the next; and what withdrawals of them mark."""
 
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +18,8 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.descent import affected, ancestors, descendant_products, descendants
 from ccat_ops_db.queries.lineage import lineage
 from ccat_ops_db.queries.roots import Kind, Root
+from ccat_ops_db.queries.validity import invalid_inputs
+from ccat_ops_db.session import transaction
 from ccat_ops_db.states import InputRole, ProductState, RunStatus
 from ccat_ops_db.verbs.withdrawing import reinstate, withdraw
 from tests.ops_db.rows import DIGEST, World
@@ -152,3 +158,84 @@ def test_marked_is_exactly_what_was_made_from_what_is_withdrawn(
                 ProductState.WITHDRAWN if one in marked else state for one, state in enumerate(before)
             ]
         undone.rollback()
+
+
+@dataclass
+class Registering:
+    """A run that is collected, of a package that somebody withdraws meanwhile."""
+
+    engine: sa.Engine
+    world: World
+    run_id: int
+
+    @property
+    def package(self) -> Root:
+        return Root(Kind.PACKAGE, (self.world.package,), "the package")
+
+    def withdraw(self, session: Session) -> int:
+        return withdraw(session, self.package, because="x", now=NOW, by="y").products
+
+    def look(self, session: Session) -> Mapping[int, str]:
+        return invalid_inputs(session, [self.run_id])
+
+    def register(self, session: Session) -> int:
+        """A product more, as a collector adds it."""
+        late = models.DataProduct(
+            run_id=self.run_id,
+            run_attempt_id=self.world.attempt,
+            type="science",
+            relative_path=f"{uuid.uuid4()}.fits",
+            size_bytes=1,
+            checksum=DIGEST,
+        )
+        session.add(late)
+        session.flush()
+        return late.id
+
+    def later(self, work: Callable[[Session], Any]) -> Any:
+        with transaction(self.engine) as session:
+            return work(session)
+
+    def until_somebody_waits(self) -> None:
+        waits = sa.text("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+        deadline = time.monotonic() + 20
+        while not self.later(lambda session: session.scalar(waits)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def registering(shared_engine: sa.Engine, world: World) -> Iterator[Registering]:
+    with transaction(shared_engine) as session:
+        run_id = made(session, world, [set()]).runs[0]
+    found = Registering(shared_engine, world, run_id)
+    yield found
+    with transaction(shared_engine) as session:
+        reinstate(session, found.package, now=NOW, by="y")
+        session.execute(sa.delete(models.RunInput).where(models.RunInput.run_id == run_id))
+
+
+def test_what_is_registered_before_a_withdrawal_is_marked_by_it(registering: Registering) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(registering.engine) as session:
+            assert registering.look(session) == {}
+            withdrawn = pool.submit(registering.later, registering.withdraw)
+            registering.until_somebody_waits()
+            late = registering.register(session)
+        assert withdrawn.result() == 2
+        state = registering.later(lambda session: session.get_one(models.DataProduct, late).state)
+        assert state is ProductState.WITHDRAWN
+
+
+def test_what_is_withdrawn_before_it_is_registered_is_seen(registering: Registering) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(registering.engine) as session:
+            assert registering.withdraw(session) == 1
+            seen = pool.submit(registering.later, registering.look)
+            registering.until_somebody_waits()
+        assert seen.result() == {registering.run_id: "raw package package-1 was withdrawn: x (y)"}
+
+
+def test_those_that_register_do_not_wait_for_each_other(registering: Registering) -> None:
+    with transaction(registering.engine) as one, transaction(registering.engine) as other:
+        assert registering.look(one) == registering.look(other) == {}

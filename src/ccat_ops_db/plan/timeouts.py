@@ -1,0 +1,41 @@
+"""How long a run may be in a status, and what happens then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from ccat_ops_db.states import RunStatus
+
+
+@dataclass(frozen=True)
+class TimeOut:
+    """The longest that a run is left in a status."""
+
+    after: timedelta
+    then: str
+    """What happens after that, as `ccat run why` says it."""
+    is_beyond_limit: bool = False
+    """Whether the time limit of its job comes first."""
+
+    def ends_at(self, since: datetime, *, time_limit: timedelta) -> datetime:
+        """When it is over for a run that came to the status at a moment."""
+        return since + self.after + (time_limit if self.is_beyond_limit else timedelta())
+
+
+TIME_OUTS: Final[Mapping[RunStatus, TimeOut]] = {
+    RunStatus.PENDING: TimeOut(timedelta(days=7), "it is reported; nothing else, as it may wait for good reasons"),
+    RunStatus.STAGING_DATA: TimeOut(
+        timedelta(hours=24), "the attempt fails and is tried again, unless the cluster has its job"
+    ),
+    RunStatus.SUBMITTED: TimeOut(timedelta(days=7), "its job is taken back and it is tried again"),
+    RunStatus.RUNNING: TimeOut(
+        timedelta(minutes=10), "its job is ended and it is tried again with more time", is_beyond_limit=True
+    ),
+    RunStatus.COLLECTING_RESULTS: TimeOut(
+        timedelta(days=3), "it is given up; what it made stays in the directory of its attempt"
+    ),
+}
+"""Every status in which a run may stay. All act but that of PENDING."""
+UNKNOWN_TOO_LONG: Final = timedelta(minutes=10)
+"""Beyond its time limit, after which a job that nobody can tell anything of has ended, wherever it ran."""

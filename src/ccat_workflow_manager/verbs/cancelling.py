@@ -1,0 +1,209 @@
+"""Jobs that have to end, and those that nobody follows: asked for again and again, until the backend confirms."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.cancelling import CONFIRMED
+from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.timeouts import TIME_OUTS, UNKNOWN_TOO_LONG
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_service.logging import StructuredLogger
+from ccat_workflow_manager.execution.durable import alone
+from ccat_workflow_manager.execution.layout import RunLayout
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobObservation, JobState
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
+from ccat_workflow_manager.verbs.workplace import Workplace
+
+_Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
+_log = StructuredLogger(__name__)
+_ASK_AGAIN: Final = timedelta(seconds=10)
+"""Pause before a backend is asked again to end a job, or for a job that nobody follows."""
+_FORGET: Final = timedelta(minutes=10)
+"""How long such a job is looked for: whoever was at handing it in has done so by then, or never will."""
+_HERE: Final = _Run.data_location_id == models.DataLocation.id
+_IS_STAGING: Final = _Run.status == RunStatus.STAGING_DATA
+_WRITES: Final = {"synchronize_session": False}
+
+
+@dataclass(frozen=True)
+class _Unfollowed:
+    """An attempt that may have a job, which is not observed as its run is not, or no more, SUBMITTED."""
+
+    id: int
+    run_id: int
+    job_name: str
+    directory: str
+    abandoned_at: datetime | None
+    is_to_be_cancelled: bool
+    waiting_for: str | None
+    time_hours: float
+
+
+def locations_to_follow(session: Session, location_ids: Iterable[int], *, now: datetime) -> Sequence[int]:
+    """Those of some locations where there are jobs to be observed, ended or looked for."""
+    location = models.DataLocation
+    jobs = sa.exists().where(_HERE, _Run.status.in_([RunStatus.SUBMITTED, RunStatus.RUNNING]))
+    unfollowed = sa.exists().where(_Attempt.run_id == _Run.id, _HERE, *_is_due(now))
+    is_busy = sa.or_(jobs, *(unfollowed.where(which) for which in _unfollowed(now)))
+    return session.scalars(sa.select(location.id).where(location.id.in_(location_ids), is_busy)).all()
+
+
+def _unfollowed(now: datetime) -> Sequence[sa.ColumnElement[bool]]:
+    """Conditions on attempts with their runs, any of which lets a job be looked for."""
+    prepared_before = now - TIME_OUTS[RunStatus.STAGING_DATA].after
+    is_current = sa.and_(_IS_STAGING, _Attempt.ended_at.is_(None))
+    return (
+        _Attempt.abandoned_at.is_not(None),
+        sa.and_(_Run.is_to_be_cancelled, is_current),
+        sa.and_(is_current, _Attempt.prepared_at < prepared_before),
+    )
+
+
+def _is_due(now: datetime) -> Sequence[sa.ColumnElement[bool]]:
+    asked_at = _Attempt.cancel_asked_at
+    return (sa.or_(asked_at.is_(None), asked_at < now - _ASK_AGAIN),)
+
+
+def end_jobs(
+    workplace: Workplace, location_id: int, jobs: Mapping[int, tuple[str, datetime | None]], *, now: datetime
+) -> None:
+    """Ask a backend to end jobs, given by attempt with the moment when it was asked last; no sooner than useful."""
+    due = {attempt: job_id for attempt, (job_id, asked_at) in jobs.items() if _is_to_be_asked(asked_at, now)}
+    if not due:
+        return
+    try:
+        workplace.backends[location_id].cancel(list(due.values()))
+    except (BackendUnavailable, OSError) as error:
+        _log.warning("jobs cannot be ended, tried again", location=location_id, error=str(error))
+        return
+    with workplace.database.transaction() as session:
+        _note_asked(session, due, now=now)
+
+
+def _is_to_be_asked(asked_at: datetime | None, now: datetime) -> bool:
+    return asked_at is None or now - asked_at > _ASK_AGAIN
+
+
+def _note_asked(session: Session, attempt_ids: Collection[int], *, now: datetime) -> None:
+    asked = sa.update(_Attempt).where(is_among(_Attempt.id, attempt_ids))
+    session.execute(asked.values(cancel_asked_at=now), execution_options=_WRITES)
+
+
+def end_unfollowed(workplace: Workplace, location_id: int) -> int:
+    """Look for jobs that nobody follows, by their names, and end them; of how many runs and jobs something came out."""
+    now = datetime.now(UTC)
+    with workplace.database.transaction() as session:
+        found = _find(session, location_id, now=now)
+    try:
+        left = [one for one in found if one.abandoned_at is not None]
+        done = _end_abandoned(workplace, location_id, left, now=now) if left else 0
+        return done + sum(_decide(workplace, location_id, one, now=now) for one in found if one.abandoned_at is None)
+    except (BackendUnavailable, OSError) as error:
+        _log.warning("jobs cannot be looked for, tried again", location=location_id, error=str(error))
+        return 0
+
+
+def _find(session: Session, location_id: int, *, now: datetime) -> Sequence[_Unfollowed]:
+    limit = sa.func.coalesce(_Attempt.time_hours, models.ReductionStepRevision.resources["time_hours"].as_float())
+    columns = (_Attempt.id, _Run.id, _Attempt.job_name, _Attempt.directory, _Attempt.abandoned_at)
+    about_run = (_Run.is_to_be_cancelled, _Run.waiting_for)
+    parts = [
+        sa.select(*columns, *about_run, limit)
+        .join(_Run, _Run.id == _Attempt.run_id)
+        .join(_Run.step_revision)
+        .where(_Run.data_location_id == location_id, *_is_due(now), which)
+        for which in _unfollowed(now)
+    ]
+    rows = session.execute(sa.union(*parts)).all()  # each by an index of its own
+    return [_Unfollowed(*row) for row in rows]
+
+
+def _decide(workplace: Workplace, location_id: int, one: _Unfollowed, *, now: datetime) -> bool:
+    """Cancel a run that is to be, or fail one that is not handed in for too long, unless its backend has its job.
+
+    Nobody hands it in meanwhile; whoever is at it comes first.
+    """
+    with alone(RunLayout((workplace.base / one.directory).parent).lock) as is_alone:
+        if not is_alone:
+            return False
+        job_id = workplace.backends[location_id].find([one.job_name]).get(one.job_name)
+        with workplace.database.transaction() as session:
+            _note_asked(session, [one.id], now=now)
+            if job_id is not None:
+                return one.is_to_be_cancelled and _adopt(session, one, job_id, now=now, by=workplace.name)
+            if one.is_to_be_cancelled:
+                return _cancel(session, one, now=now, by=workplace.name)
+            return _give_up(session, one, now=now, by=workplace.name)
+
+
+def _is_still_so(session: Session, one: _Unfollowed) -> bool:
+    """Whether the run, now locked, waits with this attempt and the same wish."""
+    session.execute(sa.select(_Run.id).where(_Run.id == one.run_id).with_for_update())
+    newest = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == one.run_id).scalar_subquery()
+    same = (_Run.id == one.run_id, _IS_STAGING, _Run.is_to_be_cancelled == one.is_to_be_cancelled, newest == one.id)
+    return session.scalar(sa.select(sa.exists().where(*same))) or False
+
+
+def _adopt(session: Session, one: _Unfollowed, job_id: str, *, now: datetime, by: str) -> bool:
+    """Follow a job that was handed in, so that it is ended as any other."""
+    if not _is_still_so(session, one):
+        return False
+    handed_in = sa.update(_Attempt).where(_Attempt.id == one.id)
+    values = {"job_id": job_id, "submitted_at": now, "cancel_asked_at": None}
+    session.execute(handed_in.values(values), execution_options=_WRITES)
+    because = f"job {job_id} was handed in before, and is to be ended"
+    lease = {"claimed_by": None, "lease_until": None}
+    return bool(advance(session, _Run, [one.run_id], to=RunStatus.SUBMITTED, because=because, by=by, values=lease))
+
+
+def _cancel(session: Session, one: _Unfollowed, *, now: datetime, by: str) -> bool:
+    if not _is_still_so(session, one):
+        return False
+    values = {"finished_at": now, "cancel_answer": CONFIRMED, "waiting_for": None}
+    because = "its job was not handed in"
+    lease = {"claimed_by": None, "lease_until": None}
+    advance(session, _Run, [one.run_id], to=RunStatus.CANCELLED, because=because, by=by, values=values | lease)
+    ended = sa.update(_Attempt).where(_Attempt.id == one.id)
+    session.execute(ended.values(ended_at=now, abandoned_at=now), execution_options=_WRITES)
+    return True
+
+
+def _give_up(session: Session, one: _Unfollowed, *, now: datetime, by: str) -> bool:
+    if not _is_still_so(session, one):
+        return False
+    why = one.waiting_for or "no worker handed it in"
+    cause = f"its job was not handed in within {TIME_OUTS[RunStatus.STAGING_DATA].after}: {why}"
+    failure = Failure(FailureClass.INFRASTRUCTURE, cause, may_live=True)
+    return bool(fail_attempts(session, {one.id: failure}, expected=[RunStatus.STAGING_DATA], now=now, by=by))
+
+
+def _end_abandoned(workplace: Workplace, location_id: int, left: Sequence[_Unfollowed], *, now: datetime) -> int:
+    """End jobs whose runs went on without them; how many are known to be over now, or never to have been."""
+    backend = workplace.backends[location_id]
+    jobs = backend.find([one.job_name for one in left])
+    if jobs:
+        backend.cancel(list(jobs.values()))
+    seen = backend.observe(list(jobs.values())) if jobs else {}
+    over = [one.id for one in left if _is_over(one, seen.get(jobs.get(one.job_name, "")), now=now)]
+    with workplace.database.transaction() as session:
+        _note_asked(session, [one.id for one in left], now=now)
+        known = sa.update(_Attempt).where(is_among(_Attempt.id, over))
+        session.execute(known.values(abandoned_at=None), execution_options=_WRITES)
+    return len(over)
+
+
+def _is_over(one: _Unfollowed, seen: JobObservation | None, *, now: datetime) -> bool:
+    """Whether nothing of an abandoned job can live; one that nobody can tell anything of has ended after its limit."""
+    since = now - (one.abandoned_at or now)
+    if seen is None:
+        return since > _FORGET
+    return seen.is_over or (
+        seen.state is JobState.UNKNOWN and since > timedelta(hours=one.time_hours) + UNKNOWN_TOO_LONG
+    )
