@@ -1,6 +1,11 @@
 """A person withdraws what was wrong, and takes that back: commands, on runs that really ran."""
 
 import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
 
 from ccat_ops_db import models
 from ccat_ops_db.states import ProductState, RunReason, RunStatus
@@ -8,6 +13,7 @@ from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import Works
 
 SCAN = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
+PAGE = Path(__file__).parents[3] / "docs" / "lineage.md"
 MAP = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
 
 
@@ -68,3 +74,25 @@ def test_of_a_config_with_several_revisions_one_has_to_be_named(works: Works, sa
     )
     assert say("withdraw", "config", "deep/1", "--because", "x").exit_code == 0
     assert works.runs(status=RunStatus.COMPLETED) == []
+
+
+def test_what_the_page_says_can_be_typed(
+    works: Works, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works.apply({"configs": [{"name": "deep", "parameters": {"order": 3}}]})
+    works.define(SCAN, MAP | {"config": "deep"})
+    [package] = works.all(models.RawDataPackage, id=works.observe("one "))
+    works.settle()
+    calibrate, grid = works.runs()
+    real = {"17": str(grid.products[0].id), "3": str(calibrate.id), "4": str(grid.id)}
+    real |= {"gridder/1.0": "toy-grid/1.0", "scan-0042-p1": package.name}
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
+    ]
+    assert len(lines) == 13
+    for line in lines:
+        _, *words = (real.get(word, word) for word in shlex.split(line))
+        answer = say(*words)
+        assert answer.exit_code == 0, (line, answer.output)
+    assert (tmp_path / "crate" / "ro-crate-metadata.json").exists()
