@@ -9,6 +9,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.roots import Kind
 from ccat_ops_db.queries.validity import invalid_inputs, runs_on_withdrawn_inputs
 from ccat_ops_db.states import ProductState, RunReason, RunStatus, Verdict, VersionState
+from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
 from tests.engine.order import check
 
@@ -132,6 +133,11 @@ class TestVersionsAndConfigs:
         mapped.configure("grid", 7)
         assert mapped.settle() == ["grid"]
         assert mapped.products("grid") == [WITHDRAWN, CURRENT]
+
+    def test_nothing_is_tried_out_with_a_config_that_is_withdrawn(self, mapped: History) -> None:
+        mapped.declare_invalid(CONFIG, "grid")
+        with pytest.raises(CannotTry, match="Config grid/1 of step grid is withdrawn"):
+            mapped.try_out("grid", mapped.gap()["grid M17"].path)
 
     def test_a_config_that_is_reinstated_goes_on(self, mapped: History) -> None:
         mapped.declare_invalid(CONFIG, "grid/1")

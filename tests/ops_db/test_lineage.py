@@ -1,4 +1,4 @@
-"""What the database says of any runs, against a walk from one to the next; and what withdrawals of them mark."""
+"""What the database says of any runs, against a walk from one to the next; what withdrawals mark, and who waits."""
 
 import time
 import uuid
@@ -130,6 +130,8 @@ def test_both_directions_are_those_of_a_walk(connection: sa.Connection, world: W
             assert sum(one.products for one in affected(session, root)) == len(below) + 1
             assert set(lineage(session, product).runs) == {found.runs[one] for one in above}
             assert sum(one.runs for one in ancestors(session, product)) == len(above)
+        version, every = Root(Kind.VERSION, (world.version,), "it"), sa.func.count(models.ExecutedReductionStep.id)
+        assert sum(one.runs for one in descendants(session, version)) == session.scalar(sa.select(every))
         package = Root(Kind.PACKAGE, (world.package,), "it")
         assert set(session.scalars(descendant_products(package))) == {
             found.products[one] for one in found.below({0}) | {0}

@@ -75,11 +75,12 @@ def _run(one: RunNode, execution: Execution | None) -> dict[str, Any]:
         return told
     times = {"prov:startTime": execution.started_at, "prov:endTime": execution.ended_at}
     told |= {name: moment.isoformat() for name, moment in times.items() if moment is not None}
-    told |= _facts(attempt=execution.attempt, exit_code=execution.exit_code, host=execution.host)
+    told |= _facts(attempt=execution.attempt, exit_code=execution.exit_code, host=execution.host, image=execution.image)
     told |= {f"{_OURS}:command": list(execution.command)} if execution.command else {}
     variables = [f"{name}={value}" for name, value in execution.environment.items()]
     parameters = [f"{name}={value}" for name, value in execution.parameters.items()]
-    lists = {"environment": variables, "parameter": parameters}
+    resources = [f"{name}={value}" for name, value in execution.resources.items()]
+    lists = {"environment": variables, "parameter": parameters, "resource": resources}
     return told | {f"{_OURS}:{name}": values for name, values in lists.items() if values}
 
 

@@ -85,10 +85,22 @@ def _either(made: sa.Select[int], itself: sa.ColumnElement[bool]) -> sa.Select[i
 
 
 def descendants(session: Session, root: Root) -> Sequence[Level]:
-    """How many runs and products were made from an object, by distance, pipeline and step."""
+    """How many runs and products were made from an object, by distance, pipeline and step.
+
+    A version or config may be used at every level: of these, what its own runs made is at level 1, all else at 2.
+    """
+    if root.kind in {Kind.VERSION, Kind.CONFIG}:
+        return _levels(session, _own_and_further(root))
     found = users(root).distinct().subquery()
     start = sa.select(found.c.run_id, sa.literal(1).label("level")).cte("reached", recursive=True)
     return _levels(session, start.union(_takers(start).add_columns(start.c.level + 1)))
+
+
+def _own_and_further(root: Root) -> sa.CTE:
+    """Each run once: walked along all ways, there would be several times as many."""
+    reached, own = descendant_runs(root), users(root).subquery()
+    is_own = reached.c.run_id.in_(sa.select(own.c.run_id))
+    return sa.select(reached.c.run_id, sa.case((is_own, 1), else_=2).label("level")).cte("reached")
 
 
 def affected(session: Session, root: Root) -> Sequence[Level]:

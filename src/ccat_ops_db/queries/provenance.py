@@ -46,6 +46,7 @@ def _executions(session: Session, run_ids: Sequence[int]) -> Mapping[int, Execut
 def _execution(
     attempt: models.RunAttempt, image: str | None, parameters: Mapping[str, Any], *, resources: Mapping[str, Any]
 ) -> Execution:
+    asked = {"memory_gb": attempt.memory_gb, "time_hours": attempt.time_hours}
     return Execution(
         attempt=attempt.number,
         started_at=attempt.started_at or attempt.submitted_at,
@@ -56,7 +57,7 @@ def _execution(
         environment=seal(dict(sorted((attempt.environment or {}).items()))),
         image=image,
         parameters=_hidden(parameters, ()),
-        resources=resources,
+        resources={**resources, **{name: value for name, value in asked.items() if value is not None}},
     )
 
 
