@@ -90,7 +90,7 @@ def descendants(session: Session, root: Root) -> Sequence[Level]:
     A version or config may be used at every level: of these, what its own runs made is at level 1, all else at 2.
     """
     if root.kind in {Kind.VERSION, Kind.CONFIG}:
-        return _levels(session, _own_and_further(root))
+        return _all_levels(session, _own_and_further(root))
     found = users(root).distinct().subquery()
     start = sa.select(found.c.run_id, sa.literal(1).label("level")).cte("reached", recursive=True)
     return _levels(session, start.union(_takers(start).add_columns(start.c.level + 1)))
@@ -159,22 +159,35 @@ def _levels(session: Session, reached: sa.CTE) -> Sequence[Level]:
         sa.select(reached.c.run_id, sa.func.min(reached.c.level).label("level")).group_by(reached.c.run_id).subquery()
     )
     made = _made(nearest.c.run_id)
+    return _counted(session, nearest, made, is_its=sa.true())
+
+
+def _all_levels(session: Session, reached: sa.CTE) -> Sequence[Level]:
+    """The same of runs that may be most of all: what they made is counted for all at once."""
+    is_valid = _Product.state.in_(_COUNTS)
+    counts = (sa.func.count().label("products"), sa.func.count().filter(is_valid).label("valid"))
+    made = sa.select(_Product.run_id, *counts).group_by(_Product.run_id).subquery("made")
+    return _counted(session, reached, made, is_its=made.c.run_id == reached.c.run_id)
+
+
+def _counted(
+    session: Session, nearest: sa.FromClause, made: sa.FromClause, *, is_its: sa.ColumnElement[bool]
+) -> Sequence[Level]:
     step, pipeline = models.ReductionStep, models.Pipeline
-    rows = session.execute(
-        sa.select(
-            nearest.c.level,
-            pipeline.name,
-            step.key,
-            sa.func.count(),
-            sa.func.sum(made.c.products),
-            sa.func.sum(made.c.valid),
-        )
+    sums = [sa.func.coalesce(sa.func.sum(made.c[name]), 0).label(name) for name in ("products", "valid")]
+    by_step = (
+        sa.select(nearest.c.level, _Run.reduction_step_id, sa.func.count().label("runs"), *sums)
         .join(_Run, _Run.id == nearest.c.run_id)
-        .join(step, step.id == _Run.reduction_step_id)
+        .outerjoin(made, is_its)
+        .group_by(nearest.c.level, _Run.reduction_step_id)
+        .subquery()
+    )
+    counts = by_step.c
+    rows = session.execute(
+        sa.select(counts.level, pipeline.name, step.key, counts.runs, counts.products, counts.valid)
+        .join(step, step.id == counts.reduction_step_id)
         .join(pipeline, pipeline.id == step.pipeline_id)
-        .join(made, sa.true())
-        .group_by(nearest.c.level, pipeline.name, step.key)
-        .order_by(nearest.c.level, pipeline.name, step.key)
+        .order_by(counts.level, pipeline.name, step.key)
     )
     return [
         Level(level, name, key, runs, int(products), int(valid)) for level, name, key, runs, products, valid in rows
