@@ -103,7 +103,8 @@ def celery_worker(*, concurrency: int) -> None:
             expire_orphans(session, models.DataLocation)
         app = process.app(settings)
         backends = {one.id: _backend(one, settings) for one in served}
-        register(app, Workplace(process.database, backends, settings.pipeline_base_dir, process.name))
+        bases = dict.fromkeys(backends, settings.pipeline_base_dir)
+        register(app, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
         names = queues(one.queue_name for one in served)
         process.work(app, names, settings=settings, concurrency=concurrency, health=health)

@@ -9,7 +9,7 @@ from sqlalchemy.orm.util import identity_key
 
 from ccat_ops_db import models, states
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.sets import each_its, is_among
+from ccat_ops_db.sets import is_among
 
 CHANNEL: Final = "ccat_moves"
 """PostgreSQL channel of wake-ups; a payload is `<table>:<status>`, sent when the move commits."""
@@ -67,17 +67,18 @@ def advance(
     ids: Iterable[int],
     *,
     to: StrEnum,
-    because: str | Mapping[int, str],
+    because: str | sa.ColumnElement[str],
     by: str,
     expected: Collection[StrEnum] | None = None,
     values: Mapping[str, Any] | None = None,
+    listed: sa.FromClause | None = None,
 ) -> list[int]:
     """Move the objects that still have an expected status, and return their ids; the only writer of any status.
 
     Whoever is not returned was moved by somebody else first: a normal outcome. `expected` defaults to every status
-    from which `to` is legal; `values` are columns set by the same statement; `because` is said of all, or by id of
-    each. One history row per object is written, and a wake-up is sent, when the caller's transaction commits. Raises
-    IllegalMove where the table has no such move.
+    from which `to` is legal; `values` are columns set by the same statement. `because` and these may differ from object
+    to object: they are columns of `listed` then, which has a row for each `id`. One history row per object is written,
+    and a wake-up is sent, when the caller's transaction commits. Raises IllegalMove where the table has no such move.
     """
     table = _table(noun)
     status = table.c[_MACHINES[noun].column]
@@ -89,17 +90,19 @@ def advance(
         .with_for_update()
         .cte("locked")
     )
+    reason = sa.literal(because) if isinstance(because, str) else because
     moved = (
         sa.update(table)
-        .where(table.c.id == locked.c.id)
+        .where(table.c.id == locked.c.id, sa.true() if listed is None else listed.c.id == locked.c.id)
         .values({status.name: to, **(values or {})})
-        .returning(table.c.id, locked.c.was)
+        .returning(table.c.id, locked.c.was, reason.label("because"))
         .cte("moved")
     )
-    told = sa.literal(because) if isinstance(because, str) else each_its(moved.c.id, because, sa.Text())
     history = sa.insert(models.StatusChange).from_select(
         ["noun", "object_id", "from_status", "to_status", "by", "because"],
-        sa.select(sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), told),
+        sa.select(
+            sa.literal(table.name), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), moved.c.because
+        ),
     )
     session.flush()
     ids_moved = sorted(session.scalars(history.returning(models.StatusChange.object_id)))

@@ -1,7 +1,10 @@
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+
+Column: TypeAlias = tuple[sa.types.TypeEngine[Any], Sequence[Any]]
+"""The type of a column, and its values."""
 
 
 def is_among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
@@ -10,14 +13,9 @@ def is_among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
     return found
 
 
-def listed(name: str, **columns: tuple[sa.types.TypeEngine[Any], Sequence[Any]]) -> sa.TableValuedAlias:
-    """A table of values that are given by column: the type and the values, of all alike many."""
-    arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in columns.values()]
-    named = [sa.column(column, kind) for column, (kind, _) in columns.items()]
+def rows(name: str, ids: Sequence[int], **columns: Column) -> sa.TableValuedAlias:
+    """A table of values that are brought along, one row for each id, for statements about many objects at once."""
+    typed: dict[str, Column] = {"id": (sa.BigInteger(), ids), **columns}
+    arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in typed.values()]
+    named = [sa.column(column, kind) for column, (kind, _) in typed.items()]
     return sa.func.unnest(*arrays).table_valued(*named, name=name).render_derived()
-
-
-def each_its(column: Any, values: Mapping[int, Any], kind: sa.types.TypeEngine[Any]) -> sa.ColumnElement[Any]:
-    """The value that belongs to the number in the column, of some values of a type; NULL where none does."""
-    told = listed("told", number=(sa.BigInteger(), list(values)), value=(kind, list(values.values())))
-    return sa.select(told.c.value).where(told.c.number == column).scalar_subquery()

@@ -571,6 +571,10 @@ def program(keys: str) -> str:
             cone(ra_deg="5:30"),
             f'{RULE}.cone.ra_deg: it is a number of degrees from 0 to 360, not "5:30".',
         ),
+        (
+            step(resources="{memory_gb: 8, max_memory_gb: 4}"),
+            f"{STEP}.resources: `max_memory_gb` is less than `memory_gb`, which the first attempt asks for; raise it.",
+        ),
         (step(resources="{time_hours: true}"), f"{STEP}.resources.time_hours: `true` is no number: {DECIMAL}"),
         (step(resources="{memory_gb: '2'}"), f"{STEP}.resources.memory_gb: `2` is text here; write it without quotes."),
         (step(min_fraction="yes"), f"{STEP}.min_fraction: `true` is no number: {DECIMAL}"),

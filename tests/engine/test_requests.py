@@ -260,12 +260,26 @@ def test_a_sub_group_that_is_gone_for_a_while_stays_wanted(history: History) -> 
     history.settle()
     history.configure("calibrate", 3)
     run_id = begun(history)
+    history.move(run_id, RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS)
     history.exclude(package)
     history.create()
     history.readmit(package)
     history.create()
     history.complete(run_id)
     assert history.settle() == ["grid"]
+
+
+def test_a_wish_goes_with_the_run_that_is_cancelled_as_its_sub_group_is_gone(history: History) -> None:
+    history.define(SCAN, {**MAP, "cooldown_seconds": 0}, trigger="manual")
+    package = history.archive()
+    begun(history)
+    history.exclude(package)
+    history.create()
+    assert history.ids(RunStatus.CANCELLED)
+    history.readmit(package)
+    assert (history.settle(), history.open_triggers()) == ([], [])
+    history.wish()
+    assert history.settle() == ["calibrate", "grid"]
 
 
 def test_a_run_that_is_taken_up_again_carries_its_wish_on(history: History) -> None:

@@ -102,11 +102,25 @@ class TestData:
         history.define(SCAN)
         package = history.archive()
         run = started(history, "calibrate")
+        history.move(run, RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS)
         history.exclude(package)
         history.create()
         history.complete(run)
         assert history.settle() == []
         assert history.products() == [ORPHANED]
+
+    def test_a_run_that_has_begun_is_cancelled_with_its_last_scan_and_made_anew_when_that_is_back(
+        self, history: History
+    ) -> None:
+        history.define(SCAN)
+        package = history.archive()
+        started(history, "calibrate")
+        history.exclude(package)
+        history.create()
+        assert history.ids(RunStatus.CANCELLED)
+        assert (history.settle(), history.products()) == ([], [])
+        history.readmit(package)
+        assert history.settle() == ["calibrate"]
 
     def test_a_run_that_waits_is_dropped_with_its_last_scan(self, history: History) -> None:
         history.define(SCAN)

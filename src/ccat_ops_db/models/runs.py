@@ -220,9 +220,7 @@ class RunAttempt(Base):
     unknown_since: Mapped[datetime | None] = mapped_column(
         comment="Since when the cluster cannot tell what the job does; NULL: it can."
     )
-    cancel_asked_at: Mapped[datetime | None] = mapped_column(
-        comment="When the cluster was last asked to end its job, or for it."
-    )
+    cancel_asked_at: Mapped[datetime | None] = mapped_column(comment="When the cluster was last asked to end its job.")
     abandoned_at: Mapped[datetime | None] = mapped_column(
         comment="When its run went on though its job might live; NULL: it is over, or still followed."
     )

@@ -6,6 +6,8 @@ from ccat_ops_db.states import Verdict
 
 RECIPE_CHANGED: Final = "outdated: the recipe changed since its last attempt"
 INPUTS_CHANGED: Final = "outdated: the inputs changed since its last attempt"
+SAME_INPUTS: Final = "tried again with the same inputs"
+FIXED_INPUTS: Final = "its inputs are fixed"
 
 
 class Start(StrEnum):
@@ -66,7 +68,7 @@ def start(run: PendingRun, place: Place | None) -> tuple[Start, str]:
 
 def start_trial(run: PendingRun) -> tuple[Start, str]:
     """What becomes of a PENDING trial, and why: whatever its sub-group needs now."""
-    return (Start.WAIT, run.held) if run.held is not None else (Start.TRIAL, "its inputs are fixed")
+    return (Start.WAIT, run.held) if run.held is not None else (Start.TRIAL, FIXED_INPUTS)
 
 
 def _start_again(run: PendingRun, place: Place) -> tuple[Start, str]:
@@ -80,4 +82,4 @@ def _start_again(run: PendingRun, place: Place) -> tuple[Start, str]:
         return Start.NOT_NEEDED, RECIPE_CHANGED
     if place.input_digest != run.input_digest:
         return Start.NOT_NEEDED, INPUTS_CHANGED
-    return Start.AGAIN, "tried again with the same inputs"
+    return Start.AGAIN, SAME_INPUTS

@@ -130,7 +130,7 @@ def _decide(workplace: Workplace, location_id: int, one: _Unfollowed, *, now: da
 
     Nobody hands it in meanwhile; whoever is at it comes first.
     """
-    with alone(RunLayout((workplace.base / one.directory).parent).lock) as is_alone:
+    with alone(RunLayout((workplace.bases[location_id] / one.directory).parent).lock) as is_alone:
         if not is_alone:
             return False
         job_id = workplace.backends[location_id].find([one.job_name]).get(one.job_name)

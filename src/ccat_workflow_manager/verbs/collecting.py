@@ -41,7 +41,7 @@ def _collect_in_its_own_scope(workplace: Workplace, run_id: int) -> bool:
         attempt = current_attempt(session, run_id, RunStatus.COLLECTING_RESULTS)
     if attempt is None:
         return False
-    layout = run_directory(attempt.run, workplace.base)
+    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
     try:
         layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
         with alone(layout.lock) as is_alone:
@@ -71,7 +71,7 @@ def _tell(workplace: Workplace, run_id: int, error: Exception) -> None:
 
 
 def _collect(workplace: Workplace, attempt: models.RunAttempt) -> bool:
-    layout = run_directory(attempt.run, workplace.base)
+    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
     step = attempt.run.step_revision
     collected = collect(
         Collection(

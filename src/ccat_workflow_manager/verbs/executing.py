@@ -63,10 +63,10 @@ def _in_its_own_scope(workplace: Workplace, run_id: int, act: Callable[[Workplac
     """Do it for one run, unless another worker is at it; trouble fails its attempt and nothing else."""
     with workplace.database.transaction() as session:
         attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
-    if attempt is None:
+    if attempt is None or attempt.run.is_to_be_cancelled:
         return False
     try:
-        with alone(run_directory(attempt.run, workplace.base).lock) as is_alone:
+        with alone(run_directory(attempt.run, workplace.base_of(attempt.run)).lock) as is_alone:
             return is_alone and act(workplace, run_id)
     except BackendUnavailable as error:
         _wait(workplace, run_id, str(error))
@@ -119,7 +119,7 @@ def _fail(workplace: Workplace, attempt: models.RunAttempt, failure: Failure) ->
 def _read(workplace: Workplace, run_id: int) -> tuple[models.RunAttempt, Description] | None:
     with workplace.database.transaction() as session:
         attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
-        return (attempt, describe(session, attempt, base=workplace.base)) if attempt else None
+        return (attempt, describe(session, attempt, base=workplace.base_of(attempt.run))) if attempt else None
 
 
 def _prepare(workplace: Workplace, run_id: int) -> bool:
@@ -174,7 +174,8 @@ def _submit(workplace: Workplace, run_id: int) -> bool:
         attempt = current_attempt(session, run_id, RunStatus.STAGING_DATA)
     if attempt is None:
         return False
-    backend, job = workplace.backends[attempt.run.data_location_id], job_of(attempt, base=workplace.base)
+    backend = workplace.backends[attempt.run.data_location_id]
+    job = job_of(attempt, base=workplace.base_of(attempt.run))
     if not backend.find([job.name]) and _read(workplace, run_id) is None:  # raises InputGone where an input is lost
         return False
     job_id = backend.submit(job)

@@ -14,7 +14,7 @@ from ccat_ops_db import models
 from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.timeouts import TIME_OUTS
-from ccat_ops_db.sets import each_its, is_among, listed
+from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
     FailureClass,
@@ -31,6 +31,7 @@ from ccat_workflow_manager.verbs.asking import asked_by
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _WRITES: Final = {"synchronize_session": False}
+_LEFT: Final = {"waiting_for": None, "claimed_by": None, "lease_until": None}
 _MOMENT: Final = sa.TIMESTAMP(timezone=True)
 
 
@@ -98,7 +99,7 @@ def _judge(
     counts = (_Run.retry_count, _Run.trouble_count, _Run.trouble_since, _Run.is_to_be_cancelled)
     asked = (_Attempt.memory_gb, _Attempt.time_hours)
     step = (models.ReductionStepRevision.max_retries, models.ReductionStepRevision.resources)
-    rows: Iterable[Any] = session.execute(
+    found: Iterable[Any] = session.execute(
         sa.select(_Run.id, _Attempt.id.label("attempt_id"), *counts, *asked, *step)
         .join(_Attempt, _Attempt.run_id == _Run.id)
         .join(_Run.step_revision)
@@ -106,7 +107,7 @@ def _judge(
         .order_by(_Run.id)
         .with_for_update(of=_Run)
     )
-    return {row.id: _judged(row, failures[row.attempt_id], now=now) for row in rows}
+    return {row.id: _judged(row, failures[row.attempt_id], now=now) for row in found}
 
 
 def _judged(row: Any, failure: Failure, *, now: datetime) -> _Failed:
@@ -132,31 +133,36 @@ def _fail(
 ) -> list[int]:
     if not failed:
         return []
-    retries = {run_id: one.retry for run_id, one in failed.items() if one.retry}
-    trouble = [run_id for run_id, one in failed.items() if one.failure.kind is FailureClass.INFRASTRUCTURE]
+    text, count, each = sa.Text(), sa.BigInteger(), failed.values()
+    told = rows(
+        "told",
+        list(failed),
+        failure_class=(text, [one.failure.kind for one in each]),
+        failure=(text, [one.failure.cause for one in each]),
+        fingerprint=(text, [one.fingerprint for one in each]),
+        retry_at=(_MOMENT, [now + one.retry.delay if one.retry else None for one in each]),
+        retry_count=(count, [one.retry.counted if one.retry else None for one in each]),
+        trouble_count=(count, [one.retry.trouble if one.retry else None for one in each]),
+    )
+    is_trouble = told.c.failure_class == FailureClass.INFRASTRUCTURE
     values = {
-        "failure_class": _of_each({run_id: one.failure.kind for run_id, one in failed.items()}),
-        "failure": _of_each({run_id: one.failure.cause for run_id, one in failed.items()}),
-        "fingerprint": _of_each({run_id: one.fingerprint for run_id, one in failed.items()}),
+        **{name: told.c[name] for name in ("failure_class", "failure", "fingerprint", "retry_at")},
+        **{name: sa.func.coalesce(told.c[name], getattr(_Run, name)) for name in ("retry_count", "trouble_count")},
+        "trouble_since": sa.case((is_trouble, sa.func.coalesce(_Run.trouble_since, now)), else_=None),
         "finished_at": now,
-        "retry_at": each_its(_Run.id, {run_id: now + retry.delay for run_id, retry in retries.items()}, _MOMENT),
-        "retry_count": _counted(_Run.retry_count, {run_id: retry.counted for run_id, retry in retries.items()}),
-        "trouble_count": _counted(_Run.trouble_count, {run_id: retry.trouble for run_id, retry in retries.items()}),
-        "trouble_since": sa.case((is_among(_Run.id, trouble), sa.func.coalesce(_Run.trouble_since, now)), else_=None),
-        "waiting_for": None,
-        "claimed_by": None,
-        "lease_until": None,
+        **_LEFT,
     }
-    because = {run_id: one.failure.cause for run_id, one in failed.items()}
-    return advance(session, _Run, failed, to=RunStatus.FAILED, expected=expected, because=because, by=by, values=values)
-
-
-def _of_each(values: Mapping[int, str]) -> sa.ColumnElement[Any]:
-    return each_its(_Run.id, values, sa.Text())
-
-
-def _counted(column: Any, values: Mapping[int, int]) -> sa.ColumnElement[Any]:
-    return sa.func.coalesce(each_its(_Run.id, values, sa.BigInteger()), column)
+    return advance(
+        session,
+        _Run,
+        failed,
+        to=RunStatus.FAILED,
+        expected=expected,
+        because=told.c.failure,
+        by=by,
+        values=values,
+        listed=told,
+    )
 
 
 def _cancel(
@@ -165,16 +171,18 @@ def _cancel(
     """A run that is to be cancelled is not tried again, and not started again by itself."""
     if not failed:
         return []
-    values = {
-        "finished_at": now,
-        "cancel_answer": CONFIRMED,
-        "waiting_for": None,
-        "claimed_by": None,
-        "lease_until": None,
-    }
-    because = {run_id: f"its attempt ended with a failure: {one.failure.cause}" for run_id, one in failed.items()}
+    because = [f"its attempt ended with a failure: {one.failure.cause}" for one in failed.values()]
+    told = rows("told", list(failed), because=(sa.Text(), because))
     return advance(
-        session, _Run, failed, to=RunStatus.CANCELLED, expected=expected, because=because, by=by, values=values
+        session,
+        _Run,
+        failed,
+        to=RunStatus.CANCELLED,
+        expected=expected,
+        because=told.c.because,
+        by=by,
+        values={"finished_at": now, "cancel_answer": CONFIRMED, **_LEFT},
+        listed=told,
     )
 
 
@@ -183,9 +191,9 @@ def _record(session: Session, failed: Sequence[_Failed], *, now: datetime) -> No
     if not failed:
         return
     text, failures = sa.Text(), [one.failure for one in failed]
-    told = listed(
+    told = rows(
         "failed",
-        id=(sa.BigInteger(), [one.attempt_id for one in failed]),
+        [one.attempt_id for one in failed],
         failure_class=(text, [one.kind for one in failures]),
         cause=(text, [one.cause for one in failures]),
         fingerprint=(text, [one.fingerprint for one in failed]),

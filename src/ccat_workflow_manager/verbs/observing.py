@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.claims import claim, is_free, release
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import each_its, is_among, listed
+from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
@@ -102,7 +102,7 @@ def _take_over(session: Session, location_id: int, *, by: str) -> bool:
 def _watched(session: Session, location_id: int) -> dict[str, _Watched]:
     """Runs of a location that are followed, by the job of their newest attempt."""
     newest = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == _Run.id).correlate(_Run).scalar_subquery()
-    rows: Iterable[Any] = session.execute(
+    found: Iterable[Any] = session.execute(
         sa.select(
             _Attempt.job_id,
             _Attempt.id.label("attempt_id"),
@@ -119,7 +119,7 @@ def _watched(session: Session, location_id: int) -> dict[str, _Watched]:
         .join(_Run.step_revision)
         .where(_Run.data_location_id == location_id, _Run.status.in_(_WATCHED), _Attempt.job_id.is_not(None))
     )
-    return {row.job_id: _as_watched(row) for row in rows}
+    return {row.job_id: _as_watched(row) for row in found}
 
 
 def _as_watched(row: Any) -> _Watched:
@@ -232,13 +232,17 @@ def _note(session: Session, news: Sequence[_News]) -> None:
     """Write down why runs stay where they are."""
     if not news:
         return
-    attempts = {one.watched.attempt_id: one.unknown_since for one in news}
-    since = each_its(_Attempt.id, attempts, _MOMENT)
-    unknown = sa.update(_Attempt).where(is_among(_Attempt.id, attempts), _Attempt.unknown_since.is_distinct_from(since))
-    session.execute(unknown.values(unknown_since=since), execution_options=_WRITES)
-    reasons = {one.run_id: one.waiting_for for one in news}
-    told = sa.update(_Run).where(is_among(_Run.id, reasons))
-    session.execute(told.values(waiting_for=each_its(_Run.id, reasons, sa.Text())), execution_options=_WRITES)
+    seen = rows(
+        "seen",
+        [one.watched.attempt_id for one in news],
+        unknown_since=(_MOMENT, [one.unknown_since for one in news]),
+    )
+    other = _Attempt.unknown_since.is_distinct_from(seen.c.unknown_since)
+    unknown = sa.update(_Attempt).where(_Attempt.id == seen.c.id, other)
+    session.execute(unknown.values(unknown_since=seen.c.unknown_since), execution_options=_WRITES)
+    told = rows("told", [one.run_id for one in news], waiting_for=(sa.Text(), [one.waiting_for for one in news]))
+    waits = sa.update(_Run).where(_Run.id == told.c.id).values(waiting_for=told.c.waiting_for)
+    session.execute(waits, execution_options=_WRITES)
 
 
 def _measure(session: Session, news: Sequence[_News]) -> None:
@@ -246,9 +250,9 @@ def _measure(session: Session, news: Sequence[_News]) -> None:
     if not news:
         return
     seen = [one.seen for one in news]
-    table = listed(
+    table = rows(
         "seen",
-        id=(sa.BigInteger(), [one.watched.attempt_id for one in news]),
+        [one.watched.attempt_id for one in news],
         started_at=(_MOMENT, [one.started_at for one in seen]),
         ended_at=(_MOMENT, [one.ended_at for one in seen]),
         exit_code=(sa.BigInteger(), [one.exit_code for one in seen]),
@@ -286,17 +290,30 @@ def _move(session: Session, news: Iterable[_News], *, now: datetime, by: str) ->
 
 
 def _move_alike(session: Session, to: RunStatus, news: Sequence[_News], *, now: datetime, by: str) -> None:
-    outcomes = {one.run_id: one.outcome for one in news if one.outcome is not None}
-    reasons = {one.run_id: one.waiting_for for one in news}
-    values: dict[str, Any] = {"waiting_for": each_its(_Run.id, reasons, sa.Text())}
-    if answers := {run_id: one.answer for run_id, one in outcomes.items() if one.answer}:
-        values["cancel_answer"] = sa.func.coalesce(each_its(_Run.id, answers, sa.Text()), _Run.cancel_answer)
+    outcomes = [(one, one.outcome) for one in news if one.outcome is not None]
+    told = rows(
+        "told",
+        [one.run_id for one, _ in outcomes],
+        because=(sa.Text(), [found.because or f"its job is {one.seen.state}" for one, found in outcomes]),
+        waiting_for=(sa.Text(), [one.waiting_for for one, _ in outcomes]),
+        answer=(sa.Text(), [found.answer for _, found in outcomes]),
+    )
+    answer = sa.func.coalesce(told.c.answer, _Run.cancel_answer)
+    values: dict[str, Any] = {"waiting_for": told.c.waiting_for, "cancel_answer": answer}
     if to is RunStatus.CANCELLED:
         values["finished_at"] = now
-        _abandon(session, [one for one in news if one.outcome and one.outcome.may_live], now=now)
-    because = {one.run_id: outcomes[one.run_id].because or f"its job is {one.seen.state}" for one in news}
-    expected = [status for status in _WATCHED if status is not to]
-    advance(session, _Run, outcomes, to=to, expected=expected, because=because, by=by, values=values)
+        _abandon(session, [one for one, found in outcomes if found.may_live], now=now)
+    advance(
+        session,
+        _Run,
+        [one.run_id for one, _ in outcomes],
+        to=to,
+        expected=[status for status in _WATCHED if status is not to],
+        because=told.c.because,
+        by=by,
+        values=values,
+        listed=told,
+    )
 
 
 def _abandon(session: Session, news: Sequence[_News], *, now: datetime) -> None:

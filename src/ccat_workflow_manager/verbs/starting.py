@@ -1,11 +1,10 @@
 """PENDING → STAGING_DATA: the moment in which a run's recipe and inputs are fixed."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
@@ -14,24 +13,20 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import Evaluated, evaluate
 from ccat_ops_db.gap.pending import drop
-from ccat_ops_db.gap.statements import take_inputs, take_products, with_lost_inputs
+from ccat_ops_db.gap.statements import with_lost_inputs
 from ccat_ops_db.gap.steps import PipelineNow
-from ccat_ops_db.moves import CHANNEL, advance
+from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.limits import Limits, Occupant, Room
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
 from ccat_ops_db.queries.limits import occupant
 from ccat_ops_db.queries.pauses import DISABLED, pause_of
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import NEW_DATA, InputRole, RunStatus
-from ccat_ops_db.verbs.staging import request_staging
-from ccat_workflow_manager.hpc.base import job_name
+from ccat_ops_db.states import NEW_DATA, RunStatus
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
-from ccat_workflow_manager.verbs.asking import next_attempts
-from ccat_workflow_manager.verbs.describing import run_directory
+from ccat_workflow_manager.verbs.beginning import Beginning, begin_again, begin_attempts, begin_fresh
 from ccat_workflow_manager.verbs.limiting import lock_limits
 from ccat_workflow_manager.verbs.queueing import in_order
-from ccat_workflow_manager.verbs.triggering import made_with
 
 _Run = models.ExecutedReductionStep
 _STARTS: Final = (Start.FRESH, Start.AGAIN, Start.TRIAL)
@@ -81,12 +76,10 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     pipelines = [one.pipeline for one in evaluated]
     limits = _lock_limits(session, run_ids, pipelines, now=now)
     runs = _lock_pending(session, run_ids)
-    installation = session.scalars(sa.select(models.Installation.installation_id)).one()
     decided = [one for pipeline in pipelines for one in _decide(session, pipeline, runs)]
     decided = _within(session, limits, decided)
     newly_waiting = [one.run.id for one in decided if one.action is Start.WAIT and one.run.waiting_for != one.because]
-    for one in decided:
-        _act(session, one, installation=installation, now=now, by=by)
+    _act(session, decided, now=now, by=by)
     done = {action: tuple(one.run.id for one in decided if one.action is action) for action in Start}
     started = tuple(run_id for action in _STARTS for run_id in done[action])
     cancelled = {run_id for one in evaluated for run_id in one.not_needed}
@@ -190,70 +183,42 @@ def _now(place: SubGroupNow, *, is_lost: bool) -> plan.Place:
     return plan.Place(place.verdict, place.because, recipe.digest if recipe else None, place.input_digest, is_lost)
 
 
-def _freeze(session: Session, run: _Run, place: SubGroupNow, *, pipeline: PipelineNow, now: datetime) -> None:
-    take_inputs(session, place.step, {run.id: place.id})
-    told = {"reason": place.reason, "because": place.because, "input_digest": place.input_digest}
-    moments = {"packages_until": place.cut_off, "inputs_frozen_at": now}
-    for column, value in {**made_with(pipeline, place.step), **told, **moments}.items():
-        setattr(run, column, value)
+def _act(session: Session, decided: Sequence[_Decided], *, now: datetime, by: str) -> None:
+    """Do what was decided about runs, all of a kind together."""
+    of_kind: defaultdict[Start, list[_Decided]] = defaultdict(list)
+    for one in decided:
+        of_kind[one.action].append(one)
+    begin_fresh(session, [_beginning(one) for one in of_kind[Start.FRESH]], now=now, by=by)
+    again = [_beginning(one) for one in of_kind[Start.AGAIN]]
+    begin_again(session, again, because=plan.SAME_INPUTS, by=by)
+    begin_attempts(session, [one.run for one in of_kind[Start.TRIAL]], because=plan.FIXED_INPUTS, by=by)
+    _drop(session, of_kind[Start.NOT_NEEDED], by=by)
+    for one in of_kind[Start.WAIT]:
+        one.run.waiting_for, one.run.held_by_limit = one.because, False
+    for one in of_kind[Start.HOLD]:
+        _hold(one)
 
 
-def _take_anew(session: Session, run: _Run, place: SubGroupNow) -> None:
-    """Take the products of now, which are the same bytes, where those that were frozen had to be made again."""
-    product = models.RunInput.data_product_id
-    session.execute(sa.delete(models.RunInput).where(models.RunInput.run_id == run.id, product.is_not(None)))
-    take_products(session, place.step, {run.id: place.id})
+def _beginning(one: _Decided) -> Beginning:
+    assert one.place is not None  # noqa: S101 - without one nothing is needed; narrows the type
+    return Beginning(one.run, one.place, one.pipeline)
 
 
-def _act(session: Session, one: _Decided, *, installation: UUID, now: datetime, by: str) -> None:
-    run, place, because = one.run, one.place, one.because
-    match one.action:
-        case Start.FRESH | Start.AGAIN:
-            assert place is not None  # noqa: S101 - without one nothing is needed; narrows the type
-            if one.action is Start.FRESH:
-                _freeze(session, run, place, pipeline=one.pipeline, now=now)
-            else:
-                _take_anew(session, run, place)
-                run.step_revision_id = place.step.revision_id  # the recipe is the same, but resources may not be
-            _begin_attempt(session, run, installation, because=because, by=by)
-        case Start.TRIAL:
-            _begin_attempt(session, run, installation, because=because, by=by)
-        case Start.NOT_NEEDED:
-            drop(session, [run.id], because=because, by=by)
-        case Start.WAIT:
-            run.waiting_for, run.held_by_limit = because, False
-        case Start.HOLD:
-            _hold(run, place, because)
-            if run.inputs_frozen_at is None:
-                run.data_location_id = one.pipeline.location_id
+def _drop(session: Session, unneeded: Iterable[_Decided], *, by: str) -> None:
+    by_sentence: defaultdict[str, list[int]] = defaultdict(list)
+    for one in unneeded:
+        by_sentence[one.because].append(one.run.id)
+    for because, run_ids in by_sentence.items():
+        drop(session, run_ids, because=because, by=by)
 
 
-def _hold(run: _Run, place: SubGroupNow | None, because: str) -> None:
-    """Leave a run to whoever finds that there is room for it; it may be for another reason by now."""
-    run.waiting_for, run.held_by_limit = because, True
+def _hold(one: _Decided) -> None:
+    """Leave a run to whoever finds that there is room for it; it may be for another reason, and elsewhere, by now."""
+    run, place = one.run, one.place
+    run.waiting_for, run.held_by_limit = one.because, True
     run.claimed_by = run.lease_until = None
-    if place is not None and place.reason is not None and run.inputs_frozen_at is None:
+    if run.inputs_frozen_at is not None:
+        return
+    run.data_location_id = one.pipeline.location_id
+    if place is not None and place.reason is not None:
         run.reason, run.because = place.reason, place.because
-
-
-def _begin_attempt(session: Session, run: _Run, installation: UUID, *, because: str, by: str) -> None:
-    session.flush()
-    following = next_attempts(session, [run.id])[run.id]
-    session.add(
-        models.RunAttempt(
-            run_id=run.id,
-            number=following.number,
-            job_name=job_name(installation, run_id=run.id, attempt=following.number),
-            directory=str(run_directory(run, Path()).attempt(following.number).directory),
-            memory_gb=following.asked.memory_gb,
-            time_hours=following.asked.time_hours,
-        )
-    )
-    request_staging(session, _raw_packages(session, run), run.data_location_id)
-    values = {"waiting_for": None, "held_by_limit": False, "claimed_by": None, "lease_until": None}
-    advance(session, _Run, [run.id], to=RunStatus.STAGING_DATA, because=because, by=by, values=values)
-
-
-def _raw_packages(session: Session, run: _Run) -> Sequence[int]:
-    inputs = sa.select(models.RunInput.raw_data_package_id).filter_by(run_id=run.id, role=InputRole.RAW)
-    return [number for number in session.scalars(inputs) if number is not None]

@@ -22,10 +22,14 @@ class Workplace:
     database: DatabaseConnection
     backends: Mapping[int, Backend]
     """Backend of each location, by the location's id."""
-    base: Path
-    """Pipeline base directory."""
+    bases: Mapping[int, Path]
+    """Root of the run directories of each location, by the location's id."""
     name: str
     """Signs what this worker moves."""
+
+    def base_of(self, run: _Run) -> Path:
+        """Root of the run directories where a run is."""
+        return self.bases[run.data_location_id]
 
 
 def current_attempt(session: Session, run_id: int, status: RunStatus) -> models.RunAttempt | None:

@@ -40,7 +40,7 @@ def open_works(postgresql_url: str, template_database: str, redis_address: Redis
             with Redis.from_url(redis_address.url) as redis, pytest.MonkeyPatch.context() as pace:
                 pace.setattr(retries, "_BACKOFF", Backoff(first=hour, ceiling=4 * hour))
                 redis.flushdb()
-                workplace = Workplace(database, {here: backend(redis, base)}, base, "worker")
+                workplace = Workplace(database, {here: backend(redis, base)}, {here: base}, "worker")
                 yield Works(root, database=database, workplace=workplace, location_id=here)
             kill_jobs(base)
             reference.restore(database.engine)

@@ -133,6 +133,7 @@ def test_a_prepared_run_is_cancelled_once_its_cluster_says_that_it_has_no_job_of
     assert quick.prepare().cancel() is Answer.ASKED
     assert quick.run.is_to_be_cancelled
     works = quick.works
+    assert submit_attempts(works.workplace, [quick.id]) == []
     where = works.session(lambda session: locations_to_follow(session, [works.location_id], now=datetime.now(UTC)))
     assert where == [works.location_id]
     quick.look()

@@ -104,7 +104,7 @@ class Works:
 
     @property
     def base(self) -> Path:
-        return self.workplace.base
+        return self.workplace.bases[self.location_id]
 
     # What people do.
 

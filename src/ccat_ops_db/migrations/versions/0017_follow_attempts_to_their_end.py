@@ -27,7 +27,7 @@ _RUN_COLUMNS: list[tuple[str, Any, str]] = [
 _ATTEMPT_COLUMNS: list[tuple[str, Any, str]] = [
     ("memory_gb", sa.Double(), "Memory that it asks the cluster for."),
     ("time_hours", sa.Double(), "Time limit that it asks the cluster for."),
-    ("cancel_asked_at", _MOMENT, "When the cluster was last asked to end its job, or for it."),
+    ("cancel_asked_at", _MOMENT, "When the cluster was last asked to end its job."),
     ("abandoned_at", _MOMENT, "When its run went on though its job might live; NULL: it is over, or still followed."),
     ("exhausted", sa.String(32), "Of what it needed more than it had, if that was it."),
     ("fingerprint", sa.Text(), "What is alike of all failures like this one."),
