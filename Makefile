@@ -55,7 +55,7 @@ bench: $(SYSTEM) ## measure everything, into bench/results.json; NAME=rules for 
 
 lock: $(SYSTEM) ## pin anew what pyproject.toml and requirements/*.in ask for; ARGS=--upgrade for newer versions
 	@$(LOCK) pyproject.toml -o requirements/runtime.txt
-	@$(LOCK) requirements/dev.in pyproject.toml -o requirements/dev.txt
+	@$(LOCK) requirements/dev.in pyproject.toml --overrides requirements/overrides.in -o requirements/dev.txt
 	@$(LOCK) requirements/uv.in -o requirements/uv.txt
 	@$(LOCK) pipelines/pyproject.toml -o requirements/pipelines.txt
 	@$(LOCK) requirements/pipelines-test.in -o requirements/pipelines-test.txt

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import typer
 
-from bench import gaps, incremental, lifecycle, plan, rules
+from bench import gaps, incremental, lifecycle, lineage, plan, rules
 from bench.figures import Figure, tell
 
 BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
     "gaps": gaps.measure,
     "incremental": incremental.measure,
     "lifecycle": lifecycle.measure,
+    "lineage": lineage.measure,
     "plan": plan.measure,
     "rules": rules.measure,
 }

@@ -6,6 +6,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
+from sqlalchemy.sql.dml import ReturningInsert
 
 from ccat_ops_db import models, states
 from ccat_ops_db.errors import CcatError
@@ -106,7 +107,7 @@ def advance(
     return ids_moved
 
 
-def _history(noun: str, moved: sa.CTE, *, to: StrEnum, by: str) -> sa.ReturningInsert[int]:
+def _history(noun: str, moved: sa.CTE, *, to: StrEnum, by: str) -> ReturningInsert[int]:
     """Statement that writes down what was moved, and returns the ids."""
     columns = ["noun", "object_id", "from_status", "to_status", "by", "because"]
     values = (sa.literal(noun), moved.c.id, moved.c.was, sa.literal(str(to)), sa.literal(by), moved.c.because)

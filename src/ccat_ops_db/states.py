@@ -130,8 +130,10 @@ PRODUCT_MOVES: Final = {
     ProductState.CURRENT: frozenset({ProductState.SUPERSEDED, ProductState.ORPHANED, ProductState.WITHDRAWN}),
     ProductState.ORPHANED: frozenset({ProductState.SUPERSEDED, ProductState.WITHDRAWN}),
     ProductState.SUPERSEDED: frozenset({ProductState.WITHDRAWN}),
-    ProductState.WITHDRAWN: frozenset({ProductState.SUPERSEDED}),
+    ProductState.TRIAL: frozenset({ProductState.WITHDRAWN}),
+    ProductState.WITHDRAWN: frozenset({ProductState.CURRENT, ProductState.SUPERSEDED, ProductState.TRIAL}),
 }
+"""Reinstated, the products of the newest run of a sub-group are CURRENT again, those of an older one SUPERSEDED."""
 
 
 class VersionState(StrEnum):

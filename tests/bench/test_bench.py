@@ -21,6 +21,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
     [
         ("rules", 2000, {"preview_1m_ms", "preview_exact_s", "cone_ms"}),
         ("gaps", 100, {"gap_1m_s", "gap_1m_ratio", "gap_1m_3steps_s", "gap_1m_rebuild_s", "slope", "rss_mb"}),
+        ("lineage", 20_000, {"lineage_ms", "ancestors_ms", "descendants_ms", "rss_mb"}),
         ("incremental", 2000, {"changed_1_ms", "changed_1000_ms", "rss_mb"}),
         ("plan", 100, {"plan_100k_s", "create_100k_s", "rss_mb"}),
     ],

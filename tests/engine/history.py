@@ -24,12 +24,14 @@ from ccat_ops_db.grouping.presets import presets
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import content_digest, made_digest
 from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
+from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_ops_db.verbs.requests import carry_on
+from ccat_ops_db.verbs.withdrawing import Reinstated, Withdrawn, reinstate, withdraw
 from ccat_workflow_manager.verbs.failing import retry_due_runs
 from ccat_workflow_manager.verbs.requesting import Opened, Wish, open_wish
 from ccat_workflow_manager.verbs.starting import Started, start_runs
@@ -233,11 +235,11 @@ class History:
         self._package(package_id, excluded_at=self.now, excluded_because="clouds")
 
     def readmit(self, package_id: int) -> None:
-        nothing = dict.fromkeys(("excluded_at", "excluded_because", "withdrawn_at", "withdrawn_because"))
-        self._package(package_id, **nothing)
+        self._package(package_id, excluded_at=None, excluded_because=None)
+        self.declare_valid(Kind.PACKAGE, package_id)
 
     def withdraw(self, package_id: int) -> None:
-        self._package(package_id, withdrawn_at=self.now, withdrawn_because="wrong telescope")
+        self.declare_invalid(Kind.PACKAGE, package_id, because="wrong telescope")
 
     def _package(self, package_id: int, **values: Any) -> None:
         noun = models.RawDataPackage
@@ -396,6 +398,21 @@ class History:
             advance(session, product, made, to=ProductState.WITHDRAWN, because="a test", by="a test")
 
         self.session(work)
+
+    def declare_invalid(self, kind: Kind, name: object, *, because: str = "a test") -> Withdrawn:
+        """Have a person withdraw something."""
+
+        def work(session: Session) -> Withdrawn:
+            root = find_one(session, kind, str(name))
+            return withdraw(session, root, because=because, now=self.now, by="a person")
+
+        return self.session(work)
+
+    def declare_valid(self, kind: Kind, name: object) -> Reinstated:
+        """Have a person reinstate something."""
+        return self.session(
+            lambda session: reinstate(session, find_one(session, kind, str(name)), now=self.now, by="a person")
+        )
 
     def copy(self, run_id: int) -> None:
         """Have what a run made brought to another place."""

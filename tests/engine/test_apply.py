@@ -369,7 +369,7 @@ class TestReleases:
             advance(session, models.ReductionSoftwareVersion, one, to=to, because="wrong", by="somebody")
         assert applied.refusal(self.text()) == (
             "error: software[0].versions[0]: toy 1.0 is withdrawn, now told released. "
-            "What is withdrawn can become retired only. "
+            "What is withdrawn can become retired only. `ccat reinstate version` takes that back. "
             "Nothing was applied.\n"
         )
 

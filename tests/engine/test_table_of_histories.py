@@ -275,9 +275,8 @@ class TestVersions:
         mapped.archive()
         assert mapped.settle() == ["calibrate", "grid"]
 
-    @pytest.mark.parametrize("state", ["retired", "withdrawn"])
-    def test_without_any_version_nothing_starts_until_one_is_released(self, mapped: History, state: str) -> None:
-        mapped.set_state("calibrate", "1.0", state)
+    def test_without_any_version_nothing_starts_until_one_is_released(self, mapped: History) -> None:
+        mapped.set_state("calibrate", "1.0", "retired")
         mapped.archive()
         assert mapped.settle() == []
         assert mapped.verdicts()["grid M17"] is Verdict.BLOCKED

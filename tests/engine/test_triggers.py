@@ -228,7 +228,7 @@ class TestManual:
         history.set_state("grid", "1.0", "retired")
         assert say(history, "trigger", "it").partition(": ")[2] == (
             "1 sub-group is run. `ccat triggers` shows how far it is. "
-            "Not run, as their software has no released version: grid.\n"
+            "Not run, as no version of their software is released, or their config was withdrawn: grid.\n"
         )
         assert history.settle() == ["calibrate"]
 

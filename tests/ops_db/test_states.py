@@ -53,8 +53,8 @@ PRODUCT: Table = {
     "current": "superseded orphaned withdrawn",
     "orphaned": "superseded withdrawn",
     "superseded": "withdrawn",
-    "withdrawn": "superseded",
-    "trial": "",
+    "withdrawn": "current superseded trial",
+    "trial": "withdrawn",
 }
 VERSION: Table = {
     "released": "retired withdrawn",

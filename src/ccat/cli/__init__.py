@@ -9,11 +9,13 @@ from ccat.cli import (
     cancelling,
     definitions,
     demo,
+    descent,
     differences,
     explaining,
     gaps,
     groupings,
     limits,
+    lineage,
     logs,
     packages,
     plans,
@@ -25,6 +27,7 @@ from ccat.cli import (
     stack,
     triggers,
     waiting,
+    withdrawing,
 )
 from ccat.cli.errors import refuse_unreadable, run_for_programs
 from ccat.wiring import find_settings
@@ -63,7 +66,11 @@ app.command(rich_help_panel=PIPELINES)(retrying.failures)
 app.command(rich_help_panel=PIPELINES)(accepting.accept)
 app.command(rich_help_panel=PIPELINES)(differences.diff)
 app.command(rich_help_panel=PIPELINES)(products.products)
-app.command("lineage", rich_help_panel=PIPELINES)(products.show_lineage)
+app.command("lineage", rich_help_panel=PIPELINES)(lineage.show_lineage)
+app.command("uses", rich_help_panel=PIPELINES)(descent.show_uses)
+app.command("withdraw", rich_help_panel=PIPELINES)(withdrawing.withdraw_it)
+app.command("reinstate", rich_help_panel=PIPELINES)(withdrawing.reinstate_it)
+app.command(rich_help_panel=PIPELINES)(withdrawing.withdrawals)
 app.command(rich_help_panel=PIPELINES)(waiting.wait)
 
 for name, process in processes.PROCESSES.items():

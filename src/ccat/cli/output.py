@@ -22,7 +22,12 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; dataclasses become objects, moments ISO 8601."""
-    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    typer.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON, as `print_json` prints it."""
+    return json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -107,7 +107,8 @@ def _not_run(opened: Opened, wish: Wish) -> Iterator[str]:
         failed = counted(opened.hopeless, "sub-group is", "sub-groups are")
         yield f"{failed} not run for want of what it takes: `ccat gap {wish.pipeline}`."
     if opened.unreleased:
-        yield f"Not run, as their software has no released version: {', '.join(opened.unreleased)}."
+        steps = ", ".join(opened.unreleased)
+        yield f"Not run, as no version of their software is released, or their config was withdrawn: {steps}."
 
 
 def triggers(*, pipeline: Pipeline = None, limit: Limit = 50, before: Before = None, json: AsJson = False) -> None:

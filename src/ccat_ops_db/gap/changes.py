@@ -18,6 +18,7 @@ _PACKAGE: Final = models.RawDataPackage.__tablename__
 _STEP: Final = models.ReductionStep.__tablename__
 _PIPELINE: Final = models.Pipeline.__tablename__
 _VERSION: Final = models.ReductionSoftwareVersion.__tablename__
+_CONFIG: Final = models.ReductionStepConfigRevision.__tablename__
 _HAND_ON: Final = sa.text("""
     INSERT INTO pending_change (pipeline_id, noun, object_id)
     SELECT p.id, :noun, listed.id FROM pipeline p CROSS JOIN unnest(:numbers) listed (id) WHERE p.enabled
@@ -97,7 +98,7 @@ def _unclaimed(*, skips: bool) -> sa.Select[int, str, str, str | None]:
 
 
 def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> None:
-    if noun in {_PACKAGE, _VERSION}:
+    if noun in {_PACKAGE, _VERSION, _CONFIG}:
         session.execute(_HAND_ON, {"noun": noun, "numbers": sorted(numbers)})
         return
     found = packages_of(noun, numbers).subquery()

@@ -111,8 +111,10 @@ class StepNow:
     version: models.ReductionSoftwareVersion | None
     """What new work uses; None where none is released."""
     config_revision_id: int | None
+    withdrawn_config: str | None
+    """Its config, if what that holds was withdrawn."""
     recipe: Recipe | None
-    """What a run would be made with; None without a version."""
+    """What a run would be made with; None without a version, or with a config that was withdrawn."""
     since: datetime
     """When version and definition came to be what they are."""
 
@@ -217,7 +219,7 @@ def _newest_revision() -> sa.Select[models.PipelineRevision]:
         joinedload(step.reduction_step),
         joinedload(step.reduction_software),
         joinedload(step.pinned_version),
-        joinedload(step.config_revision),
+        joinedload(step.config_revision).joinedload(models.ReductionStepConfigRevision.reduction_step_config),
         joinedload(step.upstream),
         joinedload(step.auxiliary).options(giver),
     )
@@ -239,6 +241,8 @@ def _step(
     pinned = revision.pinned_version if revision.version_policy is VersionPolicy.EXACT else None
     version = pinned or newest.get(revision.reduction_software_id)
     released = version if version is not None and version.state is VersionState.RELEASED else None
+    withdrawn = _withdrawn_config(revision)
+    usable = released if withdrawn is None else None
     return StepNow(
         id=revision.reduction_step_id,
         revision_id=revision.id,
@@ -258,9 +262,17 @@ def _step(
         software=revision.reduction_software.name,
         version=released,
         config_revision_id=revision.reduction_step_config_revision_id,
-        recipe=recipe_of(revision, released, config_digest=_config_digest(revision)) if released else None,
+        withdrawn_config=withdrawn,
+        recipe=recipe_of(revision, usable, config_digest=_config_digest(revision)) if usable else None,
         since=max(since, version.created_at) if version is not None else since,
     )
+
+
+def _withdrawn_config(revision: models.ReductionStepRevision) -> str | None:
+    config = revision.config_revision
+    if config is None or config.withdrawn_at is None:
+        return None
+    return f"{config.reduction_step_config.name}/{config.number}"
 
 
 def _config_digest(revision: models.ReductionStepRevision) -> str | None:

@@ -33,6 +33,7 @@ def tell(session: Session, step: StepNow, ids: Collection[int]) -> Mapping[int, 
         version.version if version else None,
         version.series if version else None,
         step.waits.min_fraction,
+        step.withdrawn_config,
     )
     plain = frozenset(session.scalars(_PLAIN, {"step": step.id, "ids": sorted(ids)}))
     others = set(ids) - plain
@@ -77,6 +78,7 @@ def _told(row: sa.RowMapping, auxiliary: Auxiliary) -> Told:
         new=Names(row["new"] or (), row["new_number"]),
         newer=Names(row["newer"] or (), row["newer_number"]),
         damaged=Names(row["damaged"] or (), row["damaged_number"]),
+        withdrawn_because=row["withdrawn_because"],
         waits=Names(row["waits"] or (), row["waits_number"]),
         packages=Packages(row["taken"] or 0, row["left_out"] or 0, row["in_time"] or 0, row["in_time_ready"] or 0),
         auxiliary=auxiliary,

@@ -69,6 +69,7 @@ from ccat_ops_db.models.runs import (
 from ccat_ops_db.models.system import Installation, StatusChange
 from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, StagingJob
 from ccat_ops_db.models.triggers import Pause, RunRequest, Trigger
+from ccat_ops_db.models.withdrawals import Withdrawal, WithdrawnProduct
 from ccat_ops_db.states import (
     BackendName,
     DataProductType,
@@ -184,6 +185,8 @@ __all__ = [
     "Verdict",
     "VersionPolicy",
     "VersionState",
+    "Withdrawal",
+    "WithdrawnProduct",
     "obs_unit_module_configuration",
     "role_permission",
     "user_role",

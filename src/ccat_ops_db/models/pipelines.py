@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -65,7 +65,11 @@ class ReductionStepConfigRevision(Base):
     """Values of a config; never changed, the highest number counts."""
 
     __tablename__ = "reduction_step_config_revision"
-    __table_args__ = (sa.UniqueConstraint("reduction_step_config_id", "number"), is_checksum("digest"))
+    __table_args__ = (
+        sa.UniqueConstraint("reduction_step_config_id", "number"),
+        is_checksum("digest"),
+        sa.CheckConstraint("(withdrawn_at IS NULL) = (withdrawn_because IS NULL)", name="withdrawal_has_a_reason"),
+    )
 
     id: Mapped[Identity]
     reduction_step_config_id: Mapped[int] = mapped_column(
@@ -75,6 +79,8 @@ class ReductionStepConfigRevision(Base):
     parameters: Mapped[Json] = mapped_column(comment="Parameters that the software reads from its manifest.")
     environment: Mapped[Json] = mapped_column(comment="Environment variables that the software gets.")
     digest: Mapped[str] = mapped_column(comment="Digest of the content; part of the recipe.")
+    withdrawn_at: Mapped[datetime | None] = mapped_column(comment="When it was declared invalid; it starts nothing.")
+    withdrawn_because: Mapped[str | None] = mapped_column(comment="Why it is invalid.")
     created_at: Mapped[CreatedAt]
 
     reduction_step_config: Mapped[ReductionStepConfig] = relationship()

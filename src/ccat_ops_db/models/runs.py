@@ -109,10 +109,10 @@ class ExecutedReductionStep(Leased, Base):
         sa.ForeignKey("data_location.id"), comment="PROCESSING location where it runs."
     )
     software_version_id: Mapped[int] = mapped_column(
-        sa.ForeignKey("reduction_software_version.id"), comment="Version of the software that it runs."
+        sa.ForeignKey("reduction_software_version.id"), index=True, comment="Version of the software that it runs."
     )
     config_revision_id: Mapped[int | None] = mapped_column(
-        sa.ForeignKey("reduction_step_config_revision.id"), comment="Parameters that it runs with."
+        sa.ForeignKey("reduction_step_config_revision.id"), index=True, comment="Parameters that it runs with."
     )
     sub_group_key: Mapped[str] = mapped_column(comment="`dim=value,…`: identity of the sub-group within the step.")
     sub_group_path: Mapped[str] = mapped_column(comment="Readable, path-safe form of the key.")
@@ -235,7 +235,9 @@ class RunAttempt(Base):
     peak_memory_bytes: Mapped[int | None] = mapped_column(comment="Largest memory in bytes.")
     host: Mapped[str | None] = mapped_column(comment="Host that it ran on.")
     command: Mapped[list[str] | None] = mapped_column(comment="Argument list that was executed.")
-    environment: Mapped[Json | None] = mapped_column(comment="Environment that it got.")
+    environment: Mapped[Json | None] = mapped_column(
+        comment="Environment that it got; what is secret in it by its digest."
+    )
     created_at: Mapped[CreatedAt]
 
     run: Mapped[ExecutedReductionStep] = relationship(back_populates="attempts")

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from ccat_ops_db.plan.digests import NOT_INPUTS, Definition
-from ccat_ops_db.plan.hiding import hide
+from ccat_ops_db.plan.hiding import hide, seal
 from ccat_ops_db.states import DataProductType, InputRole, RunStatus
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -28,7 +28,7 @@ class Topic(StrEnum):
     """The part of it that changes results."""
     INPUTS = "inputs"
     EXECUTION = "execution"
-    """Of the last attempt: host, command, and what else was in its environment."""
+    """Of the last attempt: host, command, resources, and what else was in its environment."""
     PRODUCTS = "products"
     LOGS = "logs_plots_and_statistics"
     """Products that no step takes, and that often hold times."""
@@ -97,6 +97,8 @@ class Attempt:
     host: str | None
     command: Sequence[str]
     environment: Mapping[str, str]
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What it asked the cluster for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,14 +243,16 @@ def _inputs(inputs: Iterable[Taken]) -> _Facts:
 
 
 def _execution(attempt: Attempt, variables: Mapping[str, str]) -> _Facts:
-    """Host, command and environment without what the config set, which is told elsewhere."""
+    """Host, command, resources and environment without what the config set, which is told elsewhere."""
+    known = seal(variables)
     surroundings: dict[Path, Any] = {
         ("environment", name): value.replace(attempt.directory, _ATTEMPT)
         for name, value in sorted(attempt.environment.items())
-        if name not in _NAMES_OF_ATTEMPT and variables.get(name) != value
+        if name not in _NAMES_OF_ATTEMPT and value not in {variables.get(name), known.get(name)}
     }
     command = [word.replace(attempt.directory, _ATTEMPT) for word in attempt.command]
-    return {("host",): attempt.host, ("command",): command, **surroundings}
+    resources: dict[Path, Any] = {("resources", name): value for name, value in sorted(attempt.resources.items())}
+    return {("host",): attempt.host, ("command",): command, **resources, **surroundings}
 
 
 def _checksums(products: Iterable[Made]) -> _Facts:

@@ -1,7 +1,8 @@
 """What looks like a secret is told by its name only: values that people and programs get to see."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 HIDDEN: Final = "(secret)"
@@ -25,6 +26,21 @@ def hide(path: Sequence[str | int], value: Any) -> Any:
     if isinstance(value, list):
         return _arguments(value)
     return _text(value) if isinstance(value, str) else value
+
+
+def seal(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables as they are recorded: what is secret in them is there by its digest only. Sealed ones stay as they are.
+
+    So it can be told whether two executions had the same password, and none is read from what was recorded.
+    """
+    return {name: _sealed(name, value) for name, value in variables.items()}
+
+
+def _sealed(name: str, value: str) -> str:
+    shown = hide((name,), value)
+    if shown == value or HIDDEN in value:
+        return value
+    return f"{shown} sha256:{hashlib.sha256(value.encode()).hexdigest()}"
 
 
 def _names_a_secret(name: str) -> bool:

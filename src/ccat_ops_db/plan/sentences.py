@@ -95,6 +95,8 @@ class Wanted:
     series: str | None
     min_fraction: float | None = None
     """Fraction of the packages that must be ready; 0: any one of them, None: all of them."""
+    withdrawn_config: str | None = None
+    """The config of the step, if what that holds was withdrawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,8 @@ class Told:
     new: Names = NONE
     newer: Names = NONE
     damaged: Names = NONE
+    withdrawn_because: str | None = None
+    """What the products of its newest completed run were withdrawn for, if they were."""
     waits: Names = NONE
     packages: Packages = Packages()
     auxiliary: Auxiliary = Auxiliary()
@@ -151,6 +155,8 @@ def _blocker(told: Told, wanted: Wanted) -> str:
     if wanted.version is None:
         which = "its pinned version" if wanted.policy is VersionPolicy.EXACT else "a version"
         return f"waits for {which} of {wanted.software} to be released"
+    if wanted.withdrawn_config is not None:
+        return f"waits for its config to be changed: {wanted.withdrawn_config} was withdrawn"
     upstream = f"waits for {told.waits}{_enough(told.packages, wanted.min_fraction)}" if told.waits.number else ""
     lacking = f"waits for {_listed(told.auxiliary.lacking)}" if told.auxiliary.lacking else ""
     data = "; ".join(filter(None, [upstream, _missing_of(told.scan)]))
@@ -220,6 +226,12 @@ def _auxiliary_change(auxiliary: Auxiliary, run: str) -> str:
     return f"auxiliary inputs differ from those of {run}"
 
 
+def _invalidation(told: Told, run: str) -> str:
+    if told.withdrawn_because is not None:
+        return f"products of {run} do not count any more: {told.withdrawn_because}"
+    return f"products of {run} are damaged or lost: {told.damaged}"
+
+
 def _recipe_change(told: Told, wanted: Wanted) -> str:
     """What makes the difference: another version of the same series does not, where the policy is `compatible`."""
     same_version = told.version == wanted.version
@@ -232,7 +244,7 @@ _REASONS: Final[Mapping[RunReason, Callable[[Told, Wanted, str], str]]] = {
     RunReason.MISSING: lambda *_: "no run has completed yet",
     RunReason.INPUTS_CHANGED: lambda told, _, run: _input_change(told, run),
     RunReason.RECIPE_CHANGED: lambda told, wanted, run: f"recipe changed since {run}: {_recipe_change(told, wanted)}",
-    RunReason.INVALIDATED: lambda told, _, run: f"products of {run} are damaged or lost: {told.damaged}",
+    RunReason.INVALIDATED: lambda told, _, run: _invalidation(told, run),
     RunReason.UPSTREAM_CHANGED: lambda told, _, run: _upstream_change(told, run),
     RunReason.AUXILIARY_CHANGED: lambda told, _, run: _auxiliary_change(told.auxiliary, run),
     RunReason.REQUESTED: lambda *known: f"wanted all the same: nothing changed since {known[-1]}",

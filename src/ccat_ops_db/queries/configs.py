@@ -33,14 +33,39 @@ def config_digest(parameters: Mapping[str, Any], environment: Mapping[str, str])
     return content_digest({"parameters": dict(parameters), "environment": dict(environment)})
 
 
+@dataclass(frozen=True)
+class PinnedConfig:
+    """The revision of a config that a step pins."""
+
+    name: str
+    revision: int
+    parameters: Mapping[str, Any]
+    environment: Mapping[str, str]
+    digest: str
+
+
 def config_of(run: models.ExecutedReductionStep) -> UsedConfig | None:
     """The config that a run is executed with; None where it has neither one nor parameters of its own."""
-    revision, changed = run.config_revision, run.trial_parameters
-    name, number = (revision.reduction_step_config.name, revision.number) if revision else (None, None)
-    environment = revision.environment if revision else {}
+    revision = run.config_revision
+    return used_config(_pinned(revision) if revision else None, run.trial_parameters)
+
+
+def _pinned(revision: models.ReductionStepConfigRevision) -> PinnedConfig:
+    return PinnedConfig(
+        revision.reduction_step_config.name,
+        revision.number,
+        parameters=revision.parameters,
+        environment=revision.environment,
+        digest=revision.digest,
+    )
+
+
+def used_config(pinned: PinnedConfig | None, changed: Mapping[str, Any] | None) -> UsedConfig | None:
+    """The same, given what the step pins and all parameters of a trial that changed some."""
+    name, number, environment = (pinned.name, pinned.revision, pinned.environment) if pinned else (None, None, {})
     if changed is not None:
         digest = config_digest(changed, environment)
         return UsedConfig(name, number, changed, environment, digest, is_changed=True)
-    if revision is not None:
-        return UsedConfig(name, number, revision.parameters, environment, revision.digest, is_changed=False)
+    if pinned is not None:
+        return UsedConfig(name, number, pinned.parameters, environment, pinned.digest, is_changed=False)
     return None

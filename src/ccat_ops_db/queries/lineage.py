@@ -1,13 +1,15 @@
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.queries.configs import config_of
+from ccat_ops_db.plan.lineage import Lineage, PackageNode, ProductNode, RawFileNode, RunNode
+from ccat_ops_db.queries.configs import PinnedConfig, used_config
 from ccat_ops_db.sets import is_among
 
 
@@ -20,89 +22,18 @@ class UnknownProduct(CcatError):
         super().__init__(f"There is no data product {product_id}; `ccat products` lists them.")
 
 
-@dataclass(frozen=True)
-class RawFileNode:
-    """A raw file of a raw package."""
-
-    id: str
-    path: str
-    size_bytes: int
-    checksum: str
-
-
-@dataclass(frozen=True)
-class PackageNode:
-    """A raw package with its files: where all lineage ends."""
-
-    id: int
-    name: str
-    scan: str
-    source: str
-    checksum: str | None
-    files: tuple[RawFileNode, ...]
-
-
-@dataclass(frozen=True)
-class ProductNode:
-    """A product, and the run that made it."""
-
-    id: int
-    run_id: int
-    path: str
-    type: str
-    state: str
-    size_bytes: int
-    checksum: str
-
-
-@dataclass(frozen=True)
-class RunNode:
-    """A run: what it executed, and what it took."""
-
-    id: int
-    pipeline: str
-    step: str
-    sub_group: Mapping[str, object]
-    software: str
-    version: str
-    software_digest: str
-    config: str | None
-    config_digest: str | None
-    reason: str
-    package_ids: tuple[int, ...]
-    product_ids: tuple[int, ...]
-    """Products from upstream."""
-    auxiliary: Mapping[str, tuple[int, ...]]
-    """Products that its rules chose, by the name of the rule."""
-    excess_ids: tuple[int, ...]
-    """Packages that went in through products from upstream, though its sub-group did not have them."""
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Everything that a product was made of, down to the raw files; every node once."""
-
-    product: ProductNode
-    runs: Mapping[int, RunNode]
-    products: Mapping[int, ProductNode]
-    packages: Mapping[int, PackageNode]
-
-
 def lineage(session: Session, product_id: int) -> Lineage:
     """Ancestors of a product; raises UnknownProduct."""
-    product = session.get(models.DataProduct, product_id)
+    product = _products(session, [product_id]).get(product_id)
     if product is None:
         raise UnknownProduct(product_id)
     run_ids = _ancestor_runs(session, product.run_id)
-    inputs = session.scalars(
-        sa.select(models.RunInput).where(is_among(models.RunInput.run_id, run_ids)).order_by(models.RunInput.id)
-    ).all()
-    runs = _runs(session, run_ids, inputs)
+    taken = _inputs(session, run_ids)
     return Lineage(
-        product=_product_node(product),
-        runs=runs,
-        products=_products(session, {one.data_product_id for one in inputs if one.data_product_id}),
-        packages=_packages(session, {one for run in runs.values() for one in run.package_ids}),
+        product=product,
+        runs=_runs(session, run_ids, taken),
+        products=_products(session, (one.data_product_id for inputs in taken.values() for one in inputs)),
+        packages=_packages(session, (one.raw_data_package_id for inputs in taken.values() for one in inputs)),
     )
 
 
@@ -112,27 +43,54 @@ def _ancestor_runs(session: Session, run_id: int) -> Sequence[int]:
         sa.select(models.DataProduct.run_id)
         .join(models.RunInput, models.RunInput.data_product_id == models.DataProduct.id)
         .join(ancestors, ancestors.c.run_id == models.RunInput.run_id)
+        .where(models.RunInput.data_product_id.is_not(None))
     )
     return session.scalars(sa.select(ancestors.c.run_id)).all()
 
 
-def _runs(session: Session, run_ids: Sequence[int], inputs: Iterable[models.RunInput]) -> dict[int, RunNode]:
-    run = models.ExecutedReductionStep
-    found = session.scalars(
-        sa.select(run)
-        .where(is_among(run.id, run_ids))
-        .options(
-            joinedload(run.pipeline),
-            joinedload(run.reduction_step),
-            joinedload(run.software_version).joinedload(models.ReductionSoftwareVersion.reduction_software),
-            joinedload(run.config_revision).joinedload(models.ReductionStepConfigRevision.reduction_step_config),
+_Inputs = Mapping[int, Sequence[sa.Row[int, int | None, int | None, str | None]]]
+
+
+def _inputs(session: Session, run_ids: Sequence[int]) -> _Inputs:
+    one = models.RunInput
+    columns = sa.select(one.run_id, one.raw_data_package_id, one.data_product_id, one.name)
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    for row in session.execute(columns.where(is_among(one.run_id, run_ids)).order_by(one.id)):
+        found[row.run_id].append(row)
+    return found
+
+
+def _runs(session: Session, run_ids: Sequence[int], taken: _Inputs) -> dict[int, RunNode]:
+    """Rows, not objects: there may be thousands."""
+    run, version, config = models.ExecutedReductionStep, models.ReductionSoftwareVersion, models.ReductionStepConfig
+    revision = models.ReductionStepConfigRevision
+    found = session.execute(
+        sa.select(
+            run.id,
+            models.Pipeline.name.label("pipeline"),
+            models.ReductionStep.key.label("step"),
+            run.sub_group_labels.label("sub_group"),
+            models.ReductionSoftware.name.label("software"),
+            version.version,
+            version.content_digest.label("software_digest"),
+            run.reason,
+            config.name.label("config_name"),
+            revision.number,
+            revision.parameters,
+            revision.environment,
+            revision.digest,
+            run.trial_parameters,
         )
+        .join(models.Pipeline, models.Pipeline.id == run.pipeline_id)
+        .join(models.ReductionStep, models.ReductionStep.id == run.reduction_step_id)
+        .join(version, version.id == run.software_version_id)
+        .join(models.ReductionSoftware, models.ReductionSoftware.id == version.reduction_software_id)
+        .outerjoin(revision, revision.id == run.config_revision_id)
+        .outerjoin(config, config.id == revision.reduction_step_config_id)
+        .where(is_among(run.id, run_ids))
     )
-    taken: dict[int, list[models.RunInput]] = {number: [] for number in run_ids}
-    for one in inputs:
-        taken[one.run_id].append(one)
     excess = _excess(session, run_ids)
-    return {one.id: _run_node(one, taken[one.id], excess.get(one.id, ())) for one in found}
+    return {row.id: _run_node(row, taken.get(row.id, ()), excess.get(row.id, ())) for row in found}
 
 
 def _excess(session: Session, run_ids: Sequence[int]) -> Mapping[int, Sequence[int]]:
@@ -142,19 +100,20 @@ def _excess(session: Session, run_ids: Sequence[int]) -> Mapping[int, Sequence[i
     return {one.run_id: one.ids for one in session.execute(found.group_by(covered.run_id))}
 
 
-def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInput], excess: Sequence[int]) -> RunNode:
-    config = config_of(run)
+def _run_node(row: Any, inputs: Sequence[Any], excess: Sequence[int]) -> RunNode:
+    content = (row.config_name, row.number, row.parameters, row.environment, row.digest)
+    config = used_config(PinnedConfig(*content) if row.config_name else None, row.trial_parameters)
     return RunNode(
-        id=run.id,
-        pipeline=run.pipeline.name,
-        step=run.reduction_step.key,
-        sub_group=run.sub_group_labels,
-        software=run.software_version.reduction_software.name,
-        version=run.software_version.version,
-        software_digest=run.software_version.content_digest,
+        id=row.id,
+        pipeline=row.pipeline,
+        step=row.step,
+        sub_group=row.sub_group,
+        software=row.software,
+        version=row.version,
+        software_digest=row.software_digest,
         config=config.label if config else None,
         config_digest=config.digest if config else None,
-        reason=run.reason,
+        reason=row.reason,
         package_ids=tuple(one.raw_data_package_id for one in inputs if one.raw_data_package_id is not None),
         product_ids=_taken(inputs, None),
         auxiliary={name: _taken(inputs, name) for name in sorted({one.name for one in inputs if one.name is not None})},
@@ -162,56 +121,42 @@ def _run_node(run: models.ExecutedReductionStep, inputs: Sequence[models.RunInpu
     )
 
 
-def _taken(inputs: Iterable[models.RunInput], name: str | None) -> tuple[int, ...]:
+def _taken(inputs: Iterable[Any], name: str | None) -> tuple[int, ...]:
     return tuple(one.data_product_id for one in inputs if one.data_product_id is not None and one.name == name)
 
 
-def _product_node(product: models.DataProduct) -> ProductNode:
-    return ProductNode(
-        id=product.id,
-        run_id=product.run_id,
-        path=product.relative_path,
-        type=product.type,
-        state=product.state,
-        size_bytes=product.size_bytes,
-        checksum=product.checksum,
-    )
+def _products(session: Session, ids: Iterable[int | None]) -> dict[int, ProductNode]:
+    one = models.DataProduct
+    columns = (one.id, one.run_id, one.relative_path, one.type, one.state, one.size_bytes, one.checksum)
+    found = session.execute(sa.select(*columns).where(is_among(one.id, _known(ids))))
+    return {row.id: ProductNode(*row) for row in found}
 
 
-def _products(session: Session, ids: Iterable[int]) -> dict[int, ProductNode]:
-    found = session.scalars(sa.select(models.DataProduct).where(is_among(models.DataProduct.id, ids)))
-    return {one.id: _product_node(one) for one in found}
+def _known(ids: Iterable[int | None]) -> Collection[int]:
+    return {one for one in ids if one is not None}
 
 
-def _packages(session: Session, ids: Iterable[int]) -> dict[int, PackageNode]:
-    package = models.RawDataPackage
-    found = session.scalars(
-        sa.select(package)
-        .where(is_among(package.id, ids))
-        .options(
-            joinedload(package.executed_obs_unit)
-            .joinedload(models.ExecutedObsUnit.obs_unit)
-            .joinedload(models.ObsUnit.source)
-        )
+def _packages(session: Session, ids: Iterable[int | None]) -> dict[int, PackageNode]:
+    package, scan = models.RawDataPackage, models.ExecutedObsUnit
+    found = session.execute(
+        sa.select(package.id, package.name, scan.id.label("scan"), models.Source.name.label("source"), package.checksum)
+        .join(scan, scan.id == package.executed_obs_unit_id)
+        .join(models.ObsUnit, models.ObsUnit.id == scan.obs_unit_id)
+        .join(models.Source, models.Source.id == models.ObsUnit.source_id)
+        .where(is_among(package.id, _known(ids)))
     ).all()
-    files: dict[int, list[RawFileNode]] = {one.id: [] for one in found}
-    rows = session.scalars(
-        sa.select(models.RawDataFile)
-        .where(is_among(models.RawDataFile.raw_data_package_id, files))
-        .order_by(models.RawDataFile.relative_path)
-    )
-    for row in rows:
-        if row.raw_data_package_id is not None:
-            node = RawFileNode(str(row.id), row.relative_path, row.size_bytes, row.checksum)
-            files[row.raw_data_package_id].append(node)
+    files = _files(session, [row.id for row in found])
     return {
-        one.id: PackageNode(
-            id=one.id,
-            name=one.name,
-            scan=str(one.executed_obs_unit_id),
-            source=one.executed_obs_unit.obs_unit.source.name,
-            checksum=one.checksum,
-            files=tuple(files[one.id]),
-        )
-        for one in found
+        row.id: PackageNode(row.id, row.name, str(row.scan), row.source, row.checksum, tuple(files[row.id]))
+        for row in found
     }
+
+
+def _files(session: Session, package_ids: Sequence[int]) -> Mapping[int | None, Sequence[RawFileNode]]:
+    file = models.RawDataFile
+    columns = (file.raw_data_package_id, file.id, file.relative_path, file.size_bytes, file.checksum)
+    rows = sa.select(*columns).where(is_among(file.raw_data_package_id, package_ids)).order_by(file.relative_path)
+    found: defaultdict[int | None, list[RawFileNode]] = defaultdict(list)
+    for package_id, number, path, size, checksum in session.execute(rows):
+        found[package_id].append(RawFileNode(str(number), path, size, checksum))
+    return found

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
@@ -42,7 +42,7 @@ def snapshot(session: Session, run_id: int) -> Snapshot:
         config=_config(used) if (used := config_of(run)) else None,
         definition=definition(run.step_revision),
         inputs=_inputs(session, run_id) if run.inputs_frozen_at else None,
-        last_attempt=_last_attempt(run.attempts),
+        last_attempt=_last_attempt(run.attempts, run.step_revision.resources),
         products=_products(run.products) if run.status is RunStatus.COMPLETED else None,
         metrics=run.metrics,
     )
@@ -86,12 +86,19 @@ def _inputs(session: Session, run_id: int) -> Sequence[Taken]:
     ]
 
 
-def _last_attempt(attempts: Sequence[models.RunAttempt]) -> Attempt | None:
+def _last_attempt(attempts: Sequence[models.RunAttempt], resources: Mapping[str, float]) -> Attempt | None:
     """The last one, where it was submitted."""
     last = attempts[-1] if attempts else None
     if last is None or last.command is None:
         return None
-    return Attempt(directory=last.directory, host=last.host, command=last.command, environment=last.environment or {})
+    asked = {"memory_gb": last.memory_gb, "time_hours": last.time_hours}
+    return Attempt(
+        directory=last.directory,
+        host=last.host,
+        command=last.command,
+        environment=last.environment or {},
+        resources={**resources, **{name: value for name, value in asked.items() if value is not None}},
+    )
 
 
 def _products(products: Sequence[models.DataProduct]) -> Sequence[Made]:

@@ -22,12 +22,11 @@ from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
 from ccat_ops_db.verbs.releases import release_versions
+from ccat_ops_db.verbs.turns import take_turn
 from ccat_ops_db.verbs.waiting import look_again
 
 DEFINITIONS_APPLIED: Final = "definitions:applied"
 """Payload of the wake-up that follows a change of definitions."""
-_TURN: Final = 0x64656673
-"""Key of the lock that lets one apply after the other."""
 _SWITCHES: Final = ("description", "enabled", "priority", "limits")
 """What a definition says of the pipeline itself; it makes no revision."""
 
@@ -64,11 +63,6 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     if any(change.action != "unchanged" for change in changes):
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, DEFINITIONS_APPLIED)))
     return changes
-
-
-def take_turn(session: Session) -> None:
-    """Wait until nobody else applies definitions; whoever locks anything else besides does this first."""
-    session.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
 
 
 def _switched(session: Session) -> Mapping[int, Any]:

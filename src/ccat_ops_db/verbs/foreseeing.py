@@ -19,7 +19,8 @@ from ccat_ops_db.gap.planned import keep_plan
 from ccat_ops_db.gap.steps import StepNow, current_revisions
 from ccat_ops_db.session import is_conflict
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict, VersionPolicy
-from ccat_ops_db.verbs.definitions import apply_definitions, take_turn
+from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.turns import take_turn
 
 _Group, _Row, _Run = models.SubGroup, models.PlanRow, models.ExecutedReductionStep
 

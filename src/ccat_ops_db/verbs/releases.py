@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,8 +13,10 @@ from ccat_ops_db.definitions.parsing import InvalidDefinition
 from ccat_ops_db.distributions import DistributionMissing, code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.roots import Kind, Root
 from ccat_ops_db.states import VERSION_MOVES, Runtime, VersionState
 from ccat_ops_db.verbs.changes import Change, put, update
+from ccat_ops_db.verbs.withdrawing import reinstate, withdraw
 
 
 class VersionChanged(CcatError):
@@ -59,8 +62,9 @@ class VersionCannotMove(CcatError):
 
     def __init__(self, where: str, *, recorded: VersionState, told: VersionState) -> None:
         ways = sorted(VERSION_MOVES.get(recorded, ()))
+        hint = "`ccat reinstate version` takes that back. " if recorded is VersionState.WITHDRAWN else ""
         super().__init__(
-            f"{where} is {recorded}, now told {told}. What is {recorded} can become {' or '.join(ways)} only. "
+            f"{where} is {recorded}, now told {told}. What is {recorded} can become {' or '.join(ways)} only. {hint}"
             "Nothing was applied."
         )
 
@@ -109,7 +113,7 @@ def _apply_version(
         session.add(new)
         session.flush()
         if one.state is not VersionState.RELEASED:
-            _move(session, new, one.state, where=where, by=by)
+            _move(session, new, one.state, told=told, by=by)
         return Change("version", told.name, "created", f"series {one.series}")
     for field in ("content_digest", "series", "command"):
         if getattr(known, field) != values[field]:
@@ -117,7 +121,7 @@ def _apply_version(
     place = update(known, {"environment_prefix": environment, "image_ref": one.image}, kind="version", name=told.name)
     if known.state is one.state:
         return place
-    _move(session, known, one.state, where=where, by=by)
+    _move(session, known, one.state, told=told, by=by)
     return Change("version", told.name, "changed", f"now {one.state}")
 
 
@@ -131,9 +135,18 @@ def _known_version(
     return known
 
 
-def _move(session: Session, version: models.ReductionSoftwareVersion, to: VersionState, *, where: str, by: str) -> None:
+def _move(
+    session: Session, version: models.ReductionSoftwareVersion, to: VersionState, *, told: _Told, by: str
+) -> None:
+    where = f"{told.place}: {told.name}"
     if to not in VERSION_MOVES.get(version.state, ()):
         raise VersionCannotMove(where, recorded=version.state, told=to)
+    root, now = Root(Kind.VERSION, (version.id,), f"version {told.name.replace(' ', '/')}"), datetime.now(UTC)
+    if to is VersionState.WITHDRAWN:
+        withdraw(session, root, because="a file of definitions that was applied says so", now=now, by=by)
+        return
+    if version.state is VersionState.WITHDRAWN:
+        reinstate(session, root, now=now, by=by)
     advance(session, models.ReductionSoftwareVersion, [version.id], to=to, because="applied", by=by)
 
 

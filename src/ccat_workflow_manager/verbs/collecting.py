@@ -1,7 +1,7 @@
 """COLLECTING_RESULTS → COMPLETED: what jobs made becomes products, each registered once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import NOT_INPUTS, made_digest
+from ccat_ops_db.queries.validity import invalid_inputs
 from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_service.logging import StructuredLogger
@@ -24,7 +25,7 @@ from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
 from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempt, fail_attempts
 from ccat_workflow_manager.verbs.registering import Published, register, supersede
 from ccat_workflow_manager.verbs.workplace import Workplace, lock_current, note, still_current, together_or_alone
 
@@ -120,15 +121,29 @@ def _refuse(workplace: Workplace, attempt: models.RunAttempt, error: CcatError) 
 
 
 def _register(workplace: Workplace, published: Sequence[Published]) -> list[int]:
-    """Register all products of runs and complete these, in one transaction."""
+    """Register all products of runs and complete these, in one transaction; what is withdrawn meanwhile is refused."""
     with workplace.database.transaction() as session:
+        invalid = invalid_inputs(session, [one.attempt.run_id for one in published])  # before any other lock
         current = lock_current(session, [one.attempt for one in published], RunStatus.COLLECTING_RESULTS)
         ours = [one for one in published if one.attempt.id in current]
+        _reject(session, [one.attempt for one in ours], invalid, by=workplace.name)
+        ours = [one for one in ours if one.attempt.run_id not in invalid]
         if not ours:
             return []
         supersede(session, [one.attempt.run for one in ours if not one.attempt.run.is_trial], by=workplace.name)
         register(session, ours, by=workplace.name)
         return _complete(session, ours, by=workplace.name)
+
+
+def _reject(session: Session, attempts: Sequence[models.RunAttempt], invalid: Mapping[int, str], *, by: str) -> None:
+    """Let runs fail that were made with what is withdrawn: nothing that they made is registered."""
+    failures = {
+        one.id: Failure(FailureClass.DATA, invalid[one.run_id], one.log_tail)
+        for one in attempts
+        if one.run_id in invalid
+    }
+    if failures:
+        fail_attempts(session, failures, expected=[RunStatus.COLLECTING_RESULTS], now=datetime.now(UTC), by=by)
 
 
 def _complete(session: Session, published: Sequence[Published], *, by: str) -> list[int]:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.hiding import seal
 from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
@@ -230,7 +231,7 @@ def _record_jobs(session: Session, handed_in: Sequence[_HandedIn], *, now: datet
         [one.attempt.id for one in handed_in],
         job_id=(sa.Text(), [one.job_id for one in handed_in]),
         command=(sa.Text(), [json.dumps(one.job.command) for one in handed_in]),
-        environment=(sa.Text(), [json.dumps(dict(one.job.environment)) for one in handed_in]),
+        environment=(sa.Text(), [json.dumps(seal(one.job.environment)) for one in handed_in]),
     )
     values = {
         "job_id": told.c.job_id,

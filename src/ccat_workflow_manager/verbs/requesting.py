@@ -62,7 +62,7 @@ class Opened:
     hopeless: int
     """Sub-groups besides that are not run, as what they need does not exist: `ccat gap` says what that is."""
     unreleased: tuple[str, ...]
-    """Steps that are not run, as their software has no released version."""
+    """Steps that are not run, as their software has no released version, or their config was withdrawn."""
     pause: str | None
     """Why nothing of it starts for now."""
 

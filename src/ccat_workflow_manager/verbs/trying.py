@@ -142,6 +142,8 @@ def _lacking(sub_groups: Sequence[int]) -> sa.Select[str]:
 
 def _made_with(session: Session, step: StepNow, trial: Trial) -> dict[str, Any]:
     """Columns of a run that say with what it is made."""
+    if step.withdrawn_config is not None:
+        raise CannotTry(f"Config {step.withdrawn_config} of step {step.key} is withdrawn: nothing is made with it.")
     revision = session.get_one(models.ReductionStepRevision, step.revision_id)
     version, config = _version(session, step, trial.version), revision.config_revision
     parameters, environment = (config.parameters, config.environment) if config else ({}, {})

@@ -104,11 +104,12 @@ class StepFacts:
     rule_digests: tuple[Mapping[str, object], ...] = ()
     waits: Waits = field(default_factory=Waits)
     rules: tuple[Rule, ...] = ()
+    withdrawn_config: str | None = None
 
     @cached_property
     def recipe(self) -> Recipe | None:
-        """What a run would be made with now; None where no version is released."""
-        if self.version is None:
+        """What a run would be made with now; None where no version is released, or the config was withdrawn."""
+        if self.version is None or self.withdrawn_config is not None:
             return None
         return recipe(
             self.software,
@@ -339,6 +340,8 @@ def _recipes(step: StepFacts) -> Recipes | None:
 
 
 def _unreleased(step: StepFacts) -> Decision:
+    if step.version is not None:
+        return Decision(Verdict.BLOCKED, f"waits for its config to be changed: {step.withdrawn_config} was withdrawn")
     which = "its pinned version" if step.policy is VersionPolicy.EXACT else "a version"
     return Decision(Verdict.BLOCKED, f"waits for {which} of {step.software} to be released")
 

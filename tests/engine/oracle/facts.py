@@ -77,7 +77,9 @@ def load_facts(session: Session, pipeline_id: int, *, now: datetime) -> Facts:
                 joinedload(models.ReductionStepRevision.reduction_step),
                 joinedload(models.ReductionStepRevision.reduction_software),
                 joinedload(models.ReductionStepRevision.pinned_version),
-                joinedload(models.ReductionStepRevision.config_revision),
+                joinedload(models.ReductionStepRevision.config_revision).joinedload(
+                    models.ReductionStepConfigRevision.reduction_step_config
+                ),
                 selectinload(models.ReductionStepRevision.upstream),
                 selectinload(models.ReductionStepRevision.auxiliary),
             ),
@@ -191,6 +193,9 @@ def _step(revision: models.ReductionStepRevision, newest: Mapping[int, models.Re
         else None,
         config_revision_id=config.id if config else None,
         config_digest=config.digest if config else None,
+        withdrawn_config=f"{config.reduction_step_config.name}/{config.number}"
+        if config and config.withdrawn_at
+        else None,
         since=max(since, version.created_at) if version is not None else since,
         waits=Waits(
             omits=revision.on_failed_input is OnFailedInput.OMIT,
@@ -246,6 +251,7 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
     ).all()
     run_ids = [run.id for run in runs]
     past, products, damaged = _past(session, runs), _products(session, run_ids), _damaged(session, run_ids)
+    withdrawn = _withdrawn(session, run_ids)
     return {
         (run.reduction_step_id, run.sub_group_key): CompletedFacts(
             run=CompletedRun(
@@ -254,6 +260,7 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
                 version=run.software_version.version,
                 series=run.software_version.series,
                 damaged=damaged.get(run.id, ()),
+                withdrawn=withdrawn.get(run.id),
             ),
             completed_at=run.finished_at or run.created_at,
             products=tuple(products[run.id]),
@@ -378,6 +385,19 @@ def _damaged(session: Session, run_ids: Sequence[int]) -> Mapping[int, tuple[str
     for run_id, path in found:
         damaged[run_id] += (path,)
     return damaged
+
+
+def _withdrawn(session: Session, run_ids: Sequence[int]) -> Mapping[int, str]:
+    """For each run what its products were withdrawn for first, of what still holds."""
+    product, mark, word = models.DataProduct, models.WithdrawnProduct, models.Withdrawal
+    found = session.execute(
+        sa.select(product.run_id, word.what, word.because)
+        .join(mark, mark.data_product_id == product.id)
+        .join(word, word.id == mark.withdrawal_id)
+        .where(is_among(product.run_id, run_ids), word.reinstated_at.is_(None))
+        .order_by(word.id.desc())
+    )
+    return {run_id: f"{what} was withdrawn: {because}" for run_id, what, because in found}
 
 
 def _collect(rows: Iterable[Iterable[Any]]) -> Mapping[int, set[Any]]:

@@ -68,7 +68,9 @@ class CompletedRun(PastRun):
     version: str
     series: str
     damaged: tuple[str, ...] = ()
-    """Products of it that have no sound copy left, though nobody deleted them."""
+    """Products of it that have no sound copy left, though nobody deleted them, or do not count any more."""
+    withdrawn: str | None = None
+    """What some of them were withdrawn for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +242,8 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
         return RunReason.MISSING, "no run has completed yet"
     if not _same_recipe(last, wanted):
         return RunReason.RECIPE_CHANGED, f"recipe changed since run {last.id}: {_recipe_change(last, wanted)}"
+    if last.withdrawn:
+        return RunReason.INVALIDATED, f"products of run {last.id} do not count any more: {last.withdrawn}"
     if last.damaged:
         return RunReason.INVALIDATED, f"products of run {last.id} are damaged or lost: {_some(last.damaged)}"
     change = None if sub_group.input_digest == last.input_digest else _input_change(sub_group, last)

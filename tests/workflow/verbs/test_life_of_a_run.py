@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from ccat_ops_db import models
-from ccat_ops_db.queries.lineage import Lineage, UnknownProduct, lineage
+from ccat_ops_db.plan.lineage import Lineage
+from ccat_ops_db.queries.lineage import UnknownProduct, lineage
 from ccat_ops_db.states import (
     DataProductType,
     InputRole,

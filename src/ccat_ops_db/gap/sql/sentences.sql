@@ -5,7 +5,7 @@ WITH scope AS (
 SELECT s.id, s.path, s.verdict, s.reason, s.cut_off, s.due_at, s.last_run_id, v.version, v.series,
     fresh.names AS new, coalesce(fresh.number, 0) AS new_number,
     newer.names AS newer, coalesce(newer.number, 0) AS newer_number,
-    damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number,
+    damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number, withdrawn.because AS withdrawn_because,
     waits.names AS waits, coalesce(waits.number, 0) AS waits_number,
     taken.number AS taken, taken.left_out, taken.in_time, taken.in_time_ready,
     scan.id AS scan_id, scan.goes_on, scan.lacking, scan.unpacked, scan.pending, scan.pending_number, scan.has_failed,
@@ -48,6 +48,14 @@ LEFT JOIN LATERAL (
             SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
               AND sound.status NOT IN ('corrupt', 'missing', 'deleted')))
 ) damaged ON s.reason = 'invalidated'
+LEFT JOIN LATERAL (
+    SELECT w.what || ' was withdrawn: ' || w.because AS because
+    FROM data_product d
+    JOIN withdrawn_product marked ON marked.data_product_id = d.id
+    JOIN withdrawal w ON w.id = marked.withdrawal_id
+    WHERE d.run_id = s.last_run_id AND d.state = 'withdrawn' AND w.reinstated_at IS NULL
+    ORDER BY w.id LIMIT 1
+) withdrawn ON s.reason = 'invalidated'
 LEFT JOIN LATERAL (
     SELECT (array_agg(u.name ORDER BY u.step_key COLLATE "C", u.key COLLATE "C"))[1:3] AS names, count(*) AS number,
         bool_or(u.is_given_up) AS is_given_up

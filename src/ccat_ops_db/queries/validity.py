@@ -1,0 +1,84 @@
+"""Which runs are made with something that was withdrawn.
+
+Who withdraws or reinstates holds one lock alone, who registers products holds it together with others: each for its
+whole transaction, and before any other lock. So products are registered either before a withdrawal looks for what was
+made, which then marks them, or after it is committed, when `invalid_inputs` sees it. Rows of inputs, of which a run may
+have very many, need no lock of their own.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import ProductState, RunStatus, VersionState
+
+_Run, _Input = models.ExecutedReductionStep, models.RunInput
+_LOCK: Final = 0x76616C6964
+_UNDER_WAY: Final = (RunStatus.STAGING_DATA, RunStatus.SUBMITTED, RunStatus.RUNNING)
+
+
+def lock_validity(session: Session) -> None:
+    """Wait until nobody registers products, and let nobody until the end of the transaction: for who withdraws."""
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def invalid_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, str]:
+    """Of some runs those made with something that is withdrawn, each with a sentence that names it.
+
+    What is not returned stays valid until the end of the transaction: nobody withdraws anything meanwhile. So call it
+    first, before a lock on any row is taken.
+    """
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+    return _invalid(session, is_among(_Run.id, run_ids))
+
+
+def runs_on_withdrawn_inputs(session: Session) -> Mapping[int, str]:
+    """Runs under way whose inputs are fixed and that are made with something withdrawn, each with what that is.
+
+    Not among them are those that look for themselves: what is being collected, and what is to be tried again, which
+    takes what is valid then. Trials take the same inputs again and again.
+    """
+    is_fixed = sa.and_(_Run.status == RunStatus.PENDING, _Run.inputs_frozen_at.is_not(None))
+    is_tried_again = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None), _Run.is_trial)
+    return _invalid(session, sa.or_(_Run.status.in_(_UNDER_WAY), is_fixed, is_tried_again))
+
+
+def _invalid(session: Session, which: sa.ColumnElement[bool]) -> Mapping[int, str]:
+    reasons = sa.union_all(_packages(which), _products(which), _versions(which), _configs(which)).subquery()
+    first = sa.select(reasons.c.run_id, sa.func.min(reasons.c.why)).group_by(reasons.c.run_id)
+    return {row[0]: row[1] for row in session.execute(first)}
+
+
+def _packages(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
+    package = models.RawDataPackage
+    why = sa.func.format("raw package %s was withdrawn: %s", package.name, package.withdrawn_because).label("why")
+    taken = sa.select(_Run.id.label("run_id"), why).join(_Input, _Input.run_id == _Run.id)
+    return taken.join(package, package.id == _Input.raw_data_package_id).where(which, package.withdrawn_at.is_not(None))
+
+
+def _products(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
+    product = models.DataProduct
+    why = sa.func.format("product %s (%s) was withdrawn", product.id, product.relative_path).label("why")
+    taken = sa.select(_Run.id, why).join(_Input, _Input.run_id == _Run.id)
+    is_withdrawn = product.state == ProductState.WITHDRAWN
+    return taken.join(product, product.id == _Input.data_product_id).where(which, is_withdrawn)
+
+
+def _versions(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
+    version, software = models.ReductionSoftwareVersion, models.ReductionSoftware
+    why = sa.func.format("version %s/%s was withdrawn", software.name, version.version).label("why")
+    used = sa.select(_Run.id, why).join(version, version.id == _Run.software_version_id)
+    is_withdrawn = version.state == VersionState.WITHDRAWN
+    return used.join(software, software.id == version.reduction_software_id).where(which, is_withdrawn)
+
+
+def _configs(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
+    revision, config = models.ReductionStepConfigRevision, models.ReductionStepConfig
+    told = ("config %s/%s was withdrawn: %s", config.name, revision.number, revision.withdrawn_because)
+    used = sa.select(_Run.id, sa.func.format(*told).label("why")).join(revision, revision.id == _Run.config_revision_id)
+    is_withdrawn = revision.withdrawn_at.is_not(None)
+    return used.join(config, config.id == revision.reduction_step_config_id).where(which, is_withdrawn)
