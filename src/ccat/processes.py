@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from ccat.cli.errors import reported
-from ccat.wiring import ServedLocation, all_locations, open_database, process_name, served_locations
+from ccat.wiring import all_locations, open_database, process_name, served_locations
 from ccat_data_transfer.managers import TransferContext, transfer_manager
 from ccat_data_transfer.queues import queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
@@ -28,6 +28,7 @@ from ccat_service.worker import run_worker
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import queues, register, senders
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -103,7 +104,7 @@ def celery_worker(*, concurrency: int) -> None:
             expire_orphans(session, models.DataLocation)
         app = process.app(settings)
         backends = {one.id: _backend(one, settings) for one in served}
-        bases = dict.fromkeys(backends, settings.pipeline_base_dir)
+        bases = {one.id: one.base for one in served}
         register(app, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
         names = queues(one.queue_name for one in served)
@@ -132,5 +133,5 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
 
 
 def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    cpus = int(location.backend_settings.get("cpus", os.cpu_count() or 1))
-    return LocalBackend(settings.client("local-backend"), base=settings.pipeline_base_dir, cpus=cpus)
+    cpus = location.backend.cpus or os.cpu_count() or 1
+    return LocalBackend(settings.client("local-backend"), base=location.base, cpus=cpus)

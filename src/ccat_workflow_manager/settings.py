@@ -18,9 +18,9 @@ class WorkflowManagerSettings(RedisSettings, ComponentSettings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="CCAT_WORKFLOW_MANAGER_")
 
     hpc_backend: Literal["local", "slurm", "kubernetes"] = "local"
-    """Default backend; a DataLocation may name its own."""
+    """Kind of cluster where a location names none; each processing location of the database names its own."""
     pipeline_base_dir: Path = Path("/data/pipelines")
-    """Root of the run directories."""
+    """Root of the run directories of the location that it is inside of, unless that location names its own."""
     processing_location_id: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
         min_length=1, description="ids of the DataLocations that this instance serves, separated by commas"
     )
