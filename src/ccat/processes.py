@@ -9,9 +9,9 @@ from typing import Any
 import typer
 
 from ccat.cli.errors import reported
-from ccat.wiring import all_locations, open_database, process_name, served_locations
+from ccat.wiring import all_locations, open_database, process_name, roots_of, served_locations
 from ccat_data_transfer.managers import TransferContext, transfer_manager
-from ccat_data_transfer.queues import queues_to_serve
+from ccat_data_transfer.queues import locations_to_serve, queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
@@ -22,6 +22,7 @@ from ccat_service.logging import configure_logging
 from ccat_service.loop import Manager, run_manager
 from ccat_service.orphans import expire_orphans
 from ccat_service.servers import RedisSettings
+from ccat_service.spaces import watching_space
 from ccat_service.stop import Stop, stop_on_signals
 from ccat_service.tasks import TaskApp, make_celery_app
 from ccat_service.worker import run_worker
@@ -107,8 +108,9 @@ def celery_worker(*, concurrency: int) -> None:
         bases = {one.id: one.base for one in served}
         register(app, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
-        names = queues(one.queue_name for one in served)
-        process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+        names, roots = queues(one.queue_name for one in served), {one.id: one.root for one in served}
+        with watching_space(process.database.engine, roots, stop=process.stop):
+            process.work(app, names, settings=settings, concurrency=concurrency, health=health)
 
 
 def transfer_manager_process() -> None:
@@ -127,9 +129,11 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
             expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
-        names = queues_to_serve(all_locations(process.database), serve)
+        locations = all_locations(process.database)
+        names = queues_to_serve(locations, serve)
         health = process.health(settings, "transfer")
-        process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+        with watching_space(process.database.engine, roots_of(locations_to_serve(locations, serve)), stop=process.stop):
+            process.work(app, names, settings=settings, concurrency=concurrency, health=health)
 
 
 def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:

@@ -1,7 +1,7 @@
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -84,3 +84,8 @@ def all_locations(database: DatabaseConnection) -> Sequence[models.DataLocation]
     query = sa.select(location).options(joinedload(location.site)).order_by(location.id)
     with database.transaction() as session:
         return session.scalars(query).all()
+
+
+def roots_of(locations: Iterable[models.DataLocation]) -> dict[int, Path]:
+    """Directories of those that are disks, by id."""
+    return {one.id: Path(one.path) for one in locations if isinstance(one, models.DiskDataLocation)}

@@ -12,6 +12,7 @@ from ccat.cli import (
     gaps,
     groupings,
     limits,
+    locations,
     packages,
     plans,
     processes,
@@ -42,6 +43,7 @@ app.command(rich_help_panel=STACK)(demo.demo)
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(locations.locations)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
