@@ -4,11 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import typer
 
 from ccat.cli.errors import reported
+from ccat.watch.hook import Hook
+from ccat.watch.looking import Watch, watching
 from ccat.wiring import all_locations, open_database, process_name, roots_of, served_locations
 from ccat_data_transfer.managers import TransferContext, transfer_manager
 from ccat_data_transfer.queues import locations_to_serve, queues_to_serve
@@ -93,7 +96,18 @@ def _manage(title: str, make: Callable[[managers.Context], Manager[managers.Cont
         locations = {one.id: one.queue_name for one in served_locations(process.database, settings)}
         tasks = senders(process.app(settings))
         context = managers.Context(process.database, tasks, locations, process.name)
-        process.manage(make(context), process.health(settings, "workflow"))
+        with watching(_watch(process, settings), stop=process.stop):
+            process.manage(make(context), process.health(settings, "workflow"))
+
+
+def _watch(process: _Process, settings: WorkflowManagerSettings) -> Watch:
+    return Watch(
+        database=process.database,
+        redis=settings.client(f"{process.title} watch"),
+        hook=Hook(settings.alert_command, settings.alert_webhook),
+        name=process.name,
+        backlog=timedelta(hours=settings.alert_backlog_hours),
+    )
 
 
 def celery_worker(*, concurrency: int) -> None:

@@ -1,7 +1,8 @@
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PositiveFloat
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ccat_service.servers import RedisSettings
@@ -10,6 +11,10 @@ from ccat_service.settings import ComponentSettings
 
 def _split_at_commas(value: Any) -> Any:
     return [part for part in (part.strip() for part in value.split(",")) if part] if isinstance(value, str) else value
+
+
+def _split_as_a_shell(value: Any) -> Any:
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
 
 
 class WorkflowManagerSettings(RedisSettings, ComponentSettings):
@@ -26,4 +31,10 @@ class WorkflowManagerSettings(RedisSettings, ComponentSettings):
     )
     k8s_namespace: str = "ccat-workflows"
     slurm_partition: str = ""
+    alert_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_as_a_shell)] = ()
+    """Argument list of a command that tells people: it gets JSON on its standard input. No shell reads it."""
+    alert_webhook: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Where the same JSON is posted."""
+    alert_backlog_hours: PositiveFloat = 12
+    """What has waited for so long is told."""
     sif_cache_dir: Path = Path("/data/sif-cache")

@@ -6,6 +6,7 @@ import typer
 
 from ccat.cli import (
     accepting,
+    alerts,
     definitions,
     demo,
     differences,
@@ -39,6 +40,7 @@ for command in (stack.up, stack.down, stack.status):
     app.command(rich_help_panel=STACK)(command)
 
 app.command(rich_help_panel=STACK)(demo.demo)
+app.command(rich_help_panel=STACK)(alerts.alerts)
 
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(packages.packages)

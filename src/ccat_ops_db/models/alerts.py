@@ -54,5 +54,5 @@ class SeenService(Base):
     key: Mapped[str] = mapped_column(unique=True, comment="Redis key of its heartbeat.")
     name: Mapped[str] = mapped_column(comment="Name of the service, such as celery-worker.")
     host: Mapped[str] = mapped_column(comment="Host that it runs on.")
-    started_at: Mapped[datetime] = mapped_column(comment="When it started.")
+    beat_at: Mapped[datetime] = mapped_column(comment="When it last did something, as it said itself.")
     seen_at: Mapped[datetime] = mapped_column(comment="When its last sign of life was seen.")

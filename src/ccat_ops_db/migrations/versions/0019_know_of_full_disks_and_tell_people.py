@@ -97,7 +97,12 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False, comment="Redis key of its heartbeat."),
         sa.Column("name", sa.Text(), nullable=False, comment="Name of the service, such as celery-worker."),
         sa.Column("host", sa.Text(), nullable=False, comment="Host that it runs on."),
-        sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When it started."),
+        sa.Column(
+            "beat_at",
+            sa.TIMESTAMP(timezone=True),
+            nullable=False,
+            comment="When it last did something, as it said itself.",
+        ),
         sa.Column(
             "seen_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When its last sign of life was seen."
         ),
