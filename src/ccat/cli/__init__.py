@@ -14,6 +14,7 @@ from ccat.cli import (
     groupings,
     limits,
     locations,
+    night,
     packages,
     plans,
     processes,
@@ -43,6 +44,7 @@ app.command(rich_help_panel=STACK)(demo.demo)
 app.command(rich_help_panel=STACK)(alerts.alerts)
 
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(locations.locations)

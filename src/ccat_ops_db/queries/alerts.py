@@ -96,7 +96,8 @@ def _failed_runs(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"{pipeline}/{step}/{_digest(kind)}",
-            sentence=f"{_counted(number, 'sub-group')} of {pipeline}/{step} failed for good: {cause or 'an input is missing'}; "
+            sentence=f"{_counted(number, 'sub-group')} of {pipeline}/{step} failed for good: "
+            f"{cause or 'an input is missing'}; "
             f"`ccat runs --pipeline {pipeline} --step {step} --status failed` lists the runs",
             number=number,
         )
@@ -115,7 +116,8 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"raw packages/{_digest(kind)}",
-            sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} `ccat packages --state failed` lists them",
+            sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} "
+            "`ccat packages --state failed` lists them",
             number=number,
         )
 
@@ -169,7 +171,7 @@ def _late_runs(session: Session, late: datetime) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"runs of {pipeline}",
-            sentence=f"{_counted(number, 'run')} of pipeline {pipeline} not started yet, the oldest since {oldest:%F %H:%M} "
-            "UTC; `ccat run why RUN` says what holds one",
+            sentence=f"{_counted(number, 'run')} of pipeline {pipeline} not started yet, "
+            f"the oldest since {oldest:%F %H:%M} UTC; `ccat run why RUN` says what holds one",
             number=number,
         )

@@ -342,6 +342,10 @@ class Works:
         changes = self.all(models.StatusChange, noun="executed_reduction_step", object_id=run.id)
         return [str(one.to_status) for one in changes]
 
+    def all_of(self, query: sa.Select[Found]) -> list[Found]:
+        with transaction(self.engine) as session:
+            return list(session.scalars(query).all())
+
     def text(self, product: models.DataProduct) -> str:
         """Content of a product, found by its copy."""
         [copy] = self.all(models.PhysicalCopy, data_product_id=product.id)
