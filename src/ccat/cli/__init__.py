@@ -48,6 +48,7 @@ app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(locations.locations)
+app.add_typer(locations.app, name="location", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)

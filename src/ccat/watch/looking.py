@@ -104,11 +104,12 @@ def _services(redis: Redis) -> tuple[list[SignOfLife] | None, set[str]]:
 
 
 def _repeat(watch: Watch, stop: Stop, interval: timedelta) -> None:
-    while not stop.wait(interval):
+    while not stop.requested:
         try:
             look_and_tell(watch)
         except Exception as error:  # noqa: BLE001 - whatever it is, the process goes on with its work
             _log.warning("cannot look what is the matter, trying on", error=first_line(error))
+        stop.wait(interval)
     try:
         with watch.database.transaction() as session:
             leave_watch(session, by=watch.name)

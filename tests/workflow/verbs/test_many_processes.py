@@ -10,14 +10,14 @@ import sqlalchemy as sa
 
 from ccat.stack.redis import RedisAddress
 from ccat_ops_db import models
-from ccat_ops_db.states import RunStatus
+from ccat_ops_db.states import AlertKind, RunStatus
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
 from tests.workflow.verbs.fleet import Member, fleet
 from tests.workflow.verbs.works import Works, eventually
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 GRID = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
-SCANS = 10
+SCANS = 6
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def members(works: Works, redis: RedisAddress, second: int, *, logs: Path) -> li
     variables = {
         **{key: value for key, value in os.environ.items() if not key.startswith("CCAT_")},
         "CCAT_OPS_DB_URL": works.engine.url.render_as_string(hide_password=False),
+        "CCAT_WORKFLOW_MANAGER_ALERT_COMMAND": f"dd of={logs}/told status=none",
         "CCAT_WORKFLOW_MANAGER_REDIS_HOST": redis.host,
         "CCAT_WORKFLOW_MANAGER_REDIS_PORT": str(redis.port),
         "CCAT_WORKFLOW_MANAGER_REDIS_PASSWORD": redis.password,
@@ -66,12 +67,13 @@ def test_two_of_each_manager_and_four_workers_over_two_locations_make_everything
     for name, location in places.items():
         works.define(CALIBRATE, GRID, name=name, location=location, scripts=dict.fromkeys(("calibrate", "grid"), job))
     processes = members(works, redis_address, second, logs=tmp_path)
+    works.session(lambda session: session.add(models.Alert(kind=AlertKind.BACKLOG, key="x", sentence="it was late")))
     with fleet(processes):
         for number in range(SCANS):
             works.observe(str(number))
         for one in processes:
             eventually(one.has_started)
-        eventually(lambda: not works.transfer() and works.activity().is_over and works.runs(), within=60)
+        eventually(lambda: not works.transfer() and works.activity().is_over and works.runs(), within=120)
     runs = works.runs()
     assert {run.status for run in runs} == {RunStatus.COMPLETED}
     assert {len(run.products) for run in runs} == {1}
@@ -92,5 +94,6 @@ def test_two_of_each_manager_and_four_workers_over_two_locations_make_everything
         file = works.root / places[names[run.pipeline_id]] / copy.path
         assert file.read_text() == "x\n"
         assert ("its/runs" in copy.path) == (run.data_location_id == second)
+    assert "over: backlog: it was late" in (tmp_path / "told").read_text()
     free = sa.select(models.DataLocation.free_bytes).where(models.DataLocation.backend.is_not(None))
     assert all(works.all_of(free))

@@ -1,5 +1,6 @@
 """Several processing locations: each has its own run directories and settings, and what cannot be is refused early."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from ccat_ops_db import models
 from ccat_ops_db.states import BackendName, RunStatus
 from ccat_ops_db.verbs.cautions import cautions
 from ccat_service.settings import SettingsError
-from ccat_workflow_manager.places import ServedLocation
+from ccat_workflow_manager.places import LocalSettings, ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
+from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import Works
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
@@ -101,3 +103,21 @@ def test_who_moves_a_pipeline_is_told_of_products_that_stay_behind(works: Works)
     [told] = works.session(lambda session: cautions(session, changes, now=datetime.now(UTC)))
     assert "its steps take products of toy/calibrate, and those of 1 of its sub-groups lie at cologne/ramses" in told
     assert "`ccat trigger toy --step calibrate --force`" in told
+
+
+def test_a_location_is_added_and_changed_by_command_and_what_nobody_could_serve_is_refused(
+    works: Works, say: Say
+) -> None:
+    added = say("location", "add", "cologne/third", "--path", works.root / "third", "--set", "cpus=2", "--json")
+    number = json.loads(added.stdout)["id"]
+    assert serve(works, number)[0].backend.cpus == 2
+    assert say("location", "set", "cologne/third", "--reserve", "1.5", "--set", "cpus=", "--set", "memory_gb=3").stdout
+    [third] = [one for one in json.loads(say("locations", "--json").stdout) if one["id"] == number]
+    assert third["reserve_bytes"] == 1_500_000_000
+    assert serve(works, number)[0].backend == LocalSettings(memory_gb=3)
+    refused = say("location", "set", "cologne/third", "--set", "cpu=4")
+    assert refused.exit_code == 1
+    assert "backend_settings.cpu: no such setting. Did you mean `cpus`?" in refused.stderr
+    assert serve(works, number)[0].backend == LocalSettings(memory_gb=3)
+    assert say("location", "set", "cologne/third").exit_code == 2
+    assert "There is no location `cologne/forth`" in say("location", "set", "cologne/forth", "--reserve", 1).stderr
