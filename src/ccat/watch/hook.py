@@ -57,7 +57,7 @@ def _run(command: Sequence[str], message: Mapping[str, object]) -> None:
             )
         except (OSError, ValueError) as error:
             raise HookFailed("alert_command", first_line(error)) from error
-        code = _given(process, json.dumps(message).encode())
+        code = _given(process, f"{json.dumps(message)}\n".encode())
         said.seek(0)
         lines = said.read().decode(errors="replace").strip().splitlines()
     if code:

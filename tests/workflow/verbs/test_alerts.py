@@ -56,7 +56,7 @@ def redis(redis_address: RedisAddress) -> Iterator[Redis]:
 @pytest.fixture
 def people(works: Works, redis: Redis, tmp_path: Path) -> People:
     file = tmp_path / "heard"
-    command = ("/bin/sh", "-c", f"cat >>{file}; echo >>{file}")
+    command = ("/bin/sh", "-c", f"cat >>{file}")
     watch = Watch(database=works.database, redis=redis, hook=Hook(command), name="first", backlog=12 * HOUR)
     return People(works, file, watch)
 
