@@ -73,14 +73,14 @@ def _digest(text: str) -> str:
 
 def _failed_runs(session: Session) -> Iterator[Condition]:
     last = (
-        sa.select(_Run.failure)
+        sa.select(_Run.failure, _Run.fingerprint)
         .where(_Run.reduction_step_id == _Group.reduction_step_id, _Run.sub_group_key == _Group.key)
         .where(sa.not_(_Run.is_trial), _Run.status == RunStatus.FAILED)
         .order_by(_Run.id.desc())
         .limit(1)
         .lateral()
     )
-    alike, failure = _alike(last.c.failure), sa.func.min(last.c.failure)
+    alike, failure = sa.func.coalesce(last.c.fingerprint, _alike(last.c.failure)), sa.func.min(last.c.failure)
     rows = session.execute(
         sa.select(_Pipeline.name, _Step.key, alike, failure, sa.func.count())
         .select_from(_Group)

@@ -101,8 +101,8 @@ def unstaged(*, hopeless: bool) -> sa.ColumnElement[bool]:
             copy.data_location_id == _Run.data_location_id,
             copy.status == PhysicalCopyStatus.STAGED,
         )
-        .correlate(_Run, taken)
-    )  # the run that is asked about, and not any
+        .correlate(_Run, taken)  # the run that is asked about, and not any
+    )
     under_way = (
         sa.exists()
         .where(
