@@ -4,14 +4,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import typer
 
 from ccat.cli.errors import reported
-from ccat.wiring import ServedLocation, all_locations, open_database, process_name, served_locations
+from ccat.watch.hook import Hook
+from ccat.watch.looking import Watch, watching
+from ccat.wiring import all_locations, open_database, process_name, roots_of, served_locations
 from ccat_data_transfer.managers import TransferContext, transfer_manager
-from ccat_data_transfer.queues import queues_to_serve
+from ccat_data_transfer.queues import locations_to_serve, queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
@@ -22,12 +25,14 @@ from ccat_service.logging import configure_logging
 from ccat_service.loop import Manager, run_manager
 from ccat_service.orphans import expire_orphans
 from ccat_service.servers import RedisSettings
+from ccat_service.spaces import watching_space
 from ccat_service.stop import Stop, stop_on_signals
 from ccat_service.tasks import TaskApp, make_celery_app
 from ccat_service.worker import run_worker
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import queues, register, senders
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -91,7 +96,18 @@ def _manage(title: str, make: Callable[[managers.Context], Manager[managers.Cont
         locations = {one.id: one.queue_name for one in served_locations(process.database, settings)}
         tasks = senders(process.app(settings))
         context = managers.Context(process.database, tasks, locations, process.name)
-        process.manage(make(context), process.health(settings, "workflow"))
+        with watching(_watch(process, settings), stop=process.stop):
+            process.manage(make(context), process.health(settings, "workflow"))
+
+
+def _watch(process: _Process, settings: WorkflowManagerSettings) -> Watch:
+    return Watch(
+        database=process.database,
+        redis=settings.client(f"{process.title} watch"),
+        hook=Hook(settings.alert_command, settings.alert_webhook),
+        name=process.name,
+        backlog=timedelta(hours=settings.alert_backlog_hours),
+    )
 
 
 def celery_worker(*, concurrency: int) -> None:
@@ -103,11 +119,12 @@ def celery_worker(*, concurrency: int) -> None:
             expire_orphans(session, models.DataLocation)
         app = process.app(settings)
         backends = {one.id: _backend(one, settings) for one in served}
-        bases = dict.fromkeys(backends, settings.pipeline_base_dir)
+        bases = {one.id: one.base for one in served}
         register(app, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
-        names = queues(one.queue_name for one in served)
-        process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+        names, roots = queues(one.queue_name for one in served), {one.id: one.root for one in served}
+        with watching_space(process.database.engine, roots, stop=process.stop):
+            process.work(app, names, settings=settings, concurrency=concurrency, health=health)
 
 
 def transfer_manager_process() -> None:
@@ -126,11 +143,13 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
             expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
-        names = queues_to_serve(all_locations(process.database), serve)
+        locations = all_locations(process.database)
+        names = queues_to_serve(locations, serve)
         health = process.health(settings, "transfer")
-        process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+        with watching_space(process.database.engine, roots_of(locations_to_serve(locations, serve)), stop=process.stop):
+            process.work(app, names, settings=settings, concurrency=concurrency, health=health)
 
 
 def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    cpus = int(location.backend_settings.get("cpus", os.cpu_count() or 1))
-    return LocalBackend(settings.client("local-backend"), base=settings.pipeline_base_dir, cpus=cpus)
+    cpus = location.backend.cpus or os.cpu_count() or 1
+    return LocalBackend(settings.client("local-backend"), base=location.base, cpus=cpus)

@@ -1,20 +1,19 @@
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
-from ccat_ops_db.states import BackendName, LocationType
 from ccat_service.database import DatabaseConnection
 from ccat_service.servers import OpsDbSettings
 from ccat_service.settings import SettingsError
+from ccat_workflow_manager.places import ServedLocation, refuse_shared, serve
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 
 DEFAULT_DATA_DIR: Final = Path(".ccat")
@@ -62,20 +61,21 @@ def person() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-@dataclass(frozen=True)
-class ServedLocation:
-    """A processing location that this instance serves."""
-
-    id: int
-    queue_name: str
-    """`{site}_{location}`, as queues are called."""
-    backend_settings: Mapping[str, Any]
-
-
 def served_locations(database: DatabaseConnection, settings: WorkflowManagerSettings) -> list[ServedLocation]:
     """The processing locations named by the settings; raises SettingsError for one that cannot be served."""
     known = {location.id: location for location in all_locations(database)}
-    return [_served(known.get(number), number, settings) for number in settings.processing_location_id]
+    for number in settings.processing_location_id:
+        if number not in known:
+            where = f"{settings.env_prefix()}PROCESSING_LOCATION_ID"
+            raise SettingsError(where, f"{number} is no location of this database")
+    numbers = dict.fromkeys(settings.processing_location_id)
+    served = [serve(known[number], default_base=settings.pipeline_base_dir) for number in numbers]
+    refuse_shared(served)
+    base, is_set = settings.pipeline_base_dir, "pipeline_base_dir" in settings.model_fields_set
+    if is_set and not any(base.is_relative_to(one.root) for one in served):
+        roots = ", ".join(f"{one.root} ({one.name})" for one in served)
+        raise SettingsError(f"{settings.env_prefix()}PIPELINE_BASE_DIR", f"{base} is outside of {roots}")
+    return served
 
 
 def run_base(session: Session, run: models.ExecutedReductionStep) -> Path | None:
@@ -97,17 +97,6 @@ def all_locations(database: DatabaseConnection) -> Sequence[models.DataLocation]
         return session.scalars(query).all()
 
 
-def _served(location: models.DataLocation | None, number: int, settings: WorkflowManagerSettings) -> ServedLocation:
-    where = f"{settings.env_prefix()}PROCESSING_LOCATION_ID"
-    if location is None or location.location_type is not LocationType.PROCESSING:
-        raise SettingsError(where, f"{number} is no processing location of this database")
-    if settings.hpc_backend != "local":
-        raise SettingsError(f"{settings.env_prefix()}HPC_BACKEND", f"{settings.hpc_backend} is not available yet")
-    if location.backend is not BackendName.LOCAL:
-        raise SettingsError(where, f"location {number} has backend {location.backend}, which is not available yet")
-    if not isinstance(location, models.DiskDataLocation):
-        raise SettingsError(where, f"location {number} is no disk; jobs need a file system")
-    if not settings.pipeline_base_dir.is_relative_to(location.path):
-        problem = f"{settings.pipeline_base_dir} is outside of {location.path}, the root of location {number}"
-        raise SettingsError(f"{settings.env_prefix()}PIPELINE_BASE_DIR", problem)
-    return ServedLocation(number, f"{location.site.short_name}_{location.name}", location.backend_settings)
+def roots_of(locations: Iterable[models.DataLocation]) -> dict[int, Path]:
+    """Directories of those that are disks, by id."""
+    return {one.id: Path(one.path) for one in locations if isinstance(one, models.DiskDataLocation)}

@@ -39,16 +39,23 @@ def queues_to_serve(locations: Iterable[models.DataLocation], serves: Collection
 
     Raises UnknownName for what is neither.
     """
+    return sorted(
+        queue_of(location, _OPERATION_AT[location.location_type])
+        for location in locations_to_serve(locations, serves)
+        if location.location_type in _OPERATION_AT
+    )
+
+
+def locations_to_serve(
+    locations: Iterable[models.DataLocation], serves: Collection[str] = ()
+) -> list[models.DataLocation]:
+    """Those that are named, or whose site is; all where nothing is named. Raises UnknownName for what is neither."""
     names = {location: _names(location) for location in locations}
     known = set[str]().union(*names.values())
     for name in serves:
         if name not in known:
             raise UnknownName("site or location", name, known)
-    return sorted(
-        queue_of(location, _OPERATION_AT[location.location_type])
-        for location, called in names.items()
-        if location.location_type in _OPERATION_AT and (not serves or called & set(serves))
-    )
+    return [location for location, called in names.items() if not serves or called & set(serves)]
 
 
 def _names(location: models.DataLocation) -> set[str]:

@@ -50,6 +50,7 @@ MODULE = Named(
     sa.select(models.InstrumentModule).join(models.InstrumentModule.instrument),
     models.Instrument.name + "/" + models.InstrumentModule.name,
 )
+SITE = Named("site", sa.select(models.Site), models.Site.short_name)
 LOCATION = Named(
     "location",
     sa.select(models.DataLocation).join(models.DataLocation.site),

@@ -324,3 +324,12 @@ class BackendName(StrEnum):
     LOCAL = "local"
     SLURM = "slurm"
     KUBERNETES = "kubernetes"
+
+
+class AlertKind(StrEnum):
+    """What people are told without asking."""
+
+    FAILED_FOR_GOOD = "failed_for_good"
+    DEAD_SERVICE = "dead_service"
+    FULL_DISK = "full_disk"
+    BACKLOG = "backlog"

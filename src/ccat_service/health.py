@@ -17,6 +17,9 @@ from ccat_service.retries import first_line
 
 HEARTBEAT_LIFETIME: Final = timedelta(seconds=90)
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=30)
+_ENDED: Final = "ended:"
+"""Before the key of a heartbeat: its process ended on purpose."""
+_REMEMBERED: Final = timedelta(days=7)
 _DISTRIBUTION: Final = "ccat-data-center"
 _log = StructuredLogger(__name__)
 
@@ -115,6 +118,8 @@ class HealthCheck:
     def _tell_redis(self, *, remove: bool) -> None:
         try:
             if remove:
+                ended = f"{_ENDED}{self._heartbeat.key}"
+                self._redis.set(ended, "", ex=_REMEMBERED)
                 self._redis.delete(self._heartbeat.key)
             else:
                 self._redis.set(self._heartbeat.key, _to_json(self._heartbeat), ex=HEARTBEAT_LIFETIME)
@@ -131,6 +136,12 @@ class HealthCheck:
 def read_heartbeats(redis: Redis) -> list[Heartbeat]:
     """Every process that showed a sign of life in the last 90 s, ordered by its key."""
     return sorted(_stored_heartbeats(redis), key=lambda heartbeat: heartbeat.key)
+
+
+def ended_services(redis: Redis) -> set[str]:
+    """Keys of the heartbeats of processes that ended on purpose lately."""
+    keys = redis.scan_iter(match=f"{_ENDED}health:*", count=1000)
+    return {(key.decode() if isinstance(key, bytes) else str(key)).removeprefix(_ENDED) for key in keys}
 
 
 def _stored_heartbeats(redis: Redis) -> Iterator[Heartbeat]:

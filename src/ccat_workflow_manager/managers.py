@@ -34,6 +34,7 @@ from ccat_workflow_manager.verbs.failing import (
     unstaged,
 )
 from ccat_workflow_manager.verbs.limiting import note_held
+from ccat_workflow_manager.verbs.spaces import has_space, note_short
 from ccat_workflow_manager.verbs.starting import start_runs
 from ccat_workflow_manager.verbs.triggering import (
     create_wanted_runs,
@@ -159,7 +160,8 @@ def advance_runs(context: Context) -> int:
     with context.database.transaction() as session:
         done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
         note_staging(session, context.locations)
-    staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled))
+        note_short(session, context.locations)
+    staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled), has_space())
     prepared = is_prepared()
     ready = sa.not_(unstaged(hopeless=False))
     done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))

@@ -52,6 +52,17 @@ def test_the_file_may_be_somewhere_else(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert WorkflowManagerSettings.load().k8s_namespace == "other"
 
 
+def test_the_command_that_tells_people_is_split_as_a_shell_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WorkflowManagerSettings.load().alert_command == ()
+    monkeypatch.setenv(f"{PREFIX}ALERT_COMMAND", "mail -s 'CCAT data center' operators@example.org")
+    assert WorkflowManagerSettings.load().alert_command == ("mail", "-s", "CCAT data center", "operators@example.org")
+
+
+def test_people_are_told_over_http_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}ALERT_WEBHOOK", "file:///etc/passwd")
+    assert error_of().startswith("CCAT_WORKFLOW_MANAGER_ALERT_WEBHOOK: ")
+
+
 @pytest.mark.parametrize("written", ["3,4", " 3, 4 ,", "[3, 4]"])
 def test_an_instance_may_serve_several_locations(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     if written.startswith("["):

@@ -6,6 +6,7 @@ import typer
 
 from ccat.cli import (
     accepting,
+    alerts,
     cancelling,
     definitions,
     demo,
@@ -16,7 +17,9 @@ from ccat.cli import (
     groupings,
     limits,
     lineage,
+    locations,
     logs,
+    night,
     packages,
     plans,
     processes,
@@ -45,10 +48,14 @@ for command in (stack.up, stack.down, stack.status):
     app.command(rich_help_panel=STACK)(command)
 
 app.command(rich_help_panel=STACK)(demo.demo)
+app.command(rich_help_panel=STACK)(alerts.alerts)
 
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(locations.locations)
+app.add_typer(locations.app, name="location", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)

@@ -1,8 +1,10 @@
 """Put the stack together: servers, settings, preparations, our own processes."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from ccat.stack import postgresql, redis
 from ccat.stack.detach import run_detached
@@ -15,6 +17,9 @@ from ccat.stack.services import ServiceSpec
 from ccat.stack.settings_file import StackSettings, as_toml
 from ccat.stack.supervisor import StopRequested, Supervisor, supervising
 from ccat_service.settings import COMPONENT_PREFIXES
+
+_TELLING: Final = "CCAT_WORKFLOW_MANAGER_ALERT_"
+"""How those variables of the shell begin that hold in the stack too."""
 
 
 def start_stack(
@@ -63,7 +68,8 @@ def _bring_up(supervisor: Supervisor, directory: StackDirectory, program: Progra
 
 
 def _in_stack(spec: ServiceSpec, directory: StackDirectory) -> ServiceSpec:
-    """The service with the settings of this stack, whatever other servers the shell names."""
-    ours = {MARK: str(directory.root), "CCAT_CONFIG": str(directory.settings)}
+    """The service with the settings of this stack, whatever other servers the shell names, and with its alarms."""
+    telling = {name: value for name, value in os.environ.items() if name.startswith(_TELLING)}
+    ours = {MARK: str(directory.root), "CCAT_CONFIG": str(directory.settings), **telling}
     place = spec.directory or directory.state.parent
     return replace(spec, environment={**ours, **spec.environment}, forgets=COMPONENT_PREFIXES, directory=place)

@@ -1,6 +1,7 @@
 """Every noun of the operations database under its published name, and the enums that its columns hold."""
 
 from ccat_ops_db.models.access import ApiToken, AuditEntry, Permission, Role, User, role_permission, user_role
+from ccat_ops_db.models.alerts import Alert, AlertWatch, SeenService
 from ccat_ops_db.models.auxiliary import AuxiliaryCandidate, AuxiliaryChoice, AuxiliaryNearest
 from ccat_ops_db.models.base import Base
 from ccat_ops_db.models.data import (
@@ -71,6 +72,7 @@ from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, 
 from ccat_ops_db.models.triggers import Pause, RunRequest, Trigger
 from ccat_ops_db.models.withdrawals import Withdrawal, WithdrawnProduct
 from ccat_ops_db.states import (
+    AlertKind,
     BackendName,
     DataProductType,
     FailureClass,
@@ -96,6 +98,9 @@ from ccat_ops_db.states import (
 __all__ = [
     "AcceptedCoverage",
     "AcceptedPackage",
+    "Alert",
+    "AlertKind",
+    "AlertWatch",
     "ApiToken",
     "AuditEntry",
     "AuxiliaryCandidate",
@@ -167,6 +172,7 @@ __all__ = [
     "RunStatus",
     "Runtime",
     "S3DataLocation",
+    "SeenService",
     "Site",
     "SolarSystemObject",
     "Source",

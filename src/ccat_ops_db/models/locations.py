@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,8 @@ class DataLocation(Leased, Base):
         sa.CheckConstraint("name ~ '^[a-z0-9_-]+$'", name="name_fits_in_a_queue_name"),
         is_not_negative("free_space_reserve_bytes"),
         is_positive("live_limit"),
+        is_not_negative("free_bytes"),
+        sa.CheckConstraint("(free_bytes IS NULL) = (space_checked_at IS NULL)", name="space_has_a_moment"),
     )
 
     id: Mapped[Identity]
@@ -44,6 +47,9 @@ class DataLocation(Leased, Base):
     backend: Mapped[BackendName | None] = mapped_column(comment="Kind of cluster; PROCESSING locations only.")
     backend_settings: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Settings of the cluster.")
     live_limit: Mapped[int | None] = mapped_column(comment="Most runs that are live there at a time; NULL: any number.")
+    free_bytes: Mapped[int | None] = mapped_column(comment="Free space as a worker there saw it last; NULL: none did.")
+    total_bytes: Mapped[int | None] = mapped_column(comment="Size of the whole file system.")
+    space_checked_at: Mapped[datetime | None] = mapped_column(comment="When a worker there saw it.")
 
     site: Mapped[Site] = relationship()
 

@@ -85,14 +85,17 @@ class Limits:
     """Pipelines that may not redo now, by id, with the sentence that says when they may."""
     opens_at: datetime | None = None
     """When the first of these may."""
+    short: Mapping[int, str] = field(default_factory=dict)
+    """Locations whose disk has no room, by id, with the sentence that says so."""
 
     def __bool__(self) -> bool:
-        return bool(self.live or self.closed)
+        return bool(self.live or self.closed or self.short)
 
     def full(self, scope: Scope) -> Mapping[int, str]:
         """What leaves no room: id → why."""
         full = {one.id: one.sentence for one in self.live if one.scope is scope and not one.room}
-        return {**full, **self.closed} if scope is Scope.REDO else full
+        closed = {Scope.REDO: self.closed, Scope.LOCATION: self.short}.get(scope, {})
+        return {**full, **closed}
 
     def rooms(self, scope: Scope) -> Mapping[int, int]:
         """What leaves some room: id → how much."""
@@ -105,12 +108,14 @@ class Room:
     def __init__(self, limits: Limits) -> None:
         self._limits = {(one.scope, one.id): one for one in limits.live}
         self._closed = limits.closed
+        self._short = limits.short
         self._let_in: Counter[tuple[Scope, int]] = Counter()
 
     def take(self, run: Occupant) -> str | None:
         """Let a run in, and count it; where there is no room for it, say why."""
         counted = run.counted()
-        if closed := self._closed.get(counted.get(Scope.REDO, 0)):
+        closed = self._closed.get(counted.get(Scope.REDO, 0)) or self._short.get(run.location_id)
+        if closed:
             return closed
         for place in counted.items():
             limit = self._limits.get(place)

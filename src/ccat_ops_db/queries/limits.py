@@ -13,6 +13,7 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
 from ccat_ops_db.plan.limits import Limit, Limits, Occupant, Scope
 from ccat_ops_db.plan.windows import Window, is_open, opens_at
+from ccat_ops_db.queries.spaces import short_locations
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
 
@@ -42,6 +43,7 @@ def limits_now(session: Session, *, now: datetime) -> Limits:
         live=[replace(one, live=live[one.scope, one.id]) for one in declared],
         closed={number: _told(one, until) for number, (one, until) in closed.items()},
         opens_at=min((until for _, until in closed.values()), default=None),
+        short=short_locations(session),
     )
 
 

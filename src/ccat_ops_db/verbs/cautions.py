@@ -14,7 +14,7 @@ from ccat_ops_db.grouping.compile import select_packages
 from ccat_ops_db.grouping.dimensions import is_finer
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import parse_rules
-from ccat_ops_db.lookup import GROUPING, PIPELINE, Named
+from ccat_ops_db.lookup import GROUPING, LOCATION, PIPELINE, Named
 from ccat_ops_db.verbs.changes import Change
 
 
@@ -22,7 +22,8 @@ def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> S
     """A sentence for each thing about changed definitions that is probably not meant.
 
     A grouping, also one that a changed pipeline uses, that selects nothing; a step that takes products which were made
-    from more than its own packages; a rule that demands sameness in what runs of the other step mix.
+    from more than its own packages; a rule that demands sameness in what runs of the other step mix; inputs that lie
+    at another location.
     """
     changed = [(one.kind, one.name) for one in changes if one.action != "unchanged"]
     revisions = session.scalars(
@@ -33,7 +34,8 @@ def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> S
     used = {one.data_grouping_revision.data_grouping.name for one in revisions}
     groupings = sorted({*_names(changed, GROUPING), *used})
     empty = [_empty(name) for name in groupings if not _selects(session, name, now=now)]
-    return [*empty, *(caution for one in revisions for caution in (*_not_finer(one), *_mixing(session, one)))]
+    told = ((*_not_finer(one), *_mixing(session, one), *_elsewhere(session, one)) for one in revisions)
+    return [*empty, *(caution for cautions in told for caution in cautions)]
 
 
 def _names(changed: Iterable[tuple[str, str]], kind: Named[Any]) -> list[str]:
@@ -87,6 +89,31 @@ def _mixing(session: Session, revision: models.PipelineRevision) -> Iterator[str
                 f"{giver.reduction_step.key} ({_by(giver)}) does not divide its packages by that: of a run that mixes "
                 "them nothing is taken"
             )
+
+
+def _elsewhere(session: Session, revision: models.PipelineRevision) -> Iterator[str]:
+    """Of a pipeline, the steps whose products are inputs of its steps, and lie at another location than it runs at."""
+    taken = {one.id for step in revision.steps for one in step.upstream}
+    taken |= {rule.from_step_id for step in revision.steps for rule in step.auxiliary}
+    run, group, step = models.ExecutedReductionStep, models.SubGroup, models.ReductionStep
+    place = sa.func.concat(models.Pipeline.name, "/", step.key)
+    found = (
+        LOCATION.rows.with_only_columns(place, LOCATION.label, sa.func.count())
+        .join(run, run.data_location_id == models.DataLocation.id)
+        .join(group, group.last_run_id == run.id)
+        .join(step, step.id == group.reduction_step_id)
+        .join(models.Pipeline, models.Pipeline.id == step.pipeline_id)
+        .where(step.id.in_(taken), models.DataLocation.id != revision.processing_location_id)
+        .group_by(place, LOCATION.label)
+        .order_by(place, LOCATION.label)
+    )
+    for giver, where, number in session.execute(found):
+        pipeline, _, key = giver.partition("/")
+        yield (
+            f"pipeline {revision.pipeline.name}: its steps take products of {giver}, and those of {number:,} of its "
+            f"sub-groups lie at {where}, where it does not run: its runs fail until these are made anew where it runs "
+            f"(`ccat trigger {pipeline} --step {key} --force`)"
+        )
 
 
 def _now(session: Session, steps: Collection[int]) -> Mapping[int, models.ReductionStepRevision]:

@@ -14,21 +14,22 @@ LIMITS_CHANGED: Final = "limits:changed"
 def limit_location(session: Session, location: str, most: int | None) -> None:
     """Let at most so many runs be live at a processing location, None: any number. Raises UnknownName."""
     find(session, PROCESSING_LOCATION, location).live_limit = most
-    _tell(session)
+    tell_limits(session)
 
 
 def limit_user(session: Session, user: str, most: int | None) -> None:
     """Let at most so many runs of a user's pipelines be live, None: as many as of every user. Raises UnknownName."""
     find(session, USER, user).live_limit = most
-    _tell(session)
+    tell_limits(session)
 
 
 def limit_every_user(session: Session, most: int | None) -> None:
     """Let at most so many runs of the pipelines of each user be live who has no other limit, None: any number."""
     session.execute(sa.update(models.Installation).values(live_limit_per_user=most))
-    _tell(session)
+    tell_limits(session)
 
 
-def _tell(session: Session) -> None:
+def tell_limits(session: Session) -> None:
+    """Wake whoever starts runs: limits leave another room from now on."""
     session.flush()
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, LIMITS_CHANGED)))

@@ -232,15 +232,23 @@ def next_retry(session: Session) -> datetime | None:
 def unstaged(*, hopeless: bool) -> sa.ColumnElement[bool]:
     """Condition on a run: a raw input of it is not STAGED at its location; `hopeless`: and nobody is at it."""
     copy, job, taken = models.PhysicalCopy, models.StagingJob, models.RunInput
-    staged = sa.exists().where(
-        copy.raw_data_package_id == taken.raw_data_package_id,
-        copy.data_location_id == _Run.data_location_id,
-        copy.status == PhysicalCopyStatus.STAGED,
+    staged = (
+        sa.exists()
+        .where(
+            copy.raw_data_package_id == taken.raw_data_package_id,
+            copy.data_location_id == _Run.data_location_id,
+            copy.status == PhysicalCopyStatus.STAGED,
+        )
+        .correlate(_Run, taken)  # the run that is asked about, and not any
     )
-    under_way = sa.exists().where(
-        job.raw_data_package_id == taken.raw_data_package_id,
-        job.data_location_id == _Run.data_location_id,
-        job.status.in_(LIVE_TRANSFER_STATUSES),
+    under_way = (
+        sa.exists()
+        .where(
+            job.raw_data_package_id == taken.raw_data_package_id,
+            job.data_location_id == _Run.data_location_id,
+            job.status.in_(LIVE_TRANSFER_STATUSES),
+        )
+        .correlate(_Run, taken)
     )
     missing = sa.exists().where(taken.run_id == _Run.id, taken.role == InputRole.RAW, sa.not_(staged))
     return missing.where(sa.not_(under_way)) if hopeless else missing

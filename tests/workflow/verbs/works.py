@@ -30,7 +30,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.activity import Activity, activity
 from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
+from ccat_ops_db.states import BackendName, FailureClass, LocationType, PhysicalCopyStatus, RunStatus
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
@@ -156,6 +156,18 @@ class Works:
         )
         with transaction(self.engine) as session:
             return apply_definitions(session, definitions, folder=self.root, by="a test")
+
+    def add_location(self, name: str, **values: Any) -> int:
+        """One more processing location beside the first; its id."""
+        path = self.root / "cologne" / name
+        path.mkdir()
+        with transaction(self.engine) as session:
+            site_id = session.scalars(sa.select(models.Site.id).filter_by(short_name="cologne")).one()
+            kind = {"location_type": LocationType.PROCESSING, "backend": BackendName.LOCAL}
+            location = models.DiskDataLocation(site_id=site_id, name=name, path=str(path), **kind, **values)
+            session.add(location)
+            session.flush()
+            return location.id
 
     # What a telescope does.
 
@@ -336,6 +348,10 @@ class Works:
         """Statuses that a run came to."""
         changes = self.all(models.StatusChange, noun="executed_reduction_step", object_id=run.id)
         return [str(one.to_status) for one in changes]
+
+    def all_of(self, query: sa.Select[Found]) -> list[Found]:
+        with transaction(self.engine) as session:
+            return list(session.scalars(query).all())
 
     def text(self, product: models.DataProduct) -> str:
         """Content of a product, found by its copy."""

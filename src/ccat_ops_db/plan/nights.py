@@ -1,0 +1,104 @@
+"""What is said about one observing night."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+
+class Place(StrEnum):
+    """How far a sub-group of a step is."""
+
+    REDUCED = "reduced"
+    """Its newest run has the wanted recipe and inputs."""
+    RUNNING = "running"
+    RETRIED = "retried"
+    """It failed, and is tried again by itself."""
+    WAITING = "waiting"
+    """There is a run that has not started."""
+    WANTED = "wanted"
+    """A run has to be created."""
+    COOLING = "cooling"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What was observed with one instrument of one source."""
+
+    instrument: str | None
+    """None as long as no file is registered."""
+    source: str
+    scans: int
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepNight:
+    """How many sub-groups with data of the night a step has, and how far they are."""
+
+    pipeline: str
+    step: str
+    sub_groups: int
+    places: Mapping[Place, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hindrance:
+    """So many sub-groups or packages of which the same is to be said."""
+
+    where: str
+    """`pipeline/step`, or `raw packages`."""
+    place: str
+    number: int
+    sentence: str
+    """Of the first of them; numbers in those of the others may differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """One observing night, as it is now."""
+
+    night: date | None
+    """None where nothing was ever observed."""
+    scans: int = 0
+    going_on: int = 0
+    """Scans that have not ended."""
+    unarchived: int = 0
+    """Scans that ended and are not in the archive as a whole."""
+    unreduced: int = 0
+    """Scans in the archive that steps which run by themselves have not all reduced."""
+    observed: Sequence[Observed] = ()
+    packages: Mapping[str, int] = field(default_factory=dict)
+    """Raw packages by state."""
+    steps: Sequence[StepNight] = ()
+    """In the order in which they run."""
+    hindrances: Sequence[Hindrance] = ()
+    """What is in the way, the most frequent first."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that was observed is archived and reduced."""
+        return not (self.going_on or self.unarchived or self.unreduced)
+
+    @property
+    def verdict(self) -> str:
+        """The whole in one line."""
+        if self.night is None:
+            return "nothing was ever observed"
+        if not self.scans:
+            return "no scan was taken"
+        if self.is_complete:
+            what = "its one scan is" if self.scans == 1 else f"all {self.scans:,} scans are"
+            return f"complete: {what} archived and reduced"
+        lacking = {
+            "not ended": self.going_on,
+            "not in the archive": self.unarchived,
+            "not reduced": self.unreduced,
+        }
+        told = ", ".join(f"{number:,} {what}" for what, number in lacking.items() if number)
+        undone = self.going_on + self.unarchived + self.unreduced
+        return f"{undone:,} of {self.scans:,} scans not done: {told}"

@@ -1,0 +1,177 @@
+"""What is the matter now, as the database knows it, and what people were told of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.queries.spaces import short_locations
+from ccat_ops_db.states import AlertKind, PackageState, RunStatus, Verdict
+
+_Run, _Group, _Step, _Pipeline = (
+    models.ExecutedReductionStep,
+    models.SubGroup,
+    models.ReductionStep,
+    models.Pipeline,
+)
+_Package = models.RawDataPackage
+_MOST: Final = 200
+"""So many different failures are told apart, those of the oldest sub-groups first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alerts:
+    """What people are or were told, and whether the hook works."""
+
+    alerts: Sequence[models.Alert]
+    looked_at: datetime | None
+    """When a process looked last; None: none ever did."""
+    hook_failure: str | None
+    hook_tries: int
+
+
+def list_alerts(session: Session, *, everything: bool = False, limit: int = 100) -> Alerts:
+    """Open alerts, or also those that are over; the newest first."""
+    alert, watch = models.Alert, session.get(models.AlertWatch, 1)
+    which = sa.true() if everything else alert.cleared_at.is_(None)
+    found = session.scalars(sa.select(alert).where(which).order_by(alert.id.desc()).limit(limit)).all()
+    return Alerts(
+        alerts=found,
+        looked_at=watch.looked_at if watch else None,
+        hook_failure=watch.failure if watch else None,
+        hook_tries=watch.tries if watch else 0,
+    )
+
+
+def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
+    """Everything that is the matter, but for services; what has waited since before `late` has waited too long."""
+    yield from _failed_runs(session)
+    yield from _failed_packages(session)
+    yield from _full_disks(session)
+    yield from _late_raw_data(session, late)
+    yield from _late_runs(session, late)
+
+
+def _alike(failure: sa.ColumnElement[str | None] | sa.orm.InstrumentedAttribute[str | None]) -> sa.ColumnElement[str]:
+    """What failures have in common that differ in numbers only."""
+    return sa.func.regexp_replace(sa.func.coalesce(failure, ""), "[0-9]+", "#", "g")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:8]
+
+
+def _failed_runs(session: Session) -> Iterator[Condition]:
+    last = (
+        sa.select(_Run.failure, _Run.fingerprint)
+        .where(_Run.reduction_step_id == _Group.reduction_step_id, _Run.sub_group_key == _Group.key)
+        .where(sa.not_(_Run.is_trial), _Run.status == RunStatus.FAILED)
+        .order_by(_Run.id.desc())
+        .limit(1)
+        .lateral()
+    )
+    alike, failure = sa.func.coalesce(last.c.fingerprint, _alike(last.c.failure)), sa.func.min(last.c.failure)
+    rows = session.execute(
+        sa.select(_Pipeline.name, _Step.key, alike, failure, sa.func.count())
+        .select_from(_Group)
+        .join(_Step, _Step.id == _Group.reduction_step_id)
+        .join(_Pipeline, _Pipeline.id == _Step.pipeline_id)
+        .outerjoin(last, sa.true())
+        .where(_Group.verdict == Verdict.FAILED, _Pipeline.enabled)
+        .group_by(_Pipeline.name, _Step.key, alike)
+        .order_by(sa.func.min(_Group.id))
+        .limit(_MOST)
+    )
+    for pipeline, step, kind, cause, number in rows:
+        yield Condition(
+            kind=AlertKind.FAILED_FOR_GOOD,
+            key=f"{pipeline}/{step}/{_digest(kind)}",
+            sentence=f"{_counted(number, 'sub-group')} of {pipeline}/{step} failed for good: "
+            f"{cause or 'an input is missing'}; "
+            f"`ccat runs --pipeline {pipeline} --step {step} --status failed` lists the runs",
+            number=number,
+        )
+
+
+def _failed_packages(session: Session) -> Iterator[Condition]:
+    alike = _alike(_Package.failure)
+    rows = session.execute(
+        sa.select(alike, sa.func.min(_Package.failure), sa.func.count())
+        .where(_Package.state == PackageState.FAILED)
+        .group_by(alike)
+        .order_by(sa.func.min(_Package.id))
+        .limit(_MOST)
+    )
+    for kind, cause, number in rows:
+        yield Condition(
+            kind=AlertKind.FAILED_FOR_GOOD,
+            key=f"raw packages/{_digest(kind)}",
+            sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} "
+            "`ccat packages --state failed` lists them",
+            number=number,
+        )
+
+
+def _full_disks(session: Session) -> Iterator[Condition]:
+    for number, sentence in short_locations(session).items():
+        yield Condition(kind=AlertKind.FULL_DISK, key=f"location {number}", sentence=sentence)
+
+
+def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
+    file, scan = models.RawDataFile, models.ExecutedObsUnit
+    on_their_way = _Package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING])
+    waits = {
+        "raw package": sa.select(sa.func.count(), sa.func.min(_Package.created_at)).where(
+            on_their_way, _Package.created_at < late
+        ),
+        "raw file": sa.select(sa.func.count(), sa.func.min(scan.ended_at))
+        .join_from(file, scan, file.executed_obs_unit_id == scan.id)
+        .where(file.raw_data_package_id.is_(None), scan.ended_at < late),
+    }
+    for what, query in waits.items():
+        number, oldest = session.execute(query).one()
+        if number:
+            yield Condition(
+                kind=AlertKind.BACKLOG,
+                key=f"{what}s",
+                sentence=f"{_counted(number, what)} not in the archive yet, the oldest since {oldest:%F %H:%M} UTC; "
+                "`ccat packages` says why",
+                number=number,
+            )
+
+
+def _late_runs(session: Session, late: datetime) -> Iterator[Condition]:
+    """What is for new data only: what redoes may wait for its hours, and a pause is somebody's will."""
+    pause, everywhere = (
+        models.Pause,
+        sa.and_(models.Pause.pipeline_id.is_(None), models.Pause.data_location_id.is_(None)),
+    )
+    is_paused = sa.exists().where(
+        sa.or_(pause.pipeline_id == _Run.pipeline_id, pause.data_location_id == _Run.data_location_id, everywhere)
+    )
+    rows = session.execute(
+        sa.select(_Pipeline.name, sa.func.count(), sa.func.min(_Run.created_at))
+        .join(_Run.pipeline)
+        .where(_Run.status == RunStatus.PENDING, _Run.created_at < late, sa.not_(_Run.is_redo))
+        .where(_Pipeline.enabled, sa.not_(is_paused))
+        .group_by(_Pipeline.name)
+        .order_by(_Pipeline.name)
+    )
+    for pipeline, number, oldest in rows:
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"runs of {pipeline}",
+            sentence=f"{_counted(number, 'run')} of pipeline {pipeline} not started yet, "
+            f"the oldest since {oldest:%F %H:%M} UTC; `ccat run why RUN` says what holds one",
+            number=number,
+        )

@@ -1,0 +1,87 @@
+"""Locations, what is free there, and what runs there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.models.runs import LIVE_RUN
+from ccat_ops_db.plan.spaces import SpaceState, short_sentence, space_state
+from ccat_ops_db.states import BackendName, LocationType
+
+_Location = models.DataLocation
+_Run = models.ExecutedReductionStep
+IS_SHORT: Final = _Location.free_bytes < sa.func.greatest(_Location.free_space_reserve_bytes, 1)
+"""Condition on a location: nothing more may be put there, as far as was seen last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocationNow:
+    """A location as it is now."""
+
+    id: int
+    name: str
+    """`site/location`."""
+    type: LocationType
+    backend: BackendName | None
+    path: str | None
+    """Directory of a disk."""
+    free_bytes: int | None
+    total_bytes: int | None
+    reserve_bytes: int
+    state: SpaceState
+    checked_at: datetime | None
+    live: int
+    """Runs that occupy something there."""
+    live_limit: int | None
+    paused: str | None
+    """Why it is paused; None where it is not."""
+
+
+def short_locations(session: Session) -> Mapping[int, str]:
+    """Locations where nothing may be started now, by id, with the sentence that says why."""
+    columns = (_Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes)
+    rows = session.execute(LOCATION.rows.with_only_columns(*columns).where(IS_SHORT))
+    return {number: short_sentence(name, free=free or 0, reserve=reserve) for number, name, free, reserve in rows}
+
+
+def list_locations(session: Session, *, now: datetime) -> Sequence[LocationNow]:
+    """Every location, by its name."""
+    live, paused = _live(session), _paused(session)
+    rows = session.execute(LOCATION.rows.add_columns(LOCATION.label).order_by(LOCATION.label))
+    return [_now(one, name, live=live.get(one.id, 0), paused=paused.get(one.id), now=now) for one, name in rows]
+
+
+def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datetime) -> LocationNow:
+    reserve = one.free_space_reserve_bytes
+    return LocationNow(
+        id=one.id,
+        name=name,
+        type=one.location_type,
+        backend=one.backend,
+        path=one.path if isinstance(one, models.DiskDataLocation) else None,
+        free_bytes=one.free_bytes,
+        total_bytes=one.total_bytes,
+        reserve_bytes=reserve,
+        state=space_state(one.free_bytes, reserve=reserve, checked_at=one.space_checked_at, now=now),
+        checked_at=one.space_checked_at,
+        live=live,
+        live_limit=one.live_limit,
+        paused=paused,
+    )
+
+
+def _live(session: Session) -> dict[int, int]:
+    counted = sa.select(_Run.data_location_id, sa.func.count()).where(sa.text(LIVE_RUN))
+    return dict(session.execute(counted.group_by(_Run.data_location_id)).all())
+
+
+def _paused(session: Session) -> dict[int, str]:
+    pause = models.Pause
+    paused = sa.select(pause.data_location_id, pause.because).where(pause.data_location_id.is_not(None))
+    return {number: because for number, because in session.execute(paused) if number is not None}

@@ -1,0 +1,8 @@
+-- How far the raw packages of a night are; failures that differ in numbers only are one.
+SELECT CASE WHEN p.excluded_at IS NOT NULL OR p.withdrawn_at IS NOT NULL THEN 'excluded' ELSE p.state END AS state,
+    count(*) AS number, min(p.failure) AS failure
+FROM executed_obs_unit e
+JOIN raw_data_package p ON p.executed_obs_unit_id = e.id
+WHERE e.observing_night = :night
+GROUP BY 1, regexp_replace(coalesce(p.failure, ''), '[0-9]+', '#', 'g')
+ORDER BY count(*) DESC, 1

@@ -1,0 +1,35 @@
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, SITE, find
+from ccat_ops_db.states import BackendName, LocationType
+from ccat_ops_db.verbs.limiting import tell_limits
+
+
+def add_processing_location(session: Session, site: str, name: str, *, path: str) -> models.DiskDataLocation:
+    """One more directory where jobs run on the host of its workers. Raises UnknownName."""
+    kind = {"location_type": LocationType.PROCESSING, "backend": BackendName.LOCAL}
+    location = models.DiskDataLocation(site=find(session, SITE, site), name=name, path=path, **kind)
+    session.add(location)
+    session.flush()
+    return location
+
+
+def change_location(
+    session: Session, name: str, *, reserve_bytes: int | None = None, settings: Mapping[str, Any] | None = None
+) -> models.DataLocation:
+    """Change the reserve of a location, and settings of its backend, of which None takes one away. Raises UnknownName.
+
+    Processes read settings of backends when they start.
+    """
+    location = find(session, LOCATION, name)
+    if reserve_bytes is not None:
+        location.free_space_reserve_bytes = reserve_bytes
+        tell_limits(session)
+    merged = {**location.backend_settings, **(settings or {})}
+    location.backend_settings = {key: value for key, value in merged.items() if value is not None}
+    session.flush()
+    return location

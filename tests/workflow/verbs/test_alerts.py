@@ -1,0 +1,306 @@
+"""What people are told: each thing once, and again only where nobody knows whether they heard of it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from redis import Redis
+
+from ccat.stack.redis import RedisAddress
+from ccat.watch import hook, looking
+from ccat.watch.hook import Hook, HookFailed
+from ccat.watch.looking import Watch, look_and_tell
+from ccat_ops_db import models
+from ccat_ops_db.states import AlertKind, FailureClass
+from ccat_ops_db.verbs.spaces import record_space
+from ccat_service.health import HealthCheck
+from tests.workflow.verbs.conftest import Say
+from tests.workflow.verbs.works import Works, eventually
+
+CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"], "max_retries": 0}
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class People:
+    """Whoever reads what the hook is given, here: a file to which a command appends it."""
+
+    works: Works
+    file: Path
+    watch: Watch
+    _read: int = field(default=0)
+
+    def look(self, *, later: bool = True) -> list[dict[str, Any]]:
+        """What is heard of one look, a minute later than the last one."""
+        if later:
+            self.works.execute(sa.update(models.AlertWatch).values(told_at=None, next_try_at=None))
+        look_and_tell(self.watch)
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        heard, self._read = lines[self._read :], len(lines)
+        return [json.loads(line) for line in heard]
+
+
+@pytest.fixture
+def redis(redis_address: RedisAddress) -> Iterator[Redis]:
+    with Redis.from_url(redis_address.url) as client:
+        yield client
+
+
+@pytest.fixture
+def people(works: Works, redis: Redis, tmp_path: Path) -> People:
+    file = tmp_path / "heard"
+    command = ("/bin/sh", "-c", f"cat >>{file}")
+    watch = Watch(database=works.database, redis=redis, hook=Hook(command), name="first", backlog=12 * HOUR)
+    return People(works, file, watch)
+
+
+def fail(works: Works, *causes: str) -> None:
+    """Have a run fail for good for each cause."""
+    works.define(CALIBRATE)
+    works.archived(*(f"p{number}" for number in range(len(causes))))
+    works.create()
+    works.start()
+    for run, cause in zip(works.runs(), causes, strict=True):
+        works.fail(run.id, FailureClass.DATA, cause)
+    works.create()
+
+
+def test_what_failed_for_good_is_told_once_with_what_to_do_and_once_more_when_it_is_over(
+    works: Works, people: People
+) -> None:
+    fail(works, "file 17 is damaged", "file 18 is damaged")
+    [message] = people.look()
+    [alert] = message["alerts"]
+    assert (alert["event"], alert["kind"], alert["number"]) == ("raised", "failed_for_good", 2)
+    assert alert["sentence"] == (
+        "2 sub-groups of toy/calibrate failed for good: file 17 is damaged; "
+        "`ccat runs --pipeline toy --step calibrate --status failed` lists the runs"
+    )
+    assert message["text"].splitlines()[0] == "CCAT data center: 1 new"
+    assert people.look() == []
+    works.execute(sa.update(models.SubGroup).values(verdict="wanted"))
+    [message] = people.look()
+    assert [one["event"] for one in message["alerts"]] == ["cleared"]
+    assert people.look() == []
+
+
+def test_a_storm_is_one_message_that_spells_out_the_first_and_counts_the_others(works: Works, people: People) -> None:
+    fail(works, *(f"cause {chr(65 + number)}" for number in range(25)))
+    [message] = people.look()
+    assert (len(message["alerts"]), message["more"]) == (20, 5)
+    assert message["text"].splitlines()[0] == "CCAT data center: 25 new"
+    assert message["text"].splitlines()[-1] == "and 5 more: `ccat alerts`"
+    assert people.look() == []
+
+
+def test_what_comes_within_a_minute_of_a_message_waits_for_the_next_one(works: Works, people: People) -> None:
+    fail(works, "one thing")
+    assert len(people.look()) == 1
+    works.session(lambda session: record_space(session, works.location_id, free=0, total=9, now=datetime.now(UTC)))
+    assert people.look(later=False) == []
+    [message] = people.look()
+    assert [one["kind"] for one in message["alerts"]] == ["full_disk"]
+
+
+def test_what_has_grown_tenfold_is_told_again(works: Works, people: People) -> None:
+    fail(works, *(f"file {number} is damaged" for number in range(10)))
+    people.look()
+    works.execute(sa.update(models.Alert).values(told_number=1))
+    [message] = people.look()
+    assert [one["number"] for one in message["alerts"]] == [10]
+
+
+def test_who_dies_after_telling_and_before_that_is_recorded_has_it_told_again(
+    works: Works, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(works, "one thing")
+
+    def die(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(looking, "record_told", die)
+        with pytest.raises(SystemExit):
+            people.look()
+    assert len(people.file.read_text().splitlines()) == 1
+    assert len(people.look()) == 2
+    assert people.look() == []
+
+
+def test_a_hook_that_fails_is_tried_on_and_is_seen_to_fail(works: Works, people: People, say: Say) -> None:
+    fail(works, "one thing")
+    broken = replace(people.watch, hook=Hook(("/bin/sh", "-c", "echo no network >&2; exit 3")))
+    assert look_and_tell(broken) == 0
+    told = json.loads(say("alerts", "--json").stdout)
+    assert told["hook_failure"] == "alert_command failed: it ended with 3, saying 'no network'"
+    assert told["alerts"][0]["told_at"] is None
+    assert "the hook failed 1 time in a row" in say("alerts").stdout
+    assert people.look(later=False) == []
+    assert len(people.look()) == 1
+    assert "hook failed" not in say("alerts").stdout
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hook, "_COMMAND_PATIENCE", timedelta(seconds=0.3))
+    command = ("/bin/sh", "-c", f"sleep 60 & echo $! >{tmp_path}/pid; wait")
+    with pytest.raises(HookFailed, match=r"it was not done within 0\.3 s, and was ended"):
+        Hook(command).tell({"text": "x"})
+    status = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    eventually(lambda: not status.exists() or status.read_text().split()[2] == "Z")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [("/no/such/command", "No such file"), ("/etc/hostname", "Exec format error")]
+)
+def test_a_command_that_cannot_be_run_says_why(command: str, said: str) -> None:
+    with pytest.raises(HookFailed, match=f"alert_command failed: .*{said}"):
+        Hook((command,)).tell({"text": "x"})
+
+
+class Ear(BaseHTTPRequestHandler):
+    """A place on the web that takes messages, all but the first."""
+
+    def do_POST(self) -> None:
+        """Take one."""
+        heard = self.server.heard  # type: ignore[attr-defined]  # its own attribute
+        heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(503 if len(heard) == 1 else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        server.heard = []  # type: ignore[attr-defined]  # its own attribute
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_web_address_gets_the_same_as_json(works: Works, people: People, server: HTTPServer, say: Say) -> None:
+    fail(works, "one thing")
+    people.watch = replace(people.watch, hook=Hook(webhook=f"http://127.0.0.1:{server.server_port}/x"))
+    people.look()
+    assert "HTTP Error 503" in json.loads(say("alerts", "--json").stdout)["hook_failure"]
+    people.look()
+    people.look()
+    first, second = server.heard  # type: ignore[attr-defined]  # its own attribute
+    assert first == second
+    assert first["text"].startswith("CCAT data center: 1 new\nfailed_for_good: 1 sub-group of toy/calibrate")
+
+
+def test_one_process_at_a_time_looks_and_tells_and_another_one_goes_on_when_it_is_gone(
+    works: Works, people: People
+) -> None:
+    fail(works, "one thing")
+    assert look_and_tell(people.watch) == 1
+    works.execute(sa.update(models.Alert).values(told_number=0, told_at=None))
+    second = replace(people.watch, name="second", pace=timedelta())
+    assert look_and_tell(second) == 0
+    works.execute(sa.update(models.AlertWatch).values(lease_until=datetime.now(UTC) - HOUR))
+    assert look_and_tell(second) == 1
+
+
+def test_without_a_hook_everything_is_found_and_listed_all_the_same(works: Works, people: People, say: Say) -> None:
+    assert "no process has ever looked" in say("alerts").stdout
+    fail(works, "one thing")
+    look_and_tell(replace(people.watch, hook=Hook()))
+    assert "1 sub-group of toy/calibrate failed for good: one thing" in say("alerts").stdout
+    works.execute(sa.update(models.SubGroup).values(verdict="wanted"))
+    look_and_tell(replace(people.watch, hook=Hook()))
+    assert json.loads(say("alerts", "--json").stdout)["alerts"] == []
+    assert len(json.loads(say("alerts", "--all", "--json").stdout)["alerts"]) == 1
+
+
+def test_what_has_waited_too_long_is_told_of_new_data_only_and_not_where_somebody_paused_it(
+    works: Works, people: People, say: Say
+) -> None:
+    works.define(CALIBRATE)
+    works.archived("one")
+    works.create()
+    assert people.look() == []
+    people.watch = replace(people.watch, backlog=timedelta())
+    [message] = people.look()
+    [alert] = message["alerts"]
+    assert (alert["kind"], alert["key"]) == ("backlog", "runs of toy")
+    assert alert["sentence"].startswith("1 run of pipeline toy not started yet, the oldest since ")
+    assert say("pause", "--pipeline", "toy", "--because", "clouds").exit_code == 0
+    [message] = people.look()
+    assert [one["event"] for one in message["alerts"]] == ["cleared"]
+
+
+def test_raw_packages_that_failed_or_do_not_come_to_the_archive_are_told(works: Works, people: People) -> None:
+    works.archived("one")
+    package = models.RawDataPackage
+    works.execute(sa.update(package).values(state="failed", archived_at=None, failure="its archive copy is damaged."))
+    people.watch = replace(people.watch, backlog=timedelta())
+    [message] = people.look()
+    assert [one["sentence"] for one in message["alerts"]] == [
+        "1 raw package cannot be archived: its archive copy is damaged. `ccat packages --state failed` lists them"
+    ]
+    works.execute(sa.update(package).values(state="waiting", failure=None))
+    [message] = people.look()
+    assert {(one["event"], one["kind"]) for one in message["alerts"]} == {
+        ("raised", "backlog"),
+        ("cleared", "failed_for_good"),
+    }
+
+
+def silent(works: Works, *, minutes: int) -> None:
+    """Let everybody have been silent for so long, while somebody looked."""
+    works.execute(sa.update(models.SeenService).values(seen_at=datetime.now(UTC) - timedelta(minutes=minutes)))
+
+
+def test_a_service_that_is_gone_is_told_but_not_one_that_ended_on_purpose_or_was_replaced(
+    works: Works, people: People, redis: Redis
+) -> None:
+    lost = HealthCheck("tests", "celery-worker", redis=redis, instance="lost")
+    ended = HealthCheck("tests", "result-manager", redis=redis, instance="ended")
+    for one in (lost, ended):
+        one.start()
+    eventually(lambda: len(redis.keys("health:*")) == 2)
+    assert people.look() == []
+    ended.stop()
+    lost.stop()
+    redis.delete("ended:health:tests:celery-worker:lost")  # as if it had been killed
+    assert people.look() == []
+    silent(works, minutes=2)
+    [message] = people.look()
+    [alert] = message["alerts"]
+    assert (alert["kind"], alert["key"]) == ("dead_service", "health:tests:celery-worker:lost")
+    assert "celery-worker on " in alert["sentence"]
+    with HealthCheck("tests", "celery-worker", redis=redis, instance="next"):
+        eventually(lambda: redis.keys("health:*"))
+        [message] = people.look()
+    assert [one["event"] for one in message["alerts"]] == ["cleared"]
+
+
+def test_redis_itself_is_missed_and_nobody_else_while_it_is_away(works: Works, people: People, redis: Redis) -> None:
+    with HealthCheck("tests", "celery-worker", redis=redis):
+        eventually(lambda: redis.keys("health:*"))
+        people.look()
+    with Redis.from_url("redis://127.0.0.1:1") as nowhere:
+        away = replace(people.watch, redis=nowhere)
+        seen = models.SeenService
+        works.execute(
+            sa.update(seen).where(seen.key == "redis").values(seen_at=datetime.now(UTC) - timedelta(minutes=2))
+        )
+        look_and_tell(replace(away, pace=timedelta()))
+    [alert] = works.all(models.Alert)
+    assert (alert.kind, alert.key) == (AlertKind.DEAD_SERVICE, "redis")
+    told = [(one["event"], one["key"]) for message in people.look() for one in message["alerts"]]
+    assert told == [("raised", "redis"), ("cleared", "redis")]

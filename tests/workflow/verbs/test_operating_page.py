@@ -1,0 +1,50 @@
+"""The page for operators says what there is; its commands work, and its scripts tell people."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ccat_ops_db.states import AlertKind
+from ccat_workflow_manager.places import LocalSettings
+from ccat_workflow_manager.settings import WorkflowManagerSettings
+from tests.workflow.verbs.conftest import Say
+
+PAGE = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
+COMMANDS = re.findall(r"^ccat (.+)$", PAGE, re.MULTILINE)
+SCRIPTS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+TEXT = "CCAT data center: 1 new\nbacklog: 3 raw files not in the archive yet"
+STUB = '#!/bin/sh\n{ printf "%s\\n" "$0" "$@"; cat; } >"$HEARD"\n'
+
+
+def test_every_command_works(say: Say) -> None:
+    assert COMMANDS
+    for line in COMMANDS:
+        done = say(*shlex.split(line))
+        assert done.exit_code == 0, f"{line}: {done.output}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=["chat", "mail"])
+def test_a_script_tells_people(script: str, tmp_path: Path) -> None:
+    for name, text in (("hook", script), ("curl", STUB), ("mail", STUB)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    heard = tmp_path / "heard"
+    variables = {"CCAT_ALERT_TEXT": TEXT, "SLACK_WEBHOOK": "https://chat.example.org/x", "HEARD": str(heard)}
+    environment = {**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(
+        [tmp_path / "hook"], input=json.dumps({"text": TEXT, "alerts": []}).encode(), env=environment, check=True
+    )
+    said = heard.read_text()
+    assert "https://chat.example.org/x" in said or "operators@example.org" in said
+    assert json.dumps(TEXT) in said or "CCAT data center: 1 new\n" in said
+
+
+def test_every_kind_of_alert_and_every_setting_is_explained() -> None:
+    explained = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    told = {f"CCAT_WORKFLOW_MANAGER_{name.upper()}" for name in WorkflowManagerSettings.model_fields if "alert" in name}
+    assert set(explained) == {*AlertKind, *told, *LocalSettings.model_fields}
