@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,8 +99,9 @@ def arm_from_environment() -> None:
     arm({place.module for place in places() if point in place.points}, die)
 
 
-def arm(modules: Iterable[str], reached: Callable[[str], object]) -> None:
-    """Have the functions of modules tell each point as it is reached; what they did before, they do now."""
+def arm(modules: Iterable[str], reached: Callable[[str], object]) -> Callable[[], None]:
+    """Have the functions of modules tell each point as it is reached, until what is returned is called."""
+    before: list[tuple[FunctionType, CodeType]] = []
     for name in modules:
         module, tree = import_module(name), _walk(name).tree
         module.__dict__[_COMMIT] = lambda place, manager: _Commit(place, manager, reached)
@@ -108,7 +109,14 @@ def arm(modules: Iterable[str], reached: Callable[[str], object]) -> None:
         compiled = {code.co_qualname: code for code in _codes(compile(tree, module.__file__ or name, "exec"))}
         for function in _functions(vars(module).values(), name):
             if function.__code__.co_qualname in compiled:
+                before.append((function, function.__code__))
                 function.__code__ = compiled[function.__code__.co_qualname]
+    return partial(_disarm, before)
+
+
+def _disarm(before: Iterable[tuple[FunctionType, CodeType]]) -> None:
+    for function, code in before:
+        function.__code__ = code
 
 
 @dataclass

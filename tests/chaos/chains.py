@@ -87,9 +87,8 @@ class Chains:
         """How many runs have each status; None while the database is away."""
         try:
             with transaction(self.engine) as session:
-                return Counter(
-                    dict(session.execute(sa.select(_RUN.status, sa.func.count()).group_by(_RUN.status)).tuples().all())
-                )
+                rows = session.execute(sa.select(_RUN.status, sa.func.count()).group_by(_RUN.status))
+                return Counter(dict(rows.all()))
         except (DatabaseUnreachable, DBAPIError):
             return None
 

@@ -134,10 +134,12 @@ def play(plan: Plan, say: Say) -> Outcome:
     """Set an installation up, kill, and see what came of it; nothing of it is left."""
     with _installation(say) as installation:
         chains = Chains(installation, plan.job_seconds)
-        chains.define()
-        killer = Killer(installation, chains.engine, random.Random(plan.seed))  # noqa: S311 - a game, not a secret
-        outcome = Play(plan, chains, killer, say).run()
-        chains.engine.dispose()
+        try:
+            chains.define()
+            killer = Killer(installation, chains.engine, random.Random(plan.seed))  # noqa: S311 - no secret
+            outcome = Play(plan, chains, killer, say).run()
+        finally:
+            chains.engine.dispose()
         installation.process("down")
         outcome.wrong += [f"a process is left: {one}" for one in killer.left()]
         return outcome
