@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from tests.chaos.killing import KINDS
 from tests.chaos.play import Plan, play
 
@@ -10,6 +12,7 @@ SHORT = Plan(
 )
 
 
+@pytest.mark.timeout(400)
 def test_whatever_is_killed_every_chain_is_made_once_and_nothing_is_left() -> None:
     said: list[str] = []
     outcome = play(SHORT, said.append)

@@ -75,7 +75,7 @@ def main(database_url: str, redis_url: str, root: str) -> None:
     arm({place.module for place in places()}, fate.meet)
     database, redis = DatabaseConnection(database_url, "mortal"), Redis.from_url(redis_url)
     here, base = location_id(database.engine), Path(root) / "cologne/ramses/pipelines"
-    workplace = Workplace(database, {here: backend(redis, base)}, base, "mortal")
+    workplace = Workplace(database, {here: backend(redis, base)}, {here: base}, "mortal")
     scene = Scene(Path(root), database=database, workplace=workplace, location_id=here, redis=redis)
     for line in sys.stdin:
         print(json.dumps(answer(scene, fate, json.loads(line))), flush=True)  # noqa: T201 - how it answers
