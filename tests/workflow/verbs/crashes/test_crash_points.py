@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ccat_workflow_manager.hpc.local.processes import processes_by_job
 from ccat_workflow_manager.verbs.describing import run_directory
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.crashes.lives import LIVES, SCRIPT, STEP, Life, finish
+from tests.workflow.verbs.manager_process import ManagerProcess
 from tests.workflow.verbs.works import Works, eventually
 
 REPOSITORY = Path(__file__).parents[4]
@@ -98,6 +100,14 @@ def test_a_run_is_made_once_whenever_processes_die_while_it(life: str, scene: Wo
     several = -(-len(left) // DEATHS)
     missed = [point for start in range(several) for point in die_at(left[start::several], life, scene, mortals)]
     assert [point for one in missed for point in die_at([one], life, scene, mortals)] == []
+
+
+def test_a_manager_dies_where_it_is_told_to(scene: Works, redis_address: RedisAddress) -> None:
+    point = "ccat_workflow_manager.managers.create_runs:commit:after#2"
+    log = scene.root / "trigger-manager.log"
+    manager = ManagerProcess("trigger-manager", scene, redis_address, log=log, CCAT_CRASH_AT=point)
+    assert manager.end() == -SIGKILL
+    assert "manager started" in log.read_text()
 
 
 def test_what_they_were_writing_is_removed_later(scene: Works, redis_address: RedisAddress) -> None:
