@@ -24,6 +24,7 @@ from tests.workflow.verbs.crashes.lives import LIVES, SCRIPT, STEP, Life, finish
 from tests.workflow.verbs.manager_process import ManagerProcess
 from tests.workflow.verbs.works import Works, eventually
 
+pytestmark = pytest.mark.timeout(900)
 REPOSITORY = Path(__file__).parents[4]
 DEATHS = 20
 """In one life, at most: a life of its own for each would take too long."""
