@@ -36,6 +36,7 @@ _ON_DISK: Final = frozenset(
     }
 )
 _DURABLE: Final = frozenset({"write_read_only", "sync_directory"})
+_BACKENDS: Final = frozenset({"backend", "backends", "backend_of"})
 _SUBPROCESS: Final = frozenset({"run", "Popen"})
 _NOT_ASKED: Final = frozenset({"pipeline", "register_script"})
 _COMMIT, _CALL = "__ccat_commit__", "__ccat_call__"
@@ -191,19 +192,19 @@ def _outside(node: ast.Call) -> str | None:
         return "in_transaction" if called in _TRANSACTIONS else None
     owner = _name(node.func.value).strip("_")
     is_outside = (
-        owner in {"backend", "backends"}
+        owner in _BACKENDS
         or (owner == "redis" and called not in _NOT_ASKED)
         or (owner, called) in {("pipe", "execute"), ("mailbox", "deliver")}
         or (owner == "subprocess" and called in _SUBPROCESS)
     )
     if is_outside:
-        return f"{owner.removesuffix('s') if owner == 'backends' else owner}.{called}"
+        return f"{'backend' if owner in _BACKENDS else owner}.{called}"
     is_on_disk = called in _ON_DISK or (called == "replace" and len(node.args) == 1)
     return called if is_on_disk else None
 
 
 def _name(node: ast.expr) -> str:
-    """The last word of `a.b.name`, `name`, `a.name[key]`."""
+    """The last word of `a.b.name`, `name`, `a.name[key]`, `a.name(key)`."""
     match node:
         case ast.Attribute():
             return node.attr
@@ -211,6 +212,8 @@ def _name(node: ast.expr) -> str:
             return node.id
         case ast.Subscript():
             return _name(node.value)
+        case ast.Call():
+            return _name(node.func)
         case _:
             return ""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ccat.crashing import VARIABLE, NoSuchCrashPoint, arm_from_environment, points
+from ccat.crashing import VARIABLE, NoSuchCrashPoint, arm_from_environment, places, points
+from ccat_workflow_manager.hpc.base import Backend
 from tools.crash_points import FATES, PAGE, on_disk, page
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,11 @@ def test_the_page_is_up_to_date() -> None:
 def test_every_kind_of_call_is_explained() -> None:
     assert on_disk() <= {name for name in on_disk() if "." not in name}
     assert FATES.keys() >= {"commit", "backend.submit"}
+
+
+def test_every_question_to_a_backend_is_found() -> None:
+    asked = {f"backend.{name}" for name in vars(Backend) if not name.startswith("_")}
+    assert asked <= {place.what.partition(":")[0] for place in places()}
 
 
 def test_no_two_points_have_the_same_name() -> None:
