@@ -19,7 +19,7 @@ SET_UP := PYTHON="$(PYTHON)" VENV=$(VENV) PIPELINES_ENV=$(PIPELINES_ENV) tools/s
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url $(ARGS)
 PIPELINES_SOURCES := $(shell find pipelines/pyproject.toml pipelines/src -not -name '*.pyc' -not -name __pycache__)
 
-.PHONY: help demo test run check bench lock clean set-up
+.PHONY: help demo test chaos run check bench lock clean set-up
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ else
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	@$(PIPELINES_ENV)/bin/python -m pytest -c pipelines/pyproject.toml pipelines/tests
 endif
+
+chaos: $(SYSTEM) ## 300 chains of jobs while something is killed every 5 s; ARGS="--seed 7" for the same order again
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 run: $(SYSTEM) $(PIPELINES) ## the whole system on this machine, until Ctrl-C
 	@$(BIN)/ccat up $(ARGS)

@@ -14,6 +14,7 @@ from ccat_ops_db.session import create_engine
 
 # Machines are noisy: how long an example takes, or its making on a machine that never made any text, says nothing.
 settings.register_profile("ccat", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("ccat"), max_examples=20_000)
 settings.load_profile("ccat")
 
 

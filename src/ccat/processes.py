@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import typer
@@ -69,6 +70,8 @@ class _Process:
 def _process(title: str) -> Iterator[_Process]:
     with reported(last_resort=False), stop_on_signals() as stop:
         configure_logging()
+        if "CCAT_CRASH_AT" in os.environ:
+            import_module("ccat.crashing").arm_from_environment()
         database = open_database(title)
         database.require_current_schema()
         yield _Process(title, process_name(title), database, stop)

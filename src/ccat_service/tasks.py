@@ -120,6 +120,7 @@ def make_celery_app(redis: RedisSettings, *, name: str) -> TaskApp:
     app = TaskApp(name, set_as_current=False)
     app.conf.update(
         broker_url=redis.url(),
+        broker_transport="ccat_service.broker:Transport",
         broker_use_ssl=redis.tls_options() or False,
         broker_transport_options=_transport_options(name),
         broker_connection_retry_on_startup=True,

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Installation:
     def instrument_disk(self) -> Path:
         """Where the instrument writes its raw files."""
         return self.directory / "storage" / SOURCE
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its processes read."""
+        return tomllib.loads((self.directory / "ccat.toml").read_text())
 
     def process(self, *words: object) -> subprocess.CompletedProcess[str]:
         """`ccat WORDS…` as a process of its own, whatever comes of it."""

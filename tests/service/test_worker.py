@@ -198,6 +198,18 @@ def test_after_redis_came_back_empty_the_worker_takes_tasks_again_within_seconds
     assert worker.program.is_running()
 
 
+def test_a_worker_whose_threads_were_all_at_work_while_redis_died_takes_tasks_again(workers: dict[str, Worker]) -> None:
+    worker = workers["steady"]
+    for _ in range(2):
+        worker.send("workflow.sleep", 1)
+    eventually(lambda: len(worker.list("began")) == 2)
+    worker.redis.stop()
+    eventually(lambda: len(worker.program.events("Couldn't ack")) == 2)
+    worker.redis.start()
+    eventually(lambda: worker.noted_after_sending(5), within=30)
+    assert worker.program.is_running()
+
+
 def test_a_worker_that_turned_deaf_ends_so_that_it_is_started_anew(workers: dict[str, Worker]) -> None:
     worker = workers["steady"]
     eventually(worker.is_ready)

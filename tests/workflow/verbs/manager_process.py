@@ -10,7 +10,7 @@ from tests.workflow.verbs.works import Works
 class ManagerProcess:
     """A real process, with its log."""
 
-    def __init__(self, name: str, works: Works, redis: RedisAddress, *, log: Path) -> None:
+    def __init__(self, name: str, works: Works, redis: RedisAddress, *, log: Path, **more: str) -> None:
         self._log = log
         self._was_killed = False
         variables = {
@@ -21,6 +21,7 @@ class ManagerProcess:
             "CCAT_WORKFLOW_MANAGER_PIPELINE_BASE_DIR": str(works.base),
             "CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID": str(works.location_id),
         }
+        variables |= more
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("CCAT_")}
         command = [sys.executable, "-m", "ccat", name]
         with log.open("w") as output:
@@ -31,6 +32,11 @@ class ManagerProcess:
     def has_started(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()
         return "manager started" in self._log.read_text()
+
+    def end(self) -> int:
+        """Exit code once it has ended by itself, negative for a signal."""
+        self._was_killed = True
+        return self._process.wait(60)
 
     def kill(self) -> None:
         self._process.kill()

@@ -41,7 +41,7 @@ class LocalBackend:
         base: Path,
         cpus: int,
         grace: timedelta = timedelta(seconds=10),
-        restart_after: timedelta = timedelta(seconds=30),
+        restart_after: timedelta = timedelta(seconds=5),
     ) -> None:
         self._host = socket.gethostname()
         self._cpus = cpus

@@ -25,6 +25,8 @@ from ccat_service.processes import ProcessIdentity
 from ccat_workflow_manager.hpc.base import START_MARK, JobSpec
 
 _KEPT_FOR: Final = timedelta(days=30)
+_DRAFTED_FOR: Final = timedelta(hours=1)
+"""Longer than it takes to write a record; a draft holds the job's environment, as the record does."""
 _EXIT_MARK: Final = "job.exit"
 _CANCEL_MARK: Final = "job.cancel"
 
@@ -112,12 +114,13 @@ class JobFiles:
         return (job for name in names if (job := self.read(name)) is not None)
 
     def prune(self) -> None:
-        """Remove the records of jobs that have been over for so long that nobody asks for them."""
-        overdue = time.time() - _KEPT_FOR.total_seconds()
-        for record in self._over.glob("*.json"):
-            with contextlib.suppress(FileNotFoundError):  # pruned by somebody else at the same moment
-                if record.stat().st_mtime < overdue:
-                    record.unlink()
+        """Remove the records of jobs over for so long that nobody asks for them, and drafts whose writer died."""
+        for files, kept_for in ((self._over.glob("*.json"), _KEPT_FOR), (self._live.glob(".*.json.*"), _DRAFTED_FOR)):
+            overdue = time.time() - kept_for.total_seconds()
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):  # pruned by somebody else at the same moment
+                    if file.stat().st_mtime < overdue:
+                        file.unlink()
 
     def read(self, name: str) -> Job | None:
         """Look at one job; None if no readable record of it exists. Raises OSError where its files cannot be read."""

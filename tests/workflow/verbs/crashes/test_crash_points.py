@@ -1,0 +1,153 @@
+"""A process that dies at any point of the code, before or after any commit and any call outside: nothing is amiss."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from redis import Redis
+
+from ccat.crashing import points
+from ccat.stack.redis import RedisAddress
+from ccat_ops_db import models
+from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus
+from ccat_workflow_manager.hpc.local.processes import processes_by_job
+from ccat_workflow_manager.verbs.describing import run_directory
+from tests.workflow.verbs.conftest import OpenWorks
+from tests.workflow.verbs.crashes.lives import LIVES, SCRIPT, STEP, Life, finish
+from tests.workflow.verbs.manager_process import ManagerProcess
+from tests.workflow.verbs.works import Works, eventually
+
+pytestmark = pytest.mark.timeout(900)
+REPOSITORY = Path(__file__).parents[4]
+DEATHS = 20
+"""In one life, at most: a life of its own for each would take too long."""
+
+
+class Mortals:
+    """Processes that live the lives of runs, and die of it."""
+
+    def __init__(self, works: Works, redis: RedisAddress, log: Path) -> None:
+        url = works.engine.url.render_as_string(hide_password=False)
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, Path(__file__).parent / "programs/mortal.py", url, redis.url, works.root],
+                cwd=REPOSITORY,
+                env={"PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}", "PATH": "/usr/bin:/bin"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._works = works
+        self.log = log
+        self.ways: dict[str, str] = {}
+        """The first life that comes by each point."""
+        for name in LIVES:
+            self.observe(name)
+            for point in self.ask(life=name)["reached"]:
+                self.ways.setdefault(point, name)
+
+    def points_of(self, life: str) -> list[str]:
+        """Where processes die in this life, in its order; every point is one of one life."""
+        return [point for point, name in self.ways.items() if name == life]
+
+    def observe(self, life: str) -> None:
+        """Have a scan taken whose run will have this life."""
+        self._works.observe(f"{LIVES[life].software}\n# {self._works._scans}")
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, self.log.read_text()
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def scene(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
+    with open_works(tmp_path_factory.mktemp("crashes")) as works:
+        works.define(STEP, scripts={"reduce": SCRIPT})
+        yield works
+
+
+@pytest.fixture(scope="module")
+def mortals(scene: Works, redis_address: RedisAddress) -> Iterator[Mortals]:
+    mortals = Mortals(scene, redis_address, scene.root / "mortals.log")
+    yield mortals
+    mortals.close()
+    assert "Traceback" not in mortals.log.read_text(), mortals.log.read_text()
+
+
+def test_the_lives_come_by_every_point(mortals: Mortals) -> None:
+    assert sorted(set(points()) - mortals.ways.keys()) == [], "add a life to lives.py that comes by"
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_run_is_made_once_whenever_processes_die_while_it(life: str, scene: Works, mortals: Mortals) -> None:
+    left = mortals.points_of(life)
+    several = -(-len(left) // DEATHS)
+    missed = [point for start in range(several) for point in die_at(left[start::several], life, scene, mortals)]
+    assert [point for one in missed for point in die_at([one], life, scene, mortals)] == []
+
+
+def test_a_manager_dies_where_it_is_told_to(scene: Works, redis_address: RedisAddress) -> None:
+    point = "ccat_workflow_manager.managers.create_runs:commit:after#2"
+    log = scene.root / "trigger-manager.log"
+    manager = ManagerProcess("trigger-manager", scene, redis_address, log=log, CCAT_CRASH_AT=point)
+    assert manager.end() == -SIGKILL
+    assert "manager started" in log.read_text()
+
+
+def test_what_they_were_writing_is_removed_later(scene: Works, redis_address: RedisAddress) -> None:
+    drafts = list(scene.base.glob("local-jobs/.*"))
+    assert drafts
+    for draft in drafts:
+        os.utime(draft, (1, 1))
+    with Redis.from_url(redis_address.url) as redis:
+        redis.flushdb()  # as after some minutes, when the backend looks at all its files again
+    scene.workplace.backends[scene.location_id].observe(["a job"])
+    assert list(scene.base.glob("local-jobs/.*")) == []
+
+
+def die_at(points: Sequence[str], life: str, scene: Works, mortals: Mortals) -> list[str]:
+    """One process after the other dies in the same life, then healthy ones go on; the points that were not reached."""
+    left, part = list(points), 0
+    mortals.observe(life)
+    while left and (end := mortals.ask(life=life, points=left, first=part))["died"]:
+        left.remove(end["died"])
+        part = end["part"]
+        LIVES[life].mended(scene)
+    finish(scene)
+    check(scene, LIVES[life])
+    return left
+
+
+def check(works: Works, life: Life) -> None:
+    """What is so at the end of every life."""
+    newest = sa.select(sa.func.max(models.ExecutedReductionStep.id))
+    run = works.run(id=works.session(lambda session: session.scalar(newest)))
+    assert run.status is RunStatus.COMPLETED, run.failure
+    [product] = run.products
+    assert (product.state, works.text(product)) == (ProductState.CURRENT, "made\n")
+    [copy] = works.all(models.PhysicalCopy, data_product_id=product.id)
+    assert copy.status is PhysicalCopyStatus.PRESENT
+    assert works.moves(run).count("completed") == 1
+    assert works.all(models.RunInput, run_id=run.id)
+    layout = run_directory(run, works.base)
+    marks = (layout.directory / "marks").read_text().splitlines()
+    assert marks.count("start") <= life.starts
+    assert not life.is_alone or "overlap" not in marks
+    eventually(lambda: not [one for one in processes_by_job() if one.is_relative_to(works.base)])

@@ -1,0 +1,101 @@
+"""Writes `docs/crash-points.md`: where a process may be told to die, which tests make it do everywhere.
+
+`python -m tools.crash_points` writes the page, `python -m tools.crash_points --list` prints the points.
+"""
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from ccat.crashing import VARIABLE, Place, places, points
+
+PAGE = Path("docs/crash-points.md")
+
+INTRODUCTION = f"""# Crash points
+
+<!-- Written by `python -m tools.crash_points`; a test compares. -->
+
+Any process may die at any moment, and nothing is lost or done twice. To show it, a process can be told where: with
+`{VARIABLE}=POINT` in its environment it kills itself with SIGKILL when it comes to that point, with `POINT#3` when it
+comes there for the third time. A point that does not exist stops it with one line. Without the variable nothing of this
+is loaded.
+
+    {VARIABLE}=ccat_workflow_manager.verbs.executing._submit:backend.submit:after ccat celery-worker
+
+The list is generated from the code: each commit and each call outside of the process, `before` and `after`.
+`tests/workflow/verbs/crashes` lets processes die at every one of them, and fails where none comes by.
+
+| what | dead before it | dead after it |
+|---|---|---|
+"""
+
+FATES = {
+    "commit": (
+        "nothing was written: the next look finds what was to be done as it was",
+        "what was written is found by the next look; messages may be lost, and are sent again when the lease is over",
+    ),
+    "mailbox.deliver": (
+        "the message is lost: its work is leased, and told again when the lease is over",
+        "one of several messages has left: the others are told again",
+    ),
+    "backend.submit": (
+        "the attempt and its job's name are committed: the backend does not know the name, and the job is handed in",
+        "the backend knows the name: the job is adopted, not handed in again",
+    ),
+    "backend.find": ("only a question: it is asked again", "as before it"),
+    "backend.observe": ("only a question: the next round asks it", "as before it"),
+    "backend.logs": ("only a question: it is asked again", "as before it"),
+    "backend.cancel": ("the job is found superfluous again, or ends and is not collected", "the cancelled job is seen"),
+    "subprocess.run": (
+        "the job holds its slot and has not started: it is started when that is overdue",
+        "the job lives without us; its marks say so",
+    ),
+    "redis": ("only hints and slots: restored from the files of the jobs", "as before it"),
+    "pipe": ("only hints and slots: restored from the files of the jobs", "as before it"),
+}
+ON_DISK = (
+    "the file or directory is as it was: whoever repeats the whole finds that state and goes on",
+    "it is done, and repeating it changes nothing; a draft is left to be removed later",
+)
+
+
+def page() -> str:
+    """The whole page."""
+    rows = [f"| {kinds(kind)} | {before} | {after} |" for kind, (before, after) in [*FATES.items(), ("", ON_DISK)]]
+    return "\n".join([INTRODUCTION + "\n".join(rows), *sections(), ""])
+
+
+def kinds(kind: str) -> str:
+    """The name of a kind of call; the last one is any other."""
+    return f"`{kind}`" if kind else ", ".join(f"`{name}`" for name in sorted(on_disk()))
+
+
+def on_disk() -> set[str]:
+    """What is done to files and processes."""
+    names = {place.what.partition(":")[0] for place in places()}
+    return {name for name in names if name not in FATES and name.partition(".")[0] not in FATES}
+
+
+def sections() -> Iterator[str]:
+    """One table for each module."""
+    for module, found in groupby(places(), key=lambda place: place.module):
+        yield f"\n## `{module}`\n\n| where | what | the function |\n|---|---|---|"
+        yield from (row(place) for place in found)
+
+
+def row(place: Place) -> str:
+    """One line: two points."""
+    return f"| `{place.function}` | `{place.what}` | {place.told} |"
+
+
+def main(options: list[str]) -> None:
+    """Write the page, or print the points."""
+    if "--list" in options:
+        print("\n".join(points()))
+    else:
+        PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
