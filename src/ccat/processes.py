@@ -1,9 +1,9 @@
 """The long-running processes: read the settings, put the parts together, run."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -28,6 +28,7 @@ from ccat_service.worker import run_worker
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.hpc.local.host import host_cpus
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import queues, register, senders
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -131,5 +132,12 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
 
 
 def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    cpus = int(location.backend_settings.get("cpus", os.cpu_count() or 1))
-    return LocalBackend(settings.client("local-backend"), base=settings.pipeline_base_dir, cpus=cpus)
+    given = location.backend_settings
+    memory_gb, cgroup = given.get("memory_gb"), given.get("cgroup")
+    return LocalBackend(
+        settings.client("local-backend"),
+        base=settings.pipeline_base_dir,
+        cpus=int(given.get("cpus", host_cpus())),
+        memory_gb=None if memory_gb is None else float(memory_gb),
+        cgroup=Path(cgroup) if cgroup else None,
+    )

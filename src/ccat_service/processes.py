@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
@@ -35,6 +36,7 @@ class ProcessIdentity(BaseModel):
         return ProcessIdentity.of(self.pid) == self
 
 
+@cache
 def boot_id() -> str:
     """Id of this boot of the host."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -6,10 +6,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -19,13 +19,15 @@ from redis.retry import Retry
 
 from ccat.stack.redis import RedisAddress
 from ccat_ops_db.states import FailureClass
-from ccat_workflow_manager.hpc.base import BackendUnavailable, JobRefused, JobSpec, JobState
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec, JobState
 from ccat_workflow_manager.hpc.failures import failure_class
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
-from ccat_workflow_manager.hpc.local.processes import processes_by_job
-from tests.workflow.hpc.bench import Bench, until
-from tests.workflow.hpc.conftest import LocalBackends
+from ccat_workflow_manager.hpc.local.launching import job_command
+from tests.workflow.hpc.bench import Bench, processes_below, until
+from tests.workflow.hpc.conftest import GRACE, LocalBackends
+
+Afresh = Callable[[], Bench]
 
 
 @pytest.fixture
@@ -33,10 +35,16 @@ def bench(local_backend: LocalBackends, tmp_path: Path) -> Bench:
     return Bench(local_backend(1), tmp_path)
 
 
+@pytest.fixture
+def afresh(local_backend: LocalBackends, tmp_path: Path) -> Afresh:
+    """The same backend, as a worker that was just started has it."""
+    return lambda: Bench(local_backend(1), tmp_path)
+
+
 def first_process(job: JobSpec) -> int:
     """The pid that a job wrote into its start mark."""
     mark = job.directory / "job.start"
-    until(mark.exists)
+    until(lambda: mark.exists() and mark.read_text())
     return int(json.loads(mark.read_text())["process"]["pid"])
 
 
@@ -44,9 +52,9 @@ def change(mark: Path, **values: object) -> None:
     mark.write_text(json.dumps(json.loads(mark.read_text()) | values))
 
 
-def running(bench: Bench, script: str) -> JobSpec:
+def running(bench: Bench, script: str, **changes: Any) -> JobSpec:
     """A job that has done what the script says, and goes on."""
-    job = bench.spec(f"{script}\necho here\nsleep 100")
+    job = bench.spec(f"{script}\necho here\nsleep 100", **changes)
     bench.backend.submit(job)
     bench.until_it_says(job, "here")
     return job
@@ -55,48 +63,12 @@ def running(bench: Bench, script: str) -> JobSpec:
 # Slots
 
 
-def test_the_highest_priority_starts_first_and_then_the_oldest(bench: Bench) -> None:
-    blocker = running(bench, "true")
-    order = bench.base / "order"
-    jobs = [bench.submit('echo "$1" >>"$2"', str(p), str(order), priority=p) for p in (0, 5, -3)]
-    seen = bench.look(jobs[0])
-    assert seen.state is JobState.PENDING
-    assert seen.queue_reason == "1 jobs hold the 1 CPUs of this host"
-    os.kill(first_process(blocker), signal.SIGKILL)
-    for job in [blocker.name, *jobs]:
-        bench.outcome(job)
-    assert order.read_text().split() == ["5", "0", "-3"]
-
-
-def test_a_job_waits_until_all_its_cpus_are_free_and_nothing_overtakes_it(
-    local_backend: LocalBackends, tmp_path: Path
-) -> None:
-    bench = Bench(local_backend(2), tmp_path)
-    blocker = running(bench, "true")
-    large, small = bench.submit("true", cpu=2), bench.submit("true")
-    assert [bench.look(job).state for job in (large, small)] == [JobState.PENDING] * 2
-    bench.backend.cancel([blocker.name])
-    assert bench.outcome(large).exit_code == 0
-    assert bench.outcome(small).exit_code == 0
-
-
-def test_a_job_larger_than_the_host_is_refused_with_both_numbers(bench: Bench) -> None:
-    with pytest.raises(JobRefused, match=r"asks for 3 CPUs and this host gives 1; lower the step's cpu"):
-        bench.submit("true", cpu=3)
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"name": "../escape"}, "not a plain file name"),
-        ({"command": ()}, "command is empty"),
-        ({"environment": {"A": "b\0c"}}, "NUL"),
-        ({"time_limit": timedelta()}, "time limit is not positive"),
-    ],
-)
-def test_a_job_that_can_never_run_is_refused(bench: Bench, changes: dict[str, object], problem: str) -> None:
-    with pytest.raises(JobRefused, match=problem):
-        bench.submit("true", **changes)
+def test_the_reason_for_waiting_names_what_is_short(bench: Bench) -> None:
+    running(bench, "true", memory_gb=10)
+    waiting = bench.submit("true", memory_gb=7)
+    assert bench.look(waiting).queue_reason == (
+        "0 of 1 CPUs are free and the next job needs 1; 6 of 16 GB of memory are free and the next job needs 7"
+    )
 
 
 def test_one_slot_is_never_given_twice_whoever_looks_at_the_same_time(
@@ -179,11 +151,9 @@ def test_a_job_whose_starter_died_between_claim_and_start_is_started_by_the_next
 ) -> None:
     job = bench.spec("true")
     dying = local_backend(1)
-    dying._files.keep(job, host=socket.gethostname())
-    record = dying._files.read(job.name)
-    assert record is not None
-    dying._queue.add(record.record)
-    assert dying._queue.claim() == job.name
+    dying.observe([])  # so that Redis is told of everything
+    record = dying._files.keep(job, host=socket.gethostname())
+    assert dying._queue.turn(new=record) == [job.name]
     assert bench.look(job.name).queue_reason == "it is about to start"
     assert bench.outcome(job.name).exit_code == 0
 
@@ -192,10 +162,8 @@ def test_where_a_start_mark_exists_a_second_start_is_refused_and_touches_nothing
     job = bench.spec("echo once")
     bench.backend.submit(job)
     bench.outcome(job.name)
-    script = str(files("ccat_workflow_manager.hpc.local") / "job.sh")
-    paths = [job.directory, job.working_directory, job.stdout, job.stderr]
     before = {path: path.read_bytes() for path in job.directory.glob("job.*")}
-    again = subprocess.run(["/bin/sh", script, *map(str, paths), "9", *job.command], check=False)
+    again = subprocess.run(job_command(job, grace=GRACE), check=False)
     assert again.returncode == 75
     assert {path: path.read_bytes() for path in job.directory.glob("job.*")} == before
     assert job.stdout.read_text() == "once\n"
@@ -215,7 +183,7 @@ def test_a_kill_while_the_kernel_ran_out_of_memory_is_a_matter_of_resources(benc
     job = bench.spec("kill -9 $$")
     bench.backend.submit(job)
     mark = job.directory / "job.exit"
-    until(mark.exists)
+    until(lambda: mark.exists() and mark.read_text())
     assert json.loads(mark.read_text())["oom_kills"] == 0
     change(mark, oom_kills=1)
     seen = bench.outcome(job.name)
@@ -227,13 +195,13 @@ def test_a_job_whose_first_process_is_killed_is_lost_once_the_rest_is_gone_too(b
     os.kill(first_process(job), signal.SIGKILL)
     seen = bench.outcome(job.name)
     assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.LOST, None, FailureClass.INFRASTRUCTURE)
-    assert job.directory not in processes_by_job()
+    assert processes_below(job.directory) == {}
     assert bench.look(job.name) == seen
 
 
 def test_a_job_that_was_killed_whole_is_lost(bench: Bench) -> None:
     job = running(bench, "true")
-    for pid in processes_by_job()[job.directory]:
+    for pid in processes_below(job.directory):
         os.kill(pid, signal.SIGKILL)
     assert bench.outcome(job.name).state is JobState.LOST
 
@@ -244,33 +212,37 @@ def test_what_a_job_leaves_behind_is_killed_before_it_counts_as_finished(bench: 
     bench.backend.submit(job)
     bench.until_it_says(job, "here")
     assert bench.outcome(job.name).exit_code == 0
-    assert job.directory not in processes_by_job()
+    assert processes_below(job.directory) == {}
 
 
-def test_after_a_reboot_what_was_running_is_lost(bench: Bench) -> None:
+def test_after_a_reboot_what_was_running_is_lost(bench: Bench, afresh: Afresh) -> None:
     job = running(bench, "true")
     mark = job.directory / "job.start"
     process = json.loads(mark.read_text())["process"]
     kill_jobs(bench.base)
     change(mark, process=process | {"pid": os.getpid(), "boot_id": "the one before"})
-    assert bench.look(job.name).state is JobState.LOST
+    assert afresh().look(job.name).state is JobState.LOST
 
 
-def test_a_start_mark_that_a_power_failure_cut_is_no_riddle(bench: Bench) -> None:
+def test_a_start_mark_that_a_power_failure_cut_is_no_riddle(bench: Bench, afresh: Afresh) -> None:
     job = running(bench, "true")
     kill_jobs(bench.base)
-    (job.directory / "job.start").write_text("")
-    assert bench.look(job.name).state is JobState.LOST
+    mark = job.directory / "job.start"
+    mark.write_text("")
+    assert afresh().look(job.name).state is JobState.RUNNING  # as whoever writes it may be about to
+    os.utime(mark, (0, 0))
+    assert afresh().look(job.name).state is JobState.LOST
 
 
-def test_a_job_of_another_host_is_unknown_here_until_it_has_left_its_exit(bench: Bench) -> None:
+def test_a_job_of_another_host_is_unknown_here_until_it_has_left_its_exit(bench: Bench, afresh: Afresh) -> None:
     job = running(bench, "true")
     change(bench.base / "local-jobs" / f"{job.name}.json", host="elsewhere")
-    assert bench.look(job.name).state is JobState.UNKNOWN
-    assert job.directory in processes_by_job()
+    elsewhere = afresh()
+    assert elsewhere.look(job.name).state is JobState.UNKNOWN
+    assert processes_below(job.directory)
     kill_jobs(bench.base)
     (job.directory / "job.exit").write_text('{"exit_code": 0, "ended_at": "2026-01-01T00:00:00Z"}')
-    assert bench.look(job.name).exit_code == 0
+    assert elsewhere.look(job.name).exit_code == 0
 
 
 def test_a_job_whose_directory_was_deleted_holds_no_slot(bench: Bench) -> None:
@@ -360,7 +332,7 @@ def test_nothing_stays_in_redis_of_a_job_that_is_over(bench: Bench, redis: Redis
 def test_killing_the_jobs_of_a_base_directory_leaves_none_of_their_processes(bench: Bench) -> None:
     job = running(bench, "setsid sleep 100 &")
     kill_jobs(bench.base)
-    assert job.directory not in processes_by_job()
+    assert processes_below(job.directory) == {}
     assert bench.outcome(job.name).state is JobState.LOST
 
 
