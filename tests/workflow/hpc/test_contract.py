@@ -168,14 +168,16 @@ def test_a_job_within_its_memory_goes_on(bench: Bench) -> None:
 
 def test_what_a_job_writes_can_be_followed_until_its_end(bench: Bench) -> None:
     go = bench.base / "go"
-    job = bench.spec('seq 3; echo here >&2; until [ -e "$1" ]; do sleep 0.01; done; printf "more\nthe end"', str(go))
+    job = bench.spec(
+        'seq 3; echo here >&2; until [ -e "$1" ]; do sleep 0.01; done; printf "more\nthe end" >&2', str(go)
+    )
     bench.backend.submit(job)
     until(lambda: job.stderr.exists() and "here" in job.stderr.read_text())
     pieces = bench.backend.follow(job.name, lines=3)
     assert [next(pieces) for _ in range(3)] == ["2\n", "3\n", "here\n"]
     go.touch()
     assert "".join(pieces) == "more\nthe end"
-    assert list(bench.backend.follow(job.name, lines=2)) == ["here\n", "the end"]
+    assert list(bench.backend.follow(job.name, lines=2)) == ["more\n", "the end"]
 
 
 def test_following_a_job_that_is_not_known_ends_at_once(bench: Bench) -> None:

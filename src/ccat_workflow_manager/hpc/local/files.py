@@ -95,9 +95,8 @@ class JobFiles:
             return None
         self._over.mkdir(mode=0o700, parents=True, exist_ok=True)
         record, (live, _) = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host), self._records(spec.name)
-        if live.exists() and self.record(spec.name) is None:  # cut by a power failure, and so was never started after
-            live.unlink()
-        return record if _create_once(live, record.model_dump_json()) else None
+        _write_draft(live, record.model_dump_json()).replace(live)  # twice does no harm: the start mark is made once
+        return record
 
     def live(self) -> Iterator[Job]:
         """Look at every job that is not settled."""

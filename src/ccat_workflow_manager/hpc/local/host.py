@@ -30,8 +30,8 @@ def uptime() -> float:
 
 def oom_kills() -> int:
     """Return how often the kernel has killed a process as it ran out of memory; 0 where it does not count."""
-    lines = (line.split() for line in _text(Path("/proc/vmstat")).splitlines())
-    return next((int(value) for name, value in lines if name == "oom_kill"), 0)
+    _, _, rest = _text(Path("/proc/vmstat")).partition("\noom_kill ")
+    return int(rest.split(maxsplit=1)[0]) if rest else 0
 
 
 def _text(path: Path) -> str:
