@@ -16,6 +16,7 @@ from ccat_workflow_manager.hpc.local.killing import kill_jobs
 from tests.workflow.hpc.bench import Bench, processes_below
 
 LocalBackends = Callable[..., LocalBackend]
+Afresh = Callable[[], Bench]
 
 GRACE = timedelta(seconds=0.2)
 
@@ -36,6 +37,12 @@ def local_backend(redis: Redis, tmp_path: Path) -> Iterator[LocalBackends]:
     yield lambda cpus, **settings: backend(cpus=cpus, **settings)
     kill_jobs(tmp_path)
     assert processes_below(tmp_path) == {}
+
+
+@pytest.fixture
+def afresh(local_backend: LocalBackends, tmp_path: Path) -> Afresh:
+    """A local backend with one CPU, as a worker that was just started has it."""
+    return lambda: Bench(local_backend(1), tmp_path)
 
 
 @contextmanager

@@ -1,63 +1,27 @@
-import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
-from pydantic import TypeAdapter
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ccat.stack.redis import RedisAddress
-from ccat_ops_db.states import FailureClass
-from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec, JobState
-from ccat_workflow_manager.hpc.failures import failure_class
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobState
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
-from ccat_workflow_manager.hpc.local.launching import job_command
 from tests.workflow.hpc.bench import Bench, processes_below, until
-from tests.workflow.hpc.conftest import GRACE, LocalBackends
-
-Afresh = Callable[[], Bench]
-
-
-@pytest.fixture
-def bench(local_backend: LocalBackends, tmp_path: Path) -> Bench:
-    return Bench(local_backend(1), tmp_path)
+from tests.workflow.hpc.conftest import Afresh, LocalBackends
+from tests.workflow.hpc.marks import first_process, running
 
 
 @pytest.fixture
-def afresh(local_backend: LocalBackends, tmp_path: Path) -> Afresh:
-    """The same backend, as a worker that was just started has it."""
-    return lambda: Bench(local_backend(1), tmp_path)
-
-
-def first_process(job: JobSpec) -> int:
-    """The pid that a job wrote into its start mark."""
-    mark = job.directory / "job.start"
-    until(lambda: mark.exists() and mark.read_text())
-    return int(json.loads(mark.read_text())["process"]["pid"])
-
-
-def change(mark: Path, **values: object) -> None:
-    mark.write_text(json.dumps(json.loads(mark.read_text()) | values))
-
-
-def running(bench: Bench, script: str, **changes: Any) -> JobSpec:
-    """A job that has done what the script says, and goes on."""
-    job = bench.spec(f"{script}\necho here\nsleep 100", **changes)
-    bench.backend.submit(job)
-    bench.until_it_says(job, "here")
-    return job
+def bench(afresh: Afresh) -> Bench:
+    return afresh()
 
 
 # Slots
@@ -91,168 +55,6 @@ def test_one_slot_is_never_given_twice_whoever_looks_at_the_same_time(
         list(pool.map(work, backends))
     assert [bench.look(name).exit_code for name in names] == [0] * 8
     assert [job.stdout.read_text() for job in jobs] == ["start\n"] * 8
-
-
-# Death of whoever started it
-
-
-STARTER = """
-import sys
-from pathlib import Path
-from pydantic import TypeAdapter
-from redis import Redis
-from ccat_workflow_manager.hpc.base import JobSpec
-from ccat_workflow_manager.hpc.local.backend import LocalBackend
-
-jobs = TypeAdapter(list[JobSpec]).validate_json(sys.stdin.read())
-backend = LocalBackend(Redis.from_url(sys.argv[1]), base=Path(sys.argv[2]), cpus=2)
-for job in jobs:
-    print(backend.submit(job), flush=True)
-while True:
-    backend.observe([job.name for job in jobs])
-"""
-
-
-def test_killing_the_worker_in_the_middle_of_its_work_loses_and_repeats_nothing(
-    bench: Bench, redis_address: RedisAddress
-) -> None:
-    jobs = [bench.spec("echo once; sleep 0.02") for _ in range(12)]
-    command = [sys.executable, "-c", STARTER, redis_address.url, str(bench.base)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write(TypeAdapter(list[JobSpec]).dump_json(jobs))
-        worker.stdin.close()
-        for _ in range(4):
-            worker.stdout.readline()
-        worker.kill()
-    for job in jobs:
-        bench.backend.submit(job)
-    assert [bench.outcome(job.name).exit_code for job in jobs] == [0] * len(jobs)
-    assert [job.stdout.read_text() for job in jobs] == ["once\n"] * len(jobs)
-
-
-def test_a_job_goes_on_when_the_worker_that_started_it_is_killed(bench: Bench, redis_address: RedisAddress) -> None:
-    job = bench.spec('echo here; until [ -e "$1" ]; do sleep 0.01; done; echo done', str(bench.base / "go"))
-    command = [sys.executable, "-c", STARTER, redis_address.url, str(bench.base)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as worker:
-        assert worker.stdin is not None
-        worker.stdin.write(TypeAdapter(list[JobSpec]).dump_json([job]))
-        worker.stdin.close()
-        bench.until_it_says(job, "here")
-        worker.kill()
-    (bench.base / "go").touch()
-    assert bench.outcome(job.name).exit_code == 0
-    assert job.stdout.read_text() == "here\ndone\n"
-
-
-def test_a_job_whose_starter_died_between_claim_and_start_is_started_by_the_next(
-    local_backend: LocalBackends, bench: Bench
-) -> None:
-    job = bench.spec("true")
-    dying = local_backend(1)
-    dying.observe([])  # so that Redis is told of everything
-    record = dying._files.keep(job, host=socket.gethostname())
-    assert dying._queue.turn(new=record) == [job.name]
-    assert bench.look(job.name).queue_reason == "it is about to start"
-    assert bench.outcome(job.name).exit_code == 0
-
-
-def test_where_a_start_mark_exists_a_second_start_is_refused_and_touches_nothing(bench: Bench) -> None:
-    job = bench.spec("echo once")
-    bench.backend.submit(job)
-    bench.outcome(job.name)
-    before = {path: path.read_bytes() for path in job.directory.glob("job.*")}
-    again = subprocess.run(job_command(job, grace=GRACE), check=False)
-    assert again.returncode == 75
-    assert {path: path.read_bytes() for path in job.directory.glob("job.*")} == before
-    assert job.stdout.read_text() == "once\n"
-
-
-# Death of the job's own processes
-
-
-def test_a_killed_command_leaves_its_signal_as_exit_code(bench: Bench) -> None:
-    job = bench.spec("kill -9 $$")
-    seen = bench.outcome(bench.backend.submit(job))
-    assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.FINISHED, 137, FailureClass.PAYLOAD)
-    assert (seen.timed_out, seen.out_of_memory) == (False, False)
-
-
-def test_a_kill_while_the_kernel_ran_out_of_memory_is_a_matter_of_resources(bench: Bench) -> None:
-    job = bench.spec("kill -9 $$")
-    bench.backend.submit(job)
-    mark = job.directory / "job.exit"
-    until(lambda: mark.exists() and mark.read_text())
-    assert json.loads(mark.read_text())["oom_kills"] == 0
-    change(mark, oom_kills=1)
-    seen = bench.outcome(job.name)
-    assert (seen.out_of_memory, failure_class(seen)) == (True, FailureClass.RESOURCES)
-
-
-def test_a_job_whose_first_process_is_killed_is_lost_once_the_rest_is_gone_too(bench: Bench) -> None:
-    job = running(bench, "sleep 100 & sleep 100 &")
-    os.kill(first_process(job), signal.SIGKILL)
-    seen = bench.outcome(job.name)
-    assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.LOST, None, FailureClass.INFRASTRUCTURE)
-    assert processes_below(job.directory) == {}
-    assert bench.look(job.name) == seen
-
-
-def test_a_job_that_was_killed_whole_is_lost(bench: Bench) -> None:
-    job = running(bench, "true")
-    for pid in processes_below(job.directory):
-        os.kill(pid, signal.SIGKILL)
-    assert bench.outcome(job.name).state is JobState.LOST
-
-
-@pytest.mark.parametrize("escape", ["", "setsid "])
-def test_what_a_job_leaves_behind_is_killed_before_it_counts_as_finished(bench: Bench, escape: str) -> None:
-    job = bench.spec(f"{escape}sleep 100 & echo here")
-    bench.backend.submit(job)
-    bench.until_it_says(job, "here")
-    assert bench.outcome(job.name).exit_code == 0
-    assert processes_below(job.directory) == {}
-
-
-def test_after_a_reboot_what_was_running_is_lost(bench: Bench, afresh: Afresh) -> None:
-    job = running(bench, "true")
-    mark = job.directory / "job.start"
-    process = json.loads(mark.read_text())["process"]
-    kill_jobs(bench.base)
-    change(mark, process=process | {"pid": os.getpid(), "boot_id": "the one before"})
-    assert afresh().look(job.name).state is JobState.LOST
-
-
-def test_a_start_mark_that_a_power_failure_cut_is_no_riddle(bench: Bench, afresh: Afresh) -> None:
-    job = running(bench, "true")
-    kill_jobs(bench.base)
-    mark = job.directory / "job.start"
-    mark.write_text("")
-    assert afresh().look(job.name).state is JobState.RUNNING  # as whoever writes it may be about to
-    os.utime(mark, (0, 0))
-    assert afresh().look(job.name).state is JobState.LOST
-
-
-def test_a_job_of_another_host_is_unknown_here_until_it_has_left_its_exit(bench: Bench, afresh: Afresh) -> None:
-    job = running(bench, "true")
-    change(bench.base / "local-jobs" / f"{job.name}.json", host="elsewhere")
-    elsewhere = afresh()
-    assert elsewhere.look(job.name).state is JobState.UNKNOWN
-    assert processes_below(job.directory)
-    kill_jobs(bench.base)
-    (job.directory / "job.exit").write_text('{"exit_code": 0, "ended_at": "2026-01-01T00:00:00Z"}')
-    assert elsewhere.look(job.name).exit_code == 0
-
-
-def test_a_job_whose_directory_was_deleted_holds_no_slot(bench: Bench) -> None:
-    gone, following = bench.spec("sleep 100"), bench.spec("true")
-    bench.backend.submit(gone)
-    until((gone.directory / "job.start").exists)
-    shutil.rmtree(gone.directory)
-    bench.backend.submit(following)
-    assert bench.outcome(following.name).exit_code == 0
-    assert bench.outcome(gone.name).state is JobState.LOST
 
 
 # Cancelling what waits
@@ -339,3 +141,27 @@ def test_killing_the_jobs_of_a_base_directory_leaves_none_of_their_processes(ben
 def test_a_record_can_be_read_by_its_owner_only(bench: Bench) -> None:
     job = running(bench, "true")
     assert (bench.base / "local-jobs" / f"{job.name}.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_job_has_nothing_of_its_worker_but_three_streams(bench: Bench) -> None:
+    left_open, other = os.pipe()
+    os.set_inheritable(left_open, True)  # noqa: FBT003 its name says it
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    job = bench.spec("ls -l /proc/self/fd >fds; grep SigBlk /proc/self/status >signals")
+    try:
+        bench.backend.submit(job)
+        assert bench.outcome(job.name).exit_code == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(left_open)
+        os.close(other)
+    assert "pipe:" not in (job.working_directory / "fds").read_text()
+    assert (job.working_directory / "signals").read_text().split() == ["SigBlk:", "0" * 16]
+
+
+def test_of_an_ended_job_not_even_a_zombie_stays(bench: Bench) -> None:
+    job = bench.spec("true")
+    bench.backend.submit(job)
+    pid = first_process(job)
+    bench.outcome(job.name)
+    until(lambda: not psutil.pid_exists(pid))

@@ -120,7 +120,8 @@ class LocalBackend:
         )
 
     def _observe(self, job_ids: Collection[str], standing: Standing) -> Mapping[str, JobObservation]:
-        waiting = {name for name in job_ids if name in standing.waiting and self._has_not_started(name)}
+        waiting = {name for name in standing.waiting.intersection(job_ids) if self._has_not_started(name)}
+        waiting -= standing.claims.keys()
         seen = self._watch.look({*job_ids, *standing.claims, *self._ended} - waiting)
         over = {name for name, one in seen.items() if one.is_over or self._files.record(name) is None}
         for name, claimed_at in standing.claims.items():

@@ -95,10 +95,12 @@ class Watch:
         if self._cgroups and job.has_ended and not has_processes and not job.is_settled:
             job = self._ask_the_kernel(job, self._cgroups)
         seen = interpret(job, has_processes=has_processes, host=self._host)
-        if seen.is_over and not job.is_settled:
-            with contextlib.suppress(OSError):  # the next look says the same, and writes it down
-                self._files.settle(job)
-        return seen
+        if not seen.is_over or job.is_settled:
+            return seen
+        with contextlib.suppress(OSError):  # the next look says the same, and writes it down
+            self._files.settle(job)
+        settled = job if job.exit else self.read(job.name) or job
+        return interpret(settled, has_processes=False, host=self._host)
 
     def _ask_the_kernel(self, job: Job, cgroups: ControlGroups) -> Job:
         """Note what the kernel counted of a job that is over."""
