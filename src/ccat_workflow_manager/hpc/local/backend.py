@@ -111,6 +111,7 @@ class LocalBackend:
 
     def capacity(self) -> Capacity:
         """Say how many CPUs and how much memory jobs may hold here, and what none of them holds."""
+        self._turn()  # so that Redis has been told of everything
         free = self._queue.standing().free
         return Capacity(
             cpus=self._slots.cpus,

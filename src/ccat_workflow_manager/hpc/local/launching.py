@@ -1,5 +1,6 @@
 """A job becomes a process: in a session of its own, so that it outlives whoever started it."""
 
+import contextlib
 import os
 import signal
 import time
@@ -76,5 +77,6 @@ def _is_inheritable(number: int) -> bool:
 
 
 def _await(pid: int, on_end: Callable[[], None]) -> None:
-    os.waitpid(pid, 0)
+    with contextlib.suppress(ChildProcessError):  # where children are nobody's concern, none is ever waited for
+        os.waitpid(pid, 0)
     on_end()
