@@ -163,6 +163,15 @@ def test_a_job_within_its_memory_goes_on(bench: Bench) -> None:
     assert seen.peak_memory_bytes is None or seen.peak_memory_bytes > 5e7
 
 
+# Capacity
+
+
+def test_no_more_is_free_than_there_is(bench: Bench) -> None:
+    place = bench.backend.capacity()
+    assert place.cpus is None or 0 <= (place.free_cpus or 0) <= place.cpus
+    assert place.memory_gb is None or 0 <= (place.free_memory_gb or 0) <= place.memory_gb
+
+
 # Following
 
 

@@ -94,6 +94,20 @@ def test_nothing_is_lost_and_no_slot_given_twice_when_redis_forgets_everything(
     assert [other.outcome(job.name).exit_code for job in (first, second)] == [0, 0]
 
 
+def test_what_redis_lost_when_it_was_started_anew_is_told_again(bench: Bench, redis: Redis) -> None:
+    blocker, waiting = running(bench, "true"), bench.spec("true")
+    bench.backend.submit(waiting)
+    for key in redis.scan_iter():
+        if key.endswith(b":restored"):
+            redis.set(key, "the server before")
+        else:
+            redis.delete(key)
+    assert bench.backend.capacity().free_cpus == 0
+    assert bench.look(waiting.name).state is JobState.PENDING
+    bench.backend.cancel([blocker.name])
+    assert bench.outcome(waiting.name).exit_code == 0
+
+
 def test_without_redis_running_jobs_are_still_seen_and_new_ones_wait(bench: Bench) -> None:
     job = running(bench, "true")
     with socket.socket() as closed:

@@ -145,6 +145,25 @@ def test_where_a_start_mark_exists_a_second_start_is_refused_and_touches_nothing
     assert job.stdout.read_text() == "once\n"
 
 
+def test_of_many_starts_at_the_same_moment_one_runs(bench: Bench) -> None:
+    job = bench.spec("echo once")
+    starts = [subprocess.Popen(job_command(job, grace=GRACE)) for _ in range(8)]
+    assert sorted(start.wait() for start in starts) == [0, *[75] * 7]
+    assert job.stdout.read_text() == "once\n"
+
+
+def test_a_record_that_a_power_failure_cut_is_written_again(bench: Bench, afresh: Afresh) -> None:
+    blocker, waiting = running(bench, "true"), bench.spec("echo once")
+    bench.backend.submit(waiting)
+    (bench.base / "local-jobs" / f"{waiting.name}.json").write_text("")
+    later = afresh()
+    assert later.backend.find([waiting.name]) == {}
+    later.backend.submit(waiting)
+    later.backend.cancel([blocker.name])
+    assert later.outcome(waiting.name).exit_code == 0
+    assert waiting.stdout.read_text() == "once\n"
+
+
 # Death of the job's own processes
 
 

@@ -1,9 +1,20 @@
 """Backends that share out the CPUs and the memory of a host: here 2 CPUs and 16 GB."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from ccat_workflow_manager.hpc.base import Capacity, JobRefused, JobState
 from tests.workflow.hpc.bench import Bench
+from tests.workflow.hpc.conftest import BACKENDS
+
+
+@pytest.fixture(params=["local", "fake"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with BACKENDS[request.param](request) as backend:
+        yield Bench(backend, tmp_path)
+
 
 OPEN = 'until [ -e "$1" ]; do sleep 0.01; done'
 """A job that ends when a file is there."""

@@ -43,10 +43,10 @@ class LocalBackend:
     and Redis share the slots, and any of them sees every job. `grace` is the time between SIGTERM and SIGKILL of a
     cancelled job. A job whose starter died before it started is started again after `restart_after`.
 
-    A job that uses more memory than it asked for is killed: by the kernel, where `cgroup` is a directory of control
-    groups (version 2, with the memory controller) in which we may make some of our own; else by whoever observes, who
-    looks twice a second. The slots of a job are free once its first process has ended; what it leaves behind is killed
-    with the next look, before the job counts as finished.
+    A job that uses more memory than it asked for is killed by whoever observes, who looks twice a second, and before by
+    the kernel, where `cgroup` is a directory of control groups (version 2, with the memory controller) that is ours.
+    The slots of a job are free once its first process has ended; what it leaves behind is killed with the next look,
+    before the job counts as finished.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LocalBackend:
         memory_gb: float | None = None,
         cgroup: Path | None = None,
         grace: timedelta = timedelta(seconds=10),
-        restart_after: timedelta = timedelta(seconds=30),
+        restart_after: timedelta = timedelta(seconds=5),
     ) -> None:
         self._host = socket.gethostname()
         self._slots = Slots.of(cpus, memory_gb or host_memory_gb())
@@ -84,7 +84,7 @@ class LocalBackend:
     def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
         """Look at jobs, kill what a job leaves behind, and start what fits; without Redis nothing is started."""
         try:
-            return self._observe(job_ids, self._queue.standing())
+            return self._observe(job_ids, self._standing())
         except BackendUnavailable as error:
             return {name: _waiting(seen, str(error)) for name, seen in self._watch.look(job_ids).items()}
 
@@ -111,8 +111,7 @@ class LocalBackend:
 
     def capacity(self) -> Capacity:
         """Say how many CPUs and how much memory jobs may hold here, and what none of them holds."""
-        self._turn()  # so that Redis has been told of everything
-        free = self._queue.standing().free
+        free = self._standing().free
         return Capacity(
             cpus=self._slots.cpus,
             memory_gb=self._slots.memory_gb,
@@ -133,6 +132,15 @@ class LocalBackend:
         self._ended -= over
         waits = JobObservation(state=JobState.PENDING, host=self._host, queue_reason=_reason(standing, self._slots))
         return {name: _waiting(seen.get(name, waits), _NEXT) for name in job_ids}
+
+    def _standing(self) -> Standing:
+        standing = self._queue.standing()
+        if standing is None:
+            self._restore()
+            standing = self._queue.standing()
+        if standing is None:
+            raise BackendUnavailable("local", "Redis has started anew once more")
+        return standing
 
     def _has_not_started(self, name: str) -> bool:
         record = self._files.record(name)

@@ -6,7 +6,7 @@ Nothing here is the truth: what is lost or expires is restored from the files of
 import contextlib
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,7 +78,7 @@ class JobQueue:
     def turn(self, *, over: Collection[str] = (), new: JobRecord | None = None) -> list[str] | None:
         """Free the slots of those over, let a new job wait, and return whom slots were given: to one caller only.
 
-        None where Redis has forgotten, or it is time to compare it with the files again: nothing was done.
+        None where Redis has forgotten, and nothing was done.
         """
         limits = [self.slots.cpus, self.slots.memory_mb, time.time(), int(_KEPT_FOR.total_seconds())]
         added: list[str | float] = [] if new is None else [_rank(new), new.spec.name, str(_needs(new.spec))]
@@ -96,7 +96,7 @@ class JobQueue:
             for key, record, score in [*claims, *places]:
                 pipe.zadd(key, {record.spec.name: score}, nx=True)
                 pipe.hset(self._needs, record.spec.name, str(_needs(record.spec)))
-            pipe.set(self._restored, "1", ex=_RESTORED_EVERY)
+            pipe.set(self._restored, self._redis.info("server")["run_id"], ex=_RESTORED_EVERY)
             pipe.execute()
 
     def renew(self, name: str) -> None:
@@ -104,21 +104,27 @@ class JobQueue:
         with _translated():
             self._redis.zadd(self._claimed, {name: time.time()}, xx=True)
 
-    def standing(self) -> Standing:
-        """Look at the whole queue."""
+    def standing(self) -> Standing | None:
+        """Look at the whole queue; None where Redis has forgotten, or may have, as it was started anew."""
         with _translated(), self._redis.pipeline() as pipe:
             pipe.zrange(self._waiting, 0, -1)
             pipe.zrange(self._claimed, 0, -1, withscores=True)
-            names, scores = pipe.execute()
-            claims = {_text(name): datetime.fromtimestamp(score, UTC) for name, score in scores}
+            pipe.get(self._restored)
+            pipe.info("server")
+            names, scores, restored, server = pipe.execute()
             waiting = [_text(name) for name in names]
-            asked = [*claims, *waiting[:1]]
-            found = cast("list[bytes | None]", self._redis.hmget(self._needs, asked)) if asked else []
-        needs = [Slots.read(_text(one)) if one else Slots(1, 0) for one in found]
+            claims = {_text(name): datetime.fromtimestamp(score, UTC) for name, score in scores}
+            needs = self._needed([*claims, *waiting[:1]])
+        if restored is None or _text(restored) != server["run_id"]:
+            return None
         free = self.slots
-        for one in needs[: len(claims)]:
-            free -= one
-        return Standing(frozenset(waiting), claims, free, next(iter(needs[len(claims) :]), None))
+        for name in claims:
+            free -= needs[name]
+        return Standing(frozenset(waiting), claims, free, needs[waiting[0]] if waiting else None)
+
+    def _needed(self, names: Sequence[str]) -> Mapping[str, Slots]:
+        found = cast("list[bytes | None]", self._redis.hmget(self._needs, names)) if names else []
+        return {name: Slots.read(_text(one)) if one else Slots(1, 0) for name, one in zip(names, found, strict=True)}
 
 
 def _needs(spec: JobSpec) -> Slots:

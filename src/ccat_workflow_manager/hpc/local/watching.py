@@ -84,7 +84,7 @@ class Watch:
         processes = found.get(job.record.spec.directory, [])
         with contextlib.suppress(OSError):  # measured again with the next look
             self._files.keep_peak(job, peak_memory(processes))
-        if self._cgroups is None and _exceeds(processes, job.record.spec.memory_gb * GIGABYTE):
+        if _exceeds(processes, job.record.spec.memory_gb * GIGABYTE):
             self._mark_limit(job, Limit.MEMORY)
             signal_all(_victims(job, found, Ending.SOFTWARE), signal.SIGKILL)
 
