@@ -1,5 +1,6 @@
 """What no backend runs, told before it is handed in."""
 
+import os
 import re
 from datetime import timedelta
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Final
 from ccat_workflow_manager.hpc.base import JobRefused, JobSpec
 
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_TEXT: Final = 128 * 1024
 _ELSEWHERE: Final = "or run it at another location"
 
 
@@ -21,8 +23,14 @@ def refuse_malformed(spec: JobSpec) -> None:
     if not spec.memory_gb > 0 or spec.cpu < 1:
         problem = f"it asks for {spec.cpu} CPUs and {spec.memory_gb:g} GB of memory"
         raise refused(problem=problem, remedy="give the step at least one CPU and a memory_gb above 0")
-    if not spec.command or "\0" in "".join([*spec.command, *spec.environment, *spec.environment.values()]):
+    texts = [*spec.command, *(f"{name}={value}" for name, value in spec.environment.items())]
+    if not spec.command or "\0" in "".join(texts):
         raise refused(problem="its command is empty or has a NUL in it", remedy="mend the software version's command")
+    if any(len(os.fsencode(text)) >= _LONGEST_TEXT for text in texts):
+        problem = (
+            f"an argument or a variable of it is longer than {_LONGEST_TEXT // 1024} KB, the most that Linux takes"
+        )
+        raise refused(problem=problem, remedy="give the software a file with it")
 
 
 def refuse_too_large(spec: JobSpec, *, cpus: int, memory_gb: float) -> None:

@@ -202,6 +202,7 @@ def test_following_a_job_that_is_not_known_ends_at_once(bench: Bench) -> None:
         ({"name": "../escape"}, "not a plain file name"),
         ({"command": ()}, "command is empty"),
         ({"environment": {"A": "b\0c"}}, "NUL"),
+        ({"environment": {"A": "b" * 200_000}}, "longer than 128 KB"),
         ({"cpu": 0}, "at least one CPU"),
         ({"memory_gb": 0}, "a memory_gb above 0"),
         ({"memory_gb": float("nan")}, "a memory_gb above 0"),

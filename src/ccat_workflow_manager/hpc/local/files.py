@@ -62,6 +62,7 @@ class Job:
     limit: Limit | None
     limit_marked_at: datetime | None
     peak_memory: int | None
+    """Bytes; None where it was never measured, or has not ended."""
 
     @property
     def name(self) -> str:
@@ -88,6 +89,7 @@ class JobFiles:
         self._over = self._live / "over"
         self._record = lru_cache(_REMEMBERED)(self._read_record)
         self._start = lru_cache(_REMEMBERED)(_read_start)
+        self._records = lru_cache(_REMEMBERED)(self._make_records)
 
     def keep(self, spec: JobSpec, *, host: str) -> JobRecord | None:
         """Make the record of a job and return it; None where there is one under this name."""
@@ -166,9 +168,10 @@ class JobFiles:
 
     def keep_peak(self, job: Job, size: int) -> None:
         """Write down how much memory a job was seen to use, if that is more than ever before."""
-        if size <= (job.peak_memory or 0):
+        mark = _marks_of(job).memory
+        if size <= (_number(_read(mark)) or 0):
             return
-        file = os.open(_marks_of(job).memory, os.O_WRONLY | os.O_CREAT, 0o644)
+        file = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             os.pwrite(file, b"%020d\n" % size, 0)  # always as long, so that nobody reads half of it
         finally:
@@ -183,8 +186,7 @@ class JobFiles:
         marked_at = _modified_at(marks.start)
         start = None if marked_at is None else self._start_of(marks.start)
         is_alive = _is_alive(start, marked_at)
-        limit = _read(marks.limit)
-        cancelled_at, ended_at = _modified_at(marks.cancel), _modified_at(marks.exit)
+        limited_at, cancelled_at, ended_at = map(_modified_at, (marks.limit, marks.cancel, marks.exit))
         return Job(
             record=record,
             is_settled=is_settled,
@@ -195,9 +197,9 @@ class JobFiles:
             exit=document(_read(marks.exit), ExitMark) if ended_at else None,
             cancelled_at=_moment(cancelled_at),
             was_cancelled_in_time=cancelled_at is not None and (ended_at is None or cancelled_at <= ended_at),
-            limit=Limit(limit) if limit else None,
-            limit_marked_at=_moment(_modified_at(marks.limit)) if limit else None,
-            peak_memory=_number(_read(marks.memory)),
+            limit=_limit(marks.limit) if limited_at else None,
+            limit_marked_at=_moment(limited_at),
+            peak_memory=None if is_alive and not ended_at else _number(_read(marks.memory)),
         )
 
     def _start_of(self, mark: Path) -> StartMark | None:
@@ -213,7 +215,7 @@ class JobFiles:
             raise KeyError(name)  # an answer that changes is not remembered
         return record
 
-    def _records(self, name: str) -> tuple[Path, Path]:
+    def _make_records(self, name: str) -> tuple[Path, Path]:
         return self._live / f"{name}.json", self._over / f"{name}.json"
 
 
@@ -245,6 +247,11 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _limit(path: Path) -> Limit | None:
+    text = _read(path)
+    return Limit(text) if text else None
 
 
 def _number(text: str | None) -> int | None:

@@ -4,8 +4,6 @@ import os
 import time
 from pathlib import Path
 
-import psutil
-
 from ccat_workflow_manager.hpc.base import GIGABYTE
 
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -20,7 +18,7 @@ def host_cpus() -> int:
 def host_memory_gb() -> float:
     """Return how much memory this host, or this container of it, has."""
     limits = [int(text) for text in map(_text, _LIMITS) if text.isdecimal()]
-    return min([int(psutil.virtual_memory().total), *limits]) / GIGABYTE
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits]) / GIGABYTE
 
 
 def uptime() -> float:

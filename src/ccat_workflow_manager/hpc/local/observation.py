@@ -41,7 +41,7 @@ def ending(job: Job, now: Now) -> Ending | None:
     if job.is_settled or job.record.host != now.host:
         return None
     if job.has_ended:
-        return Ending.ALL
+        return Ending.ALL if job.exit is None else Ending.SOFTWARE
     since = [moment for moment in (_cancelled_for(job, now), _limit_passed_for(job, now)) if moment is not None]
     overdue = max(since, default=timedelta(days=-1))
     if overdue < timedelta():

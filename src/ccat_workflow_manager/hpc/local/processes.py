@@ -61,14 +61,13 @@ def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
 
 
 def used_memory(processes: Iterable[Process]) -> int:
-    """Return the bytes that processes use together, what they share counted once where the kernel tells."""
-    return sum(_proportional(one) for one in processes)
+    """Return the bytes that processes use together, what they share counted once where the kernel tells; dear."""
+    return sum(_kilobytes(one, "smaps_rollup", "Pss") or one.resident for one in processes)
 
 
-def peak_memory(processes: Iterable[Process]) -> int:
-    """Return the most memory that processes are known to have used, each by itself before and all together now."""
-    processes = list(processes)
-    return max([sum(one.resident for one in processes), *(_kilobytes(one, "status", "VmHWM") for one in processes)])
+def most_memory(processes: Iterable[Process]) -> int:
+    """Return the most bytes that any one of these processes has used so far."""
+    return max((_kilobytes(one, "status", "VmHWM") for one in processes), default=0)
 
 
 def _started(identity: ProcessIdentity | None) -> int:
@@ -95,10 +94,6 @@ def _directory(pid: int) -> Path | None:
     environment = _read(f"/proc/{pid}/environ")
     value = next((entry for entry in environment.split(b"\0") if entry.startswith(wanted)), None)
     return None if value is None else Path(os.fsdecode(value.removeprefix(wanted)))
-
-
-def _proportional(one: Process) -> int:
-    return _kilobytes(one, "smaps_rollup", "Pss") or one.resident
 
 
 def _kilobytes(one: Process, file: str, key: str) -> int:

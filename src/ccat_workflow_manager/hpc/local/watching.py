@@ -14,7 +14,7 @@ from ccat_workflow_manager.hpc.local.files import Job, JobFiles
 from ccat_workflow_manager.hpc.local.host import uptime
 from ccat_workflow_manager.hpc.local.marks import Limit
 from ccat_workflow_manager.hpc.local.observation import Ending, Now, ending, interpret, passed_its_time
-from ccat_workflow_manager.hpc.local.processes import Process, peak_memory, processes_of, signal_all, used_memory
+from ccat_workflow_manager.hpc.local.processes import Process, most_memory, processes_of, signal_all, used_memory
 
 _MEASURED_EVERY: Final = timedelta(milliseconds=500)
 
@@ -81,17 +81,20 @@ class Watch:
         return [job for job in jobs if job and job.is_alive and job.exit is None and job.record.host == self._host]
 
     def _measure(self, job: Job, found: Found) -> None:
-        processes = found.get(job.record.spec.directory, [])
+        processes, limit = found.get(job.record.spec.directory, []), job.record.spec.memory_gb * GIGABYTE
+        used = sum(one.resident for one in processes)
+        if used > limit:  # what they share may have been counted many times
+            used = used_memory(processes)
         with contextlib.suppress(OSError):  # measured again with the next look
-            self._files.keep_peak(job, peak_memory(processes))
-        if _exceeds(processes, job.record.spec.memory_gb * GIGABYTE):
+            self._files.keep_peak(job, max(used, most_memory(processes)))
+        if used > limit:
             self._mark_limit(job, Limit.MEMORY)
             signal_all(_victims(job, found, Ending.SOFTWARE), signal.SIGKILL)
 
     def _conclude(self, job: Job | None, found: Found) -> JobObservation:
         if job is None:
             return JobObservation(state=JobState.UNKNOWN)
-        has_processes = bool(found.get(job.record.spec.directory))
+        has_processes = bool(_victims(job, found, Ending.ALL if job.exit is None else Ending.SOFTWARE))
         if self._cgroups and job.has_ended and not has_processes and not job.is_settled:
             job = self._ask_the_kernel(job, self._cgroups)
         seen = interpret(job, has_processes=has_processes, host=self._host)
@@ -124,8 +127,3 @@ def _victims(job: Job, found: Found, how: Ending) -> list[Process]:
     first = job.start.process.pid if job.start and job.start.process else None
     processes = found.get(job.record.spec.directory, [])
     return [one for one in processes if how is Ending.ALL or one.pid != first]
-
-
-def _exceeds(processes: Sequence[Process], limit: float) -> bool:
-    """Whether processes use more; the exact sum is dear, and asked for where the simple one says so."""
-    return sum(one.resident for one in processes) > limit and used_memory(processes) > limit
