@@ -119,6 +119,29 @@ def test_a_running_job_can_be_cancelled_any_number_of_times(bench: Bench) -> Non
     assert (seen.cancelled, failure_class(seen)) == (True, None)
 
 
+COUNT = """
+import signal, time
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+print("here", flush=True)
+while not asked:
+    time.sleep(0.01)
+time.sleep(0.05)
+print(len(asked), flush=True)
+"""
+"""A job that ends when it is asked to, and says how often it was."""
+
+
+def test_a_job_is_asked_to_end_once_and_may_end_as_it_likes(bench: Bench) -> None:
+    job = bench.spec("", command=("python3", "-c", COUNT))
+    bench.backend.submit(job)
+    bench.until_it_says(job, "here")
+    for _ in range(3):
+        bench.backend.cancel([job.name])
+    seen = bench.outcome(job.name)
+    assert (seen.exit_code, seen.cancelled, job.stdout.read_text()) == (0, True, "here\n1\n")
+
+
 def test_a_job_that_ignores_the_request_to_end_is_killed_after_the_grace(bench: Bench) -> None:
     job = bench.spec("trap '' TERM; echo deaf; while :; do sleep 0.05; done")
     bench.backend.submit(job)

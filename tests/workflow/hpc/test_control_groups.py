@@ -56,6 +56,19 @@ def test_a_job_that_the_kernel_killed_for_its_memory_ran_out_of_memory(
     assert (seen.state, seen.exit_code, seen.out_of_memory) == (JobState.FINISHED, 137, True)
 
 
+def test_a_job_in_a_group_may_end_as_it_likes_when_it_is_cancelled(
+    local_backend: LocalBackends, tmp_path: Path, groups: Path
+) -> None:
+    bench = Bench(local_backend(1, cgroup=groups), tmp_path)
+    job = bench.spec("trap 'sleep 0.05; exit 3' TERM; echo here; while :; do sleep 0.01; done")
+    bench.backend.submit(job)
+    bench.until_it_says(job, "here")
+    count(groups / job.name, peak=10**6, kills=0)
+    bench.backend.cancel([job.name])
+    seen = bench.outcome(job.name)
+    assert (seen.exit_code, seen.cancelled) == (3, True)
+
+
 @pytest.mark.parametrize("missing", ["no-such-directory", "."])
 def test_where_no_groups_are_delegated_memory_is_sampled(
     local_backend: LocalBackends, tmp_path: Path, missing: str

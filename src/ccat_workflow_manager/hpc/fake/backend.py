@@ -41,7 +41,7 @@ class FakeBackend:
         self,
         software: Callable[[JobSpec], Running] = write_one_file,
         *,
-        cpus: int = 1,
+        cpus: int = 1000,
         memory_gb: float = 1000.0,
         grace: timedelta = timedelta(seconds=10),
     ) -> None:

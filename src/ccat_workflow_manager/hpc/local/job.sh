@@ -35,6 +35,7 @@ set +C
 exec </dev/null >>"$_ccat_stdout" 2>>"$_ccat_stderr"
 if [ -n "$_ccat_cgroup" ]; then
     (
+        trap : HUP INT TERM
         { echo 0 >"$_ccat_cgroup/cgroup.procs"; } 2>/dev/null   # where that is forbidden, its memory is sampled
         command -p timeout -k "$_ccat_grace" "$_ccat_seconds" "$@"
     )

@@ -25,6 +25,7 @@ class Process:
     """A living process at one look."""
 
     pid: int
+    name: str
     session: int
     start_ticks: int
     resident: int
@@ -83,9 +84,11 @@ def _processes() -> Iterator[Process]:
     for name in os.listdir(_PROC):  # noqa: PTH208 names are all that is needed, of every process of the host
         if name.isdecimal():
             stat = _read(f"/proc/{name}/stat")
-            state, *fields = stat.rpartition(b") ")[2].split()[:22] or [b"X"]  # the name in front may be anything
+            before, _, rest = stat.rpartition(b") ")  # the name in front may be anything
+            state, *fields = rest.split()[:22] or [b"X"]
             if state not in _ENDED:
-                yield Process(int(name), int(fields[2]), int(fields[18]), int(fields[20]) * _PAGE)
+                called = os.fsdecode(before.partition(b" (")[2])
+                yield Process(int(name), called, int(fields[2]), int(fields[18]), int(fields[20]) * _PAGE)
 
 
 def _directory(pid: int) -> Path | None:

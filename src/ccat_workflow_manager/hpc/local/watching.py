@@ -16,6 +16,7 @@ from ccat_workflow_manager.hpc.local.marks import Limit
 from ccat_workflow_manager.hpc.local.observation import Ending, Now, ending, interpret, passed_its_time
 from ccat_workflow_manager.hpc.local.processes import Process, most_memory, processes_of, signal_all, used_memory
 
+_WATCHMAN: Final = "timeout"
 _MEASURED_EVERY: Final = timedelta(milliseconds=500)
 
 Found = Mapping[Path, Sequence[Process]]
@@ -58,11 +59,12 @@ class Watch:
         return {name: self._conclude(job, found) for name, job in jobs.items()}
 
     def ask_to_end(self, names: Collection[str]) -> None:
-        """Send SIGTERM to the software of running jobs."""
+        """Send SIGTERM to the software of running jobs, once: `timeout` would send it again."""
         jobs = [job for name in names if (job := self.read(name))]
         found = _processes(jobs)
         for job in jobs:
-            signal_all(_victims(job, found, Ending.SOFTWARE), signal.SIGTERM)
+            software = [one for one in _victims(job, found, Ending.SOFTWARE) if one.name != _WATCHMAN]
+            signal_all(software, signal.SIGTERM)
 
     def _mark_overtime(self, jobs: Iterable[Job | None], now: Now) -> None:
         for job in jobs:
