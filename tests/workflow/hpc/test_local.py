@@ -152,6 +152,25 @@ def test_killing_the_jobs_of_a_base_directory_leaves_none_of_their_processes(ben
     assert bench.outcome(job.name).state is JobState.LOST
 
 
+def test_records_go_when_nobody_asks_for_them_any_more_and_drafts_when_their_writer_is_dead(
+    bench: Bench, afresh: Afresh, redis: Redis
+) -> None:
+    kept, old = bench.spec("true"), bench.spec("true")
+    for job in (kept, old):
+        bench.outcome(bench.backend.submit(job))
+    records = bench.base / "local-jobs"
+    draft = records / ".ccat-00000000-7-7.json.0123abcd"
+    draft.touch()
+    for file in (records / "over" / f"{old.name}.json", records / "over" / ".pruned", draft):
+        file.touch()
+        os.utime(file, (0, 0))
+    redis.flushdb()
+    later = afresh()
+    later.backend.observe([])
+    assert later.backend.find([kept.name, old.name]) == {kept.name: kept.name}
+    assert not draft.exists()
+
+
 def test_a_record_can_be_read_by_its_owner_only(bench: Bench) -> None:
     job = running(bench, "true")
     assert (bench.base / "local-jobs" / f"{job.name}.json").stat().st_mode & 0o077 == 0

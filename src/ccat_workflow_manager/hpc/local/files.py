@@ -18,7 +18,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,10 +26,12 @@ from pathlib import Path
 from typing import Final
 
 from ccat_workflow_manager.hpc.base import START_MARK, JobSpec
-from ccat_workflow_manager.hpc.local.marks import ExitMark, JobRecord, Limit, StartMark, document
+from ccat_workflow_manager.hpc.local.marks import KILLED, ExitMark, JobRecord, Limit, StartMark, document
 
 _KEPT_FOR: Final = timedelta(days=30)
 _PRUNED_EVERY: Final = timedelta(days=1)
+_DRAFTED_FOR: Final = timedelta(hours=1)
+"""Longer than it takes to write a record; a draft holds the job's environment, as the record does."""
 _PATIENCE_WITH_HALF_A_MARK: Final = timedelta(seconds=5)
 _REMEMBERED: Final = 2**14
 """Jobs whose record and start, which never change, are kept in memory."""
@@ -106,16 +108,12 @@ class JobFiles:
         return (job for name in names if (job := self.read(name)) is not None)
 
     def prune(self) -> None:
-        """Remove, once a day, the records of jobs that have been over for so long that nobody asks for them."""
-        pruned, now = self._over / ".pruned", time.time()
-        last = _modified_at(pruned)
-        if not self._over.exists() or (last and now - last < _PRUNED_EVERY.total_seconds()):
-            return
-        pruned.touch()
-        for record in self._over.glob("*.json"):
-            with contextlib.suppress(FileNotFoundError):  # pruned by somebody else at the same moment
-                if record.stat().st_mtime < now - _KEPT_FOR.total_seconds():
-                    record.unlink()
+        """Remove drafts whose writer died and, once a day, records of jobs that nobody will ask for any more."""
+        _remove(self._live.glob(".*.json.*"), older_than=_DRAFTED_FOR)
+        pruned = self._over / ".pruned"
+        if self._over.exists() and time.time() - (_modified_at(pruned) or 0) > _PRUNED_EVERY.total_seconds():
+            pruned.touch()
+            _remove(self._over.glob("*.json"), older_than=_KEPT_FOR)
 
     def record(self, name: str) -> JobRecord | None:
         """What was handed in under a name; None if there is no readable record. Raises OSError as `read` does."""
@@ -142,8 +140,7 @@ class JobFiles:
     def settle(self, job: Job) -> None:
         """Write down that a job is over and nothing of it runs any more; one without an exit mark was lost."""
         if job.exit is None and not job.was_forestalled and job.directory_exists:
-            killed = 137 if job.limit else None
-            lost = ExitMark(exit_code=killed, ended_at=datetime.now(UTC))
+            lost = ExitMark(exit_code=KILLED if job.limit else None, ended_at=datetime.now(UTC))
             mark = _marks_of(job).exit
             _write_draft(mark, lost.model_dump_json()).replace(mark)
         live, over = self._records(job.name)
@@ -256,6 +253,14 @@ def _limit(path: Path) -> Limit | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdecimal() else None
+
+
+def _remove(files: Iterable[Path], *, older_than: timedelta) -> None:
+    oldest = time.time() - older_than.total_seconds()
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # removed by somebody else at the same moment
+            if file.stat().st_mtime < oldest:
+                file.unlink()
 
 
 def _modified_at(path: Path) -> float | None:

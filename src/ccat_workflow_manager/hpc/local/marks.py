@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from ccat_service.processes import ProcessIdentity
 from ccat_workflow_manager.hpc.base import JobSpec
+
+KILLED: Final = 137
+"""Exit code of what was ended by SIGKILL."""
 
 D = TypeVar("D", bound="Document")
 

@@ -8,10 +8,9 @@ from typing import Final
 
 from ccat_workflow_manager.hpc.base import JobObservation, JobState
 from ccat_workflow_manager.hpc.local.files import Job
-from ccat_workflow_manager.hpc.local.marks import ExitMark, Limit
+from ccat_workflow_manager.hpc.local.marks import KILLED, ExitMark, Limit
 
-_STOPPED_BY_TIMEOUT: Final = frozenset({124, 137})
-_KILLED: Final = 137
+_STOPPED_BY_TIMEOUT: Final = frozenset({124, KILLED})
 _CLOCK_STEP: Final = timedelta(milliseconds=50)
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _SLOWNESS: Final = timedelta(seconds=1)
@@ -104,7 +103,7 @@ def _has_timed_out(job: Job, exit_code: int | None, wall_time: timedelta | None)
 
 
 def _ran_out_of_memory(job: Job) -> bool:
-    the_kernel_did = job.exit is not None and job.exit.exit_code == _KILLED and job.exit.oom_kills > 0
+    the_kernel_did = job.exit is not None and job.exit.exit_code == KILLED and job.exit.oom_kills > 0
     return job.limit is Limit.MEMORY or the_kernel_did
 
 
