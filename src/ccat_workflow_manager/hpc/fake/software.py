@@ -11,7 +11,7 @@ from ccat_workflow_manager.hpc.base import JobSpec
 from ccat_workflow_manager.hpc.local.processes import JOB_VARIABLE, Process, processes_of, signal_all, used_memory
 
 _NOT_FOUND: Final = 127
-_KILLED: Final = 128
+_BY_SIGNAL: Final = 128
 """Beyond this, an exit code is a signal: the shell's convention."""
 
 
@@ -50,7 +50,7 @@ class Scripted:
     def send(self, number: signal.Signals) -> None:
         """End by the signal."""
         if self.code is None and (number is signal.SIGKILL or not self.is_deaf):
-            self.code = _KILLED + number
+            self.code = _BY_SIGNAL + number
 
 
 def write_one_file(spec: JobSpec) -> Running:
@@ -93,7 +93,7 @@ class _Command:
 
     def exit_code(self) -> int | None:
         code = self._process.poll()
-        return code if code is None or code >= 0 else _KILLED - code
+        return code if code is None or code >= 0 else _BY_SIGNAL - code
 
     def memory(self) -> int | None:
         return used_memory(self._processes())
