@@ -33,6 +33,7 @@ from ccat_service.worker import run_worker
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.hpc.local.host import host_cpus
 from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import queues, register, senders
@@ -154,5 +155,11 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
 
 
 def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    cpus = location.backend.cpus or os.cpu_count() or 1
-    return LocalBackend(settings.client("local-backend"), base=location.base, cpus=cpus)
+    given = location.backend
+    return LocalBackend(
+        settings.client("local-backend"),
+        base=location.base,
+        cpus=given.cpus or host_cpus(),
+        memory_gb=given.memory_gb,
+        cgroup=given.cgroup,
+    )

@@ -23,7 +23,9 @@ class LocalSettings(pydantic.BaseModel):
     cpus: pydantic.PositiveInt | None = None
     """CPUs for jobs, all of the host where it is not given: locations that share a host divide them by this."""
     memory_gb: pydantic.PositiveFloat | None = None
-    """Memory for all jobs together."""
+    """Memory for all jobs together, all of the host where it is not given."""
+    cgroup: Path | None = None
+    """Control group, delegated to the account of the workers, whose children hold jobs to their memory."""
 
 
 @dataclass(frozen=True)

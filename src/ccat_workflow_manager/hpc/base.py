@@ -1,6 +1,6 @@
 """The contract that every backend keeps: values in, values out, and nothing known of runs or the database."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -72,7 +72,8 @@ class JobObservation:
     """What is known of a job at one look; None is not known.
 
     FINISHED has an exit code, unless the job was cancelled before it started. LOST is over without one. `cancelled`
-    says that somebody asked for the end, so a cancellation is confirmed by `cancelled and is_over`.
+    says that somebody asked for the end, so a cancellation is confirmed by `cancelled and is_over`. `timed_out` and
+    `out_of_memory` name the limit that ended the job, and only one of them is ever true.
     """
 
     state: JobState
@@ -92,6 +93,16 @@ class JobObservation:
     def is_over(self) -> bool:
         """Whether nothing of the job runs any more, nor ever will."""
         return self.state in {JobState.FINISHED, JobState.LOST}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What a place gives to jobs, and how much of it none holds at the moment; None is not known."""
+
+    cpus: int | None
+    memory_gb: float | None
+    free_cpus: int | None
+    free_memory_gb: float | None
 
 
 class Backend(Protocol):
@@ -116,6 +127,21 @@ class Backend(Protocol):
     def logs(self, job_id: str, *, lines: int = 50) -> str:
         """Return the last lines that the job wrote: its standard output, then its errors."""
         ...
+
+    def follow(self, job_id: str, *, lines: int = 50) -> Iterator[str]:
+        """Give the last lines that the job wrote, then what it writes as it comes, until it is over.
+
+        Each piece ends at the end of a line, unless that line is the last. It ends at once for an unknown job.
+        """
+        ...
+
+    def capacity(self) -> Capacity:
+        """Say what this place gives to jobs, and what of it is free."""
+        ...
+
+
+GIGABYTE: Final = 10**9
+"""What a GB is wherever memory is asked for or limited."""
 
 
 def job_name(installation: UUID, *, run_id: int, attempt: int) -> str:

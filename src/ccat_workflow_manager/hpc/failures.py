@@ -5,7 +5,7 @@ import signal
 from typing import Final
 
 from ccat_ops_db.states import FailureClass
-from ccat_workflow_manager.hpc.base import JobObservation, JobState
+from ccat_workflow_manager.hpc.base import GIGABYTE, JobObservation, JobState
 
 _BY_EXIT_CODE: Final[dict[int | None, FailureClass]] = {
     65: FailureClass.DATA,
@@ -48,7 +48,9 @@ def _known_cause(observation: JobObservation) -> str | None:
         after = f" after {observation.wall_time.total_seconds():.0f} s" if observation.wall_time else ""
         return f"time limit reached{after}{where}"
     if observation.out_of_memory:
-        return f"out of memory{where}"
+        peak = observation.peak_memory_bytes
+        with_peak = f" with {peak / GIGABYTE:.2f} GB" if peak else ""
+        return f"out of memory{with_peak}{where}"
     return None
 
 

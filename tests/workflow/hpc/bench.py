@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ccat_workflow_manager.hpc.base import Backend, JobObservation, JobSpec
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -17,6 +19,19 @@ def until(condition: Callable[[], Any], *, within: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def processes_below(base: Path) -> dict[int, str]:
+    """The living processes of the host that say that they belong to a job below this directory, and their commands."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            directory = process.environ().get("CCAT_JOB_DIRECTORY")
+            if directory and Path(directory).is_relative_to(base) and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
 
 
 @dataclass

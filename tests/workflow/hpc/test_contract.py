@@ -2,13 +2,14 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from ccat_ops_db.states import FailureClass
-from ccat_workflow_manager.hpc.base import JobState
+from ccat_workflow_manager.hpc.base import JobRefused, JobState
 from ccat_workflow_manager.hpc.failures import failure_class
-from tests.workflow.hpc.bench import ENVIRONMENT, Bench
+from tests.workflow.hpc.bench import ENVIRONMENT, Bench, until
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,29 @@ def test_a_running_job_can_be_cancelled_any_number_of_times(bench: Bench) -> Non
     assert (seen.cancelled, failure_class(seen)) == (True, None)
 
 
+COUNT = """
+import signal, time
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+print("here", flush=True)
+while not asked:
+    time.sleep(0.01)
+time.sleep(0.05)
+print(len(asked), flush=True)
+"""
+"""A job that ends when it is asked to, and says how often it was."""
+
+
+def test_a_job_is_asked_to_end_once_and_may_end_as_it_likes(bench: Bench) -> None:
+    job = bench.spec("", command=("python3", "-c", COUNT))
+    bench.backend.submit(job)
+    bench.until_it_says(job, "here")
+    for _ in range(3):
+        bench.backend.cancel([job.name])
+    seen = bench.outcome(job.name)
+    assert (seen.exit_code, seen.cancelled, job.stdout.read_text()) == (0, True, "here\n1\n")
+
+
 def test_a_job_that_ignores_the_request_to_end_is_killed_after_the_grace(bench: Bench) -> None:
     job = bench.spec("trap '' TERM; echo deaf; while :; do sleep 0.05; done")
     bench.backend.submit(job)
@@ -132,3 +156,82 @@ def test_cancelling_what_has_finished_changes_nothing(bench: Bench) -> None:
     bench.backend.cancel([job])
     assert bench.look(job) == before
     assert not before.cancelled
+
+
+# Memory
+
+
+HOLD = 'import sys, time; x = b"x" * int(sys.argv[1]); print("here", flush=True); time.sleep(float(sys.argv[2]))'
+"""A job that holds so many bytes for so many seconds."""
+
+
+def test_a_job_that_uses_more_memory_than_it_asked_for_is_stopped(bench: Bench) -> None:
+    job = bench.spec("", command=("python3", "-c", HOLD, "200000000", "100"), memory_gb=0.1)
+    seen = bench.outcome(bench.backend.submit(job))
+    assert (seen.state, seen.out_of_memory, seen.timed_out) == (JobState.FINISHED, True, False)
+    assert failure_class(seen) is FailureClass.RESOURCES
+    assert seen.peak_memory_bytes is None or seen.peak_memory_bytes > 1e8
+
+
+def test_a_job_is_held_to_the_memory_of_all_its_processes_together(bench: Bench) -> None:
+    hold = f"python3 -c '{HOLD}' 60000000 100"
+    seen = bench.outcome(bench.submit(f"{hold} & {hold} & wait", memory_gb=0.1))
+    assert (seen.out_of_memory, failure_class(seen)) == (True, FailureClass.RESOURCES)
+
+
+def test_a_job_within_its_memory_goes_on(bench: Bench) -> None:
+    job = bench.spec("", command=("python3", "-c", HOLD, "50000000", "0.7"), memory_gb=0.1)
+    seen = bench.outcome(bench.backend.submit(job))
+    assert (seen.exit_code, seen.out_of_memory) == (0, False)
+    assert seen.peak_memory_bytes is None or seen.peak_memory_bytes > 5e7
+
+
+# Capacity
+
+
+def test_no_more_is_free_than_there_is(bench: Bench) -> None:
+    place = bench.backend.capacity()
+    assert place.cpus is None or 0 <= (place.free_cpus or 0) <= place.cpus
+    assert place.memory_gb is None or 0 <= (place.free_memory_gb or 0) <= place.memory_gb
+
+
+# Following
+
+
+def test_what_a_job_writes_can_be_followed_until_its_end(bench: Bench) -> None:
+    go = bench.base / "go"
+    job = bench.spec(
+        'seq 3; echo here >&2; until [ -e "$1" ]; do sleep 0.01; done; printf "more\nthe end" >&2', str(go)
+    )
+    bench.backend.submit(job)
+    until(lambda: job.stderr.exists() and "here" in job.stderr.read_text())
+    pieces = bench.backend.follow(job.name, lines=3)
+    assert [next(pieces) for _ in range(3)] == ["2\n", "3\n", "here\n"]
+    go.touch()
+    assert "".join(pieces) == "more\nthe end"
+    assert list(bench.backend.follow(job.name, lines=2)) == ["more\n", "the end"]
+
+
+def test_following_a_job_that_is_not_known_ends_at_once(bench: Bench) -> None:
+    assert list(bench.backend.follow("ccat-00000000-9-9")) == []
+
+
+# Refusing
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"name": "../escape"}, "not a plain file name"),
+        ({"command": ()}, "command is empty"),
+        ({"environment": {"A": "b\0c"}}, "NUL"),
+        ({"environment": {"A": "b" * 200_000}}, "longer than 128 KB"),
+        ({"cpu": 0}, "at least one CPU"),
+        ({"memory_gb": 0}, "a memory_gb above 0"),
+        ({"memory_gb": float("nan")}, "a memory_gb above 0"),
+        ({"time_limit": timedelta()}, "time limit is not positive"),
+    ],
+)
+def test_a_job_that_can_never_run_is_refused(bench: Bench, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(JobRefused, match=problem):
+        bench.submit("true", **changes)

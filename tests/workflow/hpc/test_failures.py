@@ -58,6 +58,11 @@ ValueError: no HOT integration in scan 17
         ("", finished(139), "killed by SIGSEGV, and its log is empty"),
         ("still mapping", finished(124, timed_out=True), "time limit reached after 90 s on node7"),
         ("still mapping", finished(137, out_of_memory=True), "out of memory on node7"),
+        (
+            "still mapping",
+            finished(137, out_of_memory=True, peak_memory_bytes=2_345_000_000),
+            "out of memory with 2.35 GB on node7",
+        ),
         ("still mapping", LOST, "the job vanished on node7 without leaving an exit code"),
     ],
 )

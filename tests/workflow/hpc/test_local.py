@@ -1,102 +1,38 @@
-import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from importlib.resources import files
 from pathlib import Path
 
+import psutil
 import pytest
-from pydantic import TypeAdapter
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ccat.stack.redis import RedisAddress
-from ccat_ops_db.states import FailureClass
-from ccat_workflow_manager.hpc.base import BackendUnavailable, JobRefused, JobSpec, JobState
-from ccat_workflow_manager.hpc.failures import failure_class
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobState
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
-from ccat_workflow_manager.hpc.local.processes import processes_by_job
-from tests.workflow.hpc.bench import Bench, until
-from tests.workflow.hpc.conftest import LocalBackends
+from tests.workflow.hpc.bench import Bench, processes_below, until
+from tests.workflow.hpc.conftest import Afresh, LocalBackends
+from tests.workflow.hpc.marks import first_process, running
 
 
 @pytest.fixture
-def bench(local_backend: LocalBackends, tmp_path: Path) -> Bench:
-    return Bench(local_backend(1), tmp_path)
-
-
-def first_process(job: JobSpec) -> int:
-    """The pid that a job wrote into its start mark."""
-    mark = job.directory / "job.start"
-    until(mark.exists)
-    return int(json.loads(mark.read_text())["process"]["pid"])
-
-
-def change(mark: Path, **values: object) -> None:
-    mark.write_text(json.dumps(json.loads(mark.read_text()) | values))
-
-
-def running(bench: Bench, script: str) -> JobSpec:
-    """A job that has done what the script says, and goes on."""
-    job = bench.spec(f"{script}\necho here\nsleep 100")
-    bench.backend.submit(job)
-    bench.until_it_says(job, "here")
-    return job
+def bench(afresh: Afresh) -> Bench:
+    return afresh()
 
 
 # Slots
 
 
-def test_the_highest_priority_starts_first_and_then_the_oldest(bench: Bench) -> None:
-    blocker = running(bench, "true")
-    order = bench.base / "order"
-    jobs = [bench.submit('echo "$1" >>"$2"', str(p), str(order), priority=p) for p in (0, 5, -3)]
-    seen = bench.look(jobs[0])
-    assert seen.state is JobState.PENDING
-    assert seen.queue_reason == "1 jobs hold the 1 CPUs of this host"
-    os.kill(first_process(blocker), signal.SIGKILL)
-    for job in [blocker.name, *jobs]:
-        bench.outcome(job)
-    assert order.read_text().split() == ["5", "0", "-3"]
-
-
-def test_a_job_waits_until_all_its_cpus_are_free_and_nothing_overtakes_it(
-    local_backend: LocalBackends, tmp_path: Path
-) -> None:
-    bench = Bench(local_backend(2), tmp_path)
-    blocker = running(bench, "true")
-    large, small = bench.submit("true", cpu=2), bench.submit("true")
-    assert [bench.look(job).state for job in (large, small)] == [JobState.PENDING] * 2
-    bench.backend.cancel([blocker.name])
-    assert bench.outcome(large).exit_code == 0
-    assert bench.outcome(small).exit_code == 0
-
-
-def test_a_job_larger_than_the_host_is_refused_with_both_numbers(bench: Bench) -> None:
-    with pytest.raises(JobRefused, match=r"asks for 3 CPUs and this host gives 1; lower the step's cpu"):
-        bench.submit("true", cpu=3)
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"name": "../escape"}, "not a plain file name"),
-        ({"command": ()}, "command is empty"),
-        ({"environment": {"A": "b\0c"}}, "NUL"),
-        ({"time_limit": timedelta()}, "time limit is not positive"),
-    ],
-)
-def test_a_job_that_can_never_run_is_refused(bench: Bench, changes: dict[str, object], problem: str) -> None:
-    with pytest.raises(JobRefused, match=problem):
-        bench.submit("true", **changes)
+def test_the_reason_for_waiting_names_what_is_short(bench: Bench) -> None:
+    running(bench, "true", memory_gb=10)
+    waiting = bench.submit("true", memory_gb=7)
+    assert bench.look(waiting).queue_reason == (
+        "0 of 1 CPUs are free and the next job needs 1; 6 of 16 GB of memory are free and the next job needs 7"
+    )
 
 
 def test_one_slot_is_never_given_twice_whoever_looks_at_the_same_time(
@@ -119,168 +55,6 @@ def test_one_slot_is_never_given_twice_whoever_looks_at_the_same_time(
         list(pool.map(work, backends))
     assert [bench.look(name).exit_code for name in names] == [0] * 8
     assert [job.stdout.read_text() for job in jobs] == ["start\n"] * 8
-
-
-# Death of whoever started it
-
-
-STARTER = """
-import sys
-from pathlib import Path
-from pydantic import TypeAdapter
-from redis import Redis
-from ccat_workflow_manager.hpc.base import JobSpec
-from ccat_workflow_manager.hpc.local.backend import LocalBackend
-
-jobs = TypeAdapter(list[JobSpec]).validate_json(sys.stdin.read())
-backend = LocalBackend(Redis.from_url(sys.argv[1]), base=Path(sys.argv[2]), cpus=2)
-for job in jobs:
-    print(backend.submit(job), flush=True)
-while True:
-    backend.observe([job.name for job in jobs])
-"""
-
-
-def test_killing_the_worker_in_the_middle_of_its_work_loses_and_repeats_nothing(
-    bench: Bench, redis_address: RedisAddress
-) -> None:
-    jobs = [bench.spec("echo once; sleep 0.02") for _ in range(12)]
-    command = [sys.executable, "-c", STARTER, redis_address.url, str(bench.base)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write(TypeAdapter(list[JobSpec]).dump_json(jobs))
-        worker.stdin.close()
-        for _ in range(4):
-            worker.stdout.readline()
-        worker.kill()
-    for job in jobs:
-        bench.backend.submit(job)
-    assert [bench.outcome(job.name).exit_code for job in jobs] == [0] * len(jobs)
-    assert [job.stdout.read_text() for job in jobs] == ["once\n"] * len(jobs)
-
-
-def test_a_job_goes_on_when_the_worker_that_started_it_is_killed(bench: Bench, redis_address: RedisAddress) -> None:
-    job = bench.spec('echo here; until [ -e "$1" ]; do sleep 0.01; done; echo done', str(bench.base / "go"))
-    command = [sys.executable, "-c", STARTER, redis_address.url, str(bench.base)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as worker:
-        assert worker.stdin is not None
-        worker.stdin.write(TypeAdapter(list[JobSpec]).dump_json([job]))
-        worker.stdin.close()
-        bench.until_it_says(job, "here")
-        worker.kill()
-    (bench.base / "go").touch()
-    assert bench.outcome(job.name).exit_code == 0
-    assert job.stdout.read_text() == "here\ndone\n"
-
-
-def test_a_job_whose_starter_died_between_claim_and_start_is_started_by_the_next(
-    local_backend: LocalBackends, bench: Bench
-) -> None:
-    job = bench.spec("true")
-    dying = local_backend(1)
-    dying._files.keep(job, host=socket.gethostname())
-    record = dying._files.read(job.name)
-    assert record is not None
-    dying._queue.add(record.record)
-    assert dying._queue.claim() == job.name
-    assert bench.look(job.name).queue_reason == "it is about to start"
-    assert bench.outcome(job.name).exit_code == 0
-
-
-def test_where_a_start_mark_exists_a_second_start_is_refused_and_touches_nothing(bench: Bench) -> None:
-    job = bench.spec("echo once")
-    bench.backend.submit(job)
-    bench.outcome(job.name)
-    script = str(files("ccat_workflow_manager.hpc.local") / "job.sh")
-    paths = [job.directory, job.working_directory, job.stdout, job.stderr]
-    before = {path: path.read_bytes() for path in job.directory.glob("job.*")}
-    again = subprocess.run(["/bin/sh", script, *map(str, paths), "9", *job.command], check=False)
-    assert again.returncode == 75
-    assert {path: path.read_bytes() for path in job.directory.glob("job.*")} == before
-    assert job.stdout.read_text() == "once\n"
-
-
-# Death of the job's own processes
-
-
-def test_a_killed_command_leaves_its_signal_as_exit_code(bench: Bench) -> None:
-    job = bench.spec("kill -9 $$")
-    seen = bench.outcome(bench.backend.submit(job))
-    assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.FINISHED, 137, FailureClass.PAYLOAD)
-    assert (seen.timed_out, seen.out_of_memory) == (False, False)
-
-
-def test_a_kill_while_the_kernel_ran_out_of_memory_is_a_matter_of_resources(bench: Bench) -> None:
-    job = bench.spec("kill -9 $$")
-    bench.backend.submit(job)
-    mark = job.directory / "job.exit"
-    until(mark.exists)
-    assert json.loads(mark.read_text())["oom_kills"] == 0
-    change(mark, oom_kills=1)
-    seen = bench.outcome(job.name)
-    assert (seen.out_of_memory, failure_class(seen)) == (True, FailureClass.RESOURCES)
-
-
-def test_a_job_whose_first_process_is_killed_is_lost_once_the_rest_is_gone_too(bench: Bench) -> None:
-    job = running(bench, "sleep 100 & sleep 100 &")
-    os.kill(first_process(job), signal.SIGKILL)
-    seen = bench.outcome(job.name)
-    assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.LOST, None, FailureClass.INFRASTRUCTURE)
-    assert job.directory not in processes_by_job()
-    assert bench.look(job.name) == seen
-
-
-def test_a_job_that_was_killed_whole_is_lost(bench: Bench) -> None:
-    job = running(bench, "true")
-    for pid in processes_by_job()[job.directory]:
-        os.kill(pid, signal.SIGKILL)
-    assert bench.outcome(job.name).state is JobState.LOST
-
-
-@pytest.mark.parametrize("escape", ["", "setsid "])
-def test_what_a_job_leaves_behind_is_killed_before_it_counts_as_finished(bench: Bench, escape: str) -> None:
-    job = bench.spec(f"{escape}sleep 100 & echo here")
-    bench.backend.submit(job)
-    bench.until_it_says(job, "here")
-    assert bench.outcome(job.name).exit_code == 0
-    assert job.directory not in processes_by_job()
-
-
-def test_after_a_reboot_what_was_running_is_lost(bench: Bench) -> None:
-    job = running(bench, "true")
-    mark = job.directory / "job.start"
-    process = json.loads(mark.read_text())["process"]
-    kill_jobs(bench.base)
-    change(mark, process=process | {"pid": os.getpid(), "boot_id": "the one before"})
-    assert bench.look(job.name).state is JobState.LOST
-
-
-def test_a_start_mark_that_a_power_failure_cut_is_no_riddle(bench: Bench) -> None:
-    job = running(bench, "true")
-    kill_jobs(bench.base)
-    (job.directory / "job.start").write_text("")
-    assert bench.look(job.name).state is JobState.LOST
-
-
-def test_a_job_of_another_host_is_unknown_here_until_it_has_left_its_exit(bench: Bench) -> None:
-    job = running(bench, "true")
-    change(bench.base / "local-jobs" / f"{job.name}.json", host="elsewhere")
-    assert bench.look(job.name).state is JobState.UNKNOWN
-    assert job.directory in processes_by_job()
-    kill_jobs(bench.base)
-    (job.directory / "job.exit").write_text('{"exit_code": 0, "ended_at": "2026-01-01T00:00:00Z"}')
-    assert bench.look(job.name).exit_code == 0
-
-
-def test_a_job_whose_directory_was_deleted_holds_no_slot(bench: Bench) -> None:
-    gone, following = bench.spec("sleep 100"), bench.spec("true")
-    bench.backend.submit(gone)
-    until((gone.directory / "job.start").exists)
-    shutil.rmtree(gone.directory)
-    bench.backend.submit(following)
-    assert bench.outcome(following.name).exit_code == 0
-    assert bench.outcome(gone.name).state is JobState.LOST
 
 
 # Cancelling what waits
@@ -318,6 +92,20 @@ def test_nothing_is_lost_and_no_slot_given_twice_when_redis_forgets_everything(
     assert [other.look(job.name).state for job in (first, second)] == [JobState.RUNNING, JobState.PENDING]
     go.touch()
     assert [other.outcome(job.name).exit_code for job in (first, second)] == [0, 0]
+
+
+def test_what_redis_lost_when_it_was_started_anew_is_told_again(bench: Bench, redis: Redis) -> None:
+    blocker, waiting = running(bench, "true"), bench.spec("true")
+    bench.backend.submit(waiting)
+    for key in redis.scan_iter():
+        if key.endswith(b":restored"):
+            redis.set(key, "the server before")
+        else:
+            redis.delete(key)
+    assert bench.backend.capacity().free_cpus == 0
+    assert bench.look(waiting.name).state is JobState.PENDING
+    bench.backend.cancel([blocker.name])
+    assert bench.outcome(waiting.name).exit_code == 0
 
 
 def test_without_redis_running_jobs_are_still_seen_and_new_ones_wait(bench: Bench) -> None:
@@ -360,10 +148,53 @@ def test_nothing_stays_in_redis_of_a_job_that_is_over(bench: Bench, redis: Redis
 def test_killing_the_jobs_of_a_base_directory_leaves_none_of_their_processes(bench: Bench) -> None:
     job = running(bench, "setsid sleep 100 &")
     kill_jobs(bench.base)
-    assert job.directory not in processes_by_job()
+    assert processes_below(job.directory) == {}
     assert bench.outcome(job.name).state is JobState.LOST
+
+
+def test_records_go_when_nobody_asks_for_them_any_more_and_drafts_when_their_writer_is_dead(
+    bench: Bench, afresh: Afresh, redis: Redis
+) -> None:
+    kept, old = bench.spec("true"), bench.spec("true")
+    for job in (kept, old):
+        bench.outcome(bench.backend.submit(job))
+    records = bench.base / "local-jobs"
+    draft = records / ".ccat-00000000-7-7.json.0123abcd"
+    draft.touch()
+    for file in (records / "over" / f"{old.name}.json", records / "over" / ".pruned", draft):
+        file.touch()
+        os.utime(file, (0, 0))
+    redis.flushdb()
+    later = afresh()
+    later.backend.observe([])
+    assert later.backend.find([kept.name, old.name]) == {kept.name: kept.name}
+    assert not draft.exists()
 
 
 def test_a_record_can_be_read_by_its_owner_only(bench: Bench) -> None:
     job = running(bench, "true")
     assert (bench.base / "local-jobs" / f"{job.name}.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_job_has_nothing_of_its_worker_but_three_streams(bench: Bench) -> None:
+    left_open, other = os.pipe()
+    os.set_inheritable(left_open, True)  # noqa: FBT003 its name says it
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    job = bench.spec("ls -l /proc/self/fd >fds; grep SigBlk /proc/self/status >signals")
+    try:
+        bench.backend.submit(job)
+        assert bench.outcome(job.name).exit_code == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(left_open)
+        os.close(other)
+    assert "pipe:" not in (job.working_directory / "fds").read_text()
+    assert (job.working_directory / "signals").read_text().split() == ["SigBlk:", "0" * 16]
+
+
+def test_of_an_ended_job_not_even_a_zombie_stays(bench: Bench) -> None:
+    job = bench.spec("true")
+    bench.backend.submit(job)
+    pid = first_process(job)
+    bench.outcome(job.name)
+    until(lambda: not psutil.pid_exists(pid))

@@ -1,11 +1,9 @@
+"""The local backend: jobs as processes of this host."""
+
 import contextlib
 import os
-import re
-import shutil
-import signal
 import socket
-import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,23 +13,40 @@ from typing import Final
 
 from redis import Redis
 
-from ccat_workflow_manager.hpc.base import BackendUnavailable, JobObservation, JobRefused, JobSpec, JobState
-from ccat_workflow_manager.hpc.local.files import Job, JobFiles
-from ccat_workflow_manager.hpc.local.observation import interpret
-from ccat_workflow_manager.hpc.local.processes import JOB_VARIABLE, processes_by_job, signal_all
-from ccat_workflow_manager.hpc.local.queue import JobQueue
+from ccat_workflow_manager.hpc.base import (
+    GIGABYTE,
+    BackendUnavailable,
+    Capacity,
+    JobObservation,
+    JobSpec,
+    JobState,
+)
+from ccat_workflow_manager.hpc.local.cgroups import ControlGroups
+from ccat_workflow_manager.hpc.local.files import JobFiles
+from ccat_workflow_manager.hpc.local.host import host_memory_gb
+from ccat_workflow_manager.hpc.local.launching import launch
+from ccat_workflow_manager.hpc.local.marks import JobRecord
+from ccat_workflow_manager.hpc.local.queue import JobQueue, Slots, Standing
+from ccat_workflow_manager.hpc.local.watching import Watch
+from ccat_workflow_manager.hpc.logs import follow, tail
+from ccat_workflow_manager.hpc.refusing import refuse_malformed, refuse_too_large
 
-_JOB_SCRIPT: Final = Path(__file__).with_name("job.sh")
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_TAIL_BYTES: Final = 64 * 1024
+_NEXT: Final = "it is about to start"
 
 
 class LocalBackend:
-    """Runs jobs on this host in slots of one CPU, highest priority first.
+    """Runs jobs on this host in slots of CPU and memory, highest priority first, and the first is never overtaken.
+
+    Without `memory_gb` jobs may hold all the memory that this host has.
 
     A job belongs to no process of ours: workers may be killed and replaced at any moment. Workers that share `base`
     and Redis share the slots, and any of them sees every job. `grace` is the time between SIGTERM and SIGKILL of a
     cancelled job. A job whose starter died before it started is started again after `restart_after`.
+
+    A job that uses more memory than it asked for is killed by whoever observes, who looks twice a second, and before by
+    the kernel, where `cgroup` is a directory of control groups (version 2, with the memory controller) that is ours.
+    The slots of a job are free once its first process has ended; what it leaves behind is killed with the next look,
+    before the job counts as finished.
     """
 
     def __init__(
@@ -40,166 +55,153 @@ class LocalBackend:
         *,
         base: Path,
         cpus: int,
+        memory_gb: float | None = None,
+        cgroup: Path | None = None,
         grace: timedelta = timedelta(seconds=10),
         restart_after: timedelta = timedelta(seconds=5),
     ) -> None:
         self._host = socket.gethostname()
-        self._cpus = cpus
+        self._slots = Slots.of(cpus, memory_gb or host_memory_gb())
         self._grace = grace
         self._restart_after = restart_after
         self._files = JobFiles(base)
+        self._cgroups = ControlGroups.in_directory(cgroup)
+        self._watch = Watch(self._files, host=self._host, grace=grace, cgroups=self._cgroups)
         pool = sha256(os.fsencode(base.resolve())).hexdigest()[:8]
-        self._queue = JobQueue(redis, prefix=f"local:jobs:{self._host}:{pool}", slots=cpus)
+        self._queue = JobQueue(redis, prefix=f"local:jobs:{self._host}:{pool}", slots=self._slots)
+        self._ended: set[str] = set()
+        """Jobs whose slots are free again, and that nobody has looked at since."""
 
     def submit(self, spec: JobSpec) -> str:
         """Record a job, then start what fits; it may be this one. Its id is its name."""
-        _refuse_impossible(spec, cpus=self._cpus)
-        self._files.keep(spec, host=self._host)
-        job = self._files.read(spec.name)
-        if job and not job.has_started:
-            self._queue.add(job.record)
-        self._start_what_fits()
+        refuse_malformed(spec)
+        refuse_too_large(spec, cpus=self._slots.cpus, memory_gb=self._slots.memory_gb)
+        record = self._files.keep(spec, host=self._host) or self._files.record(spec.name)
+        if record is not None and not self._files.has_started(record):
+            self._turn(new=record)
         return spec.name
 
     def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
         """Look at jobs, kill what a job leaves behind, and start what fits; without Redis nothing is started."""
         try:
-            self._start_what_fits()
-            reasons = self._queue.reasons()
+            return self._observe(job_ids, self._standing())
         except BackendUnavailable as error:
-            reasons = dict.fromkeys(job_ids, str(error))
-        return {name: _with_reason(seen, reasons.get(name)) for name, seen in self._look(job_ids).items()}
+            return {name: _waiting(seen, str(error)) for name, seen in self._watch.look(job_ids).items()}
 
     def find(self, names: Collection[str]) -> Mapping[str, str]:
         """Return the id of every job that was ever submitted under one of these names."""
-        return {name: name for name in names if self._files.knows(name)}
+        return {name: name for name in names if self._files.record(name) is not None}
 
     def cancel(self, job_ids: Collection[str]) -> None:
         """Keep waiting jobs from ever starting, and send SIGTERM to running ones; SIGKILL follows after the grace."""
-        live = [job for name in job_ids if (job := self._read(name)) and not job.has_ended]
-        running = [job for job in live if not self._files.forestall(job)]
-        processes = processes_by_job() if running else {}
-        for job in running:
-            if self._files.mark_cancelled(job):
-                signal_all(processes.get(job.record.spec.directory, []), signal.SIGTERM)
-        self._look(job_ids)
-        self._start_what_fits()
+        live = [job for name in job_ids if (job := self._watch.read(name)) and not job.has_ended]
+        waiting = [job.name for job in live if self._files.forestall(job)]
+        running = [job for job in live if job.name not in waiting]
+        self._watch.ask_to_end([job.name for job in running if self._files.mark_cancelled(job)])
+        self._watch.look(job_ids)
+        self._turn(over=waiting)
 
     def logs(self, job_id: str, *, lines: int = 50) -> str:
         """Return the last lines of standard output and errors; nothing where the job wrote none."""
-        job = self._read(job_id)
-        if job is None:
-            return ""
-        written = [*_last_lines(job.record.spec.stdout), *_last_lines(job.record.spec.stderr)]
-        return "\n".join(written[-lines:])
+        return tail(self._outputs(job_id), lines=lines)
 
-    def _start_what_fits(self) -> None:
-        if self._queue.needs_restoring():
-            self._restore()
-        claims = self._queue.claims()
-        seen = self._look(claims)
-        self._queue.remove([name for name in claims if seen[name].is_over or not self._files.knows(name)])
-        overdue = datetime.now(UTC) - self._restart_after
-        for name, claimed_at in claims.items():
-            if seen[name].state is JobState.PENDING and claimed_at < overdue:
+    def follow(self, job_id: str, *, lines: int = 50) -> Iterator[str]:
+        """Give the last lines of standard output and errors, then what comes, until the job is over."""
+        return follow(self._outputs(job_id), is_over=partial(self._is_over, job_id), lines=lines)
+
+    def capacity(self) -> Capacity:
+        """Say how many CPUs and how much memory jobs may hold here, and what none of them holds."""
+        free = self._standing().free
+        return Capacity(
+            cpus=self._slots.cpus,
+            memory_gb=self._slots.memory_gb,
+            free_cpus=free.cpus,
+            free_memory_gb=free.memory_gb,
+        )
+
+    def _observe(self, job_ids: Collection[str], standing: Standing) -> Mapping[str, JobObservation]:
+        waiting = {name for name in standing.waiting.intersection(job_ids) if self._has_not_started(name)}
+        waiting -= standing.claims.keys()
+        seen = self._watch.look({*job_ids, *standing.claims, *self._ended} - waiting)
+        over = {name for name, one in seen.items() if one.is_over or self._files.record(name) is None}
+        for name, claimed_at in standing.claims.items():
+            if seen[name].state is JobState.PENDING and claimed_at < datetime.now(UTC) - self._restart_after:
                 self._queue.renew(name)
                 self._start(name)
-        while (claimed := self._queue.claim()) is not None:
-            self._start(claimed)
+        self._turn(over=[name for name in standing.claims if name in over])
+        self._ended -= over
+        waits = JobObservation(state=JobState.PENDING, host=self._host, queue_reason=_reason(standing, self._slots))
+        return {name: _waiting(seen.get(name, waits), _NEXT) for name in job_ids}
+
+    def _standing(self) -> Standing:
+        standing = self._queue.standing()
+        if standing is None:
+            self._restore()
+            standing = self._queue.standing()
+        if standing is None:
+            raise BackendUnavailable("local", "Redis has started anew once more")
+        return standing
+
+    def _has_not_started(self, name: str) -> bool:
+        record = self._files.record(name)
+        return record is not None and not self._files.has_started(record)
+
+    def _turn(self, *, over: Collection[str] = (), new: JobRecord | None = None) -> None:
+        started = self._queue.turn(over=over, new=new)
+        if started is None:
+            self._restore()
+            started = self._queue.turn(over=over, new=new)
+        for name in started or ():
+            self._start(name)
 
     def _restore(self) -> None:
         self._files.prune()
         jobs = [job for job in self._files.live() if job.record.host == self._host]
+        self._ended |= {job.name for job in jobs if job.has_ended}
         self._queue.restore(
             waiting=[job.record for job in jobs if not job.has_started],
-            started=[job.record for job in jobs if job.has_started],
+            started=[job.record for job in jobs if job.has_started and job.exit is None],
         )
 
     def _start(self, name: str) -> None:
-        job = self._read(name)
-        if job and not job.has_started:
-            with contextlib.suppress(
-                OSError, subprocess.SubprocessError
-            ):  # short of something: tried again when overdue
-                _launch(job.record.spec)
+        record = self._files.record(name)
+        if record is None or self._files.has_started(record):
+            return
+        memory = int(record.spec.memory_gb * GIGABYTE)
+        group = self._cgroups.open(name, memory=memory) if self._cgroups else None
+        with contextlib.suppress(OSError):  # short of something: tried again when overdue
+            launch(record.spec, grace=self._grace, cgroup=group, on_end=partial(self._hand_on, record))
 
-    def _read(self, name: str) -> Job | None:
-        try:
-            return self._files.read(name)
-        except OSError:  # a file system that does not answer says nothing about the job
-            return None
+    def _hand_on(self, record: JobRecord) -> None:
+        """Give the slots of a job that has ended to the next one, without waiting until somebody looks."""
+        name = record.spec.name
+        self._ended.add(name)
+        with contextlib.suppress(BackendUnavailable, OSError):  # left to whoever looks next
+            if self._files.has_exited(record):
+                self._turn(over=[name])
 
-    def _look(self, names: Iterable[str]) -> Mapping[str, JobObservation]:
-        jobs = {name: self._read(name) for name in names}
-        ending = {name: job for name, job in jobs.items() if job and self._must_end(job)}
-        processes = processes_by_job() if ending else {}
-        for job in ending.values():
-            signal_all(processes.get(job.record.spec.directory, []), signal.SIGKILL)
-        return {name: self._conclude(job, processes) for name, job in jobs.items()}
+    def _outputs(self, job_id: str) -> list[Path]:
+        record = self._files.record(job_id)
+        return [record.spec.stdout, record.spec.stderr] if record else []
 
-    def _must_end(self, job: Job) -> bool:
-        if job.is_settled or job.record.host != self._host:
-            return False
-        patience_is_over = job.cancelled_at is not None and datetime.now(UTC) - job.cancelled_at > self._grace
-        return job.has_ended or patience_is_over
+    def _is_over(self, job_id: str) -> bool:
+        return self._files.record(job_id) is None or self._watch.look([job_id])[job_id].is_over
 
-    def _conclude(self, job: Job | None, processes: Mapping[Path, list[int]]) -> JobObservation:
-        if job is None:
-            return JobObservation(state=JobState.UNKNOWN)
-        seen = interpret(job, has_processes=job.record.spec.directory in processes, host=self._host)
-        if seen.is_over and not job.is_settled:
-            with contextlib.suppress(OSError):  # the next look says the same, and writes it down
-                self._files.settle(job)
+
+def _reason(standing: Standing, slots: Slots) -> str:
+    """Why the queue does not move: what the first one waits for, as nobody overtakes it."""
+    free, needs = standing.free, standing.next_needs or Slots(1, 0)
+    short = []
+    if needs.cpus > free.cpus:
+        short.append(f"{free.cpus} of {slots.cpus} CPUs are free and the next job needs {needs.cpus}")
+    if needs.memory_mb > free.memory_mb:
+        gb = f"{free.memory_gb:g} of {slots.memory_gb:g} GB of memory"
+        short.append(f"{gb} are free and the next job needs {needs.memory_gb:g}")
+    return "; ".join(short) or _NEXT
+
+
+def _waiting(seen: JobObservation, reason: str) -> JobObservation:
+    """Give the reason, where there is none yet, why a job waits."""
+    if seen.state is not JobState.PENDING or seen.queue_reason:
         return seen
-
-
-def _refuse_impossible(spec: JobSpec, *, cpus: int) -> None:
-    refused = partial(JobRefused, spec.name)
-    if not _SAFE_NAME.fullmatch(spec.name):
-        raise refused(problem="its name is not a plain file name", remedy="use letters, digits, dots and dashes")
-    if spec.cpu > cpus:
-        problem = f"it asks for {spec.cpu} CPUs and this host gives {cpus}"
-        raise refused(problem=problem, remedy="lower the step's cpu, or run it at another location")
-    if spec.time_limit <= timedelta():
-        raise refused(problem="its time limit is not positive", remedy="give the step a time_hours above 0")
-    if not spec.command or "\0" in "".join([*spec.command, *spec.environment, *spec.environment.values()]):
-        raise refused(problem="its command is empty or has a NUL in it", remedy="mend the software version's command")
-
-
-def _launch(spec: JobSpec) -> None:
-    subprocess.run(
-        [
-            shutil.which("setsid") or "/usr/bin/setsid",
-            "--fork",
-            "/bin/sh",
-            _JOB_SCRIPT,
-            spec.directory,
-            spec.working_directory,
-            spec.stdout,
-            spec.stderr,
-            f"{spec.time_limit.total_seconds():.3f}",
-            *spec.command,
-        ],
-        env={**spec.environment, JOB_VARIABLE: str(spec.directory)},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        check=True,
-    )
-
-
-def _with_reason(seen: JobObservation, reason: str | None) -> JobObservation:
-    if seen.state is not JobState.PENDING:
-        return seen
-    return replace(seen, queue_reason=reason or "it is about to start")
-
-
-def _last_lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            return file.read(_TAIL_BYTES).decode(errors="replace").splitlines()
-    except OSError:
-        return []
+    return replace(seen, queue_reason=reason)

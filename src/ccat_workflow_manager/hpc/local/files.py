@@ -7,61 +7,45 @@
 | `job.start` | the job itself, or whoever cancels it first | it has started, or never will |
 | `job.exit` | the job itself, or whoever finds it lost | how it ended |
 | `job.cancel` | `mark_cancelled` | somebody asked for the end, and when |
+| `job.limit` | `mark_limit` | it went past this limit, and is killed for it |
+| `job.memory` | `keep_peak` | the most memory that it was ever seen to use |
+
+Nothing here is flushed to the disk. All of it is written by processes of this host, and outlives any of them; what a
+power failure takes away was about jobs that it ended too, and attempts and their names were committed before.
 """
 
 import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
-
-from ccat_service.processes import ProcessIdentity
 from ccat_workflow_manager.hpc.base import START_MARK, JobSpec
+from ccat_workflow_manager.hpc.local.marks import KILLED, ExitMark, JobRecord, Limit, StartMark, document
 
 _KEPT_FOR: Final = timedelta(days=30)
+_PRUNED_EVERY: Final = timedelta(days=1)
 _DRAFTED_FOR: Final = timedelta(hours=1)
 """Longer than it takes to write a record; a draft holds the job's environment, as the record does."""
-_EXIT_MARK: Final = "job.exit"
-_CANCEL_MARK: Final = "job.cancel"
-
-D = TypeVar("D", bound="_Document")
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
+_PATIENCE_WITH_HALF_A_MARK: Final = timedelta(seconds=5)
+_REMEMBERED: Final = 2**14
+"""Jobs whose record and start, which never change, are kept in memory."""
 
 
-class JobRecord(_Document):
-    """A job as it was handed in."""
+@dataclass(frozen=True)
+class _Marks:
+    """Where the marks of a job are."""
 
-    spec: JobSpec
-    submitted_at: AwareDatetime
-    host: str
-
-
-class StartMark(_Document):
-    """Who took the start of a job: its own process or, where there is none, somebody who cancelled it before."""
-
-    process: ProcessIdentity | None
-    started_at: AwareDatetime
-    uptime: float
-
-
-class ExitMark(_Document):
-    """How a job ended; without an exit code it was found lost."""
-
-    exit_code: int | None
-    ended_at: AwareDatetime
-    uptime: float | None = None
-    oom_kills: int = 0
-    user: str = ""
-    system: str = ""
+    start: Path
+    exit: Path
+    cancel: Path
+    limit: Path
+    memory: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +60,16 @@ class Job:
     is_alive: bool
     exit: ExitMark | None
     cancelled_at: datetime | None
+    was_cancelled_in_time: bool
+    limit: Limit | None
+    limit_marked_at: datetime | None
+    peak_memory: int | None
+    """Bytes; None where it was never measured, or has not ended."""
+
+    @property
+    def name(self) -> str:
+        """What it is called for ever."""
+        return self.record.spec.name
 
     @property
     def was_forestalled(self) -> bool:
@@ -95,18 +89,18 @@ class JobFiles:
     def __init__(self, base: Path) -> None:
         self._live = base / "local-jobs"
         self._over = self._live / "over"
+        self._record = lru_cache(_REMEMBERED)(self._read_record)
+        self._start = lru_cache(_REMEMBERED)(_read_start)
+        self._records = lru_cache(_REMEMBERED)(self._make_records)
 
-    def keep(self, spec: JobSpec, *, host: str) -> None:
-        """Make the record of a job, unless there is one under this name."""
-        if self.knows(spec.name):
-            return
+    def keep(self, spec: JobSpec, *, host: str) -> JobRecord | None:
+        """Make the record of a job and return it; None where there is one under this name."""
+        if self.record(spec.name) is not None:
+            return None
         self._over.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host)
-        _create_once(self._live / f"{spec.name}.json", record)
-
-    def knows(self, name: str) -> bool:
-        """Whether a job of this name was ever kept."""
-        return any(path.exists() for path in self._records(name))
+        record, (live, _) = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host), self._records(spec.name)
+        _write_draft(live, record.model_dump_json()).replace(live)  # twice does no harm: the start mark is made once
+        return record
 
     def live(self) -> Iterator[Job]:
         """Look at every job that is not settled."""
@@ -114,86 +108,175 @@ class JobFiles:
         return (job for name in names if (job := self.read(name)) is not None)
 
     def prune(self) -> None:
-        """Remove the records of jobs over for so long that nobody asks for them, and drafts whose writer died."""
-        for files, kept_for in ((self._over.glob("*.json"), _KEPT_FOR), (self._live.glob(".*.json.*"), _DRAFTED_FOR)):
-            overdue = time.time() - kept_for.total_seconds()
-            for file in files:
-                with contextlib.suppress(FileNotFoundError):  # pruned by somebody else at the same moment
-                    if file.stat().st_mtime < overdue:
-                        file.unlink()
+        """Remove drafts whose writer died and, once a day, records of jobs that nobody will ask for any more."""
+        _remove(self._live.glob(".*.json.*"), older_than=_DRAFTED_FOR)
+        pruned = self._over / ".pruned"
+        if self._over.exists() and time.time() - (_modified_at(pruned) or 0) > _PRUNED_EVERY.total_seconds():
+            pruned.touch()
+            _remove(self._over.glob("*.json"), older_than=_KEPT_FOR)
+
+    def record(self, name: str) -> JobRecord | None:
+        """What was handed in under a name; None if there is no readable record. Raises OSError as `read` does."""
+        try:
+            return self._record(name)
+        except KeyError:
+            return None
+
+    def has_started(self, record: JobRecord) -> bool:
+        """Whether a job has started, or never will."""
+        return _marks(record.spec.directory).start.exists()
+
+    def has_exited(self, record: JobRecord) -> bool:
+        """Whether a job's first process has written down how it ended."""
+        return _marks(record.spec.directory).exit.exists()
 
     def read(self, name: str) -> Job | None:
         """Look at one job; None if no readable record of it exists. Raises OSError where its files cannot be read."""
-        live, over = self._records(name)
+        live, _ = self._records(name)
         is_settled = not live.exists()
-        record = _read(over if is_settled else live, JobRecord) or _read(over, JobRecord)
-        return None if record is None else _look(record, is_settled=is_settled)
+        record = self.record(name)
+        return None if record is None else self._look(record, is_settled=is_settled)
 
     def settle(self, job: Job) -> None:
         """Write down that a job is over and nothing of it runs any more; one without an exit mark was lost."""
         if job.exit is None and not job.was_forestalled and job.directory_exists:
-            lost = ExitMark(exit_code=None, ended_at=datetime.now(UTC))
-            mark = job.record.spec.directory / _EXIT_MARK
-            _write_draft(mark, lost).replace(mark)
-        live, over = self._records(job.record.spec.name)
+            lost = ExitMark(exit_code=KILLED if job.limit else None, ended_at=datetime.now(UTC))
+            mark = _marks_of(job).exit
+            _write_draft(mark, lost.model_dump_json()).replace(mark)
+        live, over = self._records(job.name)
         with contextlib.suppress(FileNotFoundError):  # settled by somebody else at the same moment
             live.rename(over)
 
     def forestall(self, job: Job) -> bool:
         """Take the start mark so that the job never starts; False if it has started before."""
-        mark = StartMark(process=None, started_at=datetime.now(UTC), uptime=0.0)
-        return _create_once(job.record.spec.directory / START_MARK, mark)
+        return _create_once(_marks_of(job).start, StartMark(process=None).model_dump_json())
 
     def mark_cancelled(self, job: Job) -> bool:
         """Write down when somebody first asked for the end of a job; False if that was before."""
         try:
-            (job.record.spec.directory / _CANCEL_MARK).touch(exist_ok=False)
+            _marks_of(job).cancel.touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
 
-    def _records(self, name: str) -> tuple[Path, Path]:
+    def mark_limit(self, job: Job, limit: Limit) -> None:
+        """Write down past which limit a job went, before it is killed for it; the first one stays."""
+        _create_once(_marks_of(job).limit, limit)
+
+    def keep_peak(self, job: Job, size: int) -> None:
+        """Write down how much memory a job was seen to use, if that is more than ever before."""
+        mark = _marks_of(job).memory
+        if size <= (_number(_read(mark)) or 0):
+            return
+        file = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(file, b"%020d\n" % size, 0)  # always as long, so that nobody reads half of it
+        finally:
+            os.close(file)
+
+    def _look(self, record: JobRecord, *, is_settled: bool) -> Job:
+        """Read the marks, each before those that can only follow: what is seen missing was missing all the time before.
+
+        So a job that has started, is not alive and has no exit mark, really left none.
+        """
+        marks = _marks(record.spec.directory)
+        marked_at = _modified_at(marks.start)
+        start = None if marked_at is None else self._start_of(marks.start)
+        is_alive = _is_alive(start, marked_at)
+        limited_at, cancelled_at, ended_at = map(_modified_at, (marks.limit, marks.cancel, marks.exit))
+        return Job(
+            record=record,
+            is_settled=is_settled,
+            directory_exists=record.spec.directory.is_dir(),
+            has_started=marked_at is not None,
+            start=start,
+            is_alive=is_alive,
+            exit=document(_read(marks.exit), ExitMark) if ended_at else None,
+            cancelled_at=_moment(cancelled_at),
+            was_cancelled_in_time=cancelled_at is not None and (ended_at is None or cancelled_at <= ended_at),
+            limit=_limit(marks.limit) if limited_at else None,
+            limit_marked_at=_moment(limited_at),
+            peak_memory=None if is_alive and not ended_at else _number(_read(marks.memory)),
+        )
+
+    def _start_of(self, mark: Path) -> StartMark | None:
+        try:
+            return self._start(mark)
+        except KeyError:
+            return None
+
+    def _read_record(self, name: str) -> JobRecord:
+        live, over = self._records(name)
+        record = document(_read(live), JobRecord) or document(_read(over), JobRecord)
+        if record is None:
+            raise KeyError(name)  # an answer that changes is not remembered
+        return record
+
+    def _make_records(self, name: str) -> tuple[Path, Path]:
         return self._live / f"{name}.json", self._over / f"{name}.json"
 
 
-def _look(record: JobRecord, *, is_settled: bool) -> Job:
-    """Read the marks, each before those that can only follow: what is seen missing was missing all the time before.
-
-    So a job that has started, is not alive and has no exit mark, really left none.
-    """
-    directory = record.spec.directory
-    has_started = (directory / START_MARK).exists()
-    start = _read(directory / START_MARK, StartMark) if has_started else None
-    is_alive = start is not None and start.process is not None and start.process.is_alive()
-    return Job(
-        record=record,
-        is_settled=is_settled,
-        directory_exists=directory.is_dir(),
-        has_started=has_started,
-        start=start,
-        is_alive=is_alive,
-        exit=_read(directory / _EXIT_MARK, ExitMark),
-        cancelled_at=_modified_at(directory / _CANCEL_MARK),
-    )
+@lru_cache(_REMEMBERED)
+def _marks(directory: Path) -> _Marks:
+    return _Marks(*(directory / name for name in (START_MARK, "job.exit", "job.cancel", "job.limit", "job.memory")))
 
 
-def _read(path: Path, kind: type[D]) -> D | None:
+def _marks_of(job: Job) -> _Marks:
+    return _marks(job.record.spec.directory)
+
+
+def _is_alive(start: StartMark | None, marked_at: float | None) -> bool:
+    """Whether the first process of a job lives; of one whose mark is not whole yet that is believed for a while."""
+    if start is not None:
+        return start.process is not None and start.process.is_alive()
+    return marked_at is not None and time.time() - marked_at < _PATIENCE_WITH_HALF_A_MARK.total_seconds()
+
+
+def _read_start(path: Path) -> StartMark:
+    mark = document(_read(path), StartMark)
+    if mark is None:
+        raise KeyError(path)  # an answer that changes is not remembered
+    return mark
+
+
+def _read(path: Path) -> str | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):  # a power failure may have cut it
-        return None
-
-
-def _modified_at(path: Path) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _create_once(path: Path, document: _Document) -> bool:
+def _limit(path: Path) -> Limit | None:
+    text = _read(path)
+    return Limit(text) if text else None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.strip().isdecimal() else None
+
+
+def _remove(files: Iterable[Path], *, older_than: timedelta) -> None:
+    oldest = time.time() - older_than.total_seconds()
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # removed by somebody else at the same moment
+            if file.stat().st_mtime < oldest:
+                file.unlink()
+
+
+def _modified_at(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _moment(timestamp: float | None) -> datetime | None:
+    return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+
+
+def _create_once(path: Path, text: str) -> bool:
     """Make a file whole or not at all; False if it is there already."""
-    draft = _write_draft(path, document)
+    draft = _write_draft(path, text)
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -203,12 +286,10 @@ def _create_once(path: Path, document: _Document) -> bool:
     return True
 
 
-def _write_draft(path: Path, document: _Document) -> Path:
+def _write_draft(path: Path, text: str) -> Path:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with open(draft, "x", opener=_private) as file:
-        file.write(document.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(text)
     return draft
 
 

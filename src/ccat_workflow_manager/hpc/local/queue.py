@@ -1,121 +1,134 @@
-"""Which local jobs wait and which hold CPUs, in Redis, so that any number of workers of a host share its slots.
+"""Which local jobs wait, and which hold CPUs and memory, in Redis: any number of workers of a host share its slots.
 
 Nothing here is the truth: what is lost or expires is restored from the files of the jobs.
 """
 
 import contextlib
+import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, cast
 
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import RedisError
 
-from ccat_workflow_manager.hpc.base import BackendUnavailable
-from ccat_workflow_manager.hpc.local.files import JobRecord
+from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
+from ccat_workflow_manager.hpc.local.marks import JobRecord
 
 _KEPT_FOR: Final = timedelta(days=7)
 _RESTORED_EVERY: Final = timedelta(minutes=10)
 _SECONDS_PER_PRIORITY: Final = 2**32
 """More than any time stamp: a higher priority goes before everything older."""
+_MB_PER_GB: Final = 1000
+_TURN: Final = Path(__file__).with_name("turn.lua").read_text()
 
-_CLAIM: Final = """
-local waiting, claimed, cpus, slots, now = KEYS[1], KEYS[2], KEYS[3], tonumber(ARGV[1]), ARGV[2]
-local used = 0
-for _, name in ipairs(redis.call('ZRANGE', claimed, 0, -1)) do
-    used = used + tonumber(redis.call('HGET', cpus, name) or 1)
-end
-while true do
-    local name = redis.call('ZRANGE', waiting, 0, 0)[1]
-    if not name then return false end
-    local is_claimed = redis.call('ZSCORE', claimed, name)
-    if not is_claimed and used + tonumber(redis.call('HGET', cpus, name) or 1) > slots then return false end
-    redis.call('ZREM', waiting, name)
-    if not is_claimed then
-        redis.call('ZADD', claimed, now, name)
-        return name
-    end
-end
-"""
+
+@dataclass(frozen=True)
+class Slots:
+    """An amount of what jobs hold as long as they run."""
+
+    cpus: int
+    memory_mb: int
+
+    @classmethod
+    def of(cls, cpus: int, memory_gb: float) -> "Slots":
+        """So many CPUs, and memory in whole MB."""
+        return cls(cpus, math.ceil(memory_gb * _MB_PER_GB))
+
+    @classmethod
+    def read(cls, text: str) -> "Slots":
+        """What `str` wrote."""
+        return cls(*map(int, text.split(":")))
+
+    @property
+    def memory_gb(self) -> float:
+        """The memory in GB."""
+        return self.memory_mb / _MB_PER_GB
+
+    def __sub__(self, other: "Slots") -> "Slots":
+        return Slots(max(0, self.cpus - other.cpus), max(0, self.memory_mb - other.memory_mb))
+
+    def __str__(self) -> str:
+        return f"{self.cpus}:{self.memory_mb}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who waits, who holds slots and since when, what is free, and what the first one in the queue needs."""
+
+    waiting: frozenset[str]
+    claims: Mapping[str, datetime]
+    free: Slots
+    next_needs: Slots | None
 
 
 class JobQueue:
-    """The waiting jobs of a host by priority and age, and its CPU slots."""
+    """The waiting jobs of a host by priority and age, and its slots."""
 
-    def __init__(self, redis: Redis, *, prefix: str, slots: int) -> None:
+    def __init__(self, redis: Redis, *, prefix: str, slots: Slots) -> None:
         self._redis = redis
-        self._slots = slots
-        self._waiting, self._claimed, self._cpus = (f"{prefix}:{part}" for part in ("waiting", "claimed", "cpus"))
+        self.slots = slots
+        self._waiting, self._claimed, self._needs = (f"{prefix}:{part}" for part in ("waiting", "claimed", "needs"))
         self._restored = f"{prefix}:restored"
-        self._claim = redis.register_script(_CLAIM)
+        self._turn = redis.register_script(_TURN)
 
-    def needs_restoring(self) -> bool:
-        """Whether Redis has forgotten, or it is time to compare it with the files again."""
+    def turn(self, *, over: Collection[str] = (), new: JobRecord | None = None) -> list[str] | None:
+        """Free the slots of those over, let a new job wait, and return whom slots were given: to one caller only.
+
+        None where Redis has forgotten, and nothing was done.
+        """
+        limits = [self.slots.cpus, self.slots.memory_mb, time.time(), int(_KEPT_FOR.total_seconds())]
+        added: list[str | float] = [] if new is None else [_rank(new), new.spec.name, str(_needs(new.spec))]
+        keys = [self._waiting, self._claimed, self._needs, self._restored]
         with _translated():
-            return not self._redis.exists(self._restored)
+            started = cast("list[bytes] | None", self._turn(keys, [*limits, len(over), *over, *added]))
+        return None if started is None else [_text(name) for name in started]
 
     def restore(self, *, waiting: Iterable[JobRecord], started: Iterable[JobRecord]) -> None:
-        """Add what the files say; what is over by now leaves again with the next look at the claims."""
+        """Add what the files say; what is over by now leaves again with the next turn."""
+        now = time.time()
+        claims = [(self._claimed, record, now) for record in started]
+        places = [(self._waiting, record, _rank(record)) for record in waiting]
         with _translated(), self._redis.pipeline() as pipe:
-            for record in started:
-                pipe.zadd(self._claimed, {record.spec.name: time.time()}, nx=True)
-                pipe.hset(self._cpus, record.spec.name, str(record.spec.cpu))
-            for record in waiting:
-                pipe.zadd(self._waiting, {record.spec.name: _rank(record)}, nx=True)
-                pipe.hset(self._cpus, record.spec.name, str(record.spec.cpu))
-            pipe.set(self._restored, "1", ex=_RESTORED_EVERY)
-            self._keep(pipe)
-
-    def add(self, record: JobRecord) -> None:
-        """Let a job wait; one that waits already keeps its place."""
-        with _translated(), self._redis.pipeline() as pipe:
-            pipe.zadd(self._waiting, {record.spec.name: _rank(record)}, nx=True)
-            pipe.hset(self._cpus, record.spec.name, str(record.spec.cpu))
-            self._keep(pipe)
-
-    def claim(self) -> str | None:
-        """Give CPUs to the first waiting job, if enough are free, and return its name: to one caller only.
-
-        Nothing overtakes a large job that waits for CPUs, so it is never starved by small ones.
-        """
-        with _translated():
-            name = self._claim(keys=[self._waiting, self._claimed, self._cpus], args=[self._slots, time.time()])
-        return None if name is None else _text(name)
-
-    def claims(self) -> Mapping[str, datetime]:
-        """Return the jobs that hold CPUs, and since when."""
-        with _translated():
-            claims = cast("list[tuple[str | bytes, float]]", self._redis.zrange(self._claimed, 0, -1, withscores=True))
-        return {_text(name): datetime.fromtimestamp(score, UTC) for name, score in claims}
+            for key, record, score in [*claims, *places]:
+                pipe.zadd(key, {record.spec.name: score}, nx=True)
+                pipe.hset(self._needs, record.spec.name, str(_needs(record.spec)))
+            pipe.set(self._restored, self._redis.info("server")["run_id"], ex=_RESTORED_EVERY)
+            pipe.execute()
 
     def renew(self, name: str) -> None:
         """Date a claim anew: its job is started once more."""
         with _translated():
             self._redis.zadd(self._claimed, {name: time.time()}, xx=True)
 
-    def remove(self, names: Collection[str]) -> None:
-        """Forget jobs that are over, with the CPUs they hold."""
-        if names:
-            with _translated(), self._redis.pipeline() as pipe:
-                pipe.zrem(self._waiting, *names)
-                pipe.zrem(self._claimed, *names)
-                pipe.hdel(self._cpus, *names)
-                pipe.execute()
-
-    def reasons(self) -> Mapping[str, str]:
-        """Return why each waiting job waits; not its place, which changes with every job that starts."""
+    def standing(self) -> Standing | None:
+        """Look at the whole queue; None where Redis has forgotten, or may have, as it was started anew."""
         with _translated(), self._redis.pipeline() as pipe:
             pipe.zrange(self._waiting, 0, -1)
-            pipe.zcard(self._claimed)
-            waiting, claimed = pipe.execute()
-        return dict.fromkeys(map(_text, waiting), f"{claimed} jobs hold the {self._slots} CPUs of this host")
+            pipe.zrange(self._claimed, 0, -1, withscores=True)
+            pipe.get(self._restored)
+            pipe.info("server")
+            names, scores, restored, server = pipe.execute()
+            waiting = [_text(name) for name in names]
+            claims = {_text(name): datetime.fromtimestamp(score, UTC) for name, score in scores}
+            needs = self._needed([*claims, *waiting[:1]])
+        if restored is None or _text(restored) != server["run_id"]:
+            return None
+        free = self.slots
+        for name in claims:
+            free -= needs[name]
+        return Standing(frozenset(waiting), claims, free, needs[waiting[0]] if waiting else None)
 
-    def _keep(self, pipe: Pipeline) -> None:
-        for key in (self._waiting, self._claimed, self._cpus):
-            pipe.expire(key, _KEPT_FOR)
-        pipe.execute()
+    def _needed(self, names: Sequence[str]) -> Mapping[str, Slots]:
+        found = cast("list[bytes | None]", self._redis.hmget(self._needs, names)) if names else []
+        return {name: Slots.read(_text(one)) if one else Slots(1, 0) for name, one in zip(names, found, strict=True)}
+
+
+def _needs(spec: JobSpec) -> Slots:
+    return Slots.of(spec.cpu, spec.memory_gb)
 
 
 def _rank(record: JobRecord) -> float:

@@ -1,0 +1,1 @@
+"""The fake backend: jobs that are kept in memory, for tests and benchmarks."""

@@ -1,0 +1,70 @@
+"""What stands in the files of local jobs."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from ccat_service.processes import ProcessIdentity
+from ccat_workflow_manager.hpc.base import JobSpec
+
+KILLED: Final = 137
+"""Exit code of what was ended by SIGKILL."""
+
+D = TypeVar("D", bound="Document")
+
+
+class Document(BaseModel):
+    """The content of a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class JobRecord(Document):
+    """A job as it was handed in."""
+
+    spec: JobSpec
+    submitted_at: AwareDatetime
+    host: str
+
+
+class StartMark(Document):
+    """Who took the start of a job: its own process or, where there is none, somebody who cancelled it before.
+
+    The job's process leads its session. Times of jobs are seconds since `booted_at`, to which no clock is ever set.
+    """
+
+    process: ProcessIdentity | None
+    uptime: float = 0.0
+    booted_at: float = 0.0
+
+    def moment(self, uptime: float) -> datetime:
+        """When it was so long after the start of the host."""
+        return datetime.fromtimestamp(self.booted_at + uptime, UTC)
+
+
+class ExitMark(Document):
+    """How a job ended; without an exit code it was found lost, and without an uptime its end was never seen."""
+
+    exit_code: int | None
+    ended_at: AwareDatetime | None = None
+    uptime: float | None = None
+    user_ticks: int | None = None
+    system_ticks: int | None = None
+    oom_kills: int = 0
+
+
+class Limit(StrEnum):
+    """Past what a job went."""
+
+    MEMORY = "memory"
+    TIME = "time"
+
+
+def document(text: str | None, kind: type[D]) -> D | None:
+    """Return what a file says; None if it is not there or not whole, as a power failure may leave it."""
+    try:
+        return None if text is None else kind.model_validate_json(text)
+    except ValidationError:
+        return None
