@@ -11,6 +11,7 @@ from tests.workflow.hpc.bench import ENVIRONMENT, Bench
 
 def test_without_software_a_job_writes_one_file_and_ends_at_once(tmp_path: Path) -> None:
     bench = Bench(FakeBackend(), tmp_path)
+    (tmp_path / "output").mkdir()
     job = bench.spec("no matter what", environment={**ENVIRONMENT, "WORKFLOW_OUTPUT_DIR": str(tmp_path / "output")})
     seen = bench.look(bench.backend.submit(job))
     assert (seen.state, seen.exit_code) == (JobState.FINISHED, 0)
