@@ -1,5 +1,4 @@
 import hashlib
-import os
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,20 +42,10 @@ def measure(
 
 def _rate(one: System, size: int, *, program: str = "ccat") -> tuple[float, float]:
     runs = size * len(_STEPS)
-    before = cpu_s()
     with one.running(*MANAGERS), one.running(WORKER, program=program):
         one.until_completed(1)
         start = cpu_s()
         took = one.until_completed(runs)
-        if os.environ.get("KEEP"):
-            import shutil
-
-            shutil.copytree(
-                one.root,
-                os.environ["KEEP"],
-                ignore=lambda d, n: [x for x in n if not x.endswith(".log")] if Path(d) == one.root else [],
-                dirs_exist_ok=True,
-            )
         used = cpu_s() - start
     return runs / took, used / runs * 1000
 

@@ -113,7 +113,7 @@ def system(size: int, *, cpus: int = 4) -> Iterator[System]:
             initialize(session, reference_data(), storage_root=Path(name) / "storage")
         print(f"staging {size} packages", flush=True)
         location_id, root = _stage(engine, size, cpus=cpus)
-        yield System(engine, redis, location_id, root, _environment(url, redis, root, location_id))
+        yield System(engine, redis, location_id, root, _environment(url, redis, location_id=location_id))
         engine.dispose()
 
 
@@ -159,7 +159,7 @@ def _stage(engine: sa.Engine, size: int, *, cpus: int) -> tuple[int, Path]:
     return location.id, root
 
 
-def _environment(url: str, redis: RedisAddress, root: Path, location_id: int) -> Mapping[str, str]:
+def _environment(url: str, redis: RedisAddress, *, location_id: int) -> Mapping[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CCAT_")}
     prefix = "CCAT_WORKFLOW_MANAGER_"
     return inherited | {
@@ -167,6 +167,5 @@ def _environment(url: str, redis: RedisAddress, root: Path, location_id: int) ->
         f"{prefix}REDIS_HOST": redis.host,
         f"{prefix}REDIS_PORT": str(redis.port),
         f"{prefix}REDIS_PASSWORD": redis.password,
-        f"{prefix}PIPELINE_BASE_DIR": str(root / "pipelines"),
         f"{prefix}PROCESSING_LOCATION_ID": str(location_id),
     }

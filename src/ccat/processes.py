@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 import typer
 
@@ -38,6 +38,8 @@ from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import queues, register, senders
 from ccat_workflow_manager.verbs.workplace import Workplace
+
+MakeBackend: TypeAlias = Callable[[ServedLocation, WorkflowManagerSettings], Backend]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,19 @@ def _watch(process: _Process, settings: WorkflowManagerSettings) -> Watch:
     )
 
 
-def celery_worker(*, concurrency: int) -> None:
+def local_backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
+    """Where the jobs of a location run: on this host."""
+    given = location.backend
+    return LocalBackend(
+        settings.client("local-backend"),
+        base=location.base,
+        cpus=given.cpus or host_cpus(),
+        memory_gb=given.memory_gb,
+        cgroup=given.cgroup,
+    )
+
+
+def celery_worker(*, concurrency: int, backend: MakeBackend = local_backend) -> None:
     """Carry out workflow tasks at the processing locations that this instance serves."""
     with _process("celery-worker") as process:
         settings = WorkflowManagerSettings.load()
@@ -122,7 +136,7 @@ def celery_worker(*, concurrency: int) -> None:
         with process.database.transaction() as session:
             expire_orphans(session, models.DataLocation)
         app = process.app(settings)
-        backends = {one.id: _backend(one, settings) for one in served}
+        backends = {one.id: backend(one, settings) for one in served}
         bases = {one.id: one.base for one in served}
         register(app, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
@@ -152,14 +166,3 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
         health = process.health(settings, "transfer")
         with watching_space(process.database.engine, roots_of(locations_to_serve(locations, serve)), stop=process.stop):
             process.work(app, names, settings=settings, concurrency=concurrency, health=health)
-
-
-def _backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    given = location.backend
-    return LocalBackend(
-        settings.client("local-backend"),
-        base=location.base,
-        cpus=given.cpus or host_cpus(),
-        memory_gb=given.memory_gb,
-        cgroup=given.cgroup,
-    )

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -19,8 +20,8 @@ from ccat.stack.program import SERVICES
 from ccat.stack.state import ServiceStatus, read_state
 from ccat_ops_db import models
 from ccat_ops_db.session import DatabaseUnreachable, transaction
-from ccat_workflow_manager.hpc.local.processes import processes_by_job
 from tests.end_to_end.installation import Installation
+from tests.workflow.hpc.bench import jobs_below
 
 BACKEND, POSTMASTER, REDIS, WRAPPER, FLUSH = "postgresql backend", "postgresql", "redis", "job wrapper", "redis flushed"
 KINDS: Final = (*SERVICES, REDIS, BACKEND, POSTMASTER, WRAPPER, FLUSH)
@@ -126,9 +127,8 @@ class Killer:
                     yield process.pid
 
     def _jobs(self) -> Iterator[int]:
-        for directory, pids in processes_by_job().items():
-            if directory.is_relative_to(self.installation.directory):
-                yield from pids
+        for pids in jobs_below(self.installation.directory).values():
+            yield from pids
 
     def _flush(self) -> bool:
         settings = self.installation.settings["workflow_manager"]
@@ -165,5 +165,5 @@ def _is_leader(pid: int) -> bool:
 
 def _run_of(pid: int) -> int | None:
     """The run whose job a process is, by the directory of its attempt."""
-    directories = [directory for directory, pids in processes_by_job().items() if pid in pids]
+    directories = [directory for directory, pids in jobs_below(Path("/")).items() if pid in pids]
     return int(directories[0].parent.name) if directories else None

@@ -1,6 +1,7 @@
+import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,15 +24,27 @@ def until(condition: Callable[[], Any], *, within: float = 20) -> None:
 
 def processes_below(base: Path) -> dict[int, str]:
     """The living processes of the host that say that they belong to a job below this directory, and their commands."""
-    found = {}
+    return {process.pid: " ".join(process.cmdline()) for _, process in _of_jobs(base)}
+
+
+def jobs_below(base: Path) -> dict[Path, list[int]]:
+    """The same by the directories of the jobs."""
+    found: dict[Path, list[int]] = {}
+    for directory, process in _of_jobs(base):
+        found.setdefault(directory, []).append(process.pid)
+    return found
+
+
+def _of_jobs(base: Path) -> Iterator[tuple[Path, psutil.Process]]:
     for process in psutil.process_iter():
         try:
             directory = process.environ().get("CCAT_JOB_DIRECTORY")
-            if directory and Path(directory).is_relative_to(base) and process.status() != psutil.STATUS_ZOMBIE:
-                found[process.pid] = " ".join(process.cmdline())
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+        if directory and is_alive and Path(directory).is_relative_to(base):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                yield Path(directory), process
 
 
 @dataclass

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from errno import EAGAIN
@@ -19,7 +19,7 @@ from redis import Redis
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LIVE_RUN_STATUSES, FailureClass, RunStatus
-from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, JobObservation, JobSpec, JobState
+from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, Capacity, JobObservation, JobSpec, JobState
 from tests.workflow.verbs.works import Works, eventually
 
 STEP: Final = {"key": "reduce", "group_by": ["executed_obs_unit"], "max_retries": 3}
@@ -57,6 +57,12 @@ class Passing:
 
     def logs(self, job_id: str, *, lines: int = 50) -> str:
         return self._backend.logs(job_id, lines=lines)
+
+    def follow(self, job_id: str, *, lines: int = 50) -> Iterator[str]:
+        return self._backend.follow(job_id, lines=lines)
+
+    def capacity(self) -> Capacity:
+        return self._backend.capacity()
 
 
 class AwayOnce(Passing):

@@ -17,8 +17,8 @@ from ccat.crashing import points
 from ccat.stack.redis import RedisAddress
 from ccat_ops_db import models
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunStatus
-from ccat_workflow_manager.hpc.local.processes import processes_by_job
 from ccat_workflow_manager.verbs.describing import run_directory
+from tests.workflow.hpc.bench import jobs_below
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.crashes.lives import LIVES, SCRIPT, STEP, Life, finish
 from tests.workflow.verbs.manager_process import ManagerProcess
@@ -150,4 +150,4 @@ def check(works: Works, life: Life) -> None:
     marks = (layout.directory / "marks").read_text().splitlines()
     assert marks.count("start") <= life.starts
     assert not life.is_alone or "overlap" not in marks
-    eventually(lambda: not [one for one in processes_by_job() if one.is_relative_to(works.base)])
+    eventually(lambda: not jobs_below(works.base))

@@ -31,9 +31,9 @@ from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LIVE_RUN_STATUSES, RUN_MOVES, RunStatus
 from ccat_workflow_manager.hpc.base import Backend, JobObservation
-from ccat_workflow_manager.hpc.local.processes import processes_by_job
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.observing import observe_locations
+from tests.workflow.hpc.bench import jobs_below
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.crashes.lives import SCRIPT, Passing, pass_time
 from tests.workflow.verbs.works import VERBS, Works, eventually
@@ -221,9 +221,8 @@ class Histories(RuleBasedStateMachine):
 
     def jobs(self) -> Iterator[tuple[Path, int]]:
         """Attempts that have processes, each with one of these."""
-        for directory, pids in processes_by_job().items():
-            if directory.is_relative_to(self.works.base):
-                yield directory, min(pids)
+        for directory, pids in jobs_below(self.works.base).items():
+            yield directory, min(pids)
 
     def hand_over(self, letter: tuple[str, list[int]], death: int | None) -> None:
         task, ids = letter
