@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 HIDDEN: Final = "(secret)"
@@ -14,6 +15,9 @@ _LOGIN: Final = re.compile(r"(?<=://)\S+(?=@)")
 _VALUE: Final = r"(?:basic\s+|bearer\s+)?(?:\"[^\"]*\"|'[^']*'|\S+)"
 _ASSIGNED: Final = re.compile(rf"((?:{_NAME})[\w-]*[\"']?(?:\s*[=:]\s*|\s+)){_VALUE}", re.IGNORECASE)
 """Rather too much than too little: after such a name, all up to the next space."""
+
+_SEPARATORS: Final = frozenset("=: \t\n\r\f\v")
+"""Without any of these, a text holds neither a login nor a secret after its name."""
 
 
 def hide(path: Sequence[str | int], value: Any) -> Any:
@@ -43,6 +47,7 @@ def _sealed(name: str, value: str) -> str:
     return f"{shown} sha256:{hashlib.sha256(value.encode()).hexdigest()}"
 
 
+@lru_cache(maxsize=4096)
 def _names_a_secret(name: str) -> bool:
     return _NAMES_ONE.search(name) is not None
 
@@ -55,4 +60,6 @@ def _arguments(words: Sequence[str]) -> list[str]:
 
 
 def _text(text: str) -> str:
+    if _SEPARATORS.isdisjoint(text):  # as most paths and numbers, which are many
+        return text
     return _ASSIGNED.sub(rf"\1{HIDDEN}", _LOGIN.sub(HIDDEN, text))

@@ -135,10 +135,9 @@ def _refuse_collisions(inputs: Sequence[Input]) -> None:
 
 def _directories(execution: Execution) -> list[Path]:
     layout = execution.layout
-    named = [layout.input, layout.workspace, layout.output, layout.config, layout.logs, layout.home, layout.temporary]
-    if execution.is_final:
-        return named + [execution.output / name for name in TYPE_BY_DIRECTORY]
-    return [*named, execution.output]
+    named = [layout.input, layout.workspace, layout.config, layout.logs, layout.home, layout.temporary]
+    sorted_into = TYPE_BY_DIRECTORY if execution.is_final else ()
+    return [*named, execution.output, *(execution.output / name for name in sorted_into)]
 
 
 def _link_all(below: Path, inputs: Sequence[Input]) -> None:

@@ -79,8 +79,8 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     decided = [one for pipeline in pipelines for one in _decide(session, pipeline, runs)]
     decided = _within(session, limits, decided)
     newly_waiting = [one.run.id for one in decided if one.action is Start.WAIT and one.run.waiting_for != one.because]
-    _act(session, decided, now=now, by=by)
     done = {action: tuple(one.run.id for one in decided if one.action is action) for action in Start}
+    _act(session, decided, now=now, by=by)
     started = tuple(run_id for action in _STARTS for run_id in done[action])
     cancelled = {run_id for one in evaluated for run_id in one.not_needed}
     not_needed = (*done[Start.NOT_NEEDED], *sorted(cancelled & set(run_ids)))
