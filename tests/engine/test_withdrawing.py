@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.queries.roots import Kind
 from ccat_ops_db.queries.validity import invalid_inputs, runs_on_withdrawn_inputs
 from ccat_ops_db.states import ProductState, RunReason, RunStatus, Verdict, VersionState
+from ccat_workflow_manager.verbs.invalidating import refuse_invalid
 from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
 from tests.engine.order import check
@@ -229,6 +231,23 @@ class TestRunsUnderWay:
         assert mapped.declare_invalid(PACKAGE, "p1").runs == {}
         assert mapped.session(runs_on_withdrawn_inputs) == {}
         mapped.settle()
+
+    def test_what_is_collected_of_it_is_refused_and_made_anew_though_its_inputs_are_the_same_bytes(
+        self, mapped: History, started: int
+    ) -> None:
+        mapped.move(started, RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS)
+        mapped.declare_invalid(RUN, made_of(mapped, "p1").run_id)
+
+        def collect(session: Session) -> list[int]:
+            invalid = invalid_inputs(session, [started])
+            [attempt] = session.get_one(models.ExecutedReductionStep, started).attempts
+            return refuse_invalid(session, [attempt], invalid, now=mapped.now, by="worker")
+
+        assert mapped.session(collect) == [started]
+        assert mapped.settle() == ["calibrate", "grid"]
+        *_, failed, _, made = mapped.runs()
+        assert (failed.id, failed.status, made.status) == (started, RunStatus.FAILED, RunStatus.COMPLETED)
+        assert (failed.recipe_digest, failed.input_digest) == (made.recipe_digest, made.input_digest)
 
     def test_a_run_whose_inputs_are_not_fixed_takes_what_is_valid(self, mapped: History) -> None:
         mapped.archive()

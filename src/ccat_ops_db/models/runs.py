@@ -153,7 +153,7 @@ class ExecutedReductionStep(Leased, Base):
     )
     retry_at: Mapped[datetime | None] = mapped_column(comment="When a FAILED run is tried again; NULL: given up.")
     not_needed: Mapped[bool] = mapped_column(
-        server_default=sa.false(), comment="CANCELLED because nothing needed it any more; blocks nothing."
+        server_default=sa.false(), comment="CANCELLED, or FAILED, and nothing needed it any more; blocks nothing."
     )
     failure_class: Mapped[FailureClass | None] = mapped_column(comment="Kind of the last failure.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, in one line, and what to do.")

@@ -272,7 +272,7 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
 def _abandoned(session: Session, step_ids: Sequence[int]) -> dict[Place, list[AbandonedRun]]:
     """Runs that failed for good or were cancelled and were the last of their sub-group with that recipe and inputs."""
     kind = (_Run.reduction_step_id, _Run.sub_group_key, _Run.recipe_digest, _Run.input_digest)
-    gave_up = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None))
+    gave_up = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_(None), sa.not_(_Run.not_needed))
     cancelled = sa.and_(_Run.status == RunStatus.CANCELLED, sa.not_(_Run.not_needed))
     last = (
         sa.select(_Run.id, _Run.status)

@@ -83,7 +83,7 @@ tried AS MATERIALIZED (
             SELECT r.*, r.id >= coalesce(g.last_run_id, 0) AS is_since
             FROM executed_reduction_step r
             WHERE r.reduction_step_id = :step AND r.sub_group_key = g.key AND NOT r.is_trial
-              AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL)
+              AND (r.status = 'completed' OR (r.status = 'failed' AND r.retry_at IS NULL AND NOT r.not_needed)
                    OR (r.status = 'cancelled' AND NOT r.not_needed))
         ) r
     ) t ON true

@@ -119,7 +119,7 @@ LEFT JOIN LATERAL (
     SELECT r.id, r.failure FROM executed_reduction_step r
     WHERE r.reduction_step_id = :step AND r.sub_group_key = s.key AND NOT r.is_trial
       AND r.recipe_digest = :recipe AND r.input_digest = s.input_digest
-      AND (r.status = 'failed' AND r.retry_at IS NULL OR r.status = 'cancelled' AND NOT r.not_needed)
+      AND NOT r.not_needed AND (r.status = 'failed' AND r.retry_at IS NULL OR r.status = 'cancelled')
     ORDER BY r.id DESC LIMIT 1
 ) abandoned ON s.verdict IN ('failed', 'cancelled')
 ORDER BY s.id

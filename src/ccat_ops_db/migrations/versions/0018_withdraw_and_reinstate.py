@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 _CONFIG = "reduction_step_config_revision"
+_RUN = "executed_reduction_step"
 _CHECK = "withdrawal_has_a_reason"
 _NOTE = f"""
 CREATE TRIGGER note_{_CONFIG}_update AFTER UPDATE OF withdrawn_at ON {_CONFIG}
@@ -16,6 +17,8 @@ FOR EACH ROW WHEN ((OLD.withdrawn_at IS NULL) <> (NEW.withdrawn_at IS NULL)) EXE
 """
 _BEFORE = "Environment that it got."
 _AFTER = "Environment that it got; what is secret in it by its digest."
+_NEEDED_BEFORE = "CANCELLED because nothing needed it any more; blocks nothing."
+_NEEDED_AFTER = "CANCELLED, or FAILED, and nothing needed it any more; blocks nothing."
 _KNOWN = """
 INSERT INTO withdrawal (software_version_id, what, because, by)
 SELECT v.id, 'version ' || s.name || '/' || v.version, 'withdrawn before reasons were kept', 'migration'
@@ -155,12 +158,14 @@ def upgrade() -> None:
         op.f(f"ck_{_CONFIG}_{_CHECK}"), _CONFIG, "(withdrawn_at IS NULL) = (withdrawn_because IS NULL)"
     )
     op.alter_column("run_attempt", "environment", comment=_AFTER, existing_comment=_BEFORE)
+    op.alter_column(_RUN, "not_needed", comment=_NEEDED_AFTER, existing_comment=_NEEDED_BEFORE)
     op.execute(_NOTE)
     op.execute(_KNOWN)
 
 
 def downgrade() -> None:
     op.alter_column("run_attempt", "environment", comment=_BEFORE, existing_comment=_AFTER)
+    op.alter_column(_RUN, "not_needed", comment=_NEEDED_BEFORE, existing_comment=_NEEDED_AFTER)
     op.execute(f"DROP TRIGGER note_{_CONFIG}_update ON {_CONFIG}")
     op.drop_constraint(op.f(f"ck_{_CONFIG}_{_CHECK}"), _CONFIG, type_="check")
     op.drop_column("reduction_step_config_revision", "withdrawn_because")
