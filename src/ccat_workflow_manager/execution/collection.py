@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from glob import glob
 from pathlib import Path
 from typing import Final
@@ -61,12 +62,12 @@ class Collection:
     is_final: bool
     required_outputs: Sequence[str] = ()
 
-    @property
+    @cached_property
     def output(self) -> Path:
         """Where the software wrote."""
         return self.run.attempt(self.attempt).products(self.step_key, is_final=self.is_final)
 
-    @property
+    @cached_property
     def record(self) -> Path:
         """Where it is written down what the software made."""
         return self.run.attempt(self.attempt).collected

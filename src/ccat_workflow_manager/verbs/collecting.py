@@ -1,7 +1,7 @@
 """COLLECTING_RESULTS → COMPLETED: what jobs made becomes products, each registered once."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +25,8 @@ from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
 from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.failing import Failure, fail_attempt, fail_attempts
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
+from ccat_workflow_manager.verbs.invalidating import refuse_invalid
 from ccat_workflow_manager.verbs.registering import Published, register, supersede
 from ccat_workflow_manager.verbs.workplace import Workplace, lock_current, note, still_current, together_or_alone
 
@@ -126,24 +127,13 @@ def _register(workplace: Workplace, published: Sequence[Published]) -> list[int]
         invalid = invalid_inputs(session, [one.attempt.run_id for one in published])  # before any other lock
         current = lock_current(session, [one.attempt for one in published], RunStatus.COLLECTING_RESULTS)
         ours = [one for one in published if one.attempt.id in current]
-        _reject(session, [one.attempt for one in ours], invalid, by=workplace.name)
+        refuse_invalid(session, [one.attempt for one in ours], invalid, now=datetime.now(UTC), by=workplace.name)
         ours = [one for one in ours if one.attempt.run_id not in invalid]
         if not ours:
             return []
         supersede(session, [one.attempt.run for one in ours if not one.attempt.run.is_trial], by=workplace.name)
         register(session, ours, by=workplace.name)
         return _complete(session, ours, by=workplace.name)
-
-
-def _reject(session: Session, attempts: Sequence[models.RunAttempt], invalid: Mapping[int, str], *, by: str) -> None:
-    """Let runs fail that were made with what is withdrawn: nothing that they made is registered."""
-    failures = {
-        one.id: Failure(FailureClass.DATA, invalid[one.run_id], one.log_tail)
-        for one in attempts
-        if one.run_id in invalid
-    }
-    if failures:
-        fail_attempts(session, failures, expected=[RunStatus.COLLECTING_RESULTS], now=datetime.now(UTC), by=by)
 
 
 def _complete(session: Session, published: Sequence[Published], *, by: str) -> list[int]:
