@@ -257,12 +257,12 @@ LIVES: Final = {
         happens=lambda works: _through(works, Forgetful), meanwhile=_forget_for_long, starts=2, is_alone=False
     ),
     "is overtaken": Life(
-        f"{_FIRST} sleep 3",
+        f"{_FIRST} sleep 1",
         happens=lambda works: _through(works, lambda one: Overtaken(one, works)),
         starts=2,
         is_alone=False,
     ),
-    "is cancelled": Life(f"{_FIRST} sleep 3", meanwhile=_cancel_jobs, may_fail=True),
+    "is cancelled": Life(f"{_FIRST} sleep 1", meanwhile=_cancel_jobs, may_fail=True),
     "is cancelled before it is handed in": Life(happens=_cancel_early, may_fail=True),
     "is cancelled when nobody knows its job": Life(happens=_cancel_in_doubt, may_fail=True),
     "is cancelled before it starts": Life(happens=_start_nothing_once, meanwhile=_cancel_jobs, may_fail=True),

@@ -47,16 +47,16 @@ class Mortals:
             )
         self._works = works
         self.log = log
-        self.ways: dict[str, str] = {}
-        """The first life that comes by each point."""
+        self.ways: dict[str, list[str]] = {}
+        """The lives that come by each point."""
         for name in LIVES:
             self.observe(name)
             for point in self.ask(life=name)["reached"]:
-                self.ways.setdefault(point, name)
+                self.ways.setdefault(point, []).append(name)
 
     def points_of(self, life: str) -> list[str]:
         """Where processes die in this life, in its order; every point is one of one life."""
-        return [point for point, name in self.ways.items() if name == life]
+        return [point for point, names in self.ways.items() if names[0] == life]
 
     def observe(self, life: str) -> None:
         """Have a scan taken whose run will have this life."""
@@ -101,7 +101,8 @@ def test_a_run_is_made_once_whenever_processes_die_while_it(life: str, scene: Wo
     left = mortals.points_of(life)
     several = -(-len(left) // DEATHS)
     missed = [point for start in range(several) for point in die_at(left[start::several], life, scene, mortals)]
-    assert [point for one in missed for point in die_at([one], life, scene, mortals)] == []
+    # Some are come by only once in this life, as what is done where Redis is new.
+    assert [point for one in missed for point in die_at([one], mortals.ways[one][-1], scene, mortals)] == []
 
 
 def test_a_manager_dies_where_it_is_told_to(scene: Works, redis_address: RedisAddress) -> None:
