@@ -47,7 +47,7 @@ FATES = {
     "backend.observe": ("only a question: the next round asks it", "as before it"),
     "backend.logs": ("only a question: it is asked again", "as before it"),
     "backend.cancel": ("the job is found superfluous again, or ends and is not collected", "the cancelled job is seen"),
-    "subprocess.run": (
+    "posix_spawn": (
         "the job holds its slot and has not started: it is started when that is overdue",
         "the job lives without us; its marks say so",
     ),

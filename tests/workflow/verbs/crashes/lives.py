@@ -3,7 +3,6 @@
 import itertools
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,9 @@ from redis import Redis
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LIVE_RUN_STATUSES, FailureClass, RunStatus
+from ccat_ops_db.verbs.cancelling import request_cancel
 from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, Capacity, JobObservation, JobSpec, JobState
+from ccat_workflow_manager.verbs.describing import run_directory
 from tests.workflow.verbs.works import Works, eventually
 
 STEP: Final = {"key": "reduce", "group_by": ["executed_obs_unit"], "max_retries": 3}
@@ -108,6 +109,13 @@ class Overtaken(Passing):
         return job_id
 
 
+class Stumbling(Passing):
+    """Has a defect."""
+
+    def submit(self, spec: JobSpec) -> str:
+        raise KeyError(spec.name)
+
+
 @dataclass
 class Scene(Works):
     """An installation whose Redis may be emptied."""
@@ -127,6 +135,8 @@ class Life:
     mended: Callable[[Works], object] = lambda _: None
     """Done by people where a process died in the middle of it."""
     starts: int = 1
+    may_fail: bool = False
+    """Whether the run may be given up in the end."""
     is_alone: bool = True
     """Whether no two of its jobs may run at the same time, even though somebody meddles."""
 
@@ -146,10 +156,54 @@ def _change_what_was_staged(works: Works) -> None:
         os.utime(file, ns=(1, 1))
 
 
+def _hand_in_to_nobody(works: Works) -> None:
+    """Everything is prepared, and the backend does not answer."""
+    healthy = works.workplace
+    for act in (works.create, works.advance, works.transfer, works.advance):
+        act()
+    _through(works, AwayOnce)
+    works.deliver()
+    works.workplace = healthy
+
+
+def _link_elsewhere(works: Works) -> None:
+    """As if an attempt had been laid out for other inputs."""
+    _hand_in_to_nobody(works)
+    for run in works.runs(status=RunStatus.STAGING_DATA):
+        for path in run_directory(run, works.base).directory.rglob("*"):
+            if path.is_symlink():
+                path.unlink()
+                path.symlink_to("/elsewhere")
+    attempt = models.RunAttempt
+    works.execute(sa.update(attempt).where(attempt.submitted_at.is_(None)).values(prepared_at=None))
+
+
 def _forget_for_long(works: Works) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=1)
     since = models.RunAttempt.unknown_since
     works.execute(sa.update(models.RunAttempt).where(since.is_not(None)).values(unknown_since=long_ago))
+
+
+def _cancel_jobs(works: Works) -> None:
+    _cancel(works, RunStatus.SUBMITTED, RunStatus.RUNNING)
+
+
+def _cancel_early(works: Works) -> None:
+    works.create()
+    works.advance()
+    _cancel(works, RunStatus.STAGING_DATA)
+
+
+def _cancel_in_doubt(works: Works) -> None:
+    _hand_in_to_nobody(works)
+    _cancel(works, RunStatus.STAGING_DATA)
+
+
+def _cancel(works: Works, *statuses: RunStatus) -> None:
+    ids = [run.id for status in statuses for run in works.runs(status=status)]
+    if ids:
+        with transaction(works.engine) as session:
+            request_cancel(session, ids, because="no need", by="a person", now=datetime.now(UTC))
 
 
 def _unmount(works: Works) -> None:
@@ -180,7 +234,7 @@ def _start_nothing_once(_: Works) -> None:
         patch.undo()
         raise OSError(EAGAIN, "no more processes")
 
-    patch.setattr(subprocess, "run", fail)
+    patch.setattr(os, "posix_spawn", fail)
 
 
 def _let_records_age(scene: Scene) -> None:
@@ -197,15 +251,21 @@ LIVES: Final = {
     "makes nothing": Life(f"{_FIRST} exit 0", starts=2),
     "meets other input": Life(happens=_change_what_was_staged),
     "meets a backend that is away": Life(happens=lambda works: _through(works, AwayOnce)),
+    "meets links to elsewhere": Life(happens=_link_elsewhere),
+    "meets a defect": Life(happens=lambda works: _through(works, Stumbling), may_fail=True),
     "is forgotten": Life(
         happens=lambda works: _through(works, Forgetful), meanwhile=_forget_for_long, starts=2, is_alone=False
     ),
     "is overtaken": Life(
-        f"{_FIRST} sleep 3",
+        f"{_FIRST} sleep 1",
         happens=lambda works: _through(works, lambda one: Overtaken(one, works)),
         starts=2,
         is_alone=False,
     ),
+    "is cancelled": Life(f"{_FIRST} sleep 1", meanwhile=_cancel_jobs, may_fail=True),
+    "is cancelled before it is handed in": Life(happens=_cancel_early, may_fail=True),
+    "is cancelled when nobody knows its job": Life(happens=_cancel_in_doubt, may_fail=True),
+    "is cancelled before it starts": Life(happens=_start_nothing_once, meanwhile=_cancel_jobs, may_fail=True),
     "is not mounted": Life(meanwhile=_unmount, mended=_mount),
     "is not started at first": Life(happens=_start_nothing_once),
     "is the first after a month": Life(happens=_let_records_age),

@@ -47,16 +47,16 @@ class Mortals:
             )
         self._works = works
         self.log = log
-        self.ways: dict[str, str] = {}
-        """The first life that comes by each point."""
+        self.ways: dict[str, list[str]] = {}
+        """The lives that come by each point."""
         for name in LIVES:
             self.observe(name)
             for point in self.ask(life=name)["reached"]:
-                self.ways.setdefault(point, name)
+                self.ways.setdefault(point, []).append(name)
 
     def points_of(self, life: str) -> list[str]:
         """Where processes die in this life, in its order; every point is one of one life."""
-        return [point for point, name in self.ways.items() if name == life]
+        return [point for point, names in self.ways.items() if names[0] == life]
 
     def observe(self, life: str) -> None:
         """Have a scan taken whose run will have this life."""
@@ -92,7 +92,8 @@ def mortals(scene: Works, redis_address: RedisAddress) -> Iterator[Mortals]:
 
 
 def test_the_lives_come_by_every_point(mortals: Mortals) -> None:
-    assert sorted(set(points()) - mortals.ways.keys()) == [], "add a life to lives.py that comes by"
+    missing = sorted(set(points()) - mortals.ways.keys())
+    assert not missing, "\n".join(["add a life to lives.py that comes by", *missing])
 
 
 @pytest.mark.parametrize("life", LIVES)
@@ -100,7 +101,8 @@ def test_a_run_is_made_once_whenever_processes_die_while_it(life: str, scene: Wo
     left = mortals.points_of(life)
     several = -(-len(left) // DEATHS)
     missed = [point for start in range(several) for point in die_at(left[start::several], life, scene, mortals)]
-    assert [point for one in missed for point in die_at([one], life, scene, mortals)] == []
+    # Some are come by only once in this life, as what is done where Redis is new.
+    assert [point for one in missed for point in die_at([one], mortals.ways[one][-1], scene, mortals)] == []
 
 
 def test_a_manager_dies_where_it_is_told_to(scene: Works, redis_address: RedisAddress) -> None:
@@ -139,6 +141,9 @@ def check(works: Works, life: Life) -> None:
     """What is so at the end of every life."""
     newest = sa.select(sa.func.max(models.ExecutedReductionStep.id))
     run = works.run(id=works.session(lambda session: session.scalar(newest)))
+    if life.may_fail and run.status in {RunStatus.FAILED, RunStatus.CANCELLED}:
+        assert (run.retry_at, run.products) == (None, [])
+        return
     assert run.status is RunStatus.COMPLETED, run.failure
     [product] = run.products
     assert (product.state, works.text(product)) == (ProductState.CURRENT, "made\n")
