@@ -40,7 +40,7 @@ class Manager(Generic[Context]):
 
 
 def run_manager(manager: Manager[Context], *, database: DatabaseConnection, health: HealthCheck, stop: Stop) -> None:
-    """Tick until `stop`: again at once while there was work, else when woken, due or the poll interval is over.
+    """Tick until `stop`: again soon while there was work, else when woken, due or the poll interval is over.
 
     No error but those about the schema and the settings ends it; after any other it waits longer and longer.
     """
@@ -64,6 +64,8 @@ class _Loop(Generic[Context]):
         self._stop = stop
         self._wakeups = wakeups
         self._failures = 0
+        self._rested_at = 0.0
+        """A manager rests as long as it worked: what comes in meanwhile is done together, and others get on."""
         self._schema_is_checked = False
         self._log = StructuredLogger(__name__, manager=manager.name)
 
@@ -82,7 +84,11 @@ class _Loop(Generic[Context]):
         if not self._schema_is_checked:
             self._database.require_current_schema()
             self._schema_is_checked = True
+        if self._stop.wait(timedelta(seconds=max(0.0, self._rested_at - monotonic()))):
+            return
+        begun = monotonic()
         done = self._manager.tick(self._manager.context)
+        self._rested_at = 2 * monotonic() - begun
         if self._failures:
             self._log.info("works again", failures=self._failures)
             self._failures = 0

@@ -52,6 +52,16 @@ class TaskApp(Celery):
 
     _silent_until: float = 0.0
 
+    def waiting(self, queue: str) -> int:
+        """How many messages lie in a queue; none as long as Redis is away."""
+        if monotonic() < self._silent_until:
+            return 0
+        try:
+            with self.producer_or_acquire() as producer:
+                return int(producer.channel.client.llen(queue))
+        except (kombu.exceptions.OperationalError, RedisError, OSError):
+            return 0
+
     def hint(
         self, task: str, ids: Sequence[int | str], *, queue: str, countdown: timedelta | None = None, attempt: int = 0
     ) -> None:
@@ -101,6 +111,10 @@ class CeleryTask(Generic[Id]):
         What one transaction sends to one queue leaves together, each id once.
         """
         outbox_of(session).put(session, self._mailbox(queue), self._checked(ids))
+
+    def is_behind(self, queue: str) -> bool:
+        """Whether so much lies in a queue that whoever takes it is busy for now: more would only lie there longer."""
+        return self.app.waiting(queue) >= 2 * self.spread
 
     def _mailbox(self, queue: str) -> "_TaskQueue":
         require_same_family(self.name, queue)

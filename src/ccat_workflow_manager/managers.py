@@ -228,15 +228,22 @@ def _start_alone(context: Context, run_id: int) -> int:
 
 
 def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.ColumnElement[bool]) -> int:
-    """Lease runs and tell the workers of their locations; what a worker does not finish in time is told again."""
+    """Lease runs and tell the workers of their locations; what a worker does not finish in time is told again.
+
+    Workers that are behind are told when they have done what they know of.
+    """
+    queues = {number: workflow_queue(name, operation) for number, name in context.locations.items()}
+    idle = [number for number, queue in queues.items() if not task.is_behind(queue)]
+    if not idle:
+        return 0
     with context.database.transaction() as session:
-        where = sa.and_(which, _Run.data_location_id.in_(context.locations))
+        where = sa.and_(which, _Run.data_location_id.in_(idle))
         told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
         limit, order = max(0, _OUTSTANDING - told), (_Run.queue_rank.asc(), _Run.is_redo.asc())
         claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=order)
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
-            task.send_after_commit(session, [run_id], queue=workflow_queue(context.locations[location_id], operation))
+            task.send_after_commit(session, [run_id], queue=queues[location_id])
     return len(claimed)
 
 
