@@ -106,7 +106,7 @@ def examine(collection: Collection) -> None:
     products = scan(output, is_final=collection.is_final)
     _confirm_required(products, collection)
     collected = Collected(products=annotate(products, output), metrics=read_metrics(output))
-    write_read_only(collection.record, collected.model_dump_json(indent=2).encode())
+    write_read_only(collection.record, collected.model_dump_json(indent=2).encode(), is_kept=True)
 
 
 def publish(collection: Collection) -> None:

@@ -13,16 +13,18 @@ READ_ONLY: Final = 0o444
 _ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
-def write_read_only(path: Path, content: bytes) -> None:
-    """Make or replace a file in one step; on return it is on disk, under its name."""
+def write_read_only(path: Path, content: bytes, *, is_kept: bool = False) -> None:
+    """Make or replace a file in one step; one that is kept is on disk, under its name, on return."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with draft.open("xb") as file:
         file.write(content)
-        file.flush()
         os.fchmod(file.fileno(), READ_ONLY)
-        os.fsync(file.fileno())
+        if is_kept:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
-    sync_directory(path.parent)
+    if is_kept:
+        sync_directory(path.parent)
 
 
 def read_only_mode(mode: int) -> int:

@@ -1,12 +1,13 @@
 """COLLECTING_RESULTS → COMPLETED: what jobs made becomes products, each registered once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -33,6 +34,9 @@ from ccat_workflow_manager.verbs.workplace import Workplace, lock_current, note,
 _Run = models.ExecutedReductionStep
 _PORTION: Final = timedelta(seconds=1)
 """For so long products are published before those that are there are registered."""
+_AT_ONCE: Final = 8
+"""Runs whose products are published side by side."""
+_WORTH_THREADS: Final = 2
 _COMPLETED: Final = {
     "failure": None,
     "failure_class": None,
@@ -41,6 +45,7 @@ _COMPLETED: Final = {
     "lease_until": None,
 }
 _log = StructuredLogger(__name__)
+Result = TypeVar("Result")
 
 
 def collect_runs(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
@@ -68,26 +73,49 @@ def _publish_portion(
 ) -> tuple[list[Published], Sequence[models.RunAttempt]]:
     """Publish what attempts made for a while; what was published, and the attempts that are left."""
     published, ends_at = list[Published](), monotonic() + _PORTION.total_seconds()
-    for number, attempt in enumerate(attempts, start=1):
-        found = _in_its_own_scope(workplace, attempt, locks)
-        published += [found] if found else []
-        if monotonic() > ends_at:
-            return published, attempts[number:]
-    return published, []
+    while attempts and monotonic() < ends_at:
+        published += _publish(workplace, attempts[:_AT_ONCE], locks)
+        attempts = attempts[_AT_ONCE:]
+    return published, attempts
 
 
-def _in_its_own_scope(workplace: Workplace, attempt: models.RunAttempt, locks: ExitStack) -> Published | None:
-    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
+def _publish(workplace: Workplace, attempts: Sequence[models.RunAttempt], locks: ExitStack) -> list[Published]:
+    """Publish what attempts made that no other worker is at; trouble with one concerns no other."""
+    ours = [one for one in attempts if _scoped(workplace, one, lambda it: _lock(workplace, it, locks))]
+
+    def publish(attempt: models.RunAttempt) -> Published | None:
+        return _scoped(workplace, attempt, partial(_collect, workplace))
+
+    if len(ours) < _WORTH_THREADS:
+        found = [publish(one) for one in ours]
+    else:
+        with ThreadPoolExecutor(len(ours)) as threads:  # they wait for the disk, which serves many as soon as one
+            found = [*threads.map(publish, ours)]
+    return [one for one in found if one is not None]
+
+
+def _scoped(
+    workplace: Workplace, attempt: models.RunAttempt, act: Callable[[models.RunAttempt], Result]
+) -> Result | None:
     try:
-        layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
-        if locks.enter_context(alone(layout.lock)):
-            return Published(attempt, layout, collect(_collection(attempt, layout)))
+        return act(attempt)
     except CcatError as error:
         _refuse(workplace, attempt, error)
     except OSError as error:
         _log.warning("not collected, tried again when the lease is over", run=attempt.run_id, error=str(error))
         _tell(workplace, attempt.run_id, str(error))
     return None
+
+
+def _lock(workplace: Workplace, attempt: models.RunAttempt, locks: ExitStack) -> bool:
+    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
+    layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
+    return locks.enter_context(alone(layout.lock))
+
+
+def _collect(workplace: Workplace, attempt: models.RunAttempt) -> Published:
+    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
+    return Published(attempt, layout, collect(_collection(attempt, layout)))
 
 
 def _give_up(workplace: Workplace, run_id: int, error: Exception) -> None:

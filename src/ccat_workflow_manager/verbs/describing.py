@@ -73,7 +73,7 @@ def run_directory(run: _Run, base: Path) -> RunLayout:
 def describe(attempt: models.RunAttempt, inputs: RunInputs, *, base: Path) -> Description:
     """What an attempt executes, reads and is told. Raises InputGone."""
     run = attempt.run
-    inputs.count.require_all(run)
+    inputs.require_all(run)
     root = Path(run.location.path) if isinstance(run.location, models.DiskDataLocation) else base
     execution = execution_of(attempt, base=base)
     return Description(

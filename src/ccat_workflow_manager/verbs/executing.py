@@ -5,7 +5,7 @@ Of many runs at once only what is outside is done for each by itself: the rows o
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChan
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
 from ccat_workflow_manager.verbs.describing import current_attempts, describe, job_of, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
-from ccat_workflow_manager.verbs.inputs import InputCount, RunInputs, count_inputs, inputs_of
+from ccat_workflow_manager.verbs.inputs import RunInputs, inputs_of
 from ccat_workflow_manager.verbs.released import ReleasedCode
 from ccat_workflow_manager.verbs.workplace import (
     Workplace,
@@ -95,24 +95,28 @@ def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> 
 
 def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     with ExitStack() as locks:
-        return _submit_all(workplace, prepare_all(workplace, take(workplace, run_ids, locks)), counted={})
+        return _submit_all(workplace, prepare_all(workplace, take(workplace, run_ids, locks)))
 
 
 def _submit_again(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    """Follow jobs that were handed in before; what was not is prepared anew, as who prepared it may have crashed."""
     with ExitStack() as locks:
         attempts = take(workplace, run_ids, locks)
-        with workplace.database.transaction() as session:  # an input may have been lost since they were prepared
-            counted = count_inputs(session, [one.run_id for one in attempts])
-        return _submit_all(workplace, attempts, counted=counted)
+        try:
+            known = [one for one in attempts if workplace.backend_of(one.run).find([one.job_name])]
+        except BackendUnavailable as error:
+            _wait(workplace, [one.run_id for one in attempts], str(error))
+            return []
+        anew = [one for one in attempts if one not in known]
+        return _submit_all(workplace, [*known, *prepare_all(workplace, anew)])
 
 
-def _submit_all(
-    workplace: Workplace, attempts: Sequence[models.RunAttempt], *, counted: Mapping[int, InputCount]
-) -> list[int]:
+def _submit_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[int]:
+    """Hand in what the backends do not have yet, and record all of it."""
     by_location: defaultdict[int, list[models.RunAttempt]] = defaultdict(list)
     for one in attempts:
         by_location[one.run.data_location_id].append(one)
-    handed_in = [one for here in by_location.values() for one in _submit_to(workplace, here, counted)]
+    handed_in = [one for here in by_location.values() for one in _submit_to(workplace, here)]
     return _record(workplace, handed_in) if handed_in else []
 
 
@@ -174,16 +178,12 @@ def _mark_prepared(workplace: Workplace, attempts: Sequence[models.RunAttempt]) 
     return wanted
 
 
-def _submit_to(
-    workplace: Workplace, attempts: Sequence[models.RunAttempt], counted: Mapping[int, InputCount]
-) -> list[_HandedIn]:
+def _submit_to(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[_HandedIn]:
     """Hand in attempts at one location; where its backend does not answer, they wait."""
-    backend, handed_in = workplace.backend_of(attempts[0].run), list[_HandedIn]()
+    handed_in = list[_HandedIn]()
     try:
-        known = backend.find([one.job_name for one in attempts])
         for attempt in attempts:
-            needs = None if attempt.job_name in known else counted.get(attempt.run_id)
-            done = _scoped(workplace, attempt, partial(_hand_in, workplace, needs=needs))
+            done = _scoped(workplace, attempt, partial(_hand_in, workplace))
             handed_in += [done] if done else []
     except BackendUnavailable as error:
         done_with = {one.attempt.id for one in handed_in}
@@ -191,9 +191,7 @@ def _submit_to(
     return handed_in
 
 
-def _hand_in(workplace: Workplace, attempt: models.RunAttempt, *, needs: InputCount | None) -> _HandedIn:
-    if needs is not None:
-        needs.require_all(attempt.run)
+def _hand_in(workplace: Workplace, attempt: models.RunAttempt) -> _HandedIn:
     job = job_of(attempt, base=workplace.base_of(attempt.run))
     return _HandedIn(attempt, job, workplace.backend_of(attempt.run).submit(job))
 

@@ -75,48 +75,30 @@ class Product:
 
 
 @dataclass(frozen=True)
-class InputCount:
-    """How many inputs of a run have a copy at its location, and how many there should be."""
-
-    found: int
-    wanted: int
-
-    def require_all(self, run: _Run) -> None:
-        """Raise InputGone where some have none."""
-        if self.found != self.wanted:
-            raise InputGone(run.id, run.location.name, found=self.found, wanted=self.wanted)
-
-
-@dataclass(frozen=True)
 class RunInputs:
     """Everything that a run reads."""
 
     raw: Sequence[Raw]
     products: Sequence[Product]
-    count: InputCount
+    wanted: int
+    """How many there should be."""
+
+    def require_all(self, run: _Run) -> None:
+        """Raise InputGone where some have no copy at the location of the run."""
+        found = len(self.raw) + len(self.products)
+        if found != self.wanted:
+            raise InputGone(run.id, run.location.name, found=found, wanted=self.wanted)
 
 
 def inputs_of(session: Session, run_ids: Sequence[int]) -> Mapping[int, RunInputs]:
     """The inputs of runs that have a copy at their locations."""
-    raw, products, counted = _raw(session, run_ids), _products(session, run_ids), count_inputs(session, run_ids)
-    return {one: RunInputs(raw.get(one, ()), products.get(one, ()), counted[one]) for one in run_ids}
+    raw, products, wanted = _raw(session, run_ids), _products(session, run_ids), _wanted(session, run_ids)
+    return {one: RunInputs(raw.get(one, ()), products.get(one, ()), wanted.get(one, 0)) for one in run_ids}
 
 
-def count_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, InputCount]:
-    """How many inputs runs have, and how many of these can be read at their locations."""
-    of_object = sa.or_(
-        sa.and_(_Copy.raw_data_package_id == _Taken.raw_data_package_id, _Copy.status == PhysicalCopyStatus.STAGED),
-        sa.and_(_Copy.data_product_id == _Taken.data_product_id, _Copy.status == PhysicalCopyStatus.PRESENT),
-    )
-    is_here = sa.exists().where(of_object, _Copy.data_location_id == _Run.data_location_id)
-    counted = (
-        sa.select(_Taken.run_id, sa.func.count().filter(is_here), sa.func.count())
-        .join(_Run, _Run.id == _Taken.run_id)
-        .where(is_among(_Taken.run_id, run_ids))
-        .group_by(_Taken.run_id)
-    )
-    found = {run_id: InputCount(number, wanted) for run_id, number, wanted in session.execute(counted)}
-    return {one: found.get(one, InputCount(0, 0)) for one in run_ids}
+def _wanted(session: Session, run_ids: Iterable[int]) -> Mapping[int, int]:
+    counted = sa.select(_Taken.run_id, sa.func.count()).where(is_among(_Taken.run_id, run_ids))
+    return dict(session.execute(counted.group_by(_Taken.run_id)).all())
 
 
 def _raw(session: Session, run_ids: Iterable[int]) -> Mapping[int, Sequence[Raw]]:

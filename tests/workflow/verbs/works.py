@@ -83,6 +83,8 @@ class Post(TaskApp):
         self.letters: list[tuple[str, list[int]]] = []
 
     def waiting(self, queue: str) -> int:
+        """Workers keep up with everything."""
+        del queue
         return 0
 
     def hint(self, task: str, ids: Sequence[int | str], *, queue: str, **_: object) -> None:
