@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import typer
 
-from bench import gaps, incremental, lifecycle, lineage, plan, rules
+from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, rules
 from bench.figures import Figure, tell
 
 BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
+    "collect": collect.measure,
     "gaps": gaps.measure,
     "incremental": incremental.measure,
+    "latency": latency.measure,
     "lifecycle": lifecycle.measure,
     "lineage": lineage.measure,
     "plan": plan.measure,

@@ -28,12 +28,22 @@ class Figure:
     value: float
     at_most: float | None = None
     """What it should stay below."""
+    at_least: float | None = None
+    """What it should reach."""
+
+    def target(self) -> str:
+        """What it should be, for people."""
+        if self.at_most is not None:
+            return f"≤ {self.at_most:g}"
+        return "" if self.at_least is None else f"≥ {self.at_least:g}"
 
     def verdict(self) -> str:
-        """Whether it does, where it should."""
-        if self.at_most is None:
+        """Whether it is, where it should."""
+        if not self.target():
             return ""
-        return "met" if self.value <= self.at_most else "missed"
+        low, high = self.at_least, self.at_most
+        is_met = (low is None or self.value >= low) and (high is None or self.value <= high)
+        return "met" if is_met else "missed"
 
 
 def seconds(work: Callable[[], object], *, before: Callable[[], object] = lambda: None, warm_up: int = 1) -> float:
@@ -61,10 +71,10 @@ def tell(bench: str, figures: Iterable[Figure]) -> None:
     """Print a table, and as the last line one JSON object."""
     found = list(figures)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("figure", "measured", "at most", ""):
+    for column in ("figure", "measured", "target", ""):
         table.add_column(column, justify="left" if column in {"figure", ""} else "right")
     for one in found:
-        table.add_row(one.key, f"{one.value:.4g}", "" if one.at_most is None else f"{one.at_most:g}", one.verdict())
+        table.add_row(one.key, f"{one.value:.4g}", one.target(), one.verdict())
     Console().print(table)
     print(json.dumps({"bench": bench, **_machine(), "figures": {one.key: round(one.value, 4) for one in found}}))
 

@@ -62,14 +62,14 @@ class System:
         return self.root / "pipelines"
 
     @contextlib.contextmanager
-    def running(self, *names: str, program: str = "ccat") -> Iterator[None]:
+    def running(self, *names: str, program: str = "ccat", **variables: str) -> Iterator[None]:
         """Processes, each `python -m PROGRAM NAME`, while the `with` block lasts."""
-        started = []
+        started, environment = [], {**self.environment, **variables}
         try:
             for name in names:
-                with (self.root / f"{name}.log").open("a") as log:
+                with (self.root / f"{name or program}.log").open("a") as log:
                     command = [sys.executable, "-m", program, name]
-                    started.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
+                    started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
             yield
         finally:
             for process in started:

@@ -4,7 +4,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -14,6 +16,9 @@ from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product, TreeF
 
 ANNOTATIONS_FILE: Final = "products.json"
 """What the software says about its products; not a product itself."""
+_AT_ONCE: Final = 8
+"""Files that are read and put on disk side by side."""
+_WORTH_THREADS: Final = 8
 
 
 class OutputRefused(CcatError):
@@ -28,11 +33,12 @@ class OutputRefused(CcatError):
 
 def scan(output: Path, *, is_final: bool) -> tuple[Product, ...]:
     """Return all products below a directory, in the order of their paths. Raises OutputRefused."""
-    return tuple(
-        _product(output, path, is_final=is_final)
-        for path in _walk(output, PurePosixPath())
-        if path != PurePosixPath(ANNOTATIONS_FILE)
-    )
+    paths = [path for path in _walk(output, PurePosixPath()) if path != PurePosixPath(ANNOTATIONS_FILE)]
+    look = partial(_product, output, is_final=is_final)
+    if len(paths) < _WORTH_THREADS:
+        return tuple(map(look, paths))
+    with ThreadPoolExecutor(_AT_ONCE) as threads:  # they wait for the disk, which serves many as soon as one
+        return tuple(threads.map(look, paths))
 
 
 def _walk(root: Path, directory: PurePosixPath, *, tree: PurePosixPath | None = None) -> Iterator[PurePosixPath]:
