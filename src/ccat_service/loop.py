@@ -20,6 +20,7 @@ Context = TypeVar("Context")
 
 _BACKOFF: Final = Backoff()
 _SHORTEST_PAUSE: Final = timedelta(milliseconds=100)
+_LONGEST_REST: Final = timedelta(seconds=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class _Loop(Generic[Context]):
             return
         begun = monotonic()
         done = self._manager.tick(self._manager.context)
-        self._rested_at = 2 * monotonic() - begun
+        self._rested_at = monotonic() + min(monotonic() - begun, _LONGEST_REST.total_seconds())
         if self._failures:
             self._log.info("works again", failures=self._failures)
             self._failures = 0

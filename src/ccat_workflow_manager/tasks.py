@@ -8,7 +8,7 @@ from typing import Final
 from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask, TaskApp, make_celery_task
 from ccat_workflow_manager.verbs.collecting import collect_runs
-from ccat_workflow_manager.verbs.executing import hand_in_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
 
@@ -18,7 +18,7 @@ RESULTS: Final = "results"
 
 _VERBS: Final = {
     "prepare": hand_in_attempts,
-    "submit": submit_attempts,
+    "submit": hand_in_attempts,
     "observe": observe_locations,
     "collect": collect_runs,
 }

@@ -9,7 +9,7 @@ from typing import Final
 
 from ccat_ops_db.errors import CcatError
 from ccat_workflow_manager.execution.annotations import annotate, read_metrics
-from ccat_workflow_manager.execution.durable import one_at_a_time, sync_directory, write_read_only
+from ccat_workflow_manager.execution.durable import sync_directory, write_read_only
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected, Product
 from ccat_workflow_manager.execution.scan import scan
@@ -42,16 +42,6 @@ class OutputGone(CcatError):
         self.output = output
 
 
-class PublishedBefore(CcatError):
-    """Another attempt has published the products of this run; they are never replaced."""
-
-    code = "published_before"
-
-    def __init__(self, products: Path, *, output: Path) -> None:
-        super().__init__(f"{output} is not published: the products of another attempt are in {products} already")
-        self.products = products
-
-
 @dataclass(frozen=True, kw_only=True)
 class Collection:
     """What the collector of a run has to know."""
@@ -76,25 +66,22 @@ class Collection:
 def collect(collection: Collection) -> Collected:
     """Publish what a job made that ended with exit code 0, and return it; a second call returns the same.
 
-    Raises OutputGone, PublishedBefore, or what `examine` raises.
+    The caller lets nobody else collect the same run meanwhile, and knows that no product of it is registered. Raises
+    OutputGone, or what `examine` raises.
     """
-    if not collection.record.parent.is_dir():
-        raise OutputGone(collection.output)
-    with one_at_a_time(collection.record.with_suffix(".lock")):
-        if not is_published(collection):
-            examine(collection)
-            publish(collection)
-        return Collected.model_validate_json(collection.record.read_bytes())
+    if not is_published(collection):
+        examine(collection)
+        publish(collection)
+    return Collected.model_validate_json(collection.record.read_bytes())
 
 
 def is_published(collection: Collection) -> bool:
-    """Whether this very attempt is published. Raises OutputGone or PublishedBefore."""
-    has_output, has_products = collection.output.is_dir(), collection.run.products.exists()
-    if has_output and has_products:
-        raise PublishedBefore(collection.run.products, output=collection.output)
-    if not has_output and not (has_products and collection.record.exists()):
+    """Whether this very attempt is published. Raises OutputGone."""
+    if collection.output.is_dir():
+        return False
+    if not (collection.run.products.exists() and collection.record.exists()):
         raise OutputGone(collection.output)
-    return has_products
+    return True
 
 
 def examine(collection: Collection) -> None:
@@ -110,7 +97,12 @@ def examine(collection: Collection) -> None:
 
 
 def publish(collection: Collection) -> None:
-    """Give the output its final name: the one moment at which all products come to be."""
+    """Give the output its final name: the one moment at which all products come to be.
+
+    What an earlier attempt published, and was never registered, is set aside.
+    """
+    if collection.run.products.exists():
+        collection.run.products.rename(collection.run.set_aside(before=collection.attempt))
     collection.output.rename(collection.run.products)
     sync_directory(collection.run.directory)
 

@@ -42,14 +42,6 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Wait until no other process or thread is inside a block with the same lock; its death ends its turn too."""
-    with lock.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
 def alone(lock: Path) -> Iterator[bool]:
     """Whether no other process or thread is inside a block with the same lock; does not wait for it."""
     lock.parent.mkdir(parents=True, exist_ok=True)

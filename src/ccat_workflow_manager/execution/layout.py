@@ -98,6 +98,10 @@ class RunLayout:
         """The published products of the run."""
         return self.directory / "products"
 
+    def set_aside(self, *, before: int) -> Path:
+        """Where products are put that were published before this attempt, and never registered."""
+        return self.directory / f"unregistered-before-attempt-{before}"
+
     @cached_property
     def lock(self) -> Path:
         """Held by the worker that is at it."""

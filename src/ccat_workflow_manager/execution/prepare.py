@@ -1,5 +1,6 @@
 """Make an attempt's directory what the software expects. May be repeated after a crash at any point."""
 
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,12 +94,17 @@ def confirm(item: Input) -> None:
 
     Raises OSError where its whole location is away, which says nothing about the input.
     """
-    if next(item.root.iterdir(), None) is None:
-        raise OSError(ENOENT, f"{item.root} is empty, as a directory where nothing is mounted", str(item.root))
+    require_mounted(item.root)
     for recorded in (Recorded(path=""), *item.recorded):
         difference = _difference(recorded, item.target / recorded.path)
         if difference:
             raise InputChanged(item.label, item.target / recorded.path, difference=difference)
+
+
+def require_mounted(root: Path) -> None:
+    """Raise OSError where the disk of a location is away."""
+    if next(root.iterdir(), None) is None:
+        raise OSError(ENOENT, f"{root} is empty, as a directory where nothing is mounted", str(root))
 
 
 def _difference(recorded: Recorded, path: Path) -> str | None:
@@ -152,5 +158,6 @@ def _link(place: Path, target: Path) -> None:
         place.symlink_to(target)
     except FileExistsError:
         if not place.is_symlink() or place.readlink() != target:
-            place.unlink()
-            place.symlink_to(target)
+            draft = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+            draft.symlink_to(target)
+            draft.replace(place)

@@ -16,7 +16,7 @@ from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product, TreeF
 
 ANNOTATIONS_FILE: Final = "products.json"
 """What the software says about its products; not a product itself."""
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
 """Files that are read and put on disk side by side."""
 _WORTH_THREADS: Final = 8
 

@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from time import monotonic
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -33,10 +32,9 @@ from ccat_workflow_manager.verbs.workplace import Workplace, lock_current, note,
 
 _Run = models.ExecutedReductionStep
 _PORTION: Final = timedelta(seconds=1)
-"""For so long products are published before those that are there are registered."""
+"""After so long what is published is registered, and not kept back by what is not."""
 _AT_ONCE: Final = 8
 """Runs whose products are published side by side."""
-_WORTH_THREADS: Final = 2
 _COMPLETED: Final = {
     "failure": None,
     "failure_class": None,
@@ -57,41 +55,46 @@ def collect_runs(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
 
 def _collect_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
-    """Collect portion by portion: what is large does not keep back what is done."""
-    completed: list[int] = []
+    """Publish side by side, and register what is done from time to time: what is large does not keep it back."""
     with workplace.database.transaction() as session:
         attempts = current_attempts(session, is_among(_Run.id, run_ids), _Run.status == RunStatus.COLLECTING_RESULTS)
-    while attempts:
-        with ExitStack() as locks:
-            published, attempts = _publish_portion(workplace, attempts, locks)
-            completed += _register(workplace, published) if published else []
+    completed: list[int] = []
+    with ThreadPoolExecutor(_AT_ONCE) as threads:  # they wait for the disk, which serves many as soon as one
+        pending = {threads.submit(_publish_alone, workplace, one) for one in attempts}
+        while pending:
+            done, pending = wait(pending, timeout=_PORTION.total_seconds())
+            completed += _register_portion(workplace, [found for one in done if (found := one.result()) is not None])
     return completed
 
 
-def _publish_portion(
-    workplace: Workplace, attempts: Sequence[models.RunAttempt], locks: ExitStack
-) -> tuple[list[Published], Sequence[models.RunAttempt]]:
-    """Publish what attempts made for a while; what was published, and the attempts that are left."""
-    published, ends_at = list[Published](), monotonic() + _PORTION.total_seconds()
-    while attempts and monotonic() < ends_at:
-        published += _publish(workplace, attempts[:_AT_ONCE], locks)
-        attempts = attempts[_AT_ONCE:]
-    return published, attempts
+def _register_portion(workplace: Workplace, portion: Sequence[tuple[Published, ExitStack]]) -> list[int]:
+    """Register what was published, and let others be at these runs again."""
+    with ExitStack() as locks:
+        for _, lock in portion:
+            locks.push(lock)
+        return _register(workplace, [published for published, _ in portion]) if portion else []
 
 
-def _publish(workplace: Workplace, attempts: Sequence[models.RunAttempt], locks: ExitStack) -> list[Published]:
-    """Publish what attempts made that no other worker is at; trouble with one concerns no other."""
-    ours = [one for one in attempts if _scoped(workplace, one, lambda it: _lock(workplace, it, locks))]
+def _publish_alone(workplace: Workplace, attempt: models.RunAttempt) -> tuple[Published, ExitStack] | None:
+    """Publish what an attempt made, unless another worker is at it; with the lock that keeps others from it."""
+    with ExitStack() as lock:
+        published = _scoped(workplace, attempt, lambda one: _publish(workplace, one, lock))
+        return None if published is None else (published, lock.pop_all())
 
-    def publish(attempt: models.RunAttempt) -> Published | None:
-        return _scoped(workplace, attempt, partial(_collect, workplace))
 
-    if len(ours) < _WORTH_THREADS:
-        found = [publish(one) for one in ours]
-    else:
-        with ThreadPoolExecutor(len(ours)) as threads:  # they wait for the disk, which serves many as soon as one
-            found = [*threads.map(publish, ours)]
-    return [one for one in found if one is not None]
+def _publish(workplace: Workplace, attempt: models.RunAttempt, lock: ExitStack) -> Published | None:
+    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
+    layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
+    if not lock.enter_context(alone(layout.lock)):
+        return None
+    if layout.products.exists() and not _is_current(workplace, attempt):  # what is there may be of a later attempt
+        return None
+    return Published(attempt, layout, collect(_collection(attempt, layout)))
+
+
+def _is_current(workplace: Workplace, attempt: models.RunAttempt) -> bool:
+    with workplace.database.transaction() as session:
+        return bool(lock_current(session, [attempt], RunStatus.COLLECTING_RESULTS))
 
 
 def _scoped(
@@ -105,17 +108,6 @@ def _scoped(
         _log.warning("not collected, tried again when the lease is over", run=attempt.run_id, error=str(error))
         _tell(workplace, attempt.run_id, str(error))
     return None
-
-
-def _lock(workplace: Workplace, attempt: models.RunAttempt, locks: ExitStack) -> bool:
-    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
-    layout.directory.stat()  # where its disk is not mounted it is not there: that is no failure of the software
-    return locks.enter_context(alone(layout.lock))
-
-
-def _collect(workplace: Workplace, attempt: models.RunAttempt) -> Published:
-    layout = run_directory(attempt.run, workplace.base_of(attempt.run))
-    return Published(attempt, layout, collect(_collection(attempt, layout)))
 
 
 def _give_up(workplace: Workplace, run_id: int, error: Exception) -> None:

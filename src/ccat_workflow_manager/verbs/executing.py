@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.durable import alone
-from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
+from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare, require_mounted
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
 from ccat_workflow_manager.verbs.describing import current_attempts, describe, job_of, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
@@ -44,7 +45,16 @@ _Attempt = models.RunAttempt
 _log = StructuredLogger(__name__)
 
 _FOLLOWED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED)
+_WRITES: Final = {"synchronize_session": False}
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An attempt whose job may be handed in."""
+
+    attempt: models.RunAttempt
+    job: JobSpec
 
 
 @dataclass(frozen=True)
@@ -52,76 +62,92 @@ class _HandedIn:
     """An attempt whose job the backend has."""
 
     attempt: models.RunAttempt
-    job: JobSpec
     job_id: str
 
 
 def hand_in_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
-    """Prepare the current attempts of STAGING_DATA runs and submit them at once; the runs that are SUBMITTED now."""
-    return together_or_alone(run_ids, partial(_hand_in_all, workplace), give_up=partial(_give_up, workplace))
-
-
-def submit_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
-    """Hand the prepared attempts of STAGING_DATA runs to their backend, and return the runs that are SUBMITTED now.
+    """Prepare the current attempts of STAGING_DATA runs and submit them at once; the runs that are SUBMITTED now.
 
     The job's name was committed with the attempt: a job that an earlier, interrupted try handed in is adopted.
     """
-    return together_or_alone(run_ids, partial(_submit_again, workplace), give_up=partial(_give_up, workplace))
+    return together_or_alone(run_ids, partial(_hand_in_all, workplace), give_up=partial(_give_up, workplace))
 
 
-def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> list[models.RunAttempt]:
-    """Attempts that are to be handed in and that no other worker is at; none will be until the locks go."""
+def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
+    with ExitStack() as locks:
+        fresh, before = take(workplace, run_ids, locks)
+        known, anew = _look_for(workplace, before)
+        return _submit_all(workplace, [*known, *prepare_all(workplace, [*fresh, *anew])])
+
+
+def take(
+    workplace: Workplace, run_ids: Sequence[int], locks: ExitStack
+) -> tuple[list[models.RunAttempt], list[models.RunAttempt]]:
+    """Attempts that are to be handed in and that no other worker is at, and those of them that were prepared before.
+
+    Nobody else will be at them until the locks go.
+    """
     is_so = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled))
     with workplace.database.transaction() as session:
         found = current_attempts(session, is_among(_Run.id, run_ids), is_so)
     ours = [one for one in found if _scoped(workplace, one, partial(_lock, workplace, locks))]
     with workplace.database.transaction() as session:  # others may have been at them just before
         current = lock_current(session, ours, RunStatus.STAGING_DATA)
-    return [one for one in ours if one.id in current]
-
-
-def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[models.RunAttempt]:
-    """Make the directories of attempts that were taken, and return those that are to be submitted now."""
-    code = ReleasedCode()
-    with workplace.database.transaction() as session:
-        inputs = inputs_of(session, [one.run_id for one in attempts])
-    prepared = [
-        one
-        for one in attempts
-        if _scoped(workplace, one, lambda it: _prepare(workplace, code, it, inputs=inputs[it.run_id]))
-    ]
-    return _mark_prepared(workplace, prepared) if prepared else []
-
-
-def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
-    with ExitStack() as locks:
-        return _submit_all(workplace, prepare_all(workplace, take(workplace, run_ids, locks)))
-
-
-def _submit_again(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
-    """Follow jobs that were handed in before; what was not is prepared anew, as who prepared it may have crashed."""
-    with ExitStack() as locks:
-        attempts = take(workplace, run_ids, locks)
-        try:
-            known = [one for one in attempts if workplace.backend_of(one.run).find([one.job_name])]
-        except BackendUnavailable as error:
-            _wait(workplace, [one.run_id for one in attempts], str(error))
-            return []
-        anew = [one for one in attempts if one not in known]
-        return _submit_all(workplace, [*known, *prepare_all(workplace, anew)])
-
-
-def _submit_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[int]:
-    """Hand in what the backends do not have yet, and record all of it."""
-    by_location: defaultdict[int, list[models.RunAttempt]] = defaultdict(list)
-    for one in attempts:
-        by_location[one.run.data_location_id].append(one)
-    handed_in = [one for here in by_location.values() for one in _submit_to(workplace, here)]
-    return _record(workplace, handed_in) if handed_in else []
+        prepared = sa.select(_Attempt.id).where(is_among(_Attempt.id, current), _Attempt.prepared_at.is_not(None))
+        before = set(session.scalars(prepared))
+    fresh = [one for one in ours if one.id in current - before]
+    return fresh, [one for one in ours if one.id in before]
 
 
 def _lock(workplace: Workplace, locks: ExitStack, attempt: models.RunAttempt) -> bool:
-    return locks.enter_context(alone(run_directory(attempt.run, workplace.base_of(attempt.run)).lock))
+    location, base = attempt.run.location, workplace.base_of(attempt.run)
+    require_mounted(Path(location.path) if isinstance(location, models.DiskDataLocation) else base)
+    return locks.enter_context(alone(run_directory(attempt.run, base).lock))
+
+
+def _look_for(
+    workplace: Workplace, attempts: Sequence[models.RunAttempt]
+) -> tuple[list[Prepared], list[models.RunAttempt]]:
+    """Attempts whose jobs the backends have, and those that have none: who prepared these may have crashed."""
+    known, anew = list[Prepared](), list[models.RunAttempt]()
+    for one in attempts:
+        try:
+            is_known = workplace.backend_of(one.run).find([one.job_name])
+        except (BackendUnavailable, OSError) as error:
+            _wait(workplace, [one.run_id], str(error))
+            continue
+        if is_known:
+            known.append(_prepared(workplace, one))
+        else:
+            anew.append(one)
+    return known, anew
+
+
+def _prepared(workplace: Workplace, attempt: models.RunAttempt) -> Prepared:
+    return Prepared(attempt, job_of(attempt, base=workplace.base_of(attempt.run)))
+
+
+def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[Prepared]:
+    """Make the directories of attempts that were taken, and return those that are to be submitted now."""
+    if not attempts:
+        return []
+    code = ReleasedCode()
+    with workplace.database.transaction() as session:
+        inputs = inputs_of(session, [one.run_id for one in attempts])
+    found = [
+        _scoped(workplace, one, lambda it: _prepare(workplace, code, it, inputs=inputs[it.run_id])) for one in attempts
+    ]
+    prepared = [one for one in found if one is not None]
+    return _mark_prepared(workplace, prepared) if prepared else []
+
+
+def _submit_all(workplace: Workplace, prepared: Sequence[Prepared]) -> list[int]:
+    """Hand in what the backends do not have yet, and record all of it."""
+    by_location: defaultdict[int, list[Prepared]] = defaultdict(list)
+    for one in prepared:
+        by_location[one.attempt.run.data_location_id].append(one)
+    handed_in = [one for here in by_location.values() for one in _submit_to(workplace, here)]
+    return _record(workplace, handed_in) if handed_in else []
 
 
 def _scoped(
@@ -139,7 +165,7 @@ def _scoped(
     return None
 
 
-def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttempt, *, inputs: RunInputs) -> bool:
+def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttempt, *, inputs: RunInputs) -> Prepared:
     code.require(attempt.run.software_version)
     found = describe(attempt, inputs, base=workplace.base_of(attempt.run))
     try:
@@ -149,7 +175,7 @@ def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttemp
     except InputChanged as error:
         _distrust(workplace, found.copies[error.label], error)
         raise
-    return True
+    return _prepared(workplace, attempt)
 
 
 def _distrust(workplace: Workplace, copy_id: int, error: InputChanged) -> None:
@@ -165,50 +191,64 @@ def _distrust(workplace: Workplace, copy_id: int, error: InputChanged) -> None:
         )
 
 
-def _mark_prepared(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[models.RunAttempt]:
-    """Write down that their jobs may exist from now on; those whose jobs are still to be handed in."""
+def _mark_prepared(workplace: Workplace, prepared: Sequence[Prepared]) -> list[Prepared]:
+    """Write down that their jobs may exist from now on, and what these are; those that are still to be handed in."""
     with workplace.database.transaction() as session:
-        current = lock_current(session, attempts, RunStatus.STAGING_DATA)
-        mark = sa.update(_Attempt).where(is_among(_Attempt.id, current))
-        session.execute(mark.values(prepared_at=datetime.now(UTC)))
-        wanted = [one for one in attempts if one.id in current]
-        run_ids = [one.run_id for one in wanted if one.run.waiting_for is not None]
+        current = lock_current(session, [one.attempt for one in prepared], RunStatus.STAGING_DATA)
+        wanted = [one for one in prepared if one.attempt.id in current]
+        _note_jobs(session, wanted)
+        run_ids = [one.attempt.run_id for one in wanted if one.attempt.run.waiting_for is not None]
         if run_ids:
             session.execute(sa.update(_Run).where(is_among(_Run.id, run_ids)).values(waiting_for=None))
     return wanted
 
 
-def _submit_to(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[_HandedIn]:
+def _note_jobs(session: Session, prepared: Sequence[Prepared]) -> None:
+    told = rows(
+        "told",
+        [one.attempt.id for one in prepared],
+        command=(sa.Text(), [json.dumps(one.job.command) for one in prepared]),
+        environment=(sa.Text(), [json.dumps(seal(one.job.environment)) for one in prepared]),
+    )
+    values = {
+        "prepared_at": datetime.now(UTC),
+        "command": sa.cast(told.c.command, JSONB),
+        "environment": sa.cast(told.c.environment, JSONB),
+    }
+    session.execute(sa.update(_Attempt).where(_Attempt.id == told.c.id).values(values), execution_options=_WRITES)
+
+
+def _submit_to(workplace: Workplace, prepared: Sequence[Prepared]) -> list[_HandedIn]:
     """Hand in attempts at one location; where its backend does not answer, they wait."""
     handed_in = list[_HandedIn]()
     try:
-        for attempt in attempts:
-            done = _scoped(workplace, attempt, partial(_hand_in, workplace))
+        for one in prepared:
+            done = _scoped(workplace, one.attempt, partial(_hand_in, workplace, one.job))
             handed_in += [done] if done else []
     except BackendUnavailable as error:
         done_with = {one.attempt.id for one in handed_in}
-        _wait(workplace, [one.run_id for one in attempts if one.id not in done_with], str(error))
+        _wait(workplace, [one.attempt.run_id for one in prepared if one.attempt.id not in done_with], str(error))
     return handed_in
 
 
-def _hand_in(workplace: Workplace, attempt: models.RunAttempt) -> _HandedIn:
-    job = job_of(attempt, base=workplace.base_of(attempt.run))
-    return _HandedIn(attempt, job, workplace.backend_of(attempt.run).submit(job))
+def _hand_in(workplace: Workplace, job: JobSpec, attempt: models.RunAttempt) -> _HandedIn:
+    return _HandedIn(attempt, workplace.backend_of(attempt.run).submit(job))
 
 
 def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
     """Write down which jobs attempts are; jobs that nobody follows are cancelled. The runs that are SUBMITTED now."""
-    now = datetime.now(UTC)
     with workplace.database.transaction() as session:
         current = lock_current(session, [one.attempt for one in handed_in], RunStatus.STAGING_DATA)
         recorded = [one for one in handed_in if one.attempt.id in current]
-        _record_jobs(session, recorded, now=now)
+        jobs = rows("jobs", [one.attempt.id for one in recorded], job_id=(sa.Text(), [one.job_id for one in recorded]))
+        of_attempt = sa.update(_Attempt).where(_Attempt.id == jobs.c.id)
+        submitted_now = {"job_id": jobs.c.job_id, "submitted_at": datetime.now(UTC)}
+        session.execute(of_attempt.values(submitted_now), execution_options=_WRITES)
         told = rows(
             "told",
             [one.attempt.run_id for one in recorded],
             because=(sa.Text(), [f"attempt {one.attempt.number} is job {one.job_id}" for one in recorded]),
         )
-        values = {"waiting_for": None, "claimed_by": None, "lease_until": None}
         submitted = advance(
             session,
             _Run,
@@ -216,29 +256,11 @@ def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
             to=RunStatus.SUBMITTED,
             because=told.c.because,
             by=workplace.name,
-            values=values,
+            values={"waiting_for": None, "claimed_by": None, "lease_until": None},
             listed=told,
         )
     _cancel_superfluous(workplace, [one for one in handed_in if one.attempt.id not in current])
     return submitted
-
-
-def _record_jobs(session: Session, handed_in: Sequence[_HandedIn], *, now: datetime) -> None:
-    told = rows(
-        "told",
-        [one.attempt.id for one in handed_in],
-        job_id=(sa.Text(), [one.job_id for one in handed_in]),
-        command=(sa.Text(), [json.dumps(one.job.command) for one in handed_in]),
-        environment=(sa.Text(), [json.dumps(seal(one.job.environment)) for one in handed_in]),
-    )
-    values = {
-        "job_id": told.c.job_id,
-        "submitted_at": now,
-        "command": sa.cast(told.c.command, JSONB),
-        "environment": sa.cast(told.c.environment, JSONB),
-    }
-    of_attempt = sa.update(_Attempt).where(_Attempt.id == told.c.id).values(values)
-    session.execute(of_attempt, execution_options={"synchronize_session": False})
 
 
 def _cancel_superfluous(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> None:

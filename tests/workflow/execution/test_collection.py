@@ -2,9 +2,7 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from ccat_workflow_manager.execution.annotations import AnnotationInvalid
 from ccat_workflow_manager.execution.collection import (
     Collection,
     OutputGone,
-    PublishedBefore,
     RequiredOutputMissing,
     collect,
     examine,
@@ -301,29 +298,15 @@ def test_interrupted_after_the_rename_it_only_reads(final: Collection) -> None:
     assert final.record.stat().st_mtime_ns == record.st_mtime_ns
 
 
-def test_two_collectors_at_once_publish_once_and_return_the_same(final: Collection) -> None:
-    for number in range(50):
-        write(final, f"science/{number}.fits")
-    write(final, "qa/metrics.json", '{"rms": 0.1}')
-    together = threading.Barrier(4)
-
-    def work(_: int) -> object:
-        together.wait()
-        return collect(final)
-
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(work, range(4)))
-    assert results == [results[0]] * 4
-
-
-def test_products_of_another_attempt_are_never_replaced(final: Collection) -> None:
+def test_products_that_an_earlier_attempt_published_and_nobody_registered_are_set_aside(final: Collection) -> None:
     write(final, "science/map.fits", "first")
     collect(final)
     second = Collection(run=final.run, attempt=2, step_key="grid", is_final=True)
     write(second, "science/map.fits", "second")
-    with pytest.raises(PublishedBefore, match="another attempt"):
-        collect(second)
-    assert (final.run.products / "science/map.fits").read_text() == "first"
+    collected = collect(second)
+    assert collect(second) == collected
+    assert (final.run.products / "science/map.fits").read_text() == "second"
+    assert (final.run.set_aside(before=2) / "science/map.fits").read_text() == "first"
 
 
 def test_an_output_that_is_gone_is_said_to_be_gone(run: RunLayout) -> None:

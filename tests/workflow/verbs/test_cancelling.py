@@ -18,7 +18,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts, job_of
-from ccat_workflow_manager.verbs.executing import submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -52,7 +52,7 @@ class One:
         return self
 
     def submit(self, workplace: Workplace | None = None) -> "One":
-        assert submit_attempts(workplace or self.works.workplace, [self.id]) == [self.id]
+        assert hand_in_attempts(workplace or self.works.workplace, [self.id]) == [self.id]
         return self
 
     def cancel(self) -> Answer:
@@ -134,12 +134,12 @@ def test_a_prepared_run_is_cancelled_once_its_cluster_says_that_it_has_no_job_of
     assert quick.prepare().cancel() is Answer.ASKED
     assert quick.run.is_to_be_cancelled
     works = quick.works
-    assert submit_attempts(works.workplace, [quick.id]) == []
+    assert hand_in_attempts(works.workplace, [quick.id]) == []
     where = works.session(lambda session: locations_to_follow(session, [works.location_id], now=datetime.now(UTC)))
     assert where == [works.location_id]
     quick.look()
     assert quick.run.status is RunStatus.CANCELLED
-    assert submit_attempts(works.workplace, [quick.id]) == []
+    assert hand_in_attempts(works.workplace, [quick.id]) == []
 
 
 def test_a_job_that_a_worker_handed_in_before_it_died_is_found_and_ended(long: One) -> None:
@@ -147,7 +147,7 @@ def test_a_job_that_a_worker_handed_in_before_it_died_is_found_and_ended(long: O
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        submit_attempts(meanwhile(long.prepare(), submit=die), [long.id])
+        hand_in_attempts(meanwhile(long.prepare(), submit=die), [long.id])
     assert long.cancel() is Answer.ASKED
     long.until(RunStatus.CANCELLED)
     assert long.is_ended()

@@ -17,7 +17,7 @@ from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_workflow_manager.hpc.base import JobObservation, JobState
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
-from ccat_workflow_manager.verbs.executing import submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts, give_up_uncollected
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.waiting_for_data import fail_unstaged_runs
@@ -141,7 +141,7 @@ def test_what_was_lost_while_it_ran_has_all_its_time_again(grid: Works) -> None:
             return f"nothing of {job_id} in {lines}"
 
     prepare_attempts(grid.workplace, [grid.run().id])
-    submit_attempts(grid.workplace, [grid.run().id])
+    hand_in_attempts(grid.workplace, [grid.run().id])
     grid.execute(sa.update(run).values(trouble_since=datetime.now(UTC) - timedelta(hours=30), trouble_count=1))
     losing = replace(grid.workplace, backends={here: Losing()})
     observe_locations(losing, [here])
@@ -178,11 +178,11 @@ def test_a_job_that_the_cluster_has_is_not_failed_however_late_it_is_written_dow
 
     assert prepare_attempts(grid.workplace, [run_id]) == [run_id]
     with pytest.raises(SystemExit):
-        submit_attempts(replace(grid.workplace, backends={grid.location_id: Dying()}), [run_id])
+        hand_in_attempts(replace(grid.workplace, backends={grid.location_id: Dying()}), [run_id])
     put_back(grid, prepared_at=TIME_OUTS[RunStatus.STAGING_DATA].after)
     observe_locations(grid.workplace, place)
     assert grid.run().status is RunStatus.STAGING_DATA
-    assert submit_attempts(grid.workplace, [run_id]) == [run_id]
+    assert hand_in_attempts(grid.workplace, [run_id]) == [run_id]
     grid.until(RunStatus.COMPLETED)
 
 
@@ -207,7 +207,7 @@ def test_a_job_that_does_not_start_in_time_is_taken_back_and_tried_again(grid: W
             return f"nothing of {job_id} in {lines}"
 
     prepare_attempts(grid.workplace, [run_id])
-    submit_attempts(grid.workplace, [run_id])
+    hand_in_attempts(grid.workplace, [run_id])
     full = replace(grid.workplace, backends={here: Full()})
     observe_locations(full, [here])
     assert taken_back == []
@@ -228,7 +228,7 @@ def test_what_cannot_be_collected_in_time_is_given_up_and_its_payload_not_repeat
     grid.transfer()
     run_id, place = grid.run().id, [grid.location_id]
     prepare_attempts(grid.workplace, [run_id])
-    submit_attempts(grid.workplace, [run_id])
+    hand_in_attempts(grid.workplace, [run_id])
     eventually(lambda: (observe_locations(grid.workplace, place), grid.run().status is RunStatus.COLLECTING_RESULTS)[1])
     now = after(RunStatus.COLLECTING_RESULTS)
 

@@ -26,7 +26,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs import collecting, executing
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts, run_directory
-from ccat_workflow_manager.verbs.executing import hand_in_attempts, submit_attempts
+from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
@@ -66,7 +66,7 @@ class One:
         return prepare_attempts(self.works.workplace, [self.id]) == [self.id]
 
     def submit(self, workplace: Workplace | None = None) -> bool:
-        return submit_attempts(workplace or self.works.workplace, [self.id]) == [self.id]
+        return hand_in_attempts(workplace or self.works.workplace, [self.id]) == [self.id]
 
     def collect(self) -> bool:
         return collect_runs(self.works.workplace, [self.id]) == [self.id]

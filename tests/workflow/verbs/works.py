@@ -42,7 +42,7 @@ from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.tasks import senders
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts
-from ccat_workflow_manager.verbs.executing import hand_in_attempts, prepare_all, submit_attempts, take
+from ccat_workflow_manager.verbs.executing import hand_in_attempts, prepare_all, take
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt, retry_due_runs
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.starting import Started, start_runs
@@ -57,7 +57,7 @@ START: Final = datetime(2026, 4, 5, 1, 0, tzinfo=UTC)
 LOCATION_NAME: Final = "cologne/ramses"
 VERBS: Final[Mapping[str, Callable[[Workplace, Sequence[int]], object]]] = {
     "workflow.prepare": hand_in_attempts,
-    "workflow.submit": submit_attempts,
+    "workflow.submit": hand_in_attempts,
     "workflow.observe": observe_locations,
     "workflow.collect": collect_runs,
 }
@@ -95,7 +95,8 @@ class Post(TaskApp):
 def prepare_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     """What a worker does that dies before it hands anything in; the runs whose attempts are prepared."""
     with ExitStack() as locks:
-        return [one.run_id for one in prepare_all(workplace, take(workplace, run_ids, locks))]
+        fresh, before = take(workplace, run_ids, locks)
+        return [one.attempt.run_id for one in prepare_all(workplace, [*fresh, *before])]
 
 
 @dataclass
