@@ -113,7 +113,8 @@ class JobFiles:
         self._over.mkdir(mode=0o700, parents=True, exist_ok=True)
         record = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host, boot_id=boot_id())
         live, _ = self._records(spec.name)
-        _write_draft(live, record.model_dump_json()).replace(live)  # twice does no harm: the start mark is made once
+        with _draft(live, record.model_dump_json()) as draft:
+            draft.replace(live)  # twice does no harm: the start mark is made once
         return record
 
     def live(self) -> Iterator[Job]:
@@ -158,7 +159,8 @@ class JobFiles:
         if job.exit is None and not job.was_forestalled and job.directory_exists:
             lost = ExitMark(exit_code=KILLED if job.limit else None, ended_at=datetime.now(UTC))
             mark = _marks_of(job).exit
-            _write_draft(mark, lost.model_dump_json()).replace(mark)
+            with _draft(mark, lost.model_dump_json()) as draft:
+                draft.replace(mark)
         live, over = self._records(job.name)
         with contextlib.suppress(FileNotFoundError):  # settled by somebody else at the same moment
             live.rename(over)
@@ -310,25 +312,24 @@ def _moment(timestamp: float | None) -> datetime | None:
 
 def _create_once(path: Path, text: str) -> bool:
     """Make a file whole or not at all; False if it is there already."""
-    draft = _write_draft(path, text)
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
+    with _draft(path, text) as draft:
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return False
     return True
 
 
-def _write_draft(path: Path, text: str) -> Path:
+@contextlib.contextmanager
+def _draft(path: Path, text: str) -> Iterator[Path]:
+    """A file beside another, to be given the name of that one; where it was not, it is removed."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with open(draft, "x", opener=_private) as file:
             file.write(text)
-    except OSError:
+        yield draft
+    finally:
         draft.unlink(missing_ok=True)
-        raise
-    return draft
 
 
 def _private(path: str, flags: int) -> int:

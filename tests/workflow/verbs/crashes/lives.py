@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from errno import EAGAIN
+from errno import EAGAIN, EIO
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LIVE_RUN_STATUSES, FailureClass, RunStatus
 from ccat_ops_db.verbs.cancelling import request_cancel
 from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, Capacity, JobObservation, JobSpec, JobState
+from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs.describing import run_directory
 from tests.workflow.verbs.works import Works, eventually
 
@@ -116,6 +117,29 @@ class Stumbling(Passing):
         raise KeyError(spec.name)
 
 
+class Elsewhere(Passing):
+    """Keeps the first attempt of a run for a host on which nobody is any more."""
+
+    def submit(self, spec: JobSpec) -> str:
+        if not spec.name.endswith("-1"):
+            return super().submit(spec)
+        assert isinstance(self._backend, LocalBackend)
+        self._backend._files.keep(spec, host="elsewhere")
+        return spec.name
+
+
+class Unreadable(Passing):
+    """Finds nothing the first time, as its disk is in trouble."""
+
+    _is_read = False
+
+    def find(self, names: Collection[str]) -> Mapping[str, str]:
+        if self._is_read:
+            return super().find(names)
+        self._is_read = True
+        raise OSError(EIO, "Input/output error")
+
+
 @dataclass
 class Scene(Works):
     """An installation whose Redis may be emptied."""
@@ -206,6 +230,16 @@ def _cancel(works: Works, *statuses: RunStatus) -> None:
             request_cancel(session, ids, because="no need", by="a person", now=datetime.now(UTC))
 
 
+def _cancel_unreadable(works: Works) -> None:
+    _cancel_in_doubt(works)
+    _through(works, Unreadable)
+
+
+def _look_again(works: Works) -> None:
+    """Let no pause be waited for before a job is looked for once more."""
+    works.execute(sa.update(models.RunAttempt).values(cancel_asked_at=None))
+
+
 def _unmount(works: Works) -> None:
     away = _away(works)
     if works.runs(status=RunStatus.COLLECTING_RESULTS, waiting_for=None):
@@ -265,6 +299,10 @@ LIVES: Final = {
     "is cancelled": Life(f"{_FIRST} sleep 1", meanwhile=_cancel_jobs, may_fail=True),
     "is cancelled before it is handed in": Life(happens=_cancel_early, may_fail=True),
     "is cancelled when nobody knows its job": Life(happens=_cancel_in_doubt, may_fail=True),
+    "is cancelled when its job cannot be looked for": Life(
+        happens=_cancel_unreadable, meanwhile=_look_again, mended=_look_again, may_fail=True
+    ),
+    "waits for a host that is gone": Life(happens=lambda works: _through(works, Elsewhere)),
     "is cancelled before it starts": Life(happens=_start_nothing_once, meanwhile=_cancel_jobs, may_fail=True),
     "is not mounted": Life(meanwhile=_unmount, mended=_mount),
     "is not started at first": Life(happens=_start_nothing_once),
