@@ -21,7 +21,7 @@ from ccat_ops_db.states import InputReadiness
 from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
-from ccat_ops_db.verbs.releases import release_versions
+from ccat_ops_db.verbs.releases import hold_validity, release_versions
 from ccat_ops_db.verbs.turns import take_turn
 from ccat_ops_db.verbs.waiting import look_again
 
@@ -41,6 +41,7 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     may be committed.
     """
     take_turn(session)
+    hold_validity(session, definitions.software)
     before = _switched(session)
     require_known_names(session, definitions)
     require_sound_rules(session, definitions)

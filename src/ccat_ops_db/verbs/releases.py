@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from ccat_ops_db.distributions import DistributionMissing, code_digest, installe
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.roots import Kind, Root
+from ccat_ops_db.queries.validity import lock_validity
 from ccat_ops_db.states import VERSION_MOVES, Runtime, VersionState
 from ccat_ops_db.verbs.changes import Change, put, update
 from ccat_ops_db.verbs.withdrawing import reinstate, withdraw
@@ -77,6 +78,20 @@ class _Told:
     name: str
     """Program and version, for people."""
     version: written.SoftwareVersion
+
+
+def hold_validity(session: Session, software: Iterable[written.Software]) -> None:
+    """Lock what is valid where versions are told to be withdrawn, or that no longer; whoever has the turn does it next.
+
+    Locked only when a version is come to, it would be locked after what those wait for who share it.
+    """
+    version, program = models.ReductionSoftwareVersion, models.ReductionSoftware
+    recorded = sa.select(program.name, version.version).join(version.reduction_software)
+    are_off = recorded.where(version.state == VersionState.WITHDRAWN)
+    withdrawn = {(name, number) for name, number in session.execute(are_off)}
+    told = [((one.name, each.version), each.state) for one in software for each in one.versions]
+    if any((state is VersionState.WITHDRAWN) != (place in withdrawn) for place, state in told):
+        lock_validity(session)
 
 
 def release_versions(session: Session, one: written.Software, *, folder: Path, place: str, by: str) -> Iterator[Change]:
