@@ -10,6 +10,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.roots import Kind
 from ccat_ops_db.queries.validity import invalid_inputs, runs_on_withdrawn_inputs
 from ccat_ops_db.states import ProductState, RunReason, RunStatus, Verdict, VersionState
+from ccat_ops_db.verbs.definitions import WithdrawnContent
 from ccat_workflow_manager.verbs.invalidating import refuse_invalid
 from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
@@ -135,6 +136,22 @@ class TestVersionsAndConfigs:
         mapped.configure("grid", 7)
         assert mapped.settle() == ["grid"]
         assert mapped.products("grid") == [WITHDRAWN, CURRENT]
+
+    def test_what_a_config_was_withdrawn_for_does_not_come_back_with_an_old_file(self, mapped: History) -> None:
+        mapped.declare_invalid(CONFIG, "grid", because="wrong beam")
+        mapped.apply()  # which changes nothing
+        mapped.configure("grid", 7)
+        mapped.settle()
+        with pytest.raises(WithdrawnContent) as refused:
+            mapped.configure("grid", 0)
+        assert str(refused.value) == (
+            "What the file says of config grid is what grid/1 was withdrawn for: wrong beam (a person). Change it, or "
+            "say `ccat reinstate config grid/1` if it was right. Nothing was applied."
+        )
+        assert mapped.settle() == []
+        mapped.declare_valid(CONFIG, "grid/1")
+        mapped.apply()
+        assert mapped.settle() == ["grid"]
 
     def test_nothing_is_tried_out_with_a_config_that_is_withdrawn(self, mapped: History) -> None:
         mapped.declare_invalid(CONFIG, "grid")

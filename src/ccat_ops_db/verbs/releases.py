@@ -61,9 +61,13 @@ class VersionCannotMove(CcatError):
 
     code = "version_cannot_move"
 
-    def __init__(self, where: str, *, recorded: VersionState, told: VersionState) -> None:
+    def __init__(self, where: str, version: str, *, recorded: VersionState, told: VersionState) -> None:
         ways = sorted(VERSION_MOVES.get(recorded, ()))
-        hint = "`ccat reinstate version` takes that back. " if recorded is VersionState.WITHDRAWN else ""
+        hint = (
+            f"Write `state: withdrawn` for it in the file, or, if it was right after all, `ccat reinstate {version}`. "
+            if recorded is VersionState.WITHDRAWN
+            else ""
+        )
         super().__init__(
             f"{where} is {recorded}, now told {told}. What is {recorded} can become {' or '.join(ways)} only. {hint}"
             "Nothing was applied."
@@ -153,10 +157,9 @@ def _known_version(
 def _move(
     session: Session, version: models.ReductionSoftwareVersion, to: VersionState, *, told: _Told, by: str
 ) -> None:
-    where = f"{told.place}: {told.name}"
-    if to not in VERSION_MOVES.get(version.state, ()):
-        raise VersionCannotMove(where, recorded=version.state, told=to)
     root, now = Root(Kind.VERSION, (version.id,), f"version {told.name.replace(' ', '/')}"), datetime.now(UTC)
+    if to not in VERSION_MOVES.get(version.state, ()):
+        raise VersionCannotMove(f"{told.place}: {told.name}", root.label, recorded=version.state, told=to)
     if to is VersionState.WITHDRAWN:
         withdraw(session, root, because="a file of definitions that was applied says so", now=now, by=by)
         return
