@@ -24,17 +24,10 @@ from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
 from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
-from ccat_workflow_manager.verbs.failing import (
-    fail_unstaged_runs,
-    give_up_uncollected,
-    is_prepared,
-    next_retry,
-    note_staging,
-    retry_due_runs,
-    unstaged,
-)
+from ccat_workflow_manager.verbs.failing import give_up_uncollected, next_retry, retry_due_runs
 from ccat_workflow_manager.verbs.limiting import note_held
 from ccat_workflow_manager.verbs.spaces import has_space, note_short
+from ccat_workflow_manager.verbs.staged import is_prepared, unstaged
 from ccat_workflow_manager.verbs.starting import start_runs
 from ccat_workflow_manager.verbs.triggering import (
     create_wanted_runs,
@@ -42,6 +35,7 @@ from ccat_workflow_manager.verbs.triggering import (
     next_evaluation,
     pipelines_to_evaluate,
 )
+from ccat_workflow_manager.verbs.waiting_for_data import fail_unstaged_runs, note_staging
 
 _Run = models.ExecutedReductionStep
 _BATCH: Final = 200

@@ -144,9 +144,9 @@ class _Round:
         self.session.execute(sa.text(f"SET LOCAL work_mem = '{_MEMORY}'"))
         self._forget_other_steps()
         rows = sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
-        for step in self.pipeline.steps:
-            orphan(self.session, step.id, None, by=self.by)
         self.not_needed += drop_strays(self.session, self.pipeline, now=self.now, by=self.by)
+        for step in self.pipeline.steps:  # runs are locked before products, as whoever registers these does
+            orphan(self.session, step.id, None, by=self.by)
         return rows
 
     def what_changed(self, changes: Changes, state: models.PipelineEvaluation, *, catches_up: bool) -> None:
@@ -203,9 +203,9 @@ class _Round:
         return Written(judged.passed_on.scope, members.rows + left_out + chosen + judged.passed_on.rows)
 
     def _let_go(self, step: StepNow, keys: Collection[str]) -> None:
-        """Let go of products and runs of those sub-groups that no package is left of."""
-        orphan(self.session, step.id, keys, by=self.by)
+        """Let go of runs and products, locked in this order, of those sub-groups that no package is left of."""
         self.not_needed += drop_those_of(self.session, step, keys, now=self.now, by=self.by)
+        orphan(self.session, step.id, keys, by=self.by)
 
     def _choose(self, step: StepNow, looked: Scope) -> int:
         """Choose auxiliary inputs anew; rows written."""

@@ -149,7 +149,7 @@ class ExecutedReductionStep(Leased, Base):
     retry_count: Mapped[int] = mapped_column(server_default="0", comment="Retries counted against the step.")
     trouble_count: Mapped[int] = mapped_column(server_default="0", comment="Retries for trouble outside the software.")
     trouble_since: Mapped[datetime | None] = mapped_column(
-        comment="When the first of its failures in a row for trouble outside the software was; NULL: its last was none."
+        comment="When the first failure in a row for trouble outside the software was; NULL: none since it last ran."
     )
     retry_at: Mapped[datetime | None] = mapped_column(comment="When a FAILED run is tried again; NULL: given up.")
     not_needed: Mapped[bool] = mapped_column(

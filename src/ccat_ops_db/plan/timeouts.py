@@ -26,7 +26,8 @@ class TimeOut:
 TIME_OUTS: Final[Mapping[RunStatus, TimeOut]] = {
     RunStatus.PENDING: TimeOut(timedelta(days=7), "it is reported; nothing else, as it may wait for good reasons"),
     RunStatus.STAGING_DATA: TimeOut(
-        timedelta(hours=24), "the attempt fails and is tried again, unless the cluster has its job"
+        timedelta(hours=24),
+        "the attempt fails and is tried again, unless the cluster has its job or its disk has no room",
     ),
     RunStatus.SUBMITTED: TimeOut(timedelta(days=7), "its job is taken back and it is tried again"),
     RunStatus.RUNNING: TimeOut(

@@ -8,7 +8,7 @@ from ccat_service.retries import Backoff
 TROUBLE_LIMIT: Final = 10
 """Most retries in a row for trouble outside the software."""
 TROUBLE_FOR: Final = timedelta(hours=24)
-"""How long after the first of a row of such failures they are tried again."""
+"""How long after the first of a row of such failures they are tried again; what ran meanwhile begins anew."""
 _BACKOFF: Final = Backoff(first=timedelta(seconds=2), ceiling=timedelta(hours=4))
 
 
@@ -22,7 +22,7 @@ class Tries:
     """Retries in a row for trouble outside the software."""
     allowed: int
     trouble_for: timedelta = timedelta()
-    """How long ago the first failure of that row was."""
+    """How long ago the first failure of that row was since which it has not run."""
     may_grow: bool = False
     """Whether another attempt would have more of what the last one used up."""
 

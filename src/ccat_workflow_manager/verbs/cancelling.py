@@ -1,8 +1,10 @@
 """Jobs that have to end, and those that nobody follows: asked for again and again, until the backend confirms."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,6 +21,7 @@ from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobObservation, JobState
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
+from ccat_workflow_manager.verbs.spaces import has_space
 from ccat_workflow_manager.verbs.workplace import Workplace
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
@@ -62,7 +65,7 @@ def _unfollowed(now: datetime) -> Sequence[sa.ColumnElement[bool]]:
     return (
         _Attempt.abandoned_at.is_not(None),
         sa.and_(_Run.is_to_be_cancelled, is_current),
-        sa.and_(is_current, _Attempt.prepared_at < prepared_before),
+        sa.and_(is_current, _Attempt.prepared_at < prepared_before, has_space()),  # else it waits for that
     )
 
 
@@ -101,13 +104,23 @@ def end_unfollowed(workplace: Workplace, location_id: int) -> int:
     now = datetime.now(UTC)
     with workplace.database.transaction() as session:
         found = _find(session, location_id, now=now)
+    left = [one for one in found if one.abandoned_at is not None]
+    done = _scoped(workplace, left, partial(_end_abandoned, workplace, location_id, left, now=now)) if left else 0
+    waiting = [one for one in found if one.abandoned_at is None]
+    return done + sum(
+        _scoped(workplace, [one], partial(_decide, workplace, location_id, one, now=now)) for one in waiting
+    )
+
+
+def _scoped(workplace: Workplace, concerned: Sequence[_Unfollowed], act: Callable[[], int]) -> int:
+    """Look for some jobs; trouble with these keeps no others from being looked for, and they are looked for later."""
     try:
-        left = [one for one in found if one.abandoned_at is not None]
-        done = _end_abandoned(workplace, location_id, left, now=now) if left else 0
-        return done + sum(_decide(workplace, location_id, one, now=now) for one in found if one.abandoned_at is None)
+        return act()
     except (BackendUnavailable, OSError) as error:
-        _log.warning("jobs cannot be looked for, tried again", location=location_id, error=str(error))
-        return 0
+        _log.warning("jobs cannot be looked for, tried again", runs=[one.run_id for one in concerned], error=str(error))
+    with workplace.database.transaction() as session:
+        _note_asked(session, [one.id for one in concerned], now=datetime.now(UTC))
+    return 0
 
 
 def _find(session: Session, location_id: int, *, now: datetime) -> Sequence[_Unfollowed]:
@@ -128,8 +141,9 @@ def _find(session: Session, location_id: int, *, now: datetime) -> Sequence[_Unf
 def _decide(workplace: Workplace, location_id: int, one: _Unfollowed, *, now: datetime) -> bool:
     """Cancel a run that is to be, or fail one that is not handed in for too long, unless its backend has its job.
 
-    Nobody hands it in meanwhile; whoever is at it comes first.
+    Nobody hands it in meanwhile; whoever is at it comes first. Raises OSError where its disk is away.
     """
+    workplace.bases[location_id].stat()  # a lock that is made where it is not mounted keeps nobody away
     with alone(RunLayout((workplace.bases[location_id] / one.directory).parent).lock) as is_alone:
         if not is_alone:
             return False
@@ -159,20 +173,32 @@ def _adopt(session: Session, one: _Unfollowed, job_id: str, *, now: datetime, by
     values = {"job_id": job_id, "submitted_at": now, "cancel_asked_at": None}
     session.execute(handed_in.values(values), execution_options=_WRITES)
     because = f"job {job_id} was handed in before, and is to be ended"
-    lease = {"claimed_by": None, "lease_until": None}
-    return bool(advance(session, _Run, [one.run_id], to=RunStatus.SUBMITTED, because=because, by=by, values=lease))
+    return _move(session, one, to=RunStatus.SUBMITTED, because=because, by=by)
 
 
 def _cancel(session: Session, one: _Unfollowed, *, now: datetime, by: str) -> bool:
     if not _is_still_so(session, one):
         return False
     values = {"finished_at": now, "cancel_answer": CONFIRMED, "waiting_for": None}
-    because = "its job was not handed in"
-    lease = {"claimed_by": None, "lease_until": None}
-    advance(session, _Run, [one.run_id], to=RunStatus.CANCELLED, because=because, by=by, values=values | lease)
+    _move(session, one, to=RunStatus.CANCELLED, because="its job was not handed in", by=by, values=values)
     ended = sa.update(_Attempt).where(_Attempt.id == one.id)
     session.execute(ended.values(ended_at=now, abandoned_at=now), execution_options=_WRITES)
     return True
+
+
+def _move(
+    session: Session,
+    one: _Unfollowed,
+    *,
+    to: RunStatus,
+    because: str,
+    by: str,
+    values: Mapping[str, object] = MappingProxyType({}),
+) -> bool:
+    staging = [RunStatus.STAGING_DATA]
+    values = {**values, "claimed_by": None, "lease_until": None}
+    moved = advance(session, _Run, [one.run_id], to=to, expected=staging, because=because, by=by, values=values)
+    return bool(moved)
 
 
 def _give_up(session: Session, one: _Unfollowed, *, now: datetime, by: str) -> bool:

@@ -2,12 +2,11 @@
 
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
@@ -15,15 +14,7 @@ from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.timeouts import TIME_OUTS
 from ccat_ops_db.sets import is_among, rows
-from ccat_ops_db.states import (
-    LIVE_TRANSFER_STATUSES,
-    FailureClass,
-    InputRole,
-    PhysicalCopyStatus,
-    Resource,
-    RunStatus,
-    Status,
-)
+from ccat_ops_db.states import FailureClass, Resource, RunStatus
 from ccat_workflow_manager.plan.fingerprints import fingerprint
 from ccat_workflow_manager.plan.resources import may_grow, next_request
 from ccat_workflow_manager.plan.retries import Retry, Tries, retry_after
@@ -32,6 +23,7 @@ from ccat_workflow_manager.verbs.asking import asked_by
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _WRITES: Final = {"synchronize_session": False}
 _LEFT: Final = {"waiting_for": None, "claimed_by": None, "lease_until": None}
+_UNWANTED: Final = "it is not tried again, as somebody wished it to be cancelled"
 _MOMENT: Final = sa.TIMESTAMP(timezone=True)
 
 
@@ -80,8 +72,9 @@ def fail_attempts(
 ) -> list[int]:
     """Record attempts, given by id, that failed: each run becomes FAILED, with the moment of its retry if it gets one.
 
-    A run that somebody wishes to be cancelled is CANCELLED. Returns the runs that were moved: whoever else is not where
-    it was expected was moved on by somebody else.
+    A run that somebody wishes to be cancelled is CANCELLED, and one for which that wish came too late gets no retry.
+    Returns the runs that were moved: whoever else is not where it was expected, or has a newer attempt, was moved on by
+    somebody else.
     """
     failed = _judge(session, failures, expected=expected, now=now)
     cancelled = {run_id: one for run_id, one in failed.items() if one.is_to_be_cancelled}
@@ -96,18 +89,20 @@ def _judge(
     session: Session, failures: Mapping[int, Failure], *, expected: Collection[RunStatus], now: datetime
 ) -> dict[int, _Failed]:
     """What becomes of the runs that are where they were expected, which are locked by it; by run id."""
-    counts = (_Run.retry_count, _Run.trouble_count, _Run.trouble_since, _Run.is_to_be_cancelled)
+    wish = (_Run.is_to_be_cancelled, _Run.cancel_requested_at)
+    counts = (_Run.retry_count, _Run.trouble_count, _Run.trouble_since)
     asked = (_Attempt.memory_gb, _Attempt.time_hours)
     step = (models.ReductionStepRevision.max_retries, models.ReductionStepRevision.resources)
-    found: Iterable[Any] = session.execute(
-        sa.select(_Run.id, _Attempt.id.label("attempt_id"), *counts, *asked, *step)
+    found: Sequence[Any] = session.execute(
+        sa.select(_Run.id, _Attempt.id.label("attempt_id"), *wish, *counts, *asked, *step)
         .join(_Attempt, _Attempt.run_id == _Run.id)
         .join(_Run.step_revision)
         .where(is_among(_Attempt.id, failures), _Run.status.in_(expected))
         .order_by(_Run.id)
         .with_for_update(of=_Run)
-    )
-    return {row.id: _judged(row, failures[row.attempt_id], now=now) for row in found}
+    ).all()
+    newest = {row[1] for row in session.execute(newest_attempts(is_among(_Run.id, [row.id for row in found])))}
+    return {row.id: _judged(row, failures[row.attempt_id], now=now) for row in found if row.attempt_id in newest}
 
 
 def _judged(row: Any, failure: Failure, *, now: datetime) -> _Failed:
@@ -123,9 +118,11 @@ def _judged(row: Any, failure: Failure, *, now: datetime) -> _Failed:
         may_grow=grows,
     )
     jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-    retry = None if failure.gives_up else retry_after(failure.kind, tries, jitter=jitter)
+    retry = retry_after(failure.kind, tries, jitter=jitter)
     alike = fingerprint(failure.kind, failure.cause)
-    return _Failed(row.attempt_id, failure, row.is_to_be_cancelled, retry, alike)
+    if retry is not None and row.cancel_requested_at is not None and not row.is_to_be_cancelled:  # it came too late
+        failure = replace(failure, cause=f"{failure.cause}; {_UNWANTED}", gives_up=True)
+    return _Failed(row.attempt_id, failure, row.is_to_be_cancelled, None if failure.gives_up else retry, alike)
 
 
 def _fail(
@@ -221,7 +218,8 @@ def retry_due_runs(session: Session, *, now: datetime, by: str, limit: int = 100
         .with_for_update(skip_locked=True)
     ).all()
     values = {"retry_at": None, "finished_at": None}
-    return advance(session, _Run, due, to=RunStatus.PENDING, because="tried again", by=by, values=values)
+    to, failed, because = RunStatus.PENDING, [RunStatus.FAILED], "tried again"
+    return advance(session, _Run, due, to=to, expected=failed, because=because, by=by, values=values)
 
 
 def next_retry(session: Session) -> datetime | None:
@@ -229,70 +227,13 @@ def next_retry(session: Session) -> datetime | None:
     return session.scalar(sa.select(sa.func.min(_Run.retry_at)).where(_Run.status == RunStatus.FAILED))
 
 
-def unstaged(*, hopeless: bool) -> sa.ColumnElement[bool]:
-    """Condition on a run: a raw input of it is not STAGED at its location; `hopeless`: and nobody is at it."""
-    copy, job, taken = models.PhysicalCopy, models.StagingJob, models.RunInput
-    staged = (
-        sa.exists()
-        .where(
-            copy.raw_data_package_id == taken.raw_data_package_id,
-            copy.data_location_id == _Run.data_location_id,
-            copy.status == PhysicalCopyStatus.STAGED,
-        )
-        .correlate(_Run, taken)  # the run that is asked about, and not any
-    )
-    under_way = (
-        sa.exists()
-        .where(
-            job.raw_data_package_id == taken.raw_data_package_id,
-            job.data_location_id == _Run.data_location_id,
-            job.status.in_(LIVE_TRANSFER_STATUSES),
-        )
-        .correlate(_Run, taken)
-    )
-    missing = sa.exists().where(taken.run_id == _Run.id, taken.role == InputRole.RAW, sa.not_(staged))
-    return missing.where(sa.not_(under_way)) if hopeless else missing
-
-
-def is_prepared() -> sa.ColumnElement[bool]:
-    """Condition on a run: the directories of its newest attempt are complete."""
-    attempt, newest = models.RunAttempt, sa.orm.aliased(models.RunAttempt)
-    number = sa.select(sa.func.max(newest.number)).where(newest.run_id == _Run.id).correlate(_Run).scalar_subquery()
-    prepared = sa.orm.aliased(attempt)
-    return (
-        sa.exists()
-        .where(prepared.run_id == _Run.id, prepared.number == number, prepared.prepared_at.is_not(None))
-        .correlate(_Run)
-    )
-
-
-def fail_unstaged_runs(session: Session, location_ids: Iterable[int], *, now: datetime, by: str) -> int:
-    """Fail STAGING_DATA runs whose data nobody brings any more, or not in time, and return how many.
-
-    Their retry asks anew. What the cluster may have a job of is left to whoever can ask it.
-    """
-    here = sa.and_(_Run.status == RunStatus.STAGING_DATA, _Run.data_location_id.in_(location_ids))
-    waits = sa.and_(here, _Attempt.prepared_at.is_(None))
-    stuck = dict(session.execute(_current(waits, unstaged(hopeless=True))).all())
-    causes = _staging_failures(session, stuck)
-    failures = {stuck[run_id]: Failure(FailureClass.INFRASTRUCTURE, cause) for run_id, cause in causes.items()}
-    timeout = TIME_OUTS[RunStatus.STAGING_DATA].after
-    late = dict(session.execute(_current(waits, _Attempt.created_at < now - timeout)).all())
-    cause = f"its data were not there within {timeout}"
-    failures |= {
-        one: Failure(FailureClass.INFRASTRUCTURE, cause) for run_id, one in late.items() if run_id not in stuck
-    }
-    if not failures:
-        return 0
-    return len(fail_attempts(session, failures, expected=[RunStatus.STAGING_DATA], now=now, by=by))
-
-
 def give_up_uncollected(session: Session, location_ids: Iterable[int], *, now: datetime, by: str) -> int:
     """Give up runs whose results could not be collected in time, and return how many; no payload is repeated for it."""
     timeout = TIME_OUTS[RunStatus.COLLECTING_RESULTS].after
     here = sa.and_(_Run.status == RunStatus.COLLECTING_RESULTS, _Run.data_location_id.in_(location_ids))
-    ended_at = sa.func.coalesce(_Attempt.ended_at, _Attempt.submitted_at)
-    late = _current(here, ended_at < now - timeout).add_columns(_Attempt.directory, _Run.waiting_for)
+    ended_at = sa.func.coalesce(_Attempt.ended_at, _Attempt.submitted_at)  # spares a look at the history of the others
+    is_late = sa.and_(ended_at < now - timeout, sa.func.coalesce(_collecting_since(), ended_at) < now - timeout)
+    late = newest_attempts(here, is_late).add_columns(_Attempt.directory, _Run.waiting_for)
     failures = {
         attempt_id: Failure(
             FailureClass.INFRASTRUCTURE,
@@ -306,7 +247,15 @@ def give_up_uncollected(session: Session, location_ids: Iterable[int], *, now: d
     return len(fail_attempts(session, failures, expected=[RunStatus.COLLECTING_RESULTS], now=now, by=by))
 
 
-def _current(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
+def _collecting_since() -> sa.ScalarSelect[datetime]:
+    """Since when the results of a run can be collected: nobody could before its job was seen to have ended."""
+    change = models.StatusChange
+    came = sa.and_(change.noun == _Run.__tablename__, change.object_id == _Run.id)
+    came = sa.and_(came, change.to_status == RunStatus.COLLECTING_RESULTS)
+    return sa.select(sa.func.max(change.at)).where(came).correlate(_Run).scalar_subquery()
+
+
+def newest_attempts(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
     """Runs and their newest attempts, as far as both meet conditions."""
     newer = sa.orm.aliased(_Attempt)
     followed = sa.exists().where(newer.run_id == _Run.id, newer.number > _Attempt.number)
@@ -315,64 +264,3 @@ def _current(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
         .join(_Attempt, _Attempt.run_id == _Run.id)
         .where(*conditions, sa.not_(followed.correlate(_Run, _Attempt)))
     )
-
-
-def note_staging(session: Session, location_ids: Iterable[int]) -> None:
-    """Write on STAGING_DATA runs how many of their packages they wait for, and what keeps these."""
-    copy, job, taken = models.PhysicalCopy, models.StagingJob, models.RunInput
-    staged = sa.exists().where(
-        copy.raw_data_package_id == taken.raw_data_package_id,
-        copy.data_location_id == _Run.data_location_id,
-        copy.status == PhysicalCopyStatus.STAGED,
-    )
-    on_its_way = sa.and_(
-        job.raw_data_package_id == taken.raw_data_package_id,
-        job.data_location_id == _Run.data_location_id,
-        job.status.in_(LIVE_TRANSFER_STATUSES),
-    )
-    waits = (
-        sa.select(
-            _Run.id,
-            sa.func.concat_ws(
-                ": ",
-                sa.func.format("waits for %s of its raw packages to be staged", sa.func.count(taken.id)),
-                sa.func.min(job.failure),
-            ).label("told"),
-        )
-        .join(taken, taken.run_id == _Run.id)
-        .outerjoin(job, on_its_way)
-        .where(
-            _Run.status == RunStatus.STAGING_DATA,
-            _Run.data_location_id.in_(location_ids),
-            taken.role == InputRole.RAW,
-            sa.not_(staged),
-        )
-        .group_by(_Run.id)
-        .subquery()
-    )
-    runs = sa.update(_Run).where(_Run.id == waits.c.id, _Run.waiting_for.is_distinct_from(waits.c.told))
-    session.execute(runs.values(waiting_for=waits.c.told).execution_options(synchronize_session=False))
-
-
-def _staging_failures(session: Session, run_ids: Collection[int]) -> dict[int, str]:
-    """Why nobody brings the data of runs; by run."""
-    job, taken = models.StagingJob, models.RunInput
-    if not run_ids:
-        return {}
-    newest = session.execute(
-        sa.select(_Run.id, job.failure)
-        .join(taken, taken.run_id == _Run.id)
-        .join(
-            job,
-            sa.and_(
-                job.raw_data_package_id == taken.raw_data_package_id,
-                job.data_location_id == _Run.data_location_id,
-                job.status == Status.FAILED,
-            ),
-        )
-        .where(is_among(_Run.id, run_ids))
-        .ext(distinct_on(_Run.id))
-        .order_by(_Run.id, job.id.desc())
-    )
-    unknown = dict.fromkeys(run_ids, "its raw data are no longer staged")
-    return unknown | {run_id: f"staging failed: {failure}" for run_id, failure in newest}

@@ -300,6 +300,8 @@ def _move_alike(session: Session, to: RunStatus, news: Sequence[_News], *, now: 
     )
     answer = sa.func.coalesce(told.c.answer, _Run.cancel_answer)
     values: dict[str, Any] = {"waiting_for": told.c.waiting_for, "cancel_answer": answer}
+    if to is RunStatus.RUNNING:  # what is lost while it runs is no trouble that never ends
+        values["trouble_since"] = None
     if to is RunStatus.CANCELLED:
         values["finished_at"] = now
         _abandon(session, [one for one, found in outcomes if found.may_live], now=now)

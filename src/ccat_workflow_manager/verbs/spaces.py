@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.queries.spaces import IS_SHORT, short_locations
 from ccat_ops_db.states import RunStatus
-from ccat_workflow_manager.verbs.failing import unstaged
+from ccat_workflow_manager.verbs.staged import unstaged
 
 _Run = models.ExecutedReductionStep
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -288,6 +289,93 @@ def test_a_job_whose_directory_was_deleted_holds_no_slot(bench: Bench) -> None:
     bench.backend.submit(following)
     assert bench.outcome(following.name).exit_code == 0
     assert bench.outcome(gone.name).state is JobState.LOST
+
+
+def test_a_job_whose_workspace_is_gone_is_lost_and_not_started_again_and_again(bench: Bench) -> None:
+    job = bench.spec("true")
+    job.working_directory.rmdir()
+    bench.backend.submit(job)
+    assert bench.outcome(job.name).state is JobState.LOST
+
+
+# Death of a host, and of a disk
+
+
+def test_what_had_not_started_when_the_power_failed_is_lost(bench: Bench, afresh: Afresh) -> None:
+    blocker, waiting = running(bench, "true"), bench.spec("echo once")
+    bench.backend.submit(waiting)
+    change(bench.base / "local-jobs" / f"{waiting.name}.json", boot_id="the one before")
+    later = afresh()
+    later.backend.cancel([blocker.name])
+    seen = later.outcome(waiting.name)
+    assert (seen.state, seen.cancelled, failure_class(seen)) == (JobState.LOST, False, FailureClass.INFRASTRUCTURE)
+    assert not waiting.stdout.exists()
+
+
+def test_what_waits_for_a_host_that_starts_nothing_any_more_is_lost(
+    bench: Bench, afresh: Afresh, local_backend: LocalBackends, redis: Redis
+) -> None:
+    running(bench, "true")
+    waiting = bench.submit("true")
+    change(bench.base / "local-jobs" / f"{waiting}.json", host="elsewhere")
+    redis.flushdb()
+    redis.set(f"{local_backend(1)._prefix('elsewhere')}:restored", "")
+    later = afresh()
+    assert [later.look(waiting).state for _ in range(2)] == [JobState.PENDING] * 2
+    redis.delete(f"{local_backend(1)._prefix('elsewhere')}:restored")
+    assert later.outcome(waiting).state is JobState.LOST
+
+
+def test_a_disk_that_goes_away_takes_no_living_job_with_it(bench: Bench, afresh: Afresh) -> None:
+    job, base = running(bench, "true"), bench.base
+    assert bench.look(job.name).state is JobState.RUNNING
+    base.rename(base.with_name("unmounted"))
+    try:
+        without_disk = {bench.look(job.name).state, afresh().look(job.name).state}
+        with pytest.raises(OSError, match="its disk is away"):
+            afresh().backend.find([job.name])
+        base.mkdir()
+        without_disk.add(bench.look(job.name).state)
+        base.rmdir()
+    finally:
+        base.with_name("unmounted").rename(base)
+    assert without_disk == {JobState.UNKNOWN}
+    assert bench.look(job.name).state is JobState.RUNNING
+    assert processes_below(job.directory)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Files can be made, but nothing can be written into them."""
+    _, most = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_on_a_full_disk_running_jobs_are_ended_all_the_same(bench: Bench) -> None:
+    job, waiting = running(bench, "true"), bench.spec("true")
+    bench.backend.submit(waiting)
+    with full_disk(), pytest.raises(OSError, match="large"):
+        bench.backend.cancel([waiting.name, job.name])
+    assert bench.outcome(job.name).cancelled
+    assert not list(waiting.directory.glob(".*"))
+
+
+def test_where_not_even_a_mark_can_be_made_it_is_remembered_that_a_job_was_to_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(self: Path, **_: object) -> None:
+        raise OSError(28, f"No space left on device: {self}")
+
+    job = running(bench, "trap '' TERM")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "touch", no_space)
+        bench.backend.cancel([job.name])
+        seen = bench.outcome(job.name)
+    assert (seen.exit_code, seen.cancelled) == (137, True)
 
 
 # Limits

@@ -19,14 +19,15 @@ from ccat_workflow_manager.verbs.cancelling import locations_to_follow
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import current_attempts, job_of
 from ccat_workflow_manager.verbs.executing import hand_in_attempts
+from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
 from ccat_workflow_manager.verbs.observing import observe_locations
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.works import MERGE, Works, eventually, prepare_attempts
 
 SCRIPTS = {
-    **{f"long-{number}": "sleep 1000" for number in range(9)},
-    **{f"quick-{number}": MERGE for number in range(6)},
+    **{f"long-{number}": "sleep 1000" for number in range(13)},
+    **{f"quick-{number}": MERGE for number in range(8)},
     "failing": "echo 'ValueError: no' >&2; exit 1",
 }
 
@@ -227,6 +228,49 @@ def test_a_wish_that_comes_while_the_cluster_answers_is_not_overlooked(long: One
     long.until(RunStatus.CANCELLED)
 
 
+class Blind(Meanwhile):
+    """A cluster that finds some jobs only."""
+
+    def __init__(self, works: Works, *names: str) -> None:
+        super().__init__(works)
+        self._names = names
+
+    def find(self, names: Collection[str]) -> Mapping[str, str]:
+        if set(names).intersection(self._names):
+            raise OSError(5, "Input/output error")
+        return super().find(names)
+
+
+def test_trouble_with_one_job_keeps_no_wish_for_another_from_being_confirmed(runs: dict[str, One]) -> None:
+    forgotten, blind, seen = (take(runs, "long").prepare() for _ in range(3))
+    forgotten.cancel()
+    forgotten.look()
+    assert forgotten.attempt.abandoned_at is not None
+    for one in (blind, seen):
+        one.cancel()
+    works = seen.works
+    works.execute(sa.update(models.RunAttempt).values(cancel_asked_at=None))  # ten seconds later
+    backend = Blind(works, forgotten.attempt.job_name, blind.attempt.job_name)
+    seen.look(replace(works.workplace, backends={works.location_id: backend}))
+    assert [one.run.status for one in (blind, seen)] == [RunStatus.STAGING_DATA, RunStatus.CANCELLED]
+    works.execute(sa.update(models.RunAttempt).values(cancel_asked_at=None))
+    blind.look()
+    assert blind.run.status is RunStatus.CANCELLED
+
+
+def test_a_disk_that_is_not_mounted_cancels_nothing_and_nothing_is_made_in_its_place(long: One) -> None:
+    long.prepare().cancel()
+    base = long.works.base
+    base.rename(base.with_name("unmounted"))
+    long.look()
+    assert not base.exists()
+    base.with_name("unmounted").rename(base)
+    assert (long.run.status, long.run.is_to_be_cancelled) == (RunStatus.STAGING_DATA, True)
+    long.works.execute(sa.update(models.RunAttempt).values(cancel_asked_at=None))  # ten seconds later
+    long.look()
+    assert long.run.status is RunStatus.CANCELLED
+
+
 # Too late
 
 
@@ -249,6 +293,23 @@ def test_what_is_being_collected_cannot_be_cancelled(quick: One) -> None:
     assert quick.cancel() is Answer.TOO_LATE
     assert not quick.run.is_to_be_cancelled
     assert collect_runs(quick.works.workplace, [quick.id]) == [quick.id]
+
+
+@pytest.mark.parametrize("is_wished_before", [True, False])
+def test_what_cannot_be_collected_after_such_a_wish_is_not_tried_again(quick: One, *, is_wished_before: bool) -> None:
+    quick.prepare().submit()
+    [backend], name = quick.works.workplace.backends.values(), quick.attempt.job_name
+    eventually(lambda: backend.observe([name])[name].is_over)
+    if is_wished_before:
+        quick.cancel()
+    quick.look()
+    if not is_wished_before:
+        quick.cancel()
+    told = {quick.attempt.id: Failure(FailureClass.PAYLOAD, "it made no map")}
+    how: dict[str, Any] = {"expected": [RunStatus.COLLECTING_RESULTS], "now": datetime.now(UTC), "by": "a worker"}
+    quick.works.session(lambda session: fail_attempts(session, told, **how))
+    assert (quick.run.status, quick.run.retry_at) == (RunStatus.FAILED, None)
+    assert quick.run.failure == "it made no map; it is not tried again, as somebody wished it to be cancelled"
 
 
 def test_a_job_that_failed_while_the_wish_stood_is_not_tried_again(runs: dict[str, One]) -> None:

@@ -16,7 +16,7 @@ _RUN_COLUMNS: list[tuple[str, Any, str]] = [
     (
         "trouble_since",
         _MOMENT,
-        "When the first of its failures in a row for trouble outside the software was; NULL: its last was none.",
+        "When the first failure in a row for trouble outside the software was; NULL: none since it last ran.",
     ),
     ("fingerprint", sa.Text(), "What is alike of all failures like its last one."),
     ("cancel_requested_at", _MOMENT, "When somebody wished it to be cancelled."),

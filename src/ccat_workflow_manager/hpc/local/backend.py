@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Final
 
 from redis import Redis
 
+from ccat_service.processes import boot_id
 from ccat_workflow_manager.hpc.base import (
     GIGABYTE,
     BackendUnavailable,
@@ -22,7 +23,7 @@ from ccat_workflow_manager.hpc.base import (
     JobState,
 )
 from ccat_workflow_manager.hpc.local.cgroups import ControlGroups
-from ccat_workflow_manager.hpc.local.files import JobFiles
+from ccat_workflow_manager.hpc.local.files import Job, JobFiles
 from ccat_workflow_manager.hpc.local.host import host_memory_gb
 from ccat_workflow_manager.hpc.local.launching import launch
 from ccat_workflow_manager.hpc.local.marks import JobRecord
@@ -67,8 +68,8 @@ class LocalBackend:
         self._files = JobFiles(base)
         self._cgroups = ControlGroups.in_directory(cgroup)
         self._watch = Watch(self._files, host=self._host, grace=grace, cgroups=self._cgroups)
-        pool = sha256(os.fsencode(base.resolve())).hexdigest()[:8]
-        self._queue = JobQueue(redis, prefix=f"local:jobs:{self._host}:{pool}", slots=self._slots)
+        self._pool = sha256(os.fsencode(base.resolve())).hexdigest()[:8]
+        self._queue = JobQueue(redis, prefix=self._prefix(self._host), slots=self._slots)
         self._ended: set[str] = set()
         """Jobs whose slots are free again, and that nobody has looked at since."""
 
@@ -82,10 +83,10 @@ class LocalBackend:
         return spec.name
 
     def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
-        """Look at jobs, kill what a job leaves behind, and start what fits; without Redis nothing is started."""
+        """Look at jobs, kill what a job leaves behind, and start what fits; nothing without Redis or the disk."""
         try:
             return self._observe(job_ids, self._standing())
-        except BackendUnavailable as error:
+        except (BackendUnavailable, OSError) as error:
             return {name: _waiting(seen, str(error)) for name, seen in self._watch.look(job_ids).items()}
 
     def find(self, names: Collection[str]) -> Mapping[str, str]:
@@ -93,13 +94,18 @@ class LocalBackend:
         return {name: name for name in names if self._files.record(name) is not None}
 
     def cancel(self, job_ids: Collection[str]) -> None:
-        """Keep waiting jobs from ever starting, and send SIGTERM to running ones; SIGKILL follows after the grace."""
+        """Keep waiting jobs from ever starting, and send SIGTERM to running ones; SIGKILL follows after the grace.
+
+        Raises OSError, once all others are asked, where the disk has no room to keep a waiting one from starting.
+        """
         live = [job for name in job_ids if (job := self._watch.read(name)) and not job.has_ended]
-        waiting = [job.name for job in live if self._files.forestall(job)]
-        running = [job for job in live if job.name not in waiting]
+        waiting, trouble = self._forestall([job for job in live if not job.has_started])
+        running = [job for job in live if job.name not in waiting and job.name not in trouble]
         self._watch.ask_to_end([job.name for job in running if self._files.mark_cancelled(job)])
         self._watch.look(job_ids)
         self._turn(over=waiting)
+        for error in trouble.values():
+            raise error
 
     def logs(self, job_id: str, *, lines: int = 50) -> str:
         """Return the last lines of standard output and errors; nothing where the job wrote none."""
@@ -119,6 +125,16 @@ class LocalBackend:
             free_memory_gb=free.memory_gb,
         )
 
+    def _forestall(self, jobs: Iterable[Job]) -> tuple[set[str], Mapping[str, OSError]]:
+        """Keep jobs from starting: those that never will now, and with which there was trouble; others have started."""
+        forestalled, trouble = set[str](), dict[str, OSError]()
+        for job in jobs:
+            try:
+                forestalled |= {job.name} if self._files.forestall(job) else set()
+            except OSError as error:
+                trouble[job.name] = error
+        return forestalled, trouble
+
     def _observe(self, job_ids: Collection[str], standing: Standing) -> Mapping[str, JobObservation]:
         waiting = {name for name in standing.waiting.intersection(job_ids) if self._has_not_started(name)}
         waiting -= standing.claims.keys()
@@ -130,8 +146,24 @@ class LocalBackend:
                 self._start(name)
         self._turn(over=[name for name in standing.claims if name in over])
         self._ended -= over
+        self._give_up_strangers(seen)
         waits = JobObservation(state=JobState.PENDING, host=self._host, queue_reason=_reason(standing, self._slots))
         return {name: _waiting(seen.get(name, waits), _NEXT) for name in job_ids}
+
+    def _give_up_strangers(self, seen: Mapping[str, JobObservation]) -> None:
+        """Give up jobs that wait for a host where nobody starts any; the next look says so."""
+        elsewhere = {name: one.host for name, one in seen.items() if one.state is JobState.PENDING}
+        for name, host in elsewhere.items():
+            record = self._files.record(name)
+            if record and host and host != self._host and not self._queue.is_served(self._prefix(host)):
+                self._give_up(record)
+
+    def _give_up(self, record: JobRecord) -> None:
+        with contextlib.suppress(OSError):  # tried again by whoever comes to it next
+            self._files.give_up(record)
+
+    def _prefix(self, host: str) -> str:
+        return f"local:jobs:{host}:{self._pool}"
 
     def _standing(self) -> Standing:
         standing = self._queue.standing()
@@ -166,6 +198,9 @@ class LocalBackend:
     def _start(self, name: str) -> None:
         record = self._files.record(name)
         if record is None or self._files.has_started(record):
+            return
+        if record.boot_id not in {boot_id(), ""}:  # what was prepared for it may have been lost with the power
+            self._give_up(record)
             return
         memory = int(record.spec.memory_gb * GIGABYTE)
         group = self._cgroups.open(name, memory=memory) if self._cgroups else None

@@ -4,17 +4,21 @@
 |---|---|---|
 | `local-jobs/<name>.json` | `keep`, before anything is started | the job exists, and this is what it is |
 | `local-jobs/over/<name>.json` | `settle` | the same, and nothing of it runs any more |
-| `job.start` | the job itself, or whoever cancels it first | it has started, or never will |
+| `job.start` | the job itself, or whoever cancels it or gives it up first | it has started, or never will |
 | `job.exit` | the job itself, or whoever finds it lost | how it ended |
 | `job.cancel` | `mark_cancelled` | somebody asked for the end, and when |
 | `job.limit` | `mark_limit` | it went past this limit, and is killed for it |
 | `job.memory` | `keep_peak` | the most memory that it was ever seen to use |
 
 Nothing here is flushed to the disk. All of it is written by processes of this host, and outlives any of them; what a
-power failure takes away was about jobs that it ended too, and attempts and their names were committed before.
+power failure takes away was about jobs that it ended too, and attempts and their names were committed before. What had
+not started by then is given up, as the directory that was prepared for it may be lost too.
+
+Where the base directory is not there, its disk is away: nothing is known of any job then, and none is lost for it.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import time
@@ -25,6 +29,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from ccat_service.processes import boot_id
 from ccat_workflow_manager.hpc.base import START_MARK, JobSpec
 from ccat_workflow_manager.hpc.local.marks import KILLED, ExitMark, JobRecord, Limit, StartMark, document
 
@@ -73,8 +78,13 @@ class Job:
 
     @property
     def was_forestalled(self) -> bool:
-        """Whether it was cancelled before it started, so that it never will."""
+        """Whether it was cancelled or given up before it started, so that it never will."""
         return self.start is not None and self.start.process is None
+
+    @property
+    def was_given_up(self) -> bool:
+        """Whether it was kept from starting though nobody asked for that."""
+        return self.start is not None and self.start.is_given_up
 
     @property
     def has_ended(self) -> bool:
@@ -87,18 +97,22 @@ class JobFiles:
     """The files of all jobs that belong to one base directory."""
 
     def __init__(self, base: Path) -> None:
+        self._base = base
         self._live = base / "local-jobs"
         self._over = self._live / "over"
         self._record = lru_cache(_REMEMBERED)(self._read_record)
         self._start = lru_cache(_REMEMBERED)(_read_start)
         self._records = lru_cache(_REMEMBERED)(self._make_records)
+        self._asked: dict[str, float] = {}
+        """When the end of jobs was asked for whose disk had no room to write that down."""
 
     def keep(self, spec: JobSpec, *, host: str) -> JobRecord | None:
         """Make the record of a job and return it; None where there is one under this name."""
         if self.record(spec.name) is not None:
             return None
         self._over.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record, (live, _) = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host), self._records(spec.name)
+        record = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host, boot_id=boot_id())
+        live, _ = self._records(spec.name)
         _write_draft(live, record.model_dump_json()).replace(live)  # twice does no harm: the start mark is made once
         return record
 
@@ -132,10 +146,12 @@ class JobFiles:
 
     def read(self, name: str) -> Job | None:
         """Look at one job; None if no readable record of it exists. Raises OSError where its files cannot be read."""
-        live, _ = self._records(name)
-        is_settled = not live.exists()
+        _, over = self._records(name)
+        is_settled = over.exists()
         record = self.record(name)
-        return None if record is None else self._look(record, is_settled=is_settled)
+        job = None if record is None else self._look(record, is_settled=is_settled)
+        _require(self._live)  # last: until now the disk was there
+        return job
 
     def settle(self, job: Job) -> None:
         """Write down that a job is over and nothing of it runs any more; one without an exit mark was lost."""
@@ -151,13 +167,24 @@ class JobFiles:
         """Take the start mark so that the job never starts; False if it has started before."""
         return _create_once(_marks_of(job).start, StartMark(process=None).model_dump_json())
 
+    def give_up(self, record: JobRecord) -> bool:
+        """The same of a job whose end nobody asked for: it is lost."""
+        mark = StartMark(process=None, is_given_up=True)
+        return _create_once(_marks(record.spec.directory).start, mark.model_dump_json())
+
     def mark_cancelled(self, job: Job) -> bool:
-        """Write down when somebody first asked for the end of a job; False if that was before."""
+        """Write down when somebody first asked for the end of a job; False if that was before.
+
+        Where the disk has no room for it, this process remembers it.
+        """
+        is_first = job.cancelled_at is None
         try:
             _marks_of(job).cancel.touch(exist_ok=False)
         except FileExistsError:
             return False
-        return True
+        except OSError:
+            self._asked.setdefault(job.name, time.time())
+        return is_first
 
     def mark_limit(self, job: Job, limit: Limit) -> None:
         """Write down past which limit a job went, before it is killed for it; the first one stays."""
@@ -184,6 +211,7 @@ class JobFiles:
         start = None if marked_at is None else self._start_of(marks.start)
         is_alive = _is_alive(start, marked_at)
         limited_at, cancelled_at, ended_at = map(_modified_at, (marks.limit, marks.cancel, marks.exit))
+        cancelled_at = self._asked.get(record.spec.name, cancelled_at)
         return Job(
             record=record,
             is_settled=is_settled,
@@ -209,11 +237,17 @@ class JobFiles:
         live, over = self._records(name)
         record = document(_read(live), JobRecord) or document(_read(over), JobRecord)
         if record is None:
+            _require(self._base)
             raise KeyError(name)  # an answer that changes is not remembered
         return record
 
     def _make_records(self, name: str) -> tuple[Path, Path]:
         return self._live / f"{name}.json", self._over / f"{name}.json"
+
+
+def _require(directory: Path) -> None:
+    if not directory.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "Nothing is known of any job: its disk is away", str(directory))
 
 
 @lru_cache(_REMEMBERED)
@@ -288,8 +322,12 @@ def _create_once(path: Path, text: str) -> bool:
 
 def _write_draft(path: Path, text: str) -> Path:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(draft, "x", opener=_private) as file:
-        file.write(text)
+    try:
+        with open(draft, "x", opener=_private) as file:
+            file.write(text)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     return draft
 
 

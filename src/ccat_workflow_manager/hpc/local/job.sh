@@ -8,12 +8,10 @@
 # `command -p` whatever the job's PATH is: all else is done by the shell itself, as processes are what a job costs.
 
 _ccat_start=$1/job.start _ccat_exit=$1/job.exit _ccat_stdout=$3 _ccat_stderr=$4 _ccat_seconds=$5 _ccat_grace=$6
-_ccat_boot_id=$7 _ccat_booted_at=$8 _ccat_oom_kills=$9
-cd "$2" || exit 75
+_ccat_boot_id=$7 _ccat_booted_at=$8 _ccat_oom_kills=$9 _ccat_workspace=$2
 shift 9
 _ccat_cgroup=$1
 shift
-unset PWD OLDPWD SHLVL   # the shell's own, not the job's
 
 trap : HUP INT TERM   # a signal to the whole session ends the software, and we live to write down how
 
@@ -32,6 +30,9 @@ look
 } 2>/dev/null || exit 75
 set +C
 
+# After the mark: a job whose workspace is missing is lost, and not started again and again.
+cd "$_ccat_workspace" || exit 75
+unset PWD OLDPWD SHLVL   # the shell's own, not the job's
 exec </dev/null >>"$_ccat_stdout" 2>>"$_ccat_stderr"
 if [ -n "$_ccat_cgroup" ]; then
     (

@@ -27,10 +27,12 @@ class JobRecord(Document):
     spec: JobSpec
     submitted_at: AwareDatetime
     host: str
+    boot_id: str = ""
+    """Of which boot of its host it was handed in; empty in records of before that was written down."""
 
 
 class StartMark(Document):
-    """Who took the start of a job: its own process or, where there is none, somebody who cancelled it before.
+    """Who took the start of a job: its own process or, where there is none, who cancelled or gave it up before.
 
     The job's process leads its session. Times of jobs are seconds since `booted_at`, to which no clock is ever set.
     """
@@ -38,6 +40,8 @@ class StartMark(Document):
     process: ProcessIdentity | None
     uptime: float = 0.0
     booted_at: float = 0.0
+    is_given_up: bool = False
+    """Whether it was taken as nobody is there any more to start the job."""
 
     def moment(self, uptime: float) -> datetime:
         """When it was so long after the start of the host."""

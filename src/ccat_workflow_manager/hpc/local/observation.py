@@ -66,7 +66,7 @@ def interpret(job: Job, *, has_processes: bool, host: str) -> JobObservation:
         exit_code=exit_code,
         timed_out=timed_out,
         out_of_memory=not timed_out and exit_code not in {None, 0} and _ran_out_of_memory(job),
-        cancelled=job.was_forestalled or job.was_cancelled_in_time,
+        cancelled=(job.was_forestalled and not job.was_given_up) or job.was_cancelled_in_time,
         started_at=None if job.start is None or job.was_forestalled else job.start.moment(job.start.uptime),
         ended_at=_ended_at(job),
         wall_time=wall_time,
@@ -92,6 +92,8 @@ def _state(job: Job, *, has_processes: bool, is_here: bool) -> JobState:
         return JobState.UNKNOWN
     if not job.is_settled and (has_processes or not job.has_ended):
         return JobState.RUNNING
+    if job.was_given_up:
+        return JobState.LOST
     has_verdict = job.was_forestalled or (job.exit is not None and job.exit.exit_code is not None) or job.limit
     return JobState.FINISHED if has_verdict else JobState.LOST
 

@@ -99,6 +99,11 @@ class JobQueue:
             pipe.set(self._restored, self._redis.info("server")["run_id"], ex=_RESTORED_EVERY)
             pipe.execute()
 
+    def is_served(self, prefix: str) -> bool:
+        """Whether a queue with this prefix is that of a host whose workers were at it lately."""
+        with _translated():
+            return bool(self._redis.exists(f"{prefix}:restored"))
+
     def renew(self, name: str) -> None:
         """Date a claim anew: its job is started once more."""
         with _translated():

@@ -1,0 +1,44 @@
+"""Conditions on runs: how far what they wait for before they are submitted is."""
+
+import sqlalchemy as sa
+
+from ccat_ops_db import models
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, InputRole, PhysicalCopyStatus
+
+_Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
+_Copy, _Job, _Input = models.PhysicalCopy, models.StagingJob, models.RunInput
+ON_ITS_WAY = sa.and_(
+    _Job.raw_data_package_id == _Input.raw_data_package_id,
+    _Job.data_location_id == _Run.data_location_id,
+    _Job.status.in_(LIVE_TRANSFER_STATUSES),
+)
+"""Condition on an input, its run and a staging job: this brings it there."""
+
+
+def is_missing() -> sa.ColumnElement[bool]:
+    """Condition on an input and its run: it is raw, and not STAGED at the location of the run."""
+    staged = sa.exists().where(
+        _Copy.raw_data_package_id == _Input.raw_data_package_id,
+        _Copy.data_location_id == _Run.data_location_id,
+        _Copy.status == PhysicalCopyStatus.STAGED,
+    )
+    return sa.and_(_Input.role == InputRole.RAW, sa.not_(staged.correlate(_Run, _Input)))
+
+
+def unstaged(*, hopeless: bool) -> sa.ColumnElement[bool]:
+    """Condition on a run: a raw input of it is not STAGED at its location; `hopeless`: and nobody is at it."""
+    missing = sa.exists().where(_Input.run_id == _Run.id, is_missing())
+    if hopeless:
+        missing = missing.where(sa.not_(sa.exists().where(ON_ITS_WAY).correlate(_Run, _Input)))
+    return missing.correlate(_Run)  # the run that is asked about, and not any
+
+
+def is_prepared() -> sa.ColumnElement[bool]:
+    """Condition on a run: the directories of its newest attempt are complete."""
+    newest, prepared = sa.orm.aliased(_Attempt), sa.orm.aliased(_Attempt)
+    number = sa.select(sa.func.max(newest.number)).where(newest.run_id == _Run.id).correlate(_Run).scalar_subquery()
+    return (
+        sa.exists()
+        .where(prepared.run_id == _Run.id, prepared.number == number, prepared.prepared_at.is_not(None))
+        .correlate(_Run)
+    )
