@@ -367,7 +367,7 @@ def test_what_nobody_looked_at_or_made_a_run_of_for_long_is_told(works: Works, p
 
 def beat(redis: Redis, key: str, *, ago: timedelta) -> None:
     """Have a process that lives have done nothing for so long."""
-    fields = json.loads(str(redis.get(key), "utf-8"))
+    fields = json.loads(str(redis.getrange(key, 0, -1), "utf-8"))
     redis.set(key, json.dumps({**fields, "beat": (datetime.now(UTC) - ago).isoformat()}))
 
 
@@ -420,7 +420,9 @@ def test_a_service_that_stays_dead_is_not_said_to_be_over_by_those_who_did_not_l
 def test_what_is_as_it_was_is_not_written_again(works: Works, people: People) -> None:
     fail(works, "one thing")
     people.look()
-    version = sa.select(sa.literal_column("xmin::text || ctid::text")).select_from(models.Alert.__table__)
+    version: sa.Select[str] = sa.select(sa.literal_column("xmin::text || ctid::text")).select_from(
+        models.Alert.__table__
+    )
     before = works.all_of(version)
     people.look()
     assert works.all_of(version) == before
