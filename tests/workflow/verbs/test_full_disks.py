@@ -19,7 +19,7 @@ from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.spaces import measure_space, watching_space
 from ccat_service.stop import Stop
 from tests.workflow.verbs.conftest import Say
-from tests.workflow.verbs.works import LOCATION_NAME, Works, eventually
+from tests.workflow.verbs.works import LOCATION_NAME, Works, eventually, prepare_attempts
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 NOW = datetime(2026, 4, 5, tzinfo=UTC)
@@ -65,8 +65,7 @@ def test_what_was_started_is_neither_prepared_nor_submitted(works: Works, *, is_
     works.advance()
     works.transfer()
     if is_prepared:
-        works.advance()
-        works.deliver()
+        prepare_attempts(works.workplace, [works.run().id])
     reserve(works, EXABYTE)
     works.let_leases_end()
     works.advance()
