@@ -344,6 +344,13 @@ def test_what_a_person_has_taken_out_alarms_nobody(works: Works, people: People)
     assert people.look() == []
 
 
+def test_a_failure_that_nothing_needs_any_more_is_no_cause(works: Works, people: People) -> None:
+    fail(works, "one thing")
+    works.execute(sa.update(models.ExecutedReductionStep).values(not_needed=True))
+    [message] = people.look()
+    assert [one["sentence"].split(": ")[1].split("; ")[0] for one in message["alerts"]] == ["an input is missing"]
+
+
 def test_what_nobody_looked_at_or_made_a_run_of_for_long_is_told(works: Works, people: People) -> None:
     works.define({**CALIBRATE, "cooldown_seconds": 1})
     works.archived("one")
@@ -367,7 +374,7 @@ def test_what_nobody_looked_at_or_made_a_run_of_for_long_is_told(works: Works, p
 
 def beat(redis: Redis, key: str, *, ago: timedelta) -> None:
     """Have a process that lives have done nothing for so long."""
-    fields = json.loads(str(redis.getrange(key, 0, -1), "utf-8"))
+    fields = json.loads(redis.getrange(key, 0, -1))
     redis.set(key, json.dumps({**fields, "beat": (datetime.now(UTC) - ago).isoformat()}))
 
 
