@@ -338,6 +338,10 @@ def test_what_a_person_has_taken_out_alarms_nobody(works: Works, people: People)
     for name, values in (
         ("failed", {"state": "failed", "failure": "it is damaged", **out}),
         ("waiting", {"state": "waiting", **out}),
+        (
+            "withdrawn",
+            {"state": "failed", "failure": "it is", "withdrawn_at": now, "withdrawn_because": "a wrong beam"},
+        ),
     ):
         works.execute(sa.update(package).where(package.name == name).values(archived_at=None, **values))
     people.watch = replace(people.watch, backlog=timedelta())
