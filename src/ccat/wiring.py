@@ -79,14 +79,16 @@ def served_locations(database: DatabaseConnection, settings: WorkflowManagerSett
 
 
 def run_base(session: Session, run: models.ExecutedReductionStep) -> Path | None:
-    """Root of the run directories where a run is, as far as the settings here tell; None where they do not."""
+    """Root of the run directories where a run is, as its location and the settings here tell; None without one."""
     location = session.get_one(models.DataLocation, run.data_location_id)
     try:
-        base = WorkflowManagerSettings.load().pipeline_base_dir
+        default_base: Path = WorkflowManagerSettings.load().pipeline_base_dir
+    except SettingsError:  # who only looks needs none
+        default_base = WorkflowManagerSettings.model_fields["pipeline_base_dir"].default
+    try:
+        return serve(location, default_base=default_base).base
     except SettingsError:
         return None
-    is_there = isinstance(location, models.DiskDataLocation) and base.is_relative_to(location.path)
-    return base if is_there else None
 
 
 def all_locations(database: DatabaseConnection) -> Sequence[models.DataLocation]:

@@ -73,7 +73,7 @@ def ask_to_cancel(
 def _also(answer: Answer, *, not_needed: bool) -> dict[str, Any]:
     match answer:
         case Answer.NOT_RETRIED:
-            return {"retry_at": None}
+            return {"retry_at": None, "not_needed": not_needed}
         case Answer.ASKED:
             return {"waiting_for": _WAITS, "not_needed": not_needed}
         case Answer.CANCELLED:

@@ -46,6 +46,18 @@ class DependedUpon(CcatError):
         )
 
 
+class StillWithdrawn(CcatError):
+    """The schema was to go back to one that cannot keep what people have withdrawn."""
+
+    code = "still_withdrawn"
+
+    def __init__(self, withdrawn: Collection[str], revision: str) -> None:
+        super().__init__(
+            f"A schema before {revision} has no room for what is withdrawn: {', '.join(withdrawn)}. `ccat reinstate` "
+            "takes back what `ccat withdrawals` lists; before that the schema cannot go back. Nothing was changed."
+        )
+
+
 def alembic_config(connection: sa.Connection | None = None) -> Config:
     """Configuration of Alembic that finds the migrations, on an open connection."""
     config = Config()
@@ -57,7 +69,8 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 def migrate(engine: sa.Engine, *, to: str = "head") -> tuple[str | None, str | None]:
     """Bring the schema on or back to revision `to`, and return the revisions before and after.
 
-    One transaction; others that migrate wait meanwhile. Going back loses what only the later revisions have room for.
+    One transaction; others that migrate wait meanwhile. Going back loses what only the later revisions have room for;
+    raises StillWithdrawn where that would be what holds of people's withdrawals.
     """
     history = revisions()
     target = history[-1] if to == "head" else to

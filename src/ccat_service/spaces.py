@@ -35,9 +35,12 @@ def watching_space(
     threads = [threading.Thread(target=partial(_repeat, look, stop, interval), daemon=True) for look in looks]
     for thread in threads:
         thread.start()
-    yield
-    for thread in threads:
-        thread.join(_PATIENCE.total_seconds())
+    try:
+        yield
+    finally:
+        stop.request()
+        for thread in threads:
+            thread.join(_PATIENCE.total_seconds())
 
 
 def measure_space(engine: Engine, location_id: int, root: Path) -> None:

@@ -4,7 +4,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -68,6 +68,17 @@ class Outcome:
             yield f"{kind:<20}{len(found):>6}{told:>48}"
 
 
+def lacking(plan: Plan, kills: Sequence[Kill], *, is_over: bool) -> Iterator[str]:
+    """What kills did not show: kinds that were killed too rarely, and work that was left and did not flow again."""
+    if plan.kills >= plan.each * len(KINDS):
+        for kind, times in {kind: sum(one.kind == kind for one in kills) for kind in KINDS}.items():
+            if times < plan.each:
+                yield f"{kind} was killed {times} of {plan.each} times"
+    for one in kills:
+        if not (is_over or one.was_disturbed or one.recovered_after):
+            yield f"work did not flow again after {one.kind} was killed at {one.at:%T} UTC"
+
+
 @dataclass
 class Play:
     """One installation, from its first scan to its end."""
@@ -124,7 +135,9 @@ class Play:
 
     def _outcome(self, seconds: float) -> Outcome:
         marks = self.chains.marks_by_kind()
-        outcome = Outcome(self.chains.wrong(), self.killer.kills, self.chains.attempts())
+        is_over = self.chains.is_over(self.chains.progress())
+        wrong = [*self.chains.wrong(), *lacking(self.plan, self.killer.kills, is_over=is_over)]
+        outcome = Outcome(wrong, self.killer.kills, self.chains.attempts())
         outcome.lost = len(marks["start"] - marks["end"])
         outcome.seconds = seconds
         return outcome

@@ -369,9 +369,10 @@ class TestReleases:
             advance(session, models.ReductionSoftwareVersion, one, to=to, because="wrong", by="somebody")
         assert applied.refusal(self.text()) == (
             "error: software[0].versions[0]: toy 1.0 is withdrawn, now told released. "
-            "What is withdrawn can become retired only. `ccat reinstate version` takes that back. "
-            "Nothing was applied.\n"
+            "What is withdrawn can become retired only. Write `state: withdrawn` for it in the file, or, if it was "
+            "right after all, `ccat reinstate version toy/1.0`. Nothing was applied.\n"
         )
+        assert applied.apply(self.text(more=", state: withdrawn")) == {}
 
     def test_the_same_version_written_differently_is_refused(self, applied: Desk) -> None:
         assert applied.refusal(self.text("1.0.0")) == (

@@ -20,6 +20,7 @@ from ccat.cli import app
 from ccat_ops_db import models
 from ccat_ops_db.grouping.dimensions import is_finer
 from ccat_ops_db.models import Base
+from ccat_ops_db.queries.roots import Kind
 from tests.engine.history import History
 
 CALIBRATE: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
@@ -304,6 +305,15 @@ def test_a_grouping_that_selects_nothing_is_told(settled: Desk) -> None:
     )
     assert settled.apply("--dry-run").stderr == settled.apply().stderr == expected
     assert settled.apply().stderr == ""
+
+
+def test_a_config_that_is_withdrawn_is_told_though_the_file_changes_nothing(settled: Desk) -> None:
+    settled.history.declare_invalid(Kind.CONFIG, "grid", because="wrong beam")
+    settled.edit()
+    assert settled.apply("--dry-run").stderr == (
+        "warning: config grid/1, which is the newest, was withdrawn: wrong beam (a person). What needs it starts "
+        "nothing until the config is changed, or until `ccat reinstate config grid/1` if it was right\n"
+    )
 
 
 def test_an_upstream_that_is_not_finer_is_told(settled: Desk) -> None:

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,12 @@ from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.grouping.dimensions import dimensions
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.presets import presets
+from ccat_ops_db.lookup import UnknownName
+from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.verbs import foreseeing
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.withdrawing import withdraw
+from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
 from tests.engine.test_auxiliary import FLAT, MAP, define, of_source
 
@@ -130,3 +136,73 @@ def test_a_start_waits_for_changes_that_somebody_is_handing_out(ops_db: sa.Engin
         goes_on.set()
         held.result()
         assert (started.result().started, len(started.result().not_needed)) == ((), 1)
+
+
+@pytest.fixture
+def calibrating(ops_db: sa.Engine) -> History:
+    """A run that waits to be started."""
+    made = History(ops_db)
+    made.define(SCAN)
+    made.archive()
+    made.create()
+    return made
+
+
+def start(history: History) -> Sequence[int]:
+    return history.start().started
+
+
+def try_out(history: History) -> Sequence[int]:
+    [gap] = history.gap().values()
+    with suppress(CannotTry, UnknownName):
+        return list(history.try_out("calibrate", gap.path).runs.values())
+    return []
+
+
+@pytest.mark.parametrize("begin", [start, try_out])
+def test_nothing_begins_with_what_somebody_is_withdrawing(
+    calibrating: History, begin: Callable[[History], Sequence[int]]
+) -> None:
+    has_withdrawn, goes_on = threading.Event(), threading.Event()
+
+    def withdraw_it(session: Session) -> None:
+        root = find_one(session, Kind.PACKAGE, "p1")
+        withdraw(session, root, because="wrong telescope", now=calibrating.now, by="Ann")
+        has_withdrawn.set()
+        goes_on.wait(_PATIENCE_S)
+
+    with ThreadPoolExecutor(2) as pool:
+        withdrawn = pool.submit(calibrating.session, withdraw_it)
+        has_withdrawn.wait()
+        begun = pool.submit(begin, calibrating)
+        try:
+            until_somebody_waits(calibrating)
+        finally:
+            goes_on.set()
+        withdrawn.result()
+        assert list(begun.result()) == []
+
+
+def test_who_foresees_that_a_version_is_withdrawn_and_who_begins_runs_take_turns(
+    calibrating: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = calibrating.document()
+    document["software"][0]["versions"][0]["state"] = "withdrawn"
+    definitions, plans, has_planned = parse(document), foreseeing._plans, threading.Event()
+
+    def slowly(*words: Any, **keys: Any) -> Any:
+        found = plans(*words, **keys)
+        if not has_planned.is_set():
+            has_planned.set()
+            until_somebody_waits(calibrating)
+        return found
+
+    def foresee(session: Session) -> None:
+        foreseeing.foresee(session, definitions, folder=Path("/"), now=calibrating.now, by="Bob")
+
+    monkeypatch.setattr(foreseeing, "_plans", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(calibrating.session, foresee)
+        has_planned.wait()
+        assert len(calibrating.start().started) == 1
+        done.result()

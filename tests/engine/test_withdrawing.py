@@ -10,6 +10,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.roots import Kind
 from ccat_ops_db.queries.validity import invalid_inputs, runs_on_withdrawn_inputs
 from ccat_ops_db.states import ProductState, RunReason, RunStatus, Verdict, VersionState
+from ccat_ops_db.verbs.definitions import WithdrawnContent
 from ccat_workflow_manager.verbs.invalidating import refuse_invalid
 from ccat_workflow_manager.verbs.trying import CannotTry
 from tests.engine.history import History
@@ -136,6 +137,22 @@ class TestVersionsAndConfigs:
         assert mapped.settle() == ["grid"]
         assert mapped.products("grid") == [WITHDRAWN, CURRENT]
 
+    def test_what_a_config_was_withdrawn_for_does_not_come_back_with_an_old_file(self, mapped: History) -> None:
+        mapped.declare_invalid(CONFIG, "grid", because="wrong beam")
+        mapped.apply()  # which changes nothing
+        mapped.configure("grid", 7)
+        mapped.settle()
+        with pytest.raises(WithdrawnContent) as refused:
+            mapped.configure("grid", 0)
+        assert str(refused.value) == (
+            "What the file says of config grid is what grid/1 was withdrawn for: wrong beam (a person). Change it, or "
+            "say `ccat reinstate config grid/1` if it was right. Nothing was applied."
+        )
+        assert mapped.settle() == []
+        mapped.declare_valid(CONFIG, "grid/1")
+        mapped.apply()
+        assert mapped.settle() == ["grid"]
+
     def test_nothing_is_tried_out_with_a_config_that_is_withdrawn(self, mapped: History) -> None:
         mapped.declare_invalid(CONFIG, "grid")
         with pytest.raises(CannotTry, match="Config grid/1 of step grid is withdrawn"):
@@ -198,6 +215,16 @@ class TestRunsUnderWay:
         [run_id] = mapped.start().started
         return run_id
 
+    def collect(self, history: History, run_id: int) -> list[int]:
+        """Those that are refused, of the one run that is being collected."""
+
+        def work(session: Session) -> list[int]:
+            invalid = invalid_inputs(session, [run_id])
+            [attempt] = session.get_one(models.ExecutedReductionStep, run_id).attempts
+            return refuse_invalid(session, [attempt], invalid, now=history.now, by="worker")
+
+        return history.session(work)
+
     @pytest.mark.parametrize(
         ("kind", "name", "why"),
         [
@@ -224,9 +251,39 @@ class TestRunsUnderWay:
         [run] = [one for one in mapped.runs() if one.id == started]
         assert (run.status, run.is_to_be_cancelled, run.not_needed) == (RunStatus.SUBMITTED, True, True)
 
-    def test_what_is_being_collected_and_what_is_to_be_tried_again_look_for_themselves(
-        self, mapped: History, started: int
+    @pytest.mark.parametrize("status", [None, RunStatus.SUBMITTED, RunStatus.RUNNING])
+    def test_a_run_that_is_withdrawn_itself_is_cancelled_and_another_one_made(
+        self, mapped: History, started: int, status: RunStatus | None
     ) -> None:
+        if status is not None:
+            mapped.move(started, *dict.fromkeys((RunStatus.SUBMITTED, status)))
+        done = mapped.declare_invalid(RUN, started, because="wrong host")
+        assert (done.products, done.runs) == (0, {started: "it was withdrawn itself: wrong host"})
+        [run] = [one for one in mapped.runs() if one.id == started]
+        assert (run.not_needed, run.cancel_because) == (True, "it was withdrawn itself: wrong host")
+        if status is not None:
+            assert (run.status, run.is_to_be_cancelled) == (status, True)
+            mapped.cancel(started)
+        assert mapped.settle() == ["grid"]
+
+    def test_a_run_that_is_withdrawn_itself_is_not_tried_again(self, mapped: History, started: int) -> None:
+        mapped.fail(started, retried=True)
+        assert list(mapped.declare_invalid(RUN, started).runs) == [started]
+        [run] = [one for one in mapped.runs() if one.id == started]
+        assert (run.status, run.retry_at, run.not_needed) == (RunStatus.FAILED, None, True)
+        assert mapped.settle() == ["grid"]
+
+    @pytest.mark.parametrize("kind", [PACKAGE, RUN])
+    def test_what_is_being_collected_looks_for_itself(self, mapped: History, started: int, kind: Kind) -> None:
+        mapped.move(started, RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS)
+        assert mapped.declare_invalid(kind, "p1" if kind is PACKAGE else started).runs == {}
+        assert self.collect(mapped, started) == [started]
+        [failed] = [one for one in mapped.runs() if one.id == started]
+        assert (failed.status, failed.not_needed) == (RunStatus.FAILED, True)
+        mapped.settle()
+        assert mapped.products("grid")[-1] is CURRENT
+
+    def test_what_is_to_be_tried_again_looks_for_itself(self, mapped: History, started: int) -> None:
         mapped.fail(started, retried=True)
         assert mapped.declare_invalid(PACKAGE, "p1").runs == {}
         assert mapped.session(runs_on_withdrawn_inputs) == {}
@@ -237,13 +294,7 @@ class TestRunsUnderWay:
     ) -> None:
         mapped.move(started, RunStatus.SUBMITTED, RunStatus.COLLECTING_RESULTS)
         mapped.declare_invalid(RUN, made_of(mapped, "p1").run_id)
-
-        def collect(session: Session) -> list[int]:
-            invalid = invalid_inputs(session, [started])
-            [attempt] = session.get_one(models.ExecutedReductionStep, started).attempts
-            return refuse_invalid(session, [attempt], invalid, now=mapped.now, by="worker")
-
-        assert mapped.session(collect) == [started]
+        assert self.collect(mapped, started) == [started]
         assert mapped.settle() == ["calibrate", "grid"]
         *_, failed, _, made = mapped.runs()
         assert (failed.id, failed.status, made.status) == (started, RunStatus.FAILED, RunStatus.COMPLETED)

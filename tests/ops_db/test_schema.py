@@ -11,10 +11,11 @@ from alembic import command
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import migrating, schema
-from ccat_ops_db.migrating import DependedUpon, UnknownRevision
-from ccat_ops_db.models import Base
+from ccat_ops_db.migrating import DependedUpon, StillWithdrawn, UnknownRevision
+from ccat_ops_db.models import Base, Withdrawal
 from ccat_ops_db.schema import SchemaOutdated, SchemaTooNew
 from ccat_ops_db.session import create_engine
+from tests.ops_db.rows import a_world
 
 CATALOG: Mapping[str, str] = {
     "tables": "SELECT relname, relkind FROM pg_class WHERE {ours}",
@@ -66,6 +67,21 @@ def test_going_back_to_the_beginning_leaves_nothing_and_coming_again_makes_the_s
     assert catalog(engine) == {part: set() for part in CATALOG}
     assert migrating.migrate(engine) == (None, schema.head())
     assert catalog(engine) == before
+
+
+def test_going_back_does_not_lose_what_people_have_withdrawn(engine: sa.Engine) -> None:
+    with Session(engine) as session, session.begin():
+        version = a_world(session).version
+        session.add(Withdrawal(software_version_id=version, what="version gridder/1.0", because="wrong beam", by="Ann"))
+    with pytest.raises(StillWithdrawn) as refused:
+        migrating.migrate(engine, to="0017")
+    assert str(refused.value) == (
+        "A schema before 0018 has no room for what is withdrawn: version gridder/1.0. `ccat reinstate` takes back what "
+        "`ccat withdrawals` lists; before that the schema cannot go back. Nothing was changed."
+    )
+    assert schema.revision_of(engine) == schema.head()
+    run(engine, "UPDATE withdrawal SET reinstated_at = now(), reinstated_by = 'Ann'")
+    assert migrating.migrate(engine, to="0017")[1] == "0017"
 
 
 def test_migrating_twice_changes_nothing_the_second_time(shared_engine: sa.Engine) -> None:

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Limit, counted, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.queries.alerts import Alerts, list_alerts
 
-_COLUMNS: Final = ["since", "kind", "number", "sentence", "told_at", "cleared_at"]
+_COLUMNS: Final = ["id", "since", "kind", "number", "sentence", "told_at", "cleared_at"]
 _SILENCE: Final = timedelta(minutes=2)
 
 
@@ -18,11 +18,12 @@ def alerts(
     *,
     everything: Annotated[bool, typer.Option("--all", help="Also what is over.")] = False,
     limit: Limit = 50,
+    before: Before = None,
     json: AsJson = False,
 ) -> None:
     """List what is the matter, and whether people were told."""
     with reported(as_json=json), transaction("alerts") as session:
-        found = list_alerts(session, everything=everything, limit=limit)
+        found = list_alerts(session, everything=everything, limit=limit, before=before)
         rows = [_row(one) for one in found.alerts]
     if json:
         print_json({**vars(found), "alerts": rows})
@@ -33,7 +34,7 @@ def alerts(
 
 
 def _row(one: models.Alert) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in ("id", "key", *_COLUMNS)}
+    return {name: getattr(one, name) for name in ("key", *_COLUMNS)}
 
 
 def _warnings(found: Alerts, now: datetime) -> Iterator[str]:
@@ -44,4 +45,4 @@ def _warnings(found: Alerts, now: datetime) -> Iterator[str]:
         yield f"\nno process has looked since {found.looked_at:%F %T}: start the managers"
     if found.hook_failure:
         tries = counted(found.hook_tries, "time", "times")
-        yield f"\nnobody is told, as the hook failed {tries} in a row; it is tried on: {found.hook_failure}"
+        yield f"\nnot everybody is told, as the hook failed {tries} in a row; it is tried on: {found.hook_failure}"

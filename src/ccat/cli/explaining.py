@@ -31,6 +31,10 @@ _NEXT: Final = {
     RunStatus.FAILED: f"nothing by itself; `ccat run retry {{id}}` tries it again, and {_NEW_RUN}",
     RunStatus.CANCELLED: f"nothing by itself; `ccat trigger`, {_NEW_RUN}",
 }
+_NOT_NEEDED: Final = {
+    RunStatus.CANCELLED: "nothing: it is not needed any more",
+    RunStatus.FAILED: "nothing: another run makes what is wanted, and its own results would be refused again",
+}
 _FACTS: Final = ("number", "job_id", "submitted_at", "started_at", "cancel_asked_at", "exhausted")
 
 
@@ -148,8 +152,8 @@ def _patience(found: dict[str, Any]) -> str | None:
 def _next(found: dict[str, Any]) -> str:
     if found["retry_at"]:
         return f"it is tried again at {found['retry_at']:%F %T %Z}"
-    if found["not_needed"] and found["status"] == RunStatus.CANCELLED:
-        return "nothing: it is not needed any more"
+    if found["not_needed"] and found["status"] in _NOT_NEEDED:
+        return _NOT_NEEDED[found["status"]]
     if found["status"] == RunStatus.FAILED and found["waiting_for"]:
         return "a new run, with what is wanted now"
     if found["cancel"] and not found["cancel"]["answer"]:

@@ -61,7 +61,7 @@ def show_lineage(
     _require_sense(down=down, export=export, output=output)
     with reported(as_json=json):
         if export is not None and output is not None:
-            _export(product, export, output=output)
+            _export(product, export, output=output, json=json)
         elif down:
             _tell_descendants(product, json=json)
         else:
@@ -93,7 +93,7 @@ def _tell_ancestors(product: int, *, json: bool) -> None:
         print_json(found) if json else console().print(lineage_tree(found))
 
 
-def _export(product: int, export: Format, *, output: Path) -> None:
+def _export(product: int, export: Format, *, output: Path, json: bool) -> None:
     with transaction("lineage") as session:
         found = provenance(session, product)
     if output.exists():
@@ -102,7 +102,11 @@ def _export(product: int, export: Format, *, output: Path) -> None:
         output.write_text(as_json(prov_json(found)) + "\n")
     else:
         _write_crate(output, ro_crate(found))
-    typer.echo(f"{output}: {counted(len(found.lineage.runs), 'run', 'runs')} that product {product} was made by")
+    runs = len(found.lineage.runs)
+    if json:
+        print_json({"product": product, "format": export, "output": str(output), "runs": runs})
+    else:
+        typer.echo(f"{output}: {counted(runs, 'run', 'runs')} that product {product} was made by")
 
 
 def _write_crate(directory: Path, files: Mapping[str, Any]) -> None:

@@ -40,6 +40,8 @@ def add(
 ) -> None:
     """Add a directory where jobs run on the host of the workers that serve it."""
     site, _, short = name.partition("/")
+    if not short:
+        raise typer.BadParameter(f"{name!r} names a site and no location; say {site}/NAME", param_hint="SITE/NAME")
     with reported(as_json=json), transaction("location") as session:
         add_processing_location(session, site, short, path=str(path.absolute()))
         number = _change(session, name, reserve=reserve, settings=settings)

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
@@ -54,6 +54,8 @@ class LogNotHere(CcatError):
 class _Attempt:
     number: int
     directory: str
+    can_be_here: bool
+    """Whether the run directories of its location are seen from here."""
     log: Log | None
     """None where its files are not here."""
     kept: str | None
@@ -81,18 +83,18 @@ def _find(database: DatabaseConnection, run_id: int, number: int | None) -> _Att
         chosen = [one for one in run.attempts if number in {None, one.number}]
         if not chosen:
             raise NoAttempt(run_id, number, made=len(run.attempts))
-        attempt = chosen[-1]
+        attempt, base = chosen[-1], run_base(session, run)
         return _Attempt(
-            attempt.number, attempt.directory, _log(session, run, attempt), attempt.log_tail, _over(attempt)
+            number=attempt.number,
+            directory=attempt.directory,
+            can_be_here=base is not None and base.is_dir(),
+            log=_log(base, attempt),
+            kept=attempt.log_tail,
+            is_over=attempt.ended_at is not None,
         )
 
 
-def _over(attempt: models.RunAttempt) -> bool:
-    return attempt.ended_at is not None
-
-
-def _log(session: Session, run: models.ExecutedReductionStep, attempt: models.RunAttempt) -> Log | None:
-    base = run_base(session, run)
+def _log(base: Path | None, attempt: models.RunAttempt) -> Log | None:
     log = Log(AttemptLayout(base / attempt.directory)) if base is not None else None
     return log if log is not None and log.is_here else None
 
@@ -126,7 +128,7 @@ def _as_json(run_id: int, found: _Attempt, written: Iterable[Line]) -> dict[str,
 def _follow(database: DatabaseConnection, run_id: int, found: _Attempt, *, lines: int) -> None:
     """Print what an attempt writes, until it is over; before it begins its files are waited for."""
     while found.log is None:
-        if found.is_over or found.kept is not None:
+        if found.is_over or found.kept is not None or not found.can_be_here:
             raise LogNotHere(run_id, found.directory)
         time.sleep(_PAUSE.total_seconds())
         found = _find(database, run_id, found.number)

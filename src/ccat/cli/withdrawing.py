@@ -73,7 +73,7 @@ def withdraw_it(
             return
         _agree(found, most=ask_above, is_agreed=yes, can_ask=sys.stdin.isatty() and not json)
         done = _withdraw(kind, name, because=because)
-    print_json(done) if json else typer.echo(_told(done))
+    print_json(done) if json else typer.echo("\n".join([_told(done), *_to_do(kind)]))
 
 
 def reinstate_it(kind: KindOf, name: Name, *, json: AsJson = False) -> None:
@@ -127,6 +127,15 @@ def _told(done: Withdrawn) -> str:
         return f"{done.what} was withdrawn already; the first reason stays"
     runs = f"; {counted(len(done.runs), 'run', 'runs')} under way cancelled" if done.runs else ""
     return f"{done.what} is withdrawn: {counted(done.products, 'product', 'products')} invalid{runs}"
+
+
+def _to_do(kind: Kind) -> Sequence[str]:
+    """What is left to do by hand."""
+    if kind is not Kind.VERSION:
+        return ()
+    return (
+        "write `state: withdrawn` for it in its file of definitions, or `ccat apply` refuses that file from now on",
+    )
 
 
 def _told_back(done: Reinstated) -> str:

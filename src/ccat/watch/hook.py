@@ -6,11 +6,13 @@ import signal
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http.client import HTTPException
 from typing import Final
+from urllib.parse import urlsplit
 
 from ccat_ops_db.errors import CcatError
 from ccat_service.retries import first_line
@@ -18,6 +20,11 @@ from ccat_service.retries import first_line
 _PATIENCE: Final = timedelta(seconds=5)
 """With an address on the web."""
 _COMMAND_PATIENCE: Final = timedelta(seconds=20)
+_HANDED_ON: Final = ("PATH", "HOME", "LANG")
+_OURS: Final = "CCAT_ALERT_"
+"""Variables that begin so are for the command; the others, such as passwords, are none of its business."""
+Channel = Callable[[Mapping[str, object]], None]
+"""Takes a message, or raises HookFailed."""
 
 
 class HookFailed(CcatError):
@@ -40,16 +47,20 @@ class Hook:
     def __bool__(self) -> bool:
         return bool(self.command or self.webhook)
 
-    def tell(self, message: Mapping[str, object]) -> None:
-        """Give the message to all that is configured; raises HookFailed."""
+    @property
+    def channels(self) -> Mapping[str, Channel]:
+        """All that is configured, by the name of its setting."""
+        found: dict[str, Channel] = {}
         if self.command:
-            _run(self.command, message)
+            found["alert_command"] = partial(_run, self.command)
         if self.webhook:
-            _post(self.webhook, message)
+            found["alert_webhook"] = partial(_post, self.webhook)
+        return found
 
 
 def _run(command: Sequence[str], message: Mapping[str, object]) -> None:
-    environment = {**os.environ, "CCAT_ALERT_TEXT": str(message["text"])}
+    handed_on = {key: value for key, value in os.environ.items() if key in _HANDED_ON or key.startswith(_OURS)}
+    environment = {**handed_on, f"{_OURS}TEXT": str(message["text"])}
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -76,12 +87,21 @@ def _given(process: subprocess.Popen[bytes], text: bytes) -> int:
     return process.returncode
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A message that is sent on becomes a question for a page, which is answered as if it had been heard."""
+
+    def redirect_request(self, *request: object) -> None:
+        """Refuse: the last of what is given is the address."""
+        host = urlsplit(str(request[-1])).netloc.rpartition("@")[2]
+        raise HookFailed("alert_webhook", f"it redirects to {host}; name that address")
+
+
 def _post(address: str, message: Mapping[str, object]) -> None:
     headers = {"Content-Type": "application/json", "User-Agent": "ccat"}
     try:
         # Settings take http and https only.
         request = urllib.request.Request(address, json.dumps(message).encode(), headers)  # noqa: S310 - as said above
-        with urllib.request.urlopen(request, timeout=_PATIENCE.total_seconds()) as answer:  # noqa: S310 - the same
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_PATIENCE.total_seconds()) as answer:
             answer.read(1)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise HookFailed("alert_webhook", first_line(error)) from error

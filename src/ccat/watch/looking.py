@@ -1,16 +1,16 @@
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from ccat.watch.hook import Hook, HookFailed
-from ccat_ops_db.plan.alerts import SignOfLife, message_of
+from ccat.watch.hook import Channel, Hook, HookFailed
+from ccat_ops_db.plan.alerts import News, SignOfLife, message_of, unheard
 from ccat_ops_db.verbs.alerts import (
     hook_tries,
     judge,
@@ -48,6 +48,8 @@ class Watch:
     """What has waited for so long is told."""
     pace: timedelta = timedelta(minutes=1)
     """Between two messages: what comes meanwhile is told in one."""
+    heard: dict[str, dict[int, News]] = field(default_factory=dict)
+    """Channel → what it took while another one did not: that is not told it again."""
 
 
 @contextmanager
@@ -55,9 +57,11 @@ def watching(watch: Watch, *, stop: Stop, interval: timedelta = _INTERVAL) -> It
     """Look and tell again and again inside the `with` block, in a thread: a hook that hangs holds nothing up."""
     thread = threading.Thread(target=_repeat, args=(watch, stop, interval), name="watch", daemon=True)
     thread.start()
-    yield
-    stop.request()
-    thread.join(_PATIENCE.total_seconds())
+    try:
+        yield
+    finally:
+        stop.request()
+        thread.join(_PATIENCE.total_seconds())
 
 
 def look_and_tell(watch: Watch) -> int:
@@ -78,17 +82,30 @@ def _tell(watch: Watch) -> int:
         news, tries = news_to_tell(session, pace=watch.pace, now=datetime.now(UTC)), hook_tries(session)
     if not news:
         return 0
-    try:
-        watch.hook.tell(message_of(news))
-    except HookFailed as error:
-        pause = _BACKOFF.delay(tries + 1, jitter=random.random())  # noqa: S311 - not a secret
-        _log.warning("people cannot be told, trying on", error=str(error), next_try_in_s=pause.total_seconds())
+    heard, channels = watch.heard, watch.hook.channels
+    failures = [told for name in channels if (told := _give(channels[name], news, heard.setdefault(name, {})))]
+    if failures:
+        failure, pause = "; ".join(failures), _BACKOFF.delay(tries + 1, jitter=random.random())  # noqa: S311 - not a secret
+        _log.warning("people cannot be told, trying on", error=failure, next_try_in_s=pause.total_seconds())
         with watch.database.transaction() as session:
-            record_hook_failure(session, str(error), next_try_at=datetime.now(UTC) + pause)
+            record_hook_failure(session, failure, next_try_at=datetime.now(UTC) + pause)
         return 0
+    heard.clear()
     with watch.database.transaction() as session:
         record_told(session, news, now=datetime.now(UTC))
     return len(news)
+
+
+def _give(give: Channel, news: Sequence[News], heard: dict[int, News]) -> str | None:
+    """Give a channel what it has not heard before; why it did not take it."""
+    fresh = unheard(news, heard)
+    try:
+        if fresh:
+            give(message_of(fresh))
+    except HookFailed as error:
+        return str(error)
+    heard.update({one.id: one for one in fresh})
+    return None
 
 
 def _services(redis: Redis) -> tuple[list[SignOfLife] | None, set[str]]:

@@ -39,6 +39,9 @@ class AlertWatch(Leased, Base):
 
     id: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False, comment="Always 1.")
     looked_at: Mapped[datetime | None] = mapped_column(comment="When somebody looked last.")
+    sees_since: Mapped[datetime | None] = mapped_column(
+        comment="Since when services were seen at every look; NULL: they are not."
+    )
     told_at: Mapped[datetime | None] = mapped_column(comment="When the hook took something last.")
     tries: Mapped[int] = mapped_column(server_default="0", comment="How often the hook failed in a row.")
     next_try_at: Mapped[datetime | None] = mapped_column(comment="When it is tried again.")

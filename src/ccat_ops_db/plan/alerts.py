@@ -12,8 +12,12 @@ REDIS: Final = "redis"
 """Redis as a service among the others: it cannot say itself that it is gone."""
 GRACE: Final = timedelta(minutes=1)
 """How long a service is silent, beyond the lifetime of its sign of life, before that is told."""
+HANGS: Final = timedelta(minutes=5)
+"""How long a process that lives may have done nothing: the longest round looks at a million sub-groups."""
 FORGOTTEN: Final = timedelta(days=1)
 """After so long a service that never came back was taken away on purpose."""
+GROWN: Final = 10
+"""What has grown so many times since it was told is told again."""
 _LISTED: Final = 20
 """So many alerts are spelled out in one message; the others are counted."""
 
@@ -49,8 +53,11 @@ class Services:
     """What became of the processes that were seen before."""
 
     dead: Sequence[Condition]
+    """Those that are gone, and those that hang."""
     forgotten: Collection[str]
     """Keys of those that need not be remembered."""
+    given_up: Collection[str] = ()
+    """Keys of those of these that never came back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,30 +74,52 @@ class News:
 
 
 def judge_services(
-    remembered: Iterable[SignOfLife], alive: Collection[SignOfLife], ended: Collection[str], *, now: datetime
+    remembered: Iterable[SignOfLife],
+    alive: Collection[SignOfLife],
+    ended: Collection[str],
+    *,
+    now: datetime,
+    sees_since: datetime | None = None,
 ) -> Services:
     """Which processes are gone that did not end on purpose, and that none replaced which started after their last beat.
 
     Each that started replaces one of its name, wherever it runs; what is silent for less than a minute may come back.
+    Those that live and have done nothing for long hang, unless they could do nothing until `sees_since`.
     """
-    living = {one.key for one in alive}
-    starts: defaultdict[str, list[datetime]] = defaultdict(list)
-    for one in alive:
-        if one.started is not None:
-            starts[one.name].append(one.started)
-    dead, forgotten = [], []
+    living, starts = {one.key for one in alive}, _starts(alive)
+    dead, forgotten, given_up = [_hung(one) for one in alive if _hangs(one, sees_since or now, now)], [], []
     for one in sorted(remembered, key=lambda one: one.beat):
         if one.key in living:
             continue
-        successor = next((start for start in sorted(starts[one.name]) if start > one.beat), None)
-        if one.key in ended or now - one.seen > FORGOTTEN:
+        successor = next((start for start in sorted(starts.get(one.name, [])) if start > one.beat), None)
+        if one.key in ended:
             forgotten.append(one.key)
+        elif now - one.seen > FORGOTTEN:
+            given_up.append(one.key)
         elif successor is not None:
             starts[one.name].remove(successor)
             forgotten.append(one.key)
         elif now - one.seen > GRACE:
             dead.append(_dead(one))
-    return Services(dead=dead, forgotten=forgotten)
+    return Services(dead=dead, forgotten=[*forgotten, *given_up], given_up=given_up)
+
+
+def _starts(alive: Iterable[SignOfLife]) -> Mapping[str, list[datetime]]:
+    """When the processes of each name started."""
+    starts: defaultdict[str, list[datetime]] = defaultdict(list)
+    for one in alive:
+        if one.started is not None:
+            starts[one.name].append(one.started)
+    return starts
+
+
+def _hangs(one: SignOfLife, sees_since: datetime, now: datetime) -> bool:
+    return now - max(one.beat, sees_since) > HANGS
+
+
+def _hung(one: SignOfLife) -> Condition:
+    sentence = f"{one.name} on {one.host} hangs since {one.beat:%F %T} UTC: its log says at what; start it again"
+    return Condition(kind=AlertKind.DEAD_SERVICE, key=one.key, sentence=sentence)
 
 
 def _dead(one: SignOfLife) -> Condition:
@@ -103,6 +132,15 @@ def _dead(one: SignOfLife) -> Condition:
 def is_time_to_tell(*, told_at: datetime | None, next_try_at: datetime | None, pace: timedelta, now: datetime) -> bool:
     """Whether the hook may be used now: not more often than the pace, and not while it rests after a failure."""
     return (told_at is None or told_at + pace <= now) and (next_try_at is None or next_try_at <= now)
+
+
+def unheard(news: Iterable[News], heard: Mapping[int, News]) -> list[News]:
+    """What is new to somebody who has heard of these, by id."""
+    return [one for one in news if one.id not in heard or _is_other(one, heard[one.id])]
+
+
+def _is_other(now: News, before: News) -> bool:
+    return now.number >= GROWN * before.number or (now.cleared_at is None) != (before.cleared_at is None)
 
 
 def text_of(news: Sequence[News]) -> str:

@@ -25,6 +25,8 @@ def hide(path: Sequence[str | int], value: Any) -> Any:
 
     Lists are read as argument lists, where an option such as `--token` may stand before its value.
     """
+    if isinstance(value, Mapping):
+        return {name: hide((*path, name), one) for name, one in value.items()}
     if value is not None and any(_names_a_secret(str(name)) for name in path):
         return HIDDEN
     if isinstance(value, list):
@@ -52,11 +54,15 @@ def _names_a_secret(name: str) -> bool:
     return _NAMES_ONE.search(name) is not None
 
 
-def _arguments(words: Sequence[str]) -> list[str]:
+def _arguments(words: Sequence[Any]) -> list[Any]:
     return [
-        HIDDEN if before.startswith("-") and "=" not in before and _names_a_secret(before) else _text(word)
-        for before, word in zip(["", *words], words, strict=False)
+        HIDDEN if _asks_for_one(before) else hide((), word) for before, word in zip(["", *words], words, strict=False)
     ]
+
+
+def _asks_for_one(word: Any) -> bool:
+    """Whether the next argument is a secret."""
+    return isinstance(word, str) and word.startswith("-") and "=" not in word and _names_a_secret(word)
 
 
 def _text(text: str) -> str:

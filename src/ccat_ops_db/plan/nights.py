@@ -69,8 +69,14 @@ class Night:
     """Scans that have not ended."""
     unarchived: int = 0
     """Scans that ended and are not in the archive as a whole."""
+    unseen: int = 0
+    """Scans in the archive that no trigger-manager has looked at yet."""
     unreduced: int = 0
     """Scans in the archive that steps which run by themselves have not all reduced."""
+    untaken: int = 0
+    """Scans in the archive that no step takes which runs by itself."""
+    is_stale: bool = False
+    """Whether something changed a while ago that no trigger-manager has looked at."""
     observed: Sequence[Observed] = ()
     packages: Mapping[str, int] = field(default_factory=dict)
     """Raw packages by state."""
@@ -81,8 +87,13 @@ class Night:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that was observed is archived and reduced."""
-        return not (self.going_on or self.unarchived or self.unreduced)
+        """Whether all that was observed is archived, and reduced as far as pipelines take it, of which one does."""
+        return not (self.undone or self.is_stale) and self.untaken < max(1, self.scans)
+
+    @property
+    def undone(self) -> int:
+        """Scans that lack something."""
+        return self.going_on + self.unarchived + self.unseen + self.unreduced
 
     @property
     def verdict(self) -> str:
@@ -91,14 +102,27 @@ class Night:
             return "nothing was ever observed"
         if not self.scans:
             return "no scan was taken"
-        if self.is_complete:
-            what = "its one scan is" if self.scans == 1 else f"all {self.scans:,} scans are"
-            return f"complete: {what} archived and reduced"
+        if not self.undone:
+            return self._told_of_all()
         lacking = {
             "not ended": self.going_on,
             "not in the archive": self.unarchived,
+            "not looked at yet by a trigger-manager": self.unseen,
             "not reduced": self.unreduced,
         }
         told = ", ".join(f"{number:,} {what}" for what, number in lacking.items() if number)
-        undone = self.going_on + self.unarchived + self.unreduced
-        return f"{undone:,} of {self.scans:,} scans not done: {told}"
+        return f"{self.undone:,} of {self.scans:,} scans not done: {told}"
+
+    def _told_of_all(self) -> str:
+        """What is said where every scan is in the archive and none waits for its reduction, as far as is known."""
+        what = "its one scan is" if self.scans == 1 else f"all {self.scans:,} scans are"
+        if self.untaken == self.scans:
+            return f"{what} archived and not reduced, as none is taken by a pipeline that runs by itself"
+        reduced = "reduced"
+        if self.untaken:
+            reduced = f"{self.scans - self.untaken:,} of them reduced; no pipeline that runs by itself takes the others"
+        if self.is_stale:
+            return (
+                f"{what} archived and {reduced}, but what changed since is not looked at yet: is a trigger-manager up?"
+            )
+        return f"complete: {what} archived and {reduced}"

@@ -1,5 +1,6 @@
 """A lineage as W3C PROV-JSON: products, raw packages and files are entities, runs activities, versions agents."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -78,10 +79,14 @@ def _run(one: RunNode, execution: Execution | None) -> dict[str, Any]:
     told |= _facts(attempt=execution.attempt, exit_code=execution.exit_code, host=execution.host, image=execution.image)
     told |= {f"{_OURS}:command": list(execution.command)} if execution.command else {}
     variables = [f"{name}={value}" for name, value in execution.environment.items()]
-    parameters = [f"{name}={value}" for name, value in execution.parameters.items()]
-    resources = [f"{name}={value}" for name, value in execution.resources.items()]
+    parameters, resources = _values(execution.parameters), _values(execution.resources)
     lists = {"environment": variables, "parameter": parameters, "resource": resources}
     return told | {f"{_OURS}:{name}": values for name, values in lists.items() if values}
+
+
+def _values(named: Mapping[str, Any]) -> list[str]:
+    """Each as `name=JSON`, as PROV knows no values that have parts."""
+    return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in named.items()]
 
 
 def _version(run: RunNode) -> str:

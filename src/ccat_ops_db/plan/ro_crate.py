@@ -5,7 +5,8 @@ file, the workflow: the steps that were executed.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -53,6 +54,7 @@ class _Graph:
         self.provenance = provenance
         self.found = provenance.lineage
         self.products = {**self.found.products, self.found.product.id: self.found.product}
+        self.made_by = _by_run(self.products.values())
         self.made_at = _latest(provenance.executions.values())
 
     def entities(self, workflow: Any) -> Iterator[_Entity]:
@@ -157,7 +159,7 @@ class _Graph:
         taken += [self.urn("product", one) for one in run.product_ids]
         taken += [self.urn("product", one) for ids in run.auxiliary.values() for one in ids]
         settings = [one["@id"] for one in self._settings(run, execution) if one.get("additionalType") == "parameter"]
-        made = [self.urn("product", one.id) for one in self.products.values() if one.run_id == run.id]
+        made = [self.urn("product", one) for one in self.made_by[run.id]]
         sub_group = ", ".join(map(str, run.sub_group.values())) or "all"
         return {
             "@id": self.urn("run", run.id),
@@ -201,6 +203,13 @@ class _Graph:
 def sorted_ids(ids: Iterable[str]) -> list[dict[str, str]]:
     """References to these, each once."""
     return [{"@id": one} for one in sorted(set(ids))]
+
+
+def _by_run(products: Iterable[ProductNode]) -> Mapping[int, Sequence[int]]:
+    made: defaultdict[int, list[int]] = defaultdict(list)
+    for one in products:
+        made[one.run_id].append(one.id)
+    return made
 
 
 def _data(one: ProductNode | RawFileNode) -> _Entity:

@@ -38,7 +38,10 @@ def size(number: int) -> str:
     return f"{number} bytes"
 
 
-def short_sentence(location: str, *, free: int, reserve: int) -> str:
-    """Why nothing starts at a location."""
+def short_sentence(location: str, *, free: int, reserve: int, unseen_since: datetime | None = None) -> str:
+    """Why nothing starts at a location; `unseen_since` is when somebody looked last, where that is long ago."""
+    there = f"{size(free)} free"
+    if unseen_since:
+        there += f" (as seen at {unseen_since:%F %H:%M} UTC: no worker has looked since)"
     kept = f"its reserve is {size(reserve)}" if reserve else "nothing can be written there"
-    return f"location {location} has {size(free)} free, {kept}: nothing is staged or submitted there until more is free"
+    return f"location {location} has {there}, {kept}: nothing is staged or submitted there until more is free"

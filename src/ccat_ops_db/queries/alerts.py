@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import short_locations
-from ccat_ops_db.states import AlertKind, PackageState, RunStatus, Verdict
+from ccat_ops_db.states import NEW_DATA, AlertKind, PackageState, RunStatus, TriggerType, Verdict
 
 _Run, _Group, _Step, _Pipeline = (
     models.ExecutedReductionStep,
@@ -21,6 +23,10 @@ _Run, _Group, _Step, _Pipeline = (
     models.Pipeline,
 )
 _Package = models.RawDataPackage
+_COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
+"""What a person has taken out alarms nobody."""
+_IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
+"""As the index of these says it."""
 _MOST: Final = 200
 """So many different failures are told apart, those of the oldest sub-groups first."""
 
@@ -36,11 +42,12 @@ class Alerts:
     hook_tries: int
 
 
-def list_alerts(session: Session, *, everything: bool = False, limit: int = 100) -> Alerts:
-    """Open alerts, or also those that are over; the newest first."""
+def list_alerts(session: Session, *, everything: bool = False, limit: int = 100, before: int | None = None) -> Alerts:
+    """Open alerts, or also those that are over; the newest first, those below `before` if it is given."""
     alert, watch = models.Alert, session.get(models.AlertWatch, 1)
     which = sa.true() if everything else alert.cleared_at.is_(None)
-    found = session.scalars(sa.select(alert).where(which).order_by(alert.id.desc()).limit(limit)).all()
+    page = sa.true() if before is None else alert.id < before
+    found = session.scalars(sa.select(alert).where(which, page).order_by(alert.id.desc()).limit(limit)).all()
     return Alerts(
         alerts=found,
         looked_at=watch.looked_at if watch else None,
@@ -55,6 +62,8 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _failed_packages(session)
     yield from _full_disks(session)
     yield from _late_raw_data(session, late)
+    yield from _late_changes(session, late)
+    yield from _late_sub_groups(session, late)
     yield from _late_runs(session, late)
 
 
@@ -75,7 +84,7 @@ def _failed_runs(session: Session) -> Iterator[Condition]:
     last = (
         sa.select(_Run.failure, _Run.fingerprint)
         .where(_Run.reduction_step_id == _Group.reduction_step_id, _Run.sub_group_key == _Group.key)
-        .where(sa.not_(_Run.is_trial), _Run.status == RunStatus.FAILED)
+        .where(sa.not_(_Run.is_trial), sa.not_(_Run.not_needed), _Run.status == RunStatus.FAILED)
         .order_by(_Run.id.desc())
         .limit(1)
         .lateral()
@@ -107,7 +116,7 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
     alike = _alike(_Package.failure)
     rows = session.execute(
         sa.select(alike, sa.func.min(_Package.failure), sa.func.count())
-        .where(_Package.state == PackageState.FAILED)
+        .where(_Package.state == PackageState.FAILED, _COUNTS)
         .group_by(alike)
         .order_by(sa.func.min(_Package.id))
         .limit(_MOST)
@@ -132,7 +141,7 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
     on_their_way = _Package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING])
     waits = {
         "raw package": sa.select(sa.func.count(), sa.func.min(_Package.created_at)).where(
-            on_their_way, _Package.created_at < late
+            on_their_way, _COUNTS, _Package.created_at < late
         ),
         "raw file": sa.select(sa.func.count(), sa.func.min(scan.ended_at))
         .join_from(file, scan, file.executed_obs_unit_id == scan.id)
@@ -148,6 +157,46 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
                 "`ccat packages` says why",
                 number=number,
             )
+
+
+def _late_changes(session: Session, late: datetime) -> Iterator[Condition]:
+    """What no trigger-manager has looked at, so that nobody knows what has to be run."""
+    change, enabled = models.PendingChange, sa.select(_Pipeline.id).where(_Pipeline.enabled)
+    concerns = sa.or_(change.pipeline_id.in_(enabled), sa.and_(change.pipeline_id.is_(None), sa.exists(enabled)))
+    number, oldest = session.execute(
+        sa.select(sa.func.count(), sa.func.min(change.created_at)).where(change.created_at < late, concerns)
+    ).one()
+    if number:
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key="changes",
+            sentence=f"{_counted(number, 'change')} not looked at yet, the oldest since {oldest:%F %H:%M} UTC; "
+            "see that a trigger-manager runs that serves their pipelines, and what its log says",
+            number=number,
+        )
+
+
+def _late_sub_groups(session: Session, late: datetime) -> Iterator[Condition]:
+    """What new data want that has no run, where it is known since when: what rests is wanted from the end of that."""
+    revision = current_revisions().subquery()
+    rows = session.execute(
+        sa.select(_Pipeline.name, sa.func.count(), sa.func.min(_Group.cut_off))
+        .join_from(_Group, _Step, _Step.id == _Group.reduction_step_id)
+        .join(_Pipeline, _Pipeline.id == _Step.pipeline_id)
+        .join(revision, revision.c.pipeline_id == _Pipeline.id)
+        .where(_IS_TO_CREATE, _Group.cut_off < late, _Group.reason.in_(NEW_DATA))
+        .where(revision.c.trigger_type == TriggerType.CONTINUOUS, _Pipeline.id.not_in(list(stopped(session))))
+        .group_by(_Pipeline.name)
+        .order_by(_Pipeline.name)
+    )
+    for pipeline, number, oldest in rows:
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"sub-groups of {pipeline}",
+            sentence=f"{_counted(number, 'sub-group')} of pipeline {pipeline} without the run that new data want, "
+            f"the oldest since {oldest:%F %H:%M} UTC; `ccat gap {pipeline}` lists them",
+            number=number,
+        )
 
 
 def _late_runs(session: Session, late: datetime) -> Iterator[Condition]:

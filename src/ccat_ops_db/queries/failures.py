@@ -1,4 +1,4 @@
-"""Failures that stand: of the newest run of its sub-group, or of a trial; and which of them are alike."""
+"""Failures that stand: of the newest run of its sub-group if that is needed, or of a trial; and which are alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def is_followed() -> sa.ColumnElement[bool]:
 
 def _stands() -> sa.ColumnElement[bool]:
     has_failed = _Run.status == sa.literal_column(f"'{RunStatus.FAILED}'")  # as the index says it
-    return sa.and_(has_failed, sa.not_(is_followed()))
+    return sa.and_(has_failed, sa.not_(_Run.not_needed), sa.not_(is_followed()))
 
 
 def list_failures(session: Session, which: Filter, *, limit: int) -> Sequence[Alike]:

@@ -56,13 +56,6 @@ def _execution(
         command=hide((), attempt.command or []),
         environment=seal(dict(sorted((attempt.environment or {}).items()))),
         image=image,
-        parameters=_hidden(parameters, ()),
+        parameters=hide((), parameters),
         resources={**resources, **{name: value for name, value in asked.items() if value is not None}},
     )
-
-
-def _hidden(value: Any, path: tuple[str | int, ...]) -> Any:
-    """Parameters without what looks like a secret."""
-    if isinstance(value, Mapping):
-        return {name: _hidden(one, (*path, name)) for name, one in value.items()}
-    return hide(path, value)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
-from ccat_ops_db.plan.spaces import SpaceState, short_sentence, space_state
+from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, space_state
 from ccat_ops_db.states import BackendName, LocationType
 
 _Location = models.DataLocation
@@ -45,9 +45,14 @@ class LocationNow:
 
 def short_locations(session: Session) -> Mapping[int, str]:
     """Locations where nothing may be started now, by id, with the sentence that says why."""
-    columns = (_Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes)
+    seen_at = _Location.space_checked_at
+    unseen_since = sa.case((seen_at < sa.func.now() - FRESH, seen_at))
+    columns = (_Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes, unseen_since)
     rows = session.execute(LOCATION.rows.with_only_columns(*columns).where(IS_SHORT))
-    return {number: short_sentence(name, free=free or 0, reserve=reserve) for number, name, free, reserve in rows}
+    return {
+        number: short_sentence(name, free=free or 0, reserve=reserve, unseen_since=since)
+        for number, name, free, reserve, since in rows
+    }
 
 
 def list_locations(session: Session, *, now: datetime) -> Sequence[LocationNow]:

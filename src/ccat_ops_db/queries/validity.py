@@ -1,9 +1,9 @@
 """Which runs are made with something that was withdrawn.
 
-Who withdraws or reinstates holds one lock alone, who registers products holds it together with others: each for its
-whole transaction, and before any other lock. So products are registered either before a withdrawal looks for what was
-made, which then marks them, or after it is committed, when `invalid_inputs` sees it. Rows of inputs, of which a run may
-have very many, need no lock of their own.
+Who withdraws or reinstates holds one lock alone; who fixes the inputs of runs or registers products holds it together
+with others: each for its whole transaction, and before any other lock. So inputs are fixed and products are registered
+either before a withdrawal looks for what is made of what, which then cancels and marks it, or after it is committed,
+when whoever fixes or registers sees it. Rows of inputs, of which a run may have very many, need no lock of their own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,39 +16,48 @@ from ccat_ops_db import models
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import ProductState, RunStatus, VersionState
 
-_Run, _Input = models.ExecutedReductionStep, models.RunInput
+_Run, _Input, _Withdrawal = models.ExecutedReductionStep, models.RunInput, models.Withdrawal
 _LOCK: Final = 0x76616C6964
+_HOLDS: Final = _Withdrawal.reinstated_at.is_(None)
 _UNDER_WAY: Final = (RunStatus.STAGING_DATA, RunStatus.SUBMITTED, RunStatus.RUNNING)
 
 
 def lock_validity(session: Session) -> None:
-    """Wait until nobody registers products, and let nobody until the end of the transaction: for who withdraws."""
+    """Wait until nobody relies on what is valid, and let nobody until the end of the transaction: for who withdraws."""
     session.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
+def share_validity(session: Session) -> None:
+    """Wait until nobody withdraws or reinstates, and let nobody until the transaction is over: for who relies on it."""
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+
+
 def invalid_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, str]:
-    """Of some runs those made with something that is withdrawn, each with a sentence that names it.
+    """Of some runs those withdrawn, or made with something that is, each with a sentence that names it.
 
     What is not returned stays valid until the end of the transaction: nobody withdraws anything meanwhile. So call it
     first, before a lock on any row is taken.
     """
-    session.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+    share_validity(session)
     return _invalid(session, is_among(_Run.id, run_ids))
 
 
 def runs_on_withdrawn_inputs(session: Session) -> Mapping[int, str]:
-    """Runs under way whose inputs are fixed and that are made with something withdrawn, each with what that is.
+    """Runs under way whose inputs are fixed and that are withdrawn or made with what is, each with what that is.
 
     Not among them are those that look for themselves: what is being collected, and what is to be tried again, which
-    takes what is valid then. Trials take the same inputs again and again.
+    takes what is valid then. Trials take the same inputs again and again, and a run that is withdrawn stays it.
     """
     is_fixed = sa.and_(_Run.status == RunStatus.PENDING, _Run.inputs_frozen_at.is_not(None))
-    is_tried_again = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None), _Run.is_trial)
+    is_withdrawn = sa.exists().where(_Withdrawal.run_id == _Run.id, _HOLDS).correlate(_Run)
+    is_for_good = sa.or_(_Run.is_trial, is_withdrawn)
+    is_tried_again = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None), is_for_good)
     return _invalid(session, sa.or_(_Run.status.in_(_UNDER_WAY), is_fixed, is_tried_again))
 
 
 def _invalid(session: Session, which: sa.ColumnElement[bool]) -> Mapping[int, str]:
-    reasons = sa.union_all(_packages(which), _products(which), _versions(which), _configs(which)).subquery()
+    arms = (_packages(which), _products(which), _versions(which), _configs(which), _runs(which))
+    reasons = sa.union_all(*arms).subquery()
     first = sa.select(reasons.c.run_id, sa.func.min(reasons.c.why)).group_by(reasons.c.run_id)
     return {row[0]: row[1] for row in session.execute(first)}
 
@@ -82,3 +91,8 @@ def _configs(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
     used = sa.select(_Run.id, sa.func.format(*told).label("why")).join(revision, revision.id == _Run.config_revision_id)
     is_withdrawn = revision.withdrawn_at.is_not(None)
     return used.join(config, config.id == revision.reduction_step_config_id).where(which, is_withdrawn)
+
+
+def _runs(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
+    why = sa.func.format("it was withdrawn itself: %s", _Withdrawal.because).label("why")
+    return sa.select(_Run.id, why).join(_Withdrawal, _Withdrawal.run_id == _Run.id).where(which, _HOLDS)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revisions
@@ -14,16 +14,16 @@ from ccat_ops_db.grouping.compile import select_packages
 from ccat_ops_db.grouping.dimensions import is_finer
 from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import parse_rules
-from ccat_ops_db.lookup import GROUPING, LOCATION, PIPELINE, Named
+from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, PIPELINE, Named
 from ccat_ops_db.verbs.changes import Change
 
 
-def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> Sequence[str]:
-    """A sentence for each thing about changed definitions that is probably not meant.
+def cautions(session: Session, changes: Sequence[Change], *, now: datetime) -> Sequence[str]:
+    """A sentence for each thing about definitions that is probably not meant.
 
-    A grouping, also one that a changed pipeline uses, that selects nothing; a step that takes products which were made
-    from more than its own packages; a rule that demands sameness in what runs of the other step mix; inputs that lie
-    at another location.
+    A config, also one that stays as it is, whose newest revision is withdrawn. Of what is changed: a grouping, also one
+    that a changed pipeline uses, that selects nothing; a step that takes products which were made from more than its
+    own packages; a rule that demands sameness in what runs of the other step mix; inputs that lie at another location.
     """
     changed = [(one.kind, one.name) for one in changes if one.action != "unchanged"]
     revisions = session.scalars(
@@ -35,7 +35,27 @@ def cautions(session: Session, changes: Iterable[Change], *, now: datetime) -> S
     groupings = sorted({*_names(changed, GROUPING), *used})
     empty = [_empty(name) for name in groupings if not _selects(session, name, now=now)]
     told = ((*_not_finer(one), *_mixing(session, one), *_elsewhere(session, one)) for one in revisions)
-    return [*empty, *(caution for cautions in told for caution in cautions)]
+    withdrawn = _withdrawn(session, [one.name for one in changes if one.kind == CONFIG.what])
+    return [*withdrawn, *empty, *(caution for cautions in told for caution in cautions)]
+
+
+def _withdrawn(session: Session, configs: Collection[str]) -> Iterator[str]:
+    """Of configs those that nothing is made with."""
+    config, revision = models.ReductionStepConfig, models.ReductionStepConfigRevision
+    newer = aliased(revision)
+    of_same = newer.reduction_step_config_id == revision.reduction_step_config_id
+    found = (
+        sa.select(config.name, revision.number, revision.withdrawn_because)
+        .join(config, config.id == revision.reduction_step_config_id)
+        .where(config.name.in_(configs), revision.withdrawn_at.is_not(None))
+        .where(sa.not_(sa.exists().where(of_same, newer.number > revision.number)))
+        .order_by(config.name)
+    )
+    for name, number, because in session.execute(found):
+        yield (
+            f"config {name}/{number}, which is the newest, was withdrawn: {because}. What needs it starts nothing "
+            f"until the config is changed, or until `ccat reinstate config {name}/{number}` if it was right"
+        )
 
 
 def _names(changed: Iterable[tuple[str, str]], kind: Named[Any]) -> list[str]:

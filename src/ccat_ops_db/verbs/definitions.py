@@ -11,6 +11,7 @@ from ccat_ops_db import models
 from ccat_ops_db.definitions import document as written
 from ccat_ops_db.definitions.auxiliary import Auxiliary
 from ccat_ops_db.definitions.steps import Step
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
@@ -21,7 +22,7 @@ from ccat_ops_db.states import InputReadiness
 from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
-from ccat_ops_db.verbs.releases import release_versions
+from ccat_ops_db.verbs.releases import hold_validity, release_versions
 from ccat_ops_db.verbs.turns import take_turn
 from ccat_ops_db.verbs.waiting import look_again
 
@@ -31,16 +32,30 @@ _SWITCHES: Final = ("description", "enabled", "priority", "limits")
 """What a definition says of the pipeline itself; it makes no revision."""
 
 
+class WithdrawnContent(CcatError):
+    """A config was told to be what it was withdrawn for."""
+
+    code = "withdrawn_content"
+
+    def __init__(self, revision: str, because: str) -> None:
+        name = revision.rpartition("/")[0]
+        super().__init__(
+            f"What the file says of config {name} is what {revision} was withdrawn for: {because}. Change it, or say "
+            f"`ccat reinstate config {revision}` if it was right. Nothing was applied."
+        )
+
+
 def apply_definitions(session: Session, definitions: written.Definitions, *, folder: Path, by: str) -> list[Change]:
     """Make the database say what the definitions say, and return what that did, in the order of the file.
 
     `folder` is where relative paths start. Applying the same twice changes nothing. Pipelines that are not in the file
     but use a changed grouping or config get a revision that pins the new one. Two at once take turns.
 
-    Raises InvalidDefinition where a name stands for nothing, VersionChanged and others of `releases`; then nothing
-    may be committed.
+    Raises InvalidDefinition where a name stands for nothing, WithdrawnContent, VersionChanged and others of `releases`;
+    then nothing may be committed.
     """
     take_turn(session)
+    hold_validity(session, definitions.software)
     before = _switched(session)
     require_known_names(session, definitions)
     require_sound_rules(session, definitions)
@@ -119,14 +134,20 @@ def _revised(kind: str, name: str, number: int) -> Change:
 def _apply_config(session: Session, one: written.Config) -> Change:
     config = identity(session, models.ReductionStepConfig, name=one.name)
     content = {"parameters": one.parameters, "environment": one.environment}
-    number = _revise(
-        session,
-        models.ReductionStepConfigRevision,
-        {"reduction_step_config_id": config.id},
-        digest=content_digest(content),
-        content=content,
-    )
+    of_config, digest = {"reduction_step_config_id": config.id}, content_digest(content)
+    number = _revise(session, models.ReductionStepConfigRevision, of_config, digest=digest, content=content)
+    if number:
+        _require_not_withdrawn(session, one.name, digest=digest, **of_config)
     return _revised("config", one.name, number)
+
+
+def _require_not_withdrawn(session: Session, name: str, **content: Any) -> None:
+    """Raise WithdrawnContent where a revision with this content is withdrawn: under a new number it is as wrong."""
+    revision = models.ReductionStepConfigRevision
+    wrong = sa.select(revision).filter_by(**content).where(revision.withdrawn_at.is_not(None))
+    found = session.scalars(wrong.order_by(revision.number.desc()).limit(1)).one_or_none()
+    if found is not None:
+        raise WithdrawnContent(f"{name}/{found.number}", found.withdrawn_because or "")
 
 
 def _apply_grouping(session: Session, one: written.Grouping) -> Change:

@@ -20,6 +20,7 @@ from ccat_ops_db.gap.steps import StepNow, current_revisions
 from ccat_ops_db.session import is_conflict
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict, VersionPolicy
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.releases import hold_validity
 from ccat_ops_db.verbs.turns import take_turn
 
 _Group, _Row, _Run = models.SubGroup, models.PlanRow, models.ExecutedReductionStep
@@ -62,6 +63,7 @@ def foresee(session: Session, definitions: Definitions, *, folder: Path, now: da
     so it stands in the way of nobody. Raises what apply_definitions raises.
     """
     take_turn(session)
+    hold_validity(session, definitions.software)
     with _undone(session):
         changes = apply_definitions(session, definitions, folder=folder, by=by)
     if all(one.action == "unchanged" for one in changes):

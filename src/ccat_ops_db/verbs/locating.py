@@ -1,18 +1,35 @@
 from collections.abc import Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION, SITE, find
 from ccat_ops_db.states import BackendName, LocationType
 from ccat_ops_db.verbs.limiting import tell_limits
 
 
+class LocationTaken(CcatError):
+    """A location is to be added whose name or directory another one has."""
+
+    code = "location_taken"
+
+    def __init__(self, name: str, other: str, path: str) -> None:
+        what = f"There is a location {name} already" if name == other else f"{path} is the directory of {other} already"
+        super().__init__(f"{what}: `ccat locations` lists them, and `ccat location set {other}` changes it.")
+
+
 def add_processing_location(session: Session, site: str, name: str, *, path: str) -> models.DiskDataLocation:
-    """One more directory where jobs run on the host of its workers. Raises UnknownName."""
+    """One more directory where jobs run on the host of its workers. Raises UnknownName and LocationTaken."""
+    at_site = find(session, SITE, site)
+    others = session.scalars(sa.select(models.DataLocation).filter_by(site_id=at_site.id)).all()
+    for one in others:
+        if one.name == name or (isinstance(one, models.DiskDataLocation) and one.path == path):
+            raise LocationTaken(f"{site}/{name}", f"{site}/{one.name}", path)
     kind = {"location_type": LocationType.PROCESSING, "backend": BackendName.LOCAL}
-    location = models.DiskDataLocation(site=find(session, SITE, site), name=name, path=path, **kind)
+    location = models.DiskDataLocation(site=at_site, name=name, path=path, **kind)
     session.add(location)
     session.flush()
     return location

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from ccat_ops_db.distributions import DistributionMissing, code_digest, installe
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.roots import Kind, Root
+from ccat_ops_db.queries.validity import lock_validity
 from ccat_ops_db.states import VERSION_MOVES, Runtime, VersionState
 from ccat_ops_db.verbs.changes import Change, put, update
 from ccat_ops_db.verbs.withdrawing import reinstate, withdraw
@@ -60,9 +61,13 @@ class VersionCannotMove(CcatError):
 
     code = "version_cannot_move"
 
-    def __init__(self, where: str, *, recorded: VersionState, told: VersionState) -> None:
+    def __init__(self, where: str, version: str, *, recorded: VersionState, told: VersionState) -> None:
         ways = sorted(VERSION_MOVES.get(recorded, ()))
-        hint = "`ccat reinstate version` takes that back. " if recorded is VersionState.WITHDRAWN else ""
+        hint = (
+            f"Write `state: withdrawn` for it in the file, or, if it was right after all, `ccat reinstate {version}`. "
+            if recorded is VersionState.WITHDRAWN
+            else ""
+        )
         super().__init__(
             f"{where} is {recorded}, now told {told}. What is {recorded} can become {' or '.join(ways)} only. {hint}"
             "Nothing was applied."
@@ -77,6 +82,20 @@ class _Told:
     name: str
     """Program and version, for people."""
     version: written.SoftwareVersion
+
+
+def hold_validity(session: Session, software: Iterable[written.Software]) -> None:
+    """Lock what is valid where versions are told to be withdrawn, or that no longer; whoever has the turn does it next.
+
+    Locked only when a version is come to, it would be locked after what those wait for who share it.
+    """
+    version, program = models.ReductionSoftwareVersion, models.ReductionSoftware
+    recorded = sa.select(program.name, version.version).join(version.reduction_software)
+    are_off = recorded.where(version.state == VersionState.WITHDRAWN)
+    withdrawn = {(name, number) for name, number in session.execute(are_off)}
+    told = [((one.name, each.version), each.state) for one in software for each in one.versions]
+    if any((state is VersionState.WITHDRAWN) != (place in withdrawn) for place, state in told):
+        lock_validity(session)
 
 
 def release_versions(session: Session, one: written.Software, *, folder: Path, place: str, by: str) -> Iterator[Change]:
@@ -138,10 +157,9 @@ def _known_version(
 def _move(
     session: Session, version: models.ReductionSoftwareVersion, to: VersionState, *, told: _Told, by: str
 ) -> None:
-    where = f"{told.place}: {told.name}"
-    if to not in VERSION_MOVES.get(version.state, ()):
-        raise VersionCannotMove(where, recorded=version.state, told=to)
     root, now = Root(Kind.VERSION, (version.id,), f"version {told.name.replace(' ', '/')}"), datetime.now(UTC)
+    if to not in VERSION_MOVES.get(version.state, ()):
+        raise VersionCannotMove(f"{told.place}: {told.name}", root.label, recorded=version.state, told=to)
     if to is VersionState.WITHDRAWN:
         withdraw(session, root, because="a file of definitions that was applied says so", now=now, by=by)
         return

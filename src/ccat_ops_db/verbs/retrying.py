@@ -45,7 +45,7 @@ class Retried:
 def retry_runs(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> Retried:
     """Have FAILED runs tried again, as if they had not been before; they go on with the inputs that they have.
 
-    Only the newest run of a sub-group is. Raises UnknownRun.
+    Only the newest run of a sub-group is, and not one whose results are refused. Raises UnknownRun.
     """
     require_runs(session, run_ids)
     _hold_creation(session, run_ids)
@@ -74,7 +74,7 @@ def _refused(session: Session, run_ids: Sequence[int]) -> dict[int, str]:
         sa.select(_Run.id, _Run.status, is_followed(), *place)
         .join(_Run.pipeline)
         .join(_Run.reduction_step)
-        .where(wanted, sa.or_(_Run.status != RunStatus.FAILED, is_followed()))
+        .where(wanted, sa.or_(_Run.status != RunStatus.FAILED, is_followed(), _Run.not_needed))
     )
     return {
         run_id: _refusal(run_id, status, f"ccat trigger {pipeline} --step {step} --sub-group {path}", followed=followed)
@@ -90,5 +90,7 @@ def _refusal(run_id: int, status: RunStatus, command: str, *, followed: bool) ->
             return f"run {run_id} is cancelled, which is final; `{command}` makes a new one"
         case RunStatus.FAILED if followed:
             return f"a newer run of its sub-group came after run {run_id}; `{command}` makes one, if it is wanted"
+        case RunStatus.FAILED:
+            return f"run {run_id} is not needed any more: another run makes what is wanted, by itself or by `{command}`"
         case _:
             return f"run {run_id} is under way already: `ccat run why {run_id}` says how far"

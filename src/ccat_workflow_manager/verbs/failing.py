@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.hiding import hide
 from ccat_ops_db.plan.timeouts import TIME_OUTS
 from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, Resource, RunStatus
@@ -74,8 +75,10 @@ def fail_attempts(
 
     A run that somebody wishes to be cancelled is CANCELLED, and one for which that wish came too late gets no retry.
     Returns the runs that were moved: whoever else is not where it was expected, or has a newer attempt, was moved on by
-    somebody else.
+    somebody else. What looks like a secret in a cause, which is told to people and may be any line that software wrote,
+    is not recorded.
     """
+    failures = {one: replace(failure, cause=hide((), failure.cause)) for one, failure in failures.items()}
     failed = _judge(session, failures, expected=expected, now=now)
     cancelled = {run_id: one for run_id, one in failed.items() if one.is_to_be_cancelled}
     given = {run_id: one for run_id, one in failed.items() if not one.is_to_be_cancelled}

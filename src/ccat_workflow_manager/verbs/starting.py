@@ -20,6 +20,7 @@ from ccat_ops_db.plan.limits import Limits, Occupant, Room
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
 from ccat_ops_db.queries.limits import occupant
 from ccat_ops_db.queries.pauses import DISABLED, pause_of
+from ccat_ops_db.queries.validity import share_validity
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import NEW_DATA, RunStatus
 from ccat_workflow_manager.plan import starting as plan
@@ -72,6 +73,7 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     A run that nothing needs any more is CANCELLED as not needed; one that is not ready, or that limits leave no room
     for, stays PENDING with the reason.
     """
+    share_validity(session)
     evaluated = _evaluate(session, run_ids, now=now, by=by)
     pipelines = [one.pipeline for one in evaluated]
     limits = _lock_limits(session, run_ids, pipelines, now=now)

@@ -21,6 +21,7 @@ from ccat_ops_db.plan.digests import input_digest
 from ccat_ops_db.plan.trials import with_settings
 from ccat_ops_db.queries.configs import config_digest
 from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
+from ccat_ops_db.queries.validity import share_validity
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunReason, RunStatus, VersionState
 from ccat_ops_db.verbs.reasons import require_reason
@@ -76,6 +77,7 @@ def open_trial(session: Session, trial: Trial, *, now: datetime, by: str) -> Tri
     require_reason(trial.because, outcome="No run was created.")
     if not trial.sub_groups:
         raise CannotTry("A trial is of chosen sub-groups: name each with --sub-group.")
+    share_validity(session)
     found = find(session, PIPELINE, trial.pipeline)
     require_enabled(found)
     pipeline = evaluate_now(session, found.id, now=now, by=by)

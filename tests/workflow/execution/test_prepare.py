@@ -72,7 +72,7 @@ def test_an_intermediate_step_gets_one_directory_for_its_products(
 ) -> None:
     prepare(replace(execution, is_final=False), inputs=inputs, manifest=manifest)
     assert (execution.layout.workspace / "grid").is_dir()
-    assert not list(execution.layout.output.iterdir())
+    assert not execution.layout.output.exists()
 
 
 def test_the_manifest_is_read_only(execution: Execution, inputs: list[Input], manifest: Manifest) -> None:

@@ -153,7 +153,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     monkeypatch.setattr(hook, "_COMMAND_PATIENCE", timedelta(seconds=0.3))
     command = ("/bin/sh", "-c", f"sleep 60 & echo $! >{tmp_path}/pid; wait")
     with pytest.raises(HookFailed, match=r"it was not done within 0\.3 s, and was ended"):
-        Hook(command).tell({"text": "x"})
+        Hook(command).channels["alert_command"]({"text": "x"})
     status = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
     eventually(lambda: not status.exists() or status.read_text().split()[2] == "Z")
 
@@ -163,7 +163,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
 )
 def test_a_command_that_cannot_be_run_says_why(command: str, said: str) -> None:
     with pytest.raises(HookFailed, match=f"alert_command failed: .*{said}"):
-        Hook((command,)).tell({"text": "x"})
+        Hook((command,)).channels["alert_command"]({"text": "x"})
 
 
 class Ear(BaseHTTPRequestHandler):
@@ -201,6 +201,77 @@ def test_a_web_address_gets_the_same_as_json(works: Works, people: People, serve
     first, second = server.heard  # type: ignore[attr-defined]  # its own attribute
     assert first == second
     assert first["text"].startswith("CCAT data center: 1 new\nfailed_for_good: 1 sub-group of toy/calibrate")
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """A place on the web that sends everybody to a page where one logs in, which answers whoever asks for it."""
+
+    def do_POST(self) -> None:
+        """Send on."""
+        self.send_response(302)
+        self.send_header("Location", f"http://somebody:secret@{self.headers['Host']}/login?token=secret")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """Show the page."""
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+def test_a_web_address_that_redirects_has_not_heard_anything(server: HTTPServer) -> None:
+    server.RequestHandlerClass = Elsewhere
+    there = f"127.0.0.1:{server.server_port}"
+    with pytest.raises(HookFailed, match=f"alert_webhook failed: it redirects to {there}; name that address$"):
+        Hook(webhook=f"http://{there}/x").channels["alert_webhook"]({"text": "x"})
+
+
+def test_an_address_that_is_none_is_a_hook_that_fails() -> None:
+    with pytest.raises(HookFailed, match="alert_webhook failed: "):
+        Hook(webhook="http://[::1/x").channels["alert_webhook"]({"text": "x"})
+
+
+def test_a_channel_that_works_is_not_told_again_because_another_one_does_not(
+    works: Works, people: People, server: HTTPServer, say: Say
+) -> None:
+    fail(works, "one thing")
+    command, address = people.watch.hook.command, f"http://127.0.0.1:{server.server_port}/x"
+    people.watch = replace(people.watch, hook=Hook(command, address))
+    assert len(people.look()) == 1
+    assert "not everybody is told, as the hook failed 1 time in a row" in say("alerts").stdout
+    works.session(lambda session: record_space(session, works.location_id, free=0, total=9, now=datetime.now(UTC)))
+    [message] = people.look()
+    assert [one["kind"] for one in message["alerts"]] == ["full_disk"]
+    heard = server.heard  # type: ignore[attr-defined]  # its own attribute
+    assert [len(one["alerts"]) for one in heard] == [1, 2]
+    assert people.look() == []
+    assert len(heard) == 2
+
+
+def test_the_command_gets_no_variables_of_the_manager_but_those_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CCAT_OPS_DB_URL", "postgresql://ccat:secret@db/ccat")
+    monkeypatch.setenv("CCAT_ALERT_CHANNEL", "night")
+    Hook(("/bin/sh", "-c", f"env >{tmp_path}/got")).channels["alert_command"]({"text": "one line"})
+    got = dict(line.split("=", 1) for line in (tmp_path / "got").read_text().splitlines())
+    assert got["CCAT_ALERT_TEXT"] == "one line"
+    assert got.keys() - {"PWD", "SHLVL", "_"} <= {"PATH", "HOME", "LANG", "CCAT_ALERT_CHANNEL", "CCAT_ALERT_TEXT"}
+    assert got["CCAT_ALERT_CHANNEL"] == "night"
+
+
+def test_a_password_in_the_last_line_of_a_log_is_told_to_nobody(works: Works, people: People) -> None:
+    fail(works, "cannot reach https://observer:hunter2@data.example.org/x")
+    [message] = people.look()
+    assert "https://(secret)@data.example.org/x" in message["text"]
+    recorded = [
+        works.run().failure,
+        works.run().attempts[0].cause,
+        *(one.because for one in works.all(models.StatusChange)),
+    ]
+    assert not any("hunter2" in str(one) for one in recorded)
 
 
 def test_one_process_at_a_time_looks_and_tells_and_another_one_goes_on_when_it_is_gone(
@@ -258,6 +329,122 @@ def test_raw_packages_that_failed_or_do_not_come_to_the_archive_are_told(works: 
         ("raised", "backlog"),
         ("cleared", "failed_for_good"),
     }
+
+
+def test_what_a_person_has_taken_out_alarms_nobody(works: Works, people: People) -> None:
+    works.archived("failed", "waiting", "withdrawn")
+    package, now = models.RawDataPackage, datetime.now(UTC)
+    out = {"excluded_at": now, "excluded_because": "clouds"}
+    for name, values in (
+        ("failed", {"state": "failed", "failure": "it is damaged", **out}),
+        ("waiting", {"state": "waiting", **out}),
+        (
+            "withdrawn",
+            {"state": "failed", "failure": "it is", "withdrawn_at": now, "withdrawn_because": "a wrong beam"},
+        ),
+    ):
+        works.execute(sa.update(package).where(package.name == name).values(archived_at=None, **values))
+    people.watch = replace(people.watch, backlog=timedelta())
+    assert people.look() == []
+
+
+def test_a_failure_that_nothing_needs_any_more_is_no_cause(works: Works, people: People) -> None:
+    fail(works, "one thing")
+    works.execute(sa.update(models.ExecutedReductionStep).values(not_needed=True))
+    [message] = people.look()
+    assert [one["sentence"].split(": ")[1].split("; ")[0] for one in message["alerts"]] == ["an input is missing"]
+
+
+def test_what_nobody_looked_at_or_made_a_run_of_for_long_is_told(works: Works, people: People) -> None:
+    works.define({**CALIBRATE, "cooldown_seconds": 1})
+    works.archived("one")
+    people.watch = replace(people.watch, backlog=timedelta())
+    [message] = people.look()
+    [alert] = message["alerts"]
+    assert (alert["kind"], alert["key"]) == ("backlog", "changes")
+    assert "not looked at yet, the oldest since " in alert["sentence"]
+    works.gap()  # evaluates, and creates nothing
+    [message] = people.look()
+    told = {one["key"]: one for one in message["alerts"]}
+    assert {key: one["event"] for key, one in told.items()} == {"sub-groups of toy": "raised", "changes": "cleared"}
+    assert told["sub-groups of toy"]["sentence"].startswith("1 sub-group of pipeline toy without the run that new data")
+    works.create()
+    [message] = people.look()
+    assert {one["key"]: one["event"] for one in message["alerts"]} == {
+        "sub-groups of toy": "cleared",
+        "runs of toy": "raised",
+    }
+
+
+def beat(redis: Redis, key: str, *, ago: timedelta) -> None:
+    """Have a process that lives have done nothing for so long."""
+    fields = json.loads(redis.getrange(key, 0, -1))
+    redis.set(key, json.dumps({**fields, "beat": (datetime.now(UTC) - ago).isoformat()}))
+
+
+def seen_for(works: Works, span: timedelta) -> None:
+    works.execute(sa.update(models.AlertWatch).values(sees_since=datetime.now(UTC) - span))
+
+
+def test_a_service_that_lives_and_does_nothing_hangs_unless_nobody_could_do_anything(
+    works: Works, people: People, redis: Redis
+) -> None:
+    with HealthCheck("tests", "trigger-manager", redis=redis, instance="stuck"):
+        key = "health:tests:trigger-manager:stuck"
+        eventually(lambda: redis.exists(key))
+        people.look()
+        beat(redis, key, ago=timedelta(minutes=6))
+        assert people.look() == []  # it is seen for a moment only, as after an outage
+        seen_for(works, HOUR)
+        beat(redis, key, ago=timedelta(minutes=4))
+        assert people.look() == []
+        beat(redis, key, ago=timedelta(minutes=6))
+        [message] = people.look()
+        [alert] = message["alerts"]
+        assert (alert["kind"], alert["key"], alert["event"]) == ("dead_service", key, "raised")
+        assert " hangs since " in alert["sentence"]
+        beat(redis, key, ago=timedelta())
+        [message] = people.look()
+        assert [one["event"] for one in message["alerts"]] == ["cleared"]
+
+
+def test_a_service_that_stays_dead_is_not_said_to_be_over_by_those_who_did_not_look_or_forget_it(
+    works: Works, people: People, redis: Redis
+) -> None:
+    lost = HealthCheck("tests", "celery-worker", redis=redis, instance="lost")
+    lost.start()
+    eventually(lambda: redis.keys("health:*"))
+    people.look()
+    lost.stop()
+    redis.delete("ended:health:tests:celery-worker:lost")  # as if it had been killed
+    silent(works, minutes=2)
+    assert len(people.look()) == 1
+    works.execute(sa.update(models.AlertWatch).values(looked_at=datetime.now(UTC) - HOUR))
+    assert people.look() == []
+    silent(works, minutes=25 * 60)
+    assert people.look() == []
+    [alert] = works.all(models.Alert)
+    assert alert.cleared_at
+    assert alert.sentence.endswith("start it again; forgotten after a day without it")
+
+
+def test_what_is_as_it_was_is_not_written_again(works: Works, people: People) -> None:
+    fail(works, "one thing")
+    people.look()
+    version: sa.Select[str] = sa.select(sa.literal_column("xmin::text || ctid::text")).select_from(
+        models.Alert.__table__
+    )
+    before = works.all_of(version)
+    people.look()
+    assert works.all_of(version) == before
+
+
+def test_older_alerts_are_on_the_next_page(works: Works, people: People, say: Say) -> None:
+    fail(works, "one thing", "another thing")
+    people.look()
+    [newest] = json.loads(say("alerts", "--limit", 1, "--json").stdout)["alerts"]
+    [older] = json.loads(say("alerts", "--before", newest["id"], "--json").stdout)["alerts"]
+    assert older["id"] < newest["id"]
 
 
 def silent(works: Works, *, minutes: int) -> None:

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, size, space_state
+from ccat_ops_db.queries.spaces import short_locations
 from ccat_ops_db.states import RunStatus
 from ccat_ops_db.verbs.limiting import LIMITS_CHANGED
 from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.spaces import measure_space, watching_space
 from ccat_service.stop import Stop
 from tests.workflow.verbs.conftest import Say
-from tests.workflow.verbs.works import LOCATION_NAME, Works, eventually
+from tests.workflow.verbs.works import LOCATION_NAME, Works, eventually, prepare_attempts
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 NOW = datetime(2026, 4, 5, tzinfo=UTC)
@@ -63,8 +65,7 @@ def test_what_was_started_is_neither_prepared_nor_submitted(works: Works, *, is_
     works.advance()
     works.transfer()
     if is_prepared:
-        works.advance()
-        works.deliver()
+        prepare_attempts(works.workplace, [works.run().id])
     reserve(works, EXABYTE)
     works.let_leases_end()
     works.advance()
@@ -76,6 +77,34 @@ def test_what_was_started_is_neither_prepared_nor_submitted(works: Works, *, is_
     works.settle()
     assert works.run().status is RunStatus.COMPLETED
     assert len(works.run().attempts) == 1
+
+
+def test_a_disk_is_written_down_while_others_hold_its_key(works: Works) -> None:
+    with works.engine.begin() as other:
+        other.execute(sa.text("SELECT FROM data_location WHERE id = :id FOR KEY SHARE"), {"id": works.location_id})
+        works.session(partial(impatient, works.location_id))
+    assert works.all_of(sa.select(models.DataLocation.free_bytes).filter_by(id=works.location_id)) == [5]
+
+
+def impatient(location_id: int, session: Session) -> None:
+    session.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
+    record_space(session, location_id, free=5, total=9, now=NOW)
+
+
+def test_what_was_seen_long_ago_is_said_to_be_so(works: Works) -> None:
+    works.session(partial(record_space, location_id=works.location_id, free=0, total=9, now=NOW))
+    told = works.session(short_locations)[works.location_id]
+    assert " has 0 bytes free (as seen at 2026-04-05 00:00 UTC: no worker has looked since), nothing can be " in told
+    works.session(partial(record_space, location_id=works.location_id, free=0, total=9, now=datetime.now(UTC)))
+    assert "as seen at" not in works.session(short_locations)[works.location_id]
+
+
+def test_who_looks_at_disks_stops_when_what_it_accompanies_fails(works: Works) -> None:
+    stop = Stop()
+    with pytest.raises(LookupError), watching_space(works.engine, {}, stop=stop):
+        raise LookupError
+    assert stop.requested
+    stop.close()
 
 
 def test_who_starts_runs_is_woken_when_a_disk_fills_up_and_when_it_has_room_again(works: Works) -> None:

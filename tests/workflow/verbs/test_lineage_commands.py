@@ -5,6 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typer.testing import CliRunner, Result
 
 from ccat.cli import app
 from ccat_ops_db import models
+from ccat_ops_db.plan.lineage import Lineage, ProductNode, Provenance, RunNode
+from ccat_ops_db.plan.ro_crate import METADATA_FILE, ro_crate
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.works import Works
 
@@ -28,6 +31,7 @@ STEPS = (
     {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "products": "final", "config": "deep"},
 )
 GRID = 'cd "$WORKFLOW_OUTPUT_DIR"; cat $(find -L "$WORKFLOW_INPUT_DIR" -type f | sort) >science/map.txt'
+PARAMETERS = {"order": 3, "clip": True, "lines": ["CO", 3, {"at": None}], "name": "M17 'deep'"}
 SECRET = "hush-hush"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 
@@ -39,7 +43,7 @@ def made(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Ite
         works.apply(
             {
                 "configs": [
-                    {"name": "deep", "parameters": {"order": 3}, "environment": {"ARCHIVE_TOKEN": SECRET, "A": "b"}}
+                    {"name": "deep", "parameters": PARAMETERS, "environment": {"ARCHIVE_TOKEN": SECRET, "A": "b"}}
                 ]
             }
         )
@@ -132,6 +136,30 @@ class TestExports:
         assert {kind: len(list(document.get_records(kind))) for kind in kinds} == kinds
         again = prov.model.ProvDocument.deserialize(content=document.serialize(format="json"), format="json")
         assert again == document
+        [grid] = [one for one in json.loads(file.read_text())["activity"].values() if "ccat:parameter" in one]
+        written = dict(one.split("=", 1) for one in grid["ccat:parameter"])
+        assert {name: json.loads(value) for name, value in written.items()} == PARAMETERS
+
+    def test_programs_are_told_what_was_written(self, made: Works, tmp_path: Path) -> None:
+        product, file = map_of(made).id, tmp_path / "lineage.json"
+        answer = json.loads(told(made, "lineage", product, "--format", "prov-json", "-o", file, "--json"))
+        assert answer == {"product": product, "format": "prov-json", "output": str(file), "runs": 3}
+
+    def test_a_crate_of_many_runs_takes_as_long_for_each_as_one_of_few(self) -> None:
+        looks = []
+
+        class Watched(ProductNode):
+            def __getattribute__(self, name: str) -> Any:
+                if name == "run_id":
+                    looks.append(name)
+                return super().__getattribute__(name)
+
+        one = RunNode(0, "toy", "grid", {}, "toy", "1.0", "", None, None, "missing", (), (), {}, ())
+        products = {number: Watched(number, number, "a", "science", "current", 1, "") for number in range(100)}
+        runs = {number: replace(one, id=number) for number in products}
+        crate = ro_crate(Provenance("it", Lineage(products[0], runs, products, {}), {}))
+        assert len([one for one in crate[METADATA_FILE]["@graph"] if one.get("result")]) == 1 + len(runs)
+        assert len(looks) == len(products)
 
     @pytest.mark.parametrize("profile", ["process-run-crate", "workflow-run-crate"])
     def test_an_ro_crate_keeps_its_profile(self, made: Works, tmp_path: Path, profile: str) -> None:

@@ -115,5 +115,38 @@ def test_scans_that_have_not_ended_or_are_not_in_the_archive_are_not_done(works:
     assert whys(look(works)) == [("raw packages", "failed", 1, "its copy 17 is damaged")]
 
 
+def test_a_scan_of_which_files_are_lacking_is_not_in_the_archive(works: Works) -> None:
+    works.observe("one")
+    works.execute(sa.update(models.ExecutedObsUnit).values(expected_files=10))
+    assert look(works).verdict == "1 of 1 scans not done: 1 not in the archive"
+
+
+def test_what_nobody_has_divided_into_sub_groups_is_not_said_to_be_reduced(works: Works) -> None:
+    works.archived("one")
+    found = look(works)
+    assert (found.is_complete, found.verdict) == (
+        False,
+        "its one scan is archived and not reduced, as none is taken by a pipeline that runs by itself",
+    )
+    works.define(CALIBRATE)
+    assert look(works).verdict == "1 of 1 scans not done: 1 not looked at yet by a trigger-manager"
+    works.create()
+    assert look(works).verdict == "1 of 1 scans not done: 1 not reduced"
+    works.archived("two")
+    assert look(works).verdict == ("2 of 2 scans not done: 1 not looked at yet by a trigger-manager, 1 not reduced")
+    works.execute(sa.update(models.Pipeline).values(enabled=False))
+    assert not look(works).is_complete
+    assert "all 2 scans are archived and not reduced" in look(works).verdict
+
+
+def test_a_night_is_not_complete_while_what_changed_long_ago_is_not_looked_at(two_nights: Works) -> None:
+    an_hour_ago = sa.func.now() - sa.text("interval '1 hour'")
+    change = {"noun": "raw_data_package", "object_id": "1", "created_at": an_hour_ago}
+    two_nights.execute(sa.insert(models.PendingChange).values(**change))
+    found = look(two_nights, FIRST)
+    assert not found.is_complete
+    assert found.verdict.endswith("but what changed since is not looked at yet: is a trigger-manager up?")
+
+
 def test_a_day_that_is_none_is_refused_as_usage(say: Say) -> None:
     assert say("night", "yesterday").exit_code == 2

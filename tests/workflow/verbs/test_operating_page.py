@@ -34,7 +34,7 @@ def test_a_script_tells_people(script: str, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     heard = tmp_path / "heard"
-    variables = {"CCAT_ALERT_TEXT": TEXT, "SLACK_WEBHOOK": "https://chat.example.org/x", "HEARD": str(heard)}
+    variables = {"CCAT_ALERT_TEXT": TEXT, "CCAT_ALERT_SLACK": "https://chat.example.org/x", "HEARD": str(heard)}
     environment = {**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     subprocess.run(
         [tmp_path / "hook"], input=json.dumps({"text": TEXT, "alerts": []}).encode(), env=environment, check=True

@@ -99,6 +99,32 @@ def test_only_what_failed_and_nothing_followed_is_tried_again(failed: Works, say
     assert say("run", "retry", cancelled).exit_code == 1
 
 
+def test_what_another_run_makes_is_not_tried_again(works: Works, say: Say) -> None:
+    works.staged_on_paper("a")
+    works.define({**SCANS, "max_retries": 1})
+    works.create()
+    works.start()
+    works.fail(works.run().id)
+    run = works.run()
+    assert say("withdraw", "run", run.id, "--because", "wrong host").exit_code == 0
+    assert say("run", "why", run.id).stdout.partition("\n\n")[0].splitlines()[-1] == (
+        "what comes next: nothing: another run makes what is wanted, and its own results would be refused again"
+    )
+    assert json.loads(say("failures", "--json").stdout) == []
+    command = f"`ccat trigger toy --step calibrate --sub-group {run.sub_group_path}`"
+    answer = say("run", "retry", run.id)
+    assert (answer.exit_code, answer.stdout.splitlines()) == (
+        1,
+        [
+            "nothing is tried again",
+            f"run {run.id} is not needed any more: another run makes what is wanted, by itself or by {command}",
+        ],
+    )
+    assert say("run", "retry", "--like", run.id).exit_code == 1
+    works.create()
+    assert status(works) == [RunStatus.FAILED, RunStatus.PENDING]
+
+
 def test_what_belonged_to_a_trigger_belongs_to_it_again(works: Works, say: Say) -> None:
     works.staged_on_paper("a")
     works.define(SCANS, trigger="manual")

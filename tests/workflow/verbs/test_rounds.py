@@ -146,10 +146,11 @@ class TestAsking:
         context = submitted.context()
         follow_runs(context)
         submitted.deliver()
+        context.observed[submitted.location_id] = datetime.now(UTC) + timedelta(minutes=1)
         follow_runs(context)
         assert submitted.post.letters == []
         assert context.due is not None
-        context.observed[submitted.location_id] -= timedelta(seconds=0.1)
+        context.observed[submitted.location_id] = datetime.now(UTC) - timedelta(seconds=0.1)
         follow_runs(context)
         assert submitted.post.letters == [("workflow.observe", [submitted.location_id])]
 

@@ -105,6 +105,28 @@ def test_who_moves_a_pipeline_is_told_of_products_that_stay_behind(works: Works)
     assert "`ccat trigger toy --step calibrate --force`" in told
 
 
+def test_a_log_is_found_in_the_run_directories_of_its_own_location(
+    works: Works, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID", str(works.location_id))
+    monkeypatch.setenv("CCAT_WORKFLOW_MANAGER_PIPELINE_BASE_DIR", str(works.base))
+    give(works, works.location_id, pipeline_base_dir="runs/here")
+    works.archived("one")
+    works.define(CALIBRATE)
+    works.create()
+    works.start()
+    run_id = works.run().id
+    followed = say("run", "logs", run_id, "--follow")
+    assert (followed.exit_code, "so its log cannot be followed" in followed.stderr) == (1, True)
+    directory = works.root / "cologne/ramses/runs/here" / works.run().attempts[0].directory
+    for name, text in (("stdout.log", "begun\n"), ("stderr.log", "")):
+        (directory / "logs").mkdir(parents=True, exist_ok=True)
+        (directory / "logs" / name).write_text(text)
+    assert say("run", "logs", run_id).stdout == "begun\n"
+    monkeypatch.delenv("CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID")
+    assert say("run", "logs", run_id).stdout == "begun\n"
+
+
 def test_a_location_is_added_and_changed_by_command_and_what_nobody_could_serve_is_refused(
     works: Works, say: Say
 ) -> None:
@@ -120,4 +142,10 @@ def test_a_location_is_added_and_changed_by_command_and_what_nobody_could_serve_
     assert "backend_settings.cpu: no such setting. Did you mean `cpus`?" in refused.stderr
     assert serve(works, number)[0].backend == LocalSettings(memory_gb=3)
     assert say("location", "set", "cologne/third").exit_code == 2
+    nameless = say("location", "add", "cologne", "--path", works.root / "fifth")
+    assert (nameless.exit_code, "cologne/NAME" in nameless.stderr) == (2, True)
+    again = say("location", "add", "cologne/third", "--path", works.root / "fifth")
+    assert "There is a location cologne/third already: " in again.stderr
+    same = say("location", "add", "cologne/fifth", "--path", works.root / "third")
+    assert f"{works.root / 'third'} is the directory of cologne/third already: " in same.stderr
     assert "There is no location `cologne/forth`" in say("location", "set", "cologne/forth", "--reserve", 1).stderr

@@ -49,7 +49,10 @@ def test_much_is_not_made_invalid_unasked(works: Works, say: Say) -> None:
         "error: Withdrawing version toy-calibrate/1.0 would make 1 product invalid, more than 0."
     )
     done = say("withdraw", "version", "toy-calibrate/1.0", "--because", "x", "--ask-above", 0, "--yes")
-    assert done.stdout == "version toy-calibrate/1.0 is withdrawn: 1 product invalid\n"
+    assert done.stdout.splitlines() == [
+        "version toy-calibrate/1.0 is withdrawn: 1 product invalid",
+        "write `state: withdrawn` for it in its file of definitions, or `ccat apply` refuses that file from now on",
+    ]
     assert [one.state for one in works.run().products] == [ProductState.WITHDRAWN]
 
 

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from ccat_ops_db.migrating import StillWithdrawn
+
 revision = "0018"
 down_revision = "0017"
 branch_labels = None
@@ -25,6 +27,8 @@ SELECT v.id, 'version ' || s.name || '/' || v.version, 'withdrawn before reasons
 FROM reduction_software_version v JOIN reduction_software s ON s.id = v.reduction_software_id
 WHERE v.state = 'withdrawn'
 """
+_HOLD = sa.text("SELECT what FROM withdrawal WHERE reinstated_at IS NULL AND by <> 'migration' ORDER BY id LIMIT 10")
+"""Words of people; those of the migration itself come again with it."""
 
 
 def upgrade() -> None:
@@ -164,6 +168,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    if withdrawn := op.get_bind().scalars(_HOLD).all():
+        raise StillWithdrawn(withdrawn, revision)
     op.alter_column("run_attempt", "environment", comment=_BEFORE, existing_comment=_AFTER)
     op.alter_column(_RUN, "not_needed", comment=_NEEDED_BEFORE, existing_comment=_NEEDED_AFTER)
     op.execute(f"DROP TRIGGER note_{_CONFIG}_update ON {_CONFIG}")

@@ -70,6 +70,12 @@ def upgrade() -> None:
         "alert_watch",
         sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False, comment="Always 1."),
         sa.Column("looked_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When somebody looked last."),
+        sa.Column(
+            "sees_since",
+            sa.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="Since when services were seen at every look; NULL: they are not.",
+        ),
         sa.Column("told_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When the hook took something last."),
         sa.Column(
             "tries", sa.BigInteger(), server_default="0", nullable=False, comment="How often the hook failed in a row."
