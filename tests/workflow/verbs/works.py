@@ -245,12 +245,18 @@ class Works:
         with transaction(self.engine) as session:
             return start_runs(session, ids, now=datetime.now(UTC), by="workflow-manager")
 
-    def fail(self, run_id: int, kind: FailureClass = FailureClass.PAYLOAD, cause: str = "it failed") -> None:
+    def fail(
+        self,
+        run_id: int,
+        kind: FailureClass = FailureClass.PAYLOAD,
+        cause: str = "it failed",
+        *,
+        status: RunStatus = RunStatus.STAGING_DATA,
+    ) -> None:
         """Fail the current attempt of a run that was started."""
         with transaction(self.engine) as session:
             [attempt] = current_attempts(session, models.ExecutedReductionStep.id == run_id)
-            expected = [RunStatus.STAGING_DATA]
-            fail_attempt(session, attempt, Failure(kind, cause), expected=expected, now=datetime.now(UTC), by="worker")
+            fail_attempt(session, attempt, Failure(kind, cause), expected=[status], now=datetime.now(UTC), by="worker")
 
     def transfer(self) -> int:
         """Do all that data transfer has to do; how many transfers that was."""

@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from errno import EAGAIN, EIO
@@ -21,7 +21,10 @@ from ccat_ops_db.states import LIVE_RUN_STATUSES, FailureClass, RunStatus
 from ccat_ops_db.verbs.cancelling import request_cancel
 from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, Capacity, JobObservation, JobSpec, JobState
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
+from ccat_workflow_manager.verbs import collecting
 from ccat_workflow_manager.verbs.describing import run_directory
+from ccat_workflow_manager.verbs.registering import Published
+from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.workflow.verbs.works import Works, eventually
 
 STEP: Final = {"key": "reduce", "group_by": ["executed_obs_unit"], "max_retries": 3}
@@ -271,6 +274,20 @@ def _start_nothing_once(_: Works) -> None:
     patch.setattr(os, "posix_spawn", fail)
 
 
+def _give_up_what_is_published(works: Works) -> None:
+    """Somebody gives up the first attempt when its products are published, and not yet registered."""
+    patch, register = pytest.MonkeyPatch(), collecting._register
+
+    def give_up_first(workplace: Workplace, published: Sequence[Published]) -> list[int]:
+        for one in published:
+            if one.attempt.number == 1:
+                kind, status = FailureClass.INFRASTRUCTURE, RunStatus.COLLECTING_RESULTS
+                works.fail(one.attempt.run_id, kind, "given up", status=status)
+        return register(workplace, published)
+
+    patch.setattr(collecting, "_register", give_up_first)
+
+
 def _let_records_age(scene: Scene) -> None:
     for record in scene.base.glob("local-jobs/over/*"):
         os.utime(record, (1, 1))
@@ -306,6 +323,7 @@ LIVES: Final = {
     "is cancelled before it starts": Life(happens=_start_nothing_once, meanwhile=_cancel_jobs, may_fail=True),
     "is not mounted": Life(meanwhile=_unmount, mended=_mount),
     "is not started at first": Life(happens=_start_nothing_once),
+    "is given up when it is published": Life(happens=_give_up_what_is_published, starts=2),
     "is the first after a month": Life(happens=_let_records_age),
 }
 
