@@ -49,7 +49,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "group_by": ["executed_obs_unit"],
                 "software": name,
                 "max_retries": 0,
-                "resources": {"time_hours": 0.0006},
+                "resources": {"time_hours": 0.0006, "max_time_hours": 0.0006},
             }
             for name in FAILING
         ],

@@ -101,7 +101,7 @@ def copied(run: Waiting, number: int, like: Mapping[str, int]) -> dict[str, Any]
 def _copy() -> ReturningInsert[int]:
     """Copies the run that it is `like`, but for what is said."""
     own = {"status", "finished_at", "sub_group_key", "reason", "priority", "created_at"}
-    kept = [one for one in _Run.__table__.columns if one.name not in {"id", "is_redo", "queue_rank"}]
+    kept = [one for one in _Run.__table__.columns if one.name != "id" and one.computed is None]
     values = [sa.bindparam(one.name, type_=one.type) if one.name in own else one for one in kept]
     chosen = sa.select(*values).where(_Run.id == sa.bindparam("like", type_=sa.BigInteger()))
     return sa.insert(_Run).from_select([one.name for one in kept], chosen).returning(_Run.id)
