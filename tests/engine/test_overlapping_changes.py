@@ -54,8 +54,8 @@ def exclude(history: History) -> None:
     history.exclude(history.packages[0])
 
 
-def withdraw(history: History) -> None:
-    history.withdraw(history.packages[1])
+def exclude_another(history: History) -> None:
+    history.exclude(history.packages[1])
 
 
 def rename(history: History) -> None:
@@ -99,20 +99,20 @@ def nothing_was_missed(history: History) -> None:
     assert history.noted() == noted
 
 
-@pytest.mark.parametrize("second", [archive, withdraw])
+@pytest.mark.parametrize("second", [archive, exclude_another])
 @pytest.mark.parametrize("first", [archive, exclude, rename, release, redefine])
 def test_what_commits_late_is_not_lost(installed: History, first: Change, second: Change) -> None:
     both_are_taken_into_account(installed, first, second)
 
 
-@pytest.mark.parametrize("second", [archive, withdraw])
+@pytest.mark.parametrize("second", [archive, exclude_another])
 def test_a_pipeline_that_is_enabled_meanwhile_misses_nothing(installed: History, second: Change) -> None:
     installed.enable(enabled=False)
     evaluate(installed)
     both_are_taken_into_account(installed, enable, second)
 
 
-@pytest.mark.parametrize("second", [archive, withdraw])
+@pytest.mark.parametrize("second", [archive, exclude_another])
 def test_a_pipeline_that_is_defined_meanwhile_misses_nothing(connection: sa.Connection, second: Change) -> None:
     history = History(connection.engine, connection)
     history.archive(source="Orion A")
