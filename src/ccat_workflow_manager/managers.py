@@ -149,7 +149,7 @@ def _evaluate(context: Context, pipeline_id: int) -> int:
 
 
 def advance_runs(context: Context) -> int:
-    """Start PENDING runs, and tell workers which attempts to prepare and to submit."""
+    """Start PENDING runs, and tell workers which attempts to hand in."""
     done = _start_pending(context)
     with context.database.transaction() as session:
         done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
@@ -158,8 +158,8 @@ def advance_runs(context: Context) -> int:
     staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled), has_space())
     prepared = is_prepared()
     ready = sa.not_(unstaged(hopeless=False))
-    done += _tell(context, context.tasks.prepare, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
-    done += _tell(context, context.tasks.submit, SUBMISSION, which=sa.and_(staging, prepared))
+    done += _tell(context, context.tasks.hand_in, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
+    done += _tell(context, context.tasks.hand_in, SUBMISSION, which=sa.and_(staging, prepared))
     noted, opens_at = _note_held(context)
     moments = (opens_at, _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA))
     context.due = min((moment for moment in moments if moment), default=None)

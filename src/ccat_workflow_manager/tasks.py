@@ -17,8 +17,7 @@ SUBMISSION: Final = "submission"
 RESULTS: Final = "results"
 
 _VERBS: Final = {
-    "prepare": hand_in_attempts,
-    "submit": hand_in_attempts,
+    "hand_in": hand_in_attempts,
     "observe": observe_locations,
     "collect": collect_runs,
 }
@@ -28,10 +27,9 @@ _VERBS: Final = {
 class Tasks:
     """The tasks as their senders see them."""
 
-    prepare: CeleryTask[int]
-    """Runs whose data are staged: make the directories of their attempts, and hand these in. Queue `staging`."""
-    submit: CeleryTask[int]
-    """Runs whose attempts were prepared, but not handed in: do that. Queue `submission`."""
+    hand_in: CeleryTask[int]
+    """Runs whose data are staged: make the directories of their attempts, and give their jobs to the backend. Queue
+    `staging`, or `submission` for those whose job may exist, so that it is found whatever else there is to do."""
     observe: CeleryTask[int]
     """Locations: ask the backend about all jobs there. Queue `results`."""
     collect: CeleryTask[int]

@@ -14,8 +14,7 @@ from ccat.cli.runs import RunId, as_row
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.plan.timeouts import TIME_OUTS
-from ccat_ops_db.queries.overdue import in_status_since
-from ccat_ops_db.queries.runs import get_run, history
+from ccat_ops_db.queries.runs import get_run, history, in_status_since
 from ccat_ops_db.states import RunStatus
 from ccat_workflow_manager.verbs.asking import asked_or_first
 from ccat_workflow_manager.verbs.limiting import in_line

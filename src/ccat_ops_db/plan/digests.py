@@ -35,11 +35,6 @@ def auxiliary_rule(name: str, place: str, *, same: Iterable[str], max_age: timed
     return {"name": name, "from": place, "same": sorted(same), "max_age": max_age.total_seconds()}
 
 
-def auxiliary_key(name: str, place: str) -> str:
-    """What stands for the step key in the digest of an auxiliary input."""
-    return f"{name}={place}"
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What a run is made with: `digest` pins the version, `series_digest` only its compatibility series."""

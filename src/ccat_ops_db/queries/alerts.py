@@ -201,18 +201,11 @@ def _late_sub_groups(session: Session, late: datetime) -> Iterator[Condition]:
 
 def _late_runs(session: Session, late: datetime) -> Iterator[Condition]:
     """What is for new data only: what redoes may wait for its hours, and a pause is somebody's will."""
-    pause, everywhere = (
-        models.Pause,
-        sa.and_(models.Pause.pipeline_id.is_(None), models.Pause.data_location_id.is_(None)),
-    )
-    is_paused = sa.exists().where(
-        sa.or_(pause.pipeline_id == _Run.pipeline_id, pause.data_location_id == _Run.data_location_id, everywhere)
-    )
     rows = session.execute(
         sa.select(_Pipeline.name, sa.func.count(), sa.func.min(_Run.created_at))
         .join(_Run.pipeline)
         .where(_Run.status == RunStatus.PENDING, _Run.created_at < late, sa.not_(_Run.is_redo))
-        .where(_Pipeline.enabled, sa.not_(is_paused))
+        .where(_Run.pipeline_id.not_in(list(stopped(session))))
         .group_by(_Pipeline.name)
         .order_by(_Pipeline.name)
     )

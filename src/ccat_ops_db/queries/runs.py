@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload, selectinload
@@ -110,6 +111,13 @@ def history(session: Session, noun: type[models.Base], object_id: int) -> Sequen
         .filter_by(noun=noun.__tablename__, object_id=object_id)
         .order_by(models.StatusChange.id)
     ).all()
+
+
+def in_status_since(session: Session, run: _Run) -> datetime:
+    """When a run came to the status that it has."""
+    change = models.StatusChange
+    is_that = (change.noun == _Run.__tablename__, change.object_id == run.id, change.to_status == run.status)
+    return session.scalar(sa.select(sa.func.max(change.at)).where(*is_that)) or run.created_at
 
 
 def list_products(

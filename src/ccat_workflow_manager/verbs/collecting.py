@@ -17,6 +17,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import NOT_INPUTS, made_digest
 from ccat_ops_db.queries.validity import invalid_inputs
+from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_service.logging import StructuredLogger
@@ -102,6 +103,8 @@ def _scoped(
 ) -> Result | None:
     try:
         return act(attempt)
+    except DatabaseUnreachable:
+        raise
     except CcatError as error:
         _refuse(workplace, attempt, error)
     except OSError as error:

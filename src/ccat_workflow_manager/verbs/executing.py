@@ -21,6 +21,7 @@ from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.hiding import seal
+from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.sets import is_among, rows
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
@@ -156,7 +157,7 @@ def _scoped(
     """Do something outside for one attempt; trouble fails it and nothing else."""
     try:
         return act(attempt)
-    except BackendUnavailable:
+    except (BackendUnavailable, DatabaseUnreachable):
         raise
     except (CcatError, OSError) as error:
         passes = isinstance(error, OSError) or error.transient

@@ -32,14 +32,14 @@ class TestMessages:
     def test_a_worker_is_told_once_while_the_lease_lasts(self, staged: Works) -> None:
         assert staged.advance() == 1
         assert staged.advance() == 0
-        assert staged.post.letters == [("workflow.prepare", [staged.run().id])]
+        assert staged.post.letters == [("workflow.hand_in", [staged.run().id])]
 
     def test_a_lost_message_is_sent_again_when_the_lease_is_over(self, staged: Works) -> None:
         staged.advance()
         staged.post.letters.clear()
         staged.let_leases_end()
         staged.advance()
-        assert staged.post.letters == [("workflow.prepare", [staged.run().id])]
+        assert staged.post.letters == [("workflow.hand_in", [staged.run().id])]
 
     def test_every_message_may_be_lost_once_and_every_one_may_come_twice(self, works: Works) -> None:
         works.define(CALIBRATE, GRID)
@@ -62,7 +62,7 @@ class TestMessages:
             works.let_leases_end()
             if works.activity().is_over:
                 break
-        assert lost == {"workflow.prepare", "workflow.observe", "workflow.collect"}
+        assert lost == {"workflow.hand_in", "workflow.observe", "workflow.collect"}
         assert [run.status for run in works.runs()] == [RunStatus.COMPLETED] * 2
         assert [len(run.attempts) for run in works.runs()] == [1, 1]
         assert [len(run.products) for run in works.runs()] == [1, 1]
@@ -76,13 +76,13 @@ class TestMessages:
         works.create()
         works.start()
         assert [works.advance(), works.advance()] == [2, 0]
-        assert [(task, len(ids)) for task, ids in works.post.letters] == [("workflow.prepare", 1)] * 2
+        assert [(task, len(ids)) for task, ids in works.post.letters] == [("workflow.hand_in", 1)] * 2
         first = works.post.letters[0][1]
         prepared = sa.update(models.RunAttempt).where(models.RunAttempt.run_id.in_(first))
         works.execute(prepared.values(prepared_at=datetime.now(UTC)))
         works.session(lambda session: release(session, models.ExecutedReductionStep, first))
         assert [works.advance(), works.advance()] == [2, 0]
-        assert [task for task, _ in works.post.letters[2:]] == ["workflow.prepare", "workflow.submit"]
+        assert [task for task, _ in works.post.letters[2:]] == ["workflow.hand_in", "workflow.hand_in"]
 
     def test_nothing_is_sent_for_a_location_that_is_not_served(self, staged: Works) -> None:
         context = staged.context()

@@ -553,6 +553,19 @@ class TestCollecting:
         assert "No such file or directory" in (ended.run.waiting_for or "")
         ended.complete()
 
+    def test_a_database_that_is_away_is_no_failure_of_the_software(
+        self, ended: One, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lose_connection(*_: object, **__: object) -> None:
+            raise DatabaseUnreachable(ended.works.engine.url, OSError("server closed the connection"))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(collecting, "collect", lose_connection)
+            with pytest.raises(DatabaseUnreachable):
+                ended.collect()
+        assert (ended.run.status, ended.run.failure) == (RunStatus.COLLECTING_RESULTS, None)
+        ended.complete()
+
     def test_a_defect_of_ours_repeats_no_payload_and_is_told(self, ended: One, monkeypatch: pytest.MonkeyPatch) -> None:
         def stumble(*_: object, **__: object) -> None:
             raise KeyError("media_type")

@@ -56,8 +56,7 @@ Found = TypeVar("Found")
 START: Final = datetime(2026, 4, 5, 1, 0, tzinfo=UTC)
 LOCATION_NAME: Final = "cologne/ramses"
 VERBS: Final[Mapping[str, Callable[[Workplace, Sequence[int]], object]]] = {
-    "workflow.prepare": hand_in_attempts,
-    "workflow.submit": hand_in_attempts,
+    "workflow.hand_in": hand_in_attempts,
     "workflow.observe": observe_locations,
     "workflow.collect": collect_runs,
 }

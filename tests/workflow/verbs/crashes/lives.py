@@ -209,6 +209,7 @@ def _forget_for_long(works: Works) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=1)
     since = models.RunAttempt.unknown_since
     works.execute(sa.update(models.RunAttempt).where(since.is_not(None)).values(unknown_since=long_ago))
+    _look_again(works)
 
 
 def _cancel_jobs(works: Works) -> None:
@@ -281,6 +282,7 @@ def _give_up_what_is_published(works: Works) -> None:
     def give_up_first(workplace: Workplace, published: Sequence[Published]) -> list[int]:
         for one in published:
             if one.attempt.number == 1:
+                patch.undo()  # whatever this process lives next
                 kind, status = FailureClass.INFRASTRUCTURE, RunStatus.COLLECTING_RESULTS
                 works.fail(one.attempt.run_id, kind, "given up", status=status)
         return register(workplace, published)
