@@ -31,7 +31,7 @@ def claim(
     where: sa.ColumnElement[bool],
     by: str,
     lease: timedelta | sa.ColumnElement[timedelta],
-    limit: int,
+    limit: int | sa.ColumnElement[int],
     order_by: Iterable[sa.ColumnElement[Any]] = (),
 ) -> list[int]:
     """Lease up to `limit` free rows and return their ids; rows that another transaction holds are passed over."""

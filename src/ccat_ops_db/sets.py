@@ -13,6 +13,12 @@ def is_among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
     return found
 
 
+def is_given(column: Any, name: str) -> sa.ColumnElement[bool]:
+    """The same condition in a statement that is made once: the numbers are its parameter of this name."""
+    found: sa.ColumnElement[bool] = column == sa.any_(sa.bindparam(name, type_=sa.ARRAY(sa.BigInteger)))
+    return found
+
+
 def rows(name: str, ids: Sequence[int], **columns: Column) -> sa.TableValuedAlias:
     """A table of values that are brought along, one row for each id, for statements about many objects at once."""
     typed: dict[str, Column] = {"id": (sa.BigInteger(), ids), **columns}

@@ -21,6 +21,10 @@ Context = TypeVar("Context")
 _BACKOFF: Final = Backoff()
 _SHORTEST_PAUSE: Final = timedelta(milliseconds=100)
 _LONGEST_REST: Final = timedelta(seconds=0.5)
+_FLOOD: Final = 10
+"""So much done in one tick is more than comes in by itself: more will have come after a rest as long as the tick."""
+_MOST_REST: Final = 2
+"""Times as long as the tick."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ class _Loop(Generic[Context]):
         self._wakeups = wakeups
         self._failures = 0
         self._rested_at = 0.0
-        """A manager rests as long as it worked: what comes in meanwhile is done together, and others get on."""
+        """In a flood a manager rests in proportion: what comes in meanwhile is done together, and others get on."""
         self._schema_is_checked = False
         self._log = StructuredLogger(__name__, manager=manager.name)
 
@@ -89,7 +93,8 @@ class _Loop(Generic[Context]):
             return
         begun = monotonic()
         done = self._manager.tick(self._manager.context)
-        self._rested_at = monotonic() + min(monotonic() - begun, _LONGEST_REST.total_seconds())
+        worked = monotonic() - begun
+        self._rested_at = monotonic() + min(worked * min(done / _FLOOD, _MOST_REST), _LONGEST_REST.total_seconds())
         if self._failures:
             self._log.info("works again", failures=self._failures)
             self._failures = 0

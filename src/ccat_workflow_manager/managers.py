@@ -149,38 +149,55 @@ def _evaluate(context: Context, pipeline_id: int) -> int:
 
 
 def advance_runs(context: Context) -> int:
-    """Start PENDING runs, and tell workers which attempts to hand in."""
-    done = _start_pending(context)
-    with context.database.transaction() as session:
-        done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
-        note_staging(session, context.locations)
-        note_short(session, context.locations)
-    staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled), has_space())
-    prepared = is_prepared()
-    ready = sa.not_(unstaged(hopeless=False))
-    done += _tell(context, context.tasks.hand_in, STAGING, which=sa.and_(staging, ready, sa.not_(prepared)))
-    done += _tell(context, context.tasks.hand_in, SUBMISSION, which=sa.and_(staging, prepared))
-    noted, opens_at = _note_held(context)
-    moments = (opens_at, _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA))
-    context.due = min((moment for moment in moments if moment), default=None)
+    """Start PENDING runs, tell workers which attempts to hand in, then see to those that do not go on."""
+    there = _statuses(context, RunStatus.PENDING, RunStatus.STAGING_DATA)
+    started = _start_pending(context) if RunStatus.PENDING in there else 0
+    done = started
+    if started or RunStatus.STAGING_DATA in there:
+        staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled), has_space())
+        prepared = is_prepared()
+        done += _tell(
+            context, context.tasks.hand_in, STAGING, which=sa.and_(staging, sa.not_(unstaged()), sa.not_(prepared))
+        )
+        done += _tell(context, context.tasks.hand_in, SUBMISSION, which=sa.and_(staging, prepared))
+        with context.database.transaction() as session:
+            done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
+            note_staging(session, context.locations)
+            note_short(session, context.locations)
+    noted, opens_at = _note_held(context) if RunStatus.PENDING in there else (0, None)
+    lease_end = _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA) if there else None
+    context.due = min((moment for moment in (opens_at, lease_end) if moment), default=None)
     return done + noted
 
 
 def follow_runs(context: Context) -> int:
-    """Retry what is due, have ended jobs collected, and ask each backend about all its jobs once a round."""
-    now = datetime.now(UTC)
+    """Have ended jobs collected, ask each backend about all its jobs once a round, and retry what is due."""
+    now, collecting = datetime.now(UTC), RunStatus.COLLECTING_RESULTS
+    is_any = bool(_statuses(context, collecting))
+    done = _tell(context, context.tasks.collect, RESULTS, which=_Run.status == collecting) if is_any else 0
     with context.database.transaction() as session:
-        done = len(retry_due_runs(session, now=now, by=context.name))
-        done += give_up_uncollected(session, context.locations, now=now, by=context.name)
         busy = locations_to_follow(session, context.locations, now=now)
-        retry = next_retry(session)
-    done += _tell(context, context.tasks.collect, RESULTS, which=_Run.status == RunStatus.COLLECTING_RESULTS)
     for location_id in busy:
         if now - context.observed.get(location_id, datetime.min.replace(tzinfo=UTC)) >= _ROUND:
             _ask(context, location_id, now)
-    moments = (retry, now + _ROUND if busy else None, _next_lease_end(context, RunStatus.COLLECTING_RESULTS))
+    with context.database.transaction() as session:
+        done += give_up_uncollected(session, context.locations, now=now, by=context.name) if is_any else 0
+        retry = next_retry(session)
+        if retry is not None and retry <= now:
+            done += len(retry_due_runs(session, now=now, by=context.name))
+            retry = next_retry(session)
+    lease_end = _next_lease_end(context, collecting) if is_any else None
+    moments = (retry, now + _ROUND if busy else None, lease_end)
     context.due = min((moment for moment in moments if moment), default=None)
     return done
+
+
+def _statuses(context: Context, *statuses: RunStatus) -> set[RunStatus]:
+    """Which of these statuses runs have here: of many rounds most have nothing to do, and end with this question."""
+    ours = _Run.data_location_id.in_(context.locations)
+    with context.database.transaction() as session:
+        found = session.execute(sa.select(*(sa.exists().where(_Run.status == one, ours) for one in statuses))).one()
+    return {one for one, is_there in zip(statuses, found, strict=True) if is_there}
 
 
 def _start_pending(context: Context) -> int:
@@ -232,9 +249,11 @@ def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.
         return 0
     with context.database.transaction() as session:
         where = sa.and_(which, _Run.data_location_id.in_(idle))
-        told = session.scalar(sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run)))) or 0
-        limit, order = max(0, _OUTSTANDING - told), (_Run.queue_rank.asc(), _Run.is_redo.asc())
+        told = sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run))).scalar_subquery()
+        limit, order = sa.func.greatest(0, _OUTSTANDING - told), (_Run.queue_rank.asc(), _Run.is_redo.asc())
         claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=order)
+        if not claimed:
+            return 0
         places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
         for run_id, location_id in places:
             task.send_after_commit(session, [run_id], queue=queues[location_id])

@@ -183,6 +183,7 @@ def service(cluster: Cluster, *, durable: bool = True) -> ServiceSpec:
             *("-p", str(_PORT)),
             *("-c", "listen_addresses="),
             *("-c", "unix_socket_permissions=0700"),
+            *("-c", "autovacuum_naptime=5s"),  # a young database is soon many times as large as it was
             *("-c", "recovery_init_sync_method=syncfs"),  # after a crash: one call, not one for each of 1,700 files
             *([] if durable else ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]),
         ],

@@ -25,6 +25,7 @@ from ccat_ops_db.plan.schedule import next_tick
 from ccat_ops_db.sets import is_among
 
 _Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, models.SubGroupPackage
+_Theirs = aliased(_Member)
 _REBUILD_EVERY: Final = timedelta(hours=24)
 _MEMORY: Final = "128MB"
 """For each sort and hash of a look at everything, in place of the few that suffice for a change."""
@@ -247,11 +248,12 @@ class _Round:
         """Sub-groups of a step that share packages with these."""
         if above.ids is None or not above:
             return above
-        theirs = aliased(_Member)
-        shared = sa.and_(theirs.reduction_step_id == step.id, theirs.raw_data_package_id == _Member.raw_data_package_id)
+        shared = sa.and_(
+            _Theirs.reduction_step_id == step.id, _Theirs.raw_data_package_id == _Member.raw_data_package_id
+        )
         return Scope.of(
             self.session.scalars(
-                sa.select(theirs.sub_group_id)
+                sa.select(_Theirs.sub_group_id)
                 .join(_Member, shared)
                 .where(above.covers(_Member.sub_group_id))
                 .distinct()

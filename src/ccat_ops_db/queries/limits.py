@@ -13,9 +13,19 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
 from ccat_ops_db.plan.limits import Limit, Limits, Occupant, Scope
 from ccat_ops_db.plan.windows import Window, is_open, opens_at
-from ccat_ops_db.queries.spaces import short_locations
+from ccat_ops_db.queries.spaces import IS_SHORT, short_locations
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
+_IS_ANY = sa.select(
+    sa.or_(
+        sa.exists().where(_Pipeline.limits != {}),
+        sa.exists().where(models.User.live_limit.is_not(None)),
+        sa.exists().where(models.Installation.live_limit_per_user.is_not(None)),
+        sa.exists().where(models.DataLocation.live_limit.is_not(None)),
+        sa.exists().where(IS_SHORT),
+    )
+)
+"""Whether anything is limited: most installations limit nothing most of the time, and are asked this in each round."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Pace:
 
 def limits_now(session: Session, *, now: datetime) -> Limits:
     """Every limit on live runs, and what it leaves."""
+    if not session.scalar(_IS_ANY):
+        return Limits()
     pipelines = _limited_pipelines(session)
     declared = [*_of_pipelines(pipelines), *_of_users(session), *_of_locations(session)]
     live = _live(session) if declared else Counter()

@@ -50,6 +50,8 @@ _METRICS: Final = TypeAdapter(Metrics)
 def annotate(products: Sequence[Product], output: Path) -> tuple[Product, ...]:
     """Return the products with what `products.json` says about them. Raises AnnotationInvalid."""
     said = _read(output, ANNOTATIONS_FILE, _ANNOTATIONS)
+    if not said:
+        return tuple(products)
     known = [product.path for product in products]
     for path in said:
         if path not in known:

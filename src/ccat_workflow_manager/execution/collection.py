@@ -14,7 +14,6 @@ from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected, Product
 from ccat_workflow_manager.execution.scan import scan
 
-ANY_PRODUCT: Final = "**/*"
 _LONGEST_LIST: Final = 10
 
 
@@ -23,10 +22,10 @@ class RequiredOutputMissing(CcatError):
 
     code = "required_output_missing"
 
-    def __init__(self, pattern: str, *, found: Sequence[str]) -> None:
+    def __init__(self, pattern: str | None = None, *, found: Sequence[str]) -> None:
         shown = ", ".join(found[:_LONGEST_LIST]) or "nothing"
         more = f" and {len(found) - _LONGEST_LIST} more" if len(found) > _LONGEST_LIST else ""
-        wanted = "any product" if pattern == ANY_PRODUCT else f"the required output {pattern}"
+        wanted = "any product" if pattern is None else f"the required output {pattern}"
         super().__init__(f"the software ended with exit code 0 but did not write {wanted}; it wrote {shown}{more}")
         self.pattern = pattern
         self.found = tuple(found)
@@ -69,10 +68,11 @@ def collect(collection: Collection) -> Collected:
     The caller lets nobody else collect the same run meanwhile, and knows that no product of it is registered. Raises
     OutputGone, or what `examine` raises.
     """
-    if not is_published(collection):
-        examine(collection)
-        publish(collection)
-    return Collected.model_validate_json(collection.record.read_bytes())
+    if is_published(collection):
+        return Collected.model_validate_json(collection.record.read_bytes())
+    collected = examine(collection)
+    publish(collection)
+    return collected
 
 
 def is_published(collection: Collection) -> bool:
@@ -84,8 +84,8 @@ def is_published(collection: Collection) -> bool:
     return True
 
 
-def examine(collection: Collection) -> None:
-    """Write down what the software made, once it is complete, valid, read-only and on disk.
+def examine(collection: Collection) -> Collected:
+    """Write down, and return, what the software made, once it is complete, valid, read-only and on disk.
 
     Raises RequiredOutputMissing, OutputRefused or AnnotationInvalid.
     """
@@ -94,6 +94,7 @@ def examine(collection: Collection) -> None:
     _confirm_required(products, collection)
     collected = Collected(products=annotate(products, output), metrics=read_metrics(output))
     write_read_only(collection.record, collected.model_dump_json(indent=2).encode(), is_kept=True)
+    return collected
 
 
 def publish(collection: Collection) -> None:
@@ -109,7 +110,9 @@ def publish(collection: Collection) -> None:
 
 def _confirm_required(products: Sequence[Product], collection: Collection) -> None:
     found = [product.path for product in products]
-    for pattern in collection.required_outputs or (ANY_PRODUCT,):
+    if not found and not collection.required_outputs:
+        raise RequiredOutputMissing(found=found)
+    for pattern in collection.required_outputs:
         if not _matches(pattern, collection.output) & set(found):
             raise RequiredOutputMissing(pattern, found=found)
 

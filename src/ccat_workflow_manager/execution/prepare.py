@@ -1,5 +1,6 @@
 """Make an attempt's directory what the software expects. May be repeated after a crash at any point."""
 
+import os
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -94,16 +95,18 @@ def confirm(item: Input) -> None:
 
     Raises OSError where its whole location is away, which says nothing about the input.
     """
-    require_mounted(item.root)
     for recorded in (Recorded(path=""), *item.recorded):
         difference = _difference(recorded, item.target / recorded.path)
         if difference:
+            require_mounted(item.root)
             raise InputChanged(item.label, item.target / recorded.path, difference=difference)
 
 
 def require_mounted(root: Path) -> None:
     """Raise OSError where the disk of a location is away."""
-    if next(root.iterdir(), None) is None:
+    with os.scandir(root) as entries:
+        is_empty = next(entries, None) is None
+    if is_empty:
         raise OSError(ENOENT, f"{root} is empty, as a directory where nothing is mounted", str(root))
 
 

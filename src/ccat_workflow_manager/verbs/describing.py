@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
 from ccat_ops_db.queries.configs import config_of
+from ccat_ops_db.sets import is_among
 from ccat_workflow_manager.execution import manifest as told
 from ccat_workflow_manager.execution.command import Execution, process_job
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
@@ -35,7 +36,11 @@ class Description:
 
 
 def current_attempts(session: Session, *conditions: sa.ColumnElement[bool]) -> Sequence[models.RunAttempt]:
-    """The newest attempt of every run that meets the conditions, with all that describes the run."""
+    """The newest attempt of every run that meets the conditions, with all that describes the run.
+
+    Found first and loaded by their ids: joined to all of that at once, the planner would begin with all attempts that
+    there ever were. What many runs have in common is read once.
+    """
     newest = (
         sa.select(models.RunAttempt.id)
         .join(models.RunAttempt.run)
@@ -43,17 +48,23 @@ def current_attempts(session: Session, *conditions: sa.ColumnElement[bool]) -> S
         .ext(distinct_on(models.RunAttempt.run_id))
         .order_by(models.RunAttempt.run_id, models.RunAttempt.number.desc())
     )
-    run = joinedload(models.RunAttempt.run)
+    found = session.scalars(newest).all()
+    run = joinedload(models.RunAttempt.run, innerjoin=True)
     return session.scalars(
         sa.select(models.RunAttempt)
-        .where(models.RunAttempt.id.in_(newest))
+        .where(is_among(models.RunAttempt.id, found))
         .options(
-            run.joinedload(_Run.pipeline),
-            run.joinedload(_Run.location),
-            run.joinedload(_Run.reduction_step),
-            run.joinedload(_Run.step_revision).joinedload(models.ReductionStepRevision.pipeline_revision),
-            run.joinedload(_Run.software_version).joinedload(models.ReductionSoftwareVersion.reduction_software),
-            run.joinedload(_Run.config_revision).joinedload(models.ReductionStepConfigRevision.reduction_step_config),
+            run.selectinload(_Run.location),
+            run.selectinload(_Run.reduction_step).joinedload(models.ReductionStep.pipeline, innerjoin=True),
+            run.selectinload(_Run.step_revision).joinedload(
+                models.ReductionStepRevision.pipeline_revision, innerjoin=True
+            ),
+            run.selectinload(_Run.software_version).joinedload(
+                models.ReductionSoftwareVersion.reduction_software, innerjoin=True
+            ),
+            run.selectinload(_Run.config_revision).joinedload(
+                models.ReductionStepConfigRevision.reduction_step_config, innerjoin=True
+            ),
         )
         .order_by(models.RunAttempt.run_id)
     ).all()
@@ -88,11 +99,11 @@ def describe(attempt: models.RunAttempt, inputs: RunInputs, *, base: Path) -> De
     )
 
 
-def job_of(attempt: models.RunAttempt, *, base: Path) -> JobSpec:
+def job_of(attempt: models.RunAttempt, execution: Execution) -> JobSpec:
     """The job of a prepared attempt."""
     asked = asked_or_first(attempt)
     return process_job(
-        execution_of(attempt, base=base),
+        execution,
         name=attempt.job_name,
         memory_gb=asked.memory_gb,
         time_limit=asked.time_limit,
@@ -156,10 +167,11 @@ def _product_input(one: Product, root: Path) -> Input:
 
 def _manifest(attempt: models.RunAttempt, execution: Execution, inputs: told.Inputs) -> told.Manifest:
     run, version, config = attempt.run, attempt.run.software_version, config_of(attempt.run)
+    pipeline = run.reduction_step.pipeline
     return told.Manifest(
         run=told.ManifestRun(id=run.id, attempt=attempt.number),
         pipeline=told.ManifestPipeline(
-            id=run.pipeline_id, name=run.pipeline.name, revision=run.step_revision.pipeline_revision.number
+            id=pipeline.id, name=pipeline.name, revision=run.step_revision.pipeline_revision.number
         ),
         step=told.ManifestStep(name=run.step_revision.name, is_final=run.step_revision.is_final),
         sub_group=told.ManifestSubGroup(key=run.sub_group_key, dimensions=run.sub_group_labels),

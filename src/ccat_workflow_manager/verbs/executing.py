@@ -28,7 +28,7 @@ from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare, require_mounted
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
-from ccat_workflow_manager.verbs.describing import current_attempts, describe, job_of, run_directory
+from ccat_workflow_manager.verbs.describing import current_attempts, describe, execution_of, job_of, run_directory
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.inputs import RunInputs, inputs_of
 from ccat_workflow_manager.verbs.released import ReleasedCode
@@ -125,7 +125,7 @@ def _look_for(
 
 
 def _prepared(workplace: Workplace, attempt: models.RunAttempt) -> Prepared:
-    return Prepared(attempt, job_of(attempt, base=workplace.base_of(attempt.run)))
+    return Prepared(attempt, job_of(attempt, execution_of(attempt, base=workplace.base_of(attempt.run))))
 
 
 def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[Prepared]:
@@ -176,7 +176,7 @@ def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttemp
     except InputChanged as error:
         _distrust(workplace, found.copies[error.label], error)
         raise
-    return _prepared(workplace, attempt)
+    return Prepared(attempt, job_of(attempt, found.execution))
 
 
 def _distrust(workplace: Workplace, copy_id: int, error: InputChanged) -> None:

@@ -22,6 +22,8 @@ from ccat_workflow_manager.plan.retries import Retry, Tries, retry_after
 from ccat_workflow_manager.verbs.asking import asked_by
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
+_Newer = sa.orm.aliased(_Attempt)
+_IS_FOLLOWED = sa.exists().where(_Newer.run_id == _Run.id, _Newer.number > _Attempt.number).correlate(_Run, _Attempt)
 _WRITES: Final = {"synchronize_session": False}
 _LEFT: Final = {"waiting_for": None, "claimed_by": None, "lease_until": None}
 _UNWANTED: Final = "it is not tried again, as somebody wished it to be cancelled"
@@ -260,10 +262,8 @@ def _collecting_since() -> sa.ScalarSelect[datetime]:
 
 def newest_attempts(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
     """Runs and their newest attempts, as far as both meet conditions."""
-    newer = sa.orm.aliased(_Attempt)
-    followed = sa.exists().where(newer.run_id == _Run.id, newer.number > _Attempt.number)
     return (
         sa.select(_Run.id, _Attempt.id)
         .join(_Attempt, _Attempt.run_id == _Run.id)
-        .where(*conditions, sa.not_(followed.correlate(_Run, _Attempt)))
+        .where(*conditions, sa.not_(_IS_FOLLOWED))
     )

@@ -3,18 +3,80 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_given
 from ccat_ops_db.states import DataProductType, PhysicalCopyStatus
 
 _Run = models.ExecutedReductionStep
 _Copy, _Taken = models.PhysicalCopy, models.RunInput
+_Package, _Scan, _Unit, _Source = models.RawDataPackage, models.ExecutedObsUnit, models.ObsUnit, models.Source
+_Module, _Instrument, _File = models.InstrumentModule, models.Instrument, models.RawDataFile
+_Product, _Maker, _Step = models.DataProduct, aliased(_Run), models.ReductionStep
+
+# Made once: to put one of these together takes longer than to execute it.
+_COUNTED: Final = (
+    sa.select(_Taken.run_id, sa.func.count()).where(is_given(_Taken.run_id, "runs")).group_by(_Taken.run_id)
+)
+_RAW: Final = (
+    sa.select(
+        _Taken.run_id,
+        _Package.id.label("package_id"),
+        _Package.name,
+        _Scan.id.label("executed_obs_unit"),
+        _Unit.name.label("obs_unit"),
+        _Source.name.label("source"),
+        (_Instrument.name + "/" + _Module.name).label("instrument_module"),
+        _Copy.id.label("copy_id"),
+        _Copy.path.label("copy_path"),
+        _Copy.mtime_ns,
+        _Copy.inode,
+    )
+    .join(_Run, _Run.id == _Taken.run_id)
+    .join(_Package, _Package.id == _Taken.raw_data_package_id)
+    .join(_Copy, sa.and_(_Copy.raw_data_package_id == _Package.id, _Copy.data_location_id == _Run.data_location_id))
+    .join(_Scan, _Scan.id == _Package.executed_obs_unit_id)
+    .join(_Unit, _Unit.id == _Scan.obs_unit_id)
+    .join(_Source, _Source.id == _Unit.source_id)
+    .join(_Module, _Module.id == _Package.instrument_module_id)
+    .join(_Instrument, _Instrument.id == _Module.instrument_id)
+    .where(is_given(_Taken.run_id, "runs"), _Copy.status == PhysicalCopyStatus.STAGED)
+    .order_by(_Package.name)
+)
+_FILES: Final = (
+    sa.select(_File.raw_data_package_id, _File.relative_path, _File.size_bytes, _File.checksum)
+    .where(is_given(_File.raw_data_package_id, "packages"))
+    .order_by(_File.relative_path)
+)
+_PRODUCTS: Final = (
+    sa.select(
+        _Taken.run_id.label("taker"),
+        _Product.id.label("product_id"),
+        _Product.run_id,
+        _Step.key.label("step"),
+        _Maker.sub_group_path,
+        _Product.relative_path,
+        _Product.type,
+        _Product.checksum,
+        _Product.size_bytes,
+        _Copy.id.label("copy_id"),
+        _Copy.path.label("copy_path"),
+        _Taken.name,
+    )
+    .join(_Run, _Run.id == _Taken.run_id)
+    .join(_Product, _Product.id == _Taken.data_product_id)
+    .join(_Copy, sa.and_(_Copy.data_product_id == _Product.id, _Copy.data_location_id == _Run.data_location_id))
+    .join(_Maker, _Maker.id == _Product.run_id)
+    .join(_Step, _Step.id == _Maker.reduction_step_id)
+    .where(is_given(_Taken.run_id, "runs"), _Copy.status == PhysicalCopyStatus.PRESENT)
+    .order_by(_Product.id, _Taken.name)
+)
 
 
 class InputGone(CcatError):
@@ -97,38 +159,11 @@ def inputs_of(session: Session, run_ids: Sequence[int]) -> Mapping[int, RunInput
 
 
 def _wanted(session: Session, run_ids: Iterable[int]) -> Mapping[int, int]:
-    counted = sa.select(_Taken.run_id, sa.func.count()).where(is_among(_Taken.run_id, run_ids))
-    return dict(session.execute(counted.group_by(_Taken.run_id)).all())
+    return dict(session.execute(_COUNTED, {"runs": list(run_ids)}).all())
 
 
 def _raw(session: Session, run_ids: Iterable[int]) -> Mapping[int, Sequence[Raw]]:
-    package, scan, unit = models.RawDataPackage, models.ExecutedObsUnit, models.ObsUnit
-    module, instrument, here = models.InstrumentModule, models.Instrument, _Copy.data_location_id
-    rows = session.execute(
-        sa.select(
-            _Taken.run_id,
-            package.id.label("package_id"),
-            package.name,
-            scan.id.label("executed_obs_unit"),
-            unit.name.label("obs_unit"),
-            models.Source.name.label("source"),
-            (instrument.name + "/" + module.name).label("instrument_module"),
-            _Copy.id.label("copy_id"),
-            _Copy.path.label("copy_path"),
-            _Copy.mtime_ns,
-            _Copy.inode,
-        )
-        .join(_Run, _Run.id == _Taken.run_id)
-        .join(package, package.id == _Taken.raw_data_package_id)
-        .join(_Copy, sa.and_(_Copy.raw_data_package_id == package.id, here == _Run.data_location_id))
-        .join(scan, scan.id == package.executed_obs_unit_id)
-        .join(unit, unit.id == scan.obs_unit_id)
-        .join(models.Source, models.Source.id == unit.source_id)
-        .join(module, module.id == package.instrument_module_id)
-        .join(instrument, instrument.id == module.instrument_id)
-        .where(is_among(_Taken.run_id, run_ids), _Copy.status == PhysicalCopyStatus.STAGED)
-        .order_by(package.name)
-    ).all()
+    rows = session.execute(_RAW, {"runs": list(run_ids)}).all()
     files = _files(session, {row.package_id for row in rows})
     found: defaultdict[int, list[Raw]] = defaultdict(list)
     for row in rows:
@@ -140,45 +175,15 @@ def _raw(session: Session, run_ids: Iterable[int]) -> Mapping[int, Sequence[Raw]
 
 def _files(session: Session, package_ids: Iterable[int]) -> Mapping[int | None, Sequence[RawFile]]:
     """Raw files by their package, in the order of their paths."""
-    file = models.RawDataFile
     found: defaultdict[int | None, list[RawFile]] = defaultdict(list)
-    rows = session.execute(
-        sa.select(file.raw_data_package_id, file.relative_path, file.size_bytes, file.checksum)
-        .where(is_among(file.raw_data_package_id, package_ids))
-        .order_by(file.relative_path)
-    )
-    for package_id, path, size_bytes, checksum in rows:
+    for package_id, path, size_bytes, checksum in session.execute(_FILES, {"packages": list(package_ids)}):
         found[package_id].append(RawFile(path=path, size_bytes=size_bytes, checksum=checksum))
     return found
 
 
 def _products(session: Session, run_ids: Iterable[int]) -> Mapping[int, Sequence[Product]]:
     """Upstream and auxiliary products."""
-    product, maker = models.DataProduct, sa.orm.aliased(_Run)
-    here = sa.and_(_Copy.data_product_id == product.id, _Copy.data_location_id == _Run.data_location_id)
-    rows = session.execute(
-        sa.select(
-            _Taken.run_id.label("taker"),
-            product.id.label("product_id"),
-            product.run_id,
-            models.ReductionStep.key.label("step"),
-            maker.sub_group_path,
-            product.relative_path,
-            product.type,
-            product.checksum,
-            product.size_bytes,
-            _Copy.id.label("copy_id"),
-            _Copy.path.label("copy_path"),
-            _Taken.name,
-        )
-        .join(_Run, _Run.id == _Taken.run_id)
-        .join(product, product.id == _Taken.data_product_id)
-        .join(_Copy, here)
-        .join(maker, maker.id == product.run_id)
-        .join(models.ReductionStep, models.ReductionStep.id == maker.reduction_step_id)
-        .where(is_among(_Taken.run_id, run_ids), _Copy.status == PhysicalCopyStatus.PRESENT)
-        .order_by(product.id, _Taken.name)
-    )
+    rows = session.execute(_PRODUCTS, {"runs": list(run_ids)})
     found: defaultdict[int, list[Product]] = defaultdict(list)
     for row in rows:
         told = dict(row._mapping)  # noqa: SLF001 its public name

@@ -19,6 +19,7 @@ from ccat_workflow_manager.execution.products import Collected
 
 _Run = models.ExecutedReductionStep
 _Product = models.DataProduct
+_Newer = aliased(_Run)
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,16 @@ class Published:
 
 def supersede(session: Session, runs: Sequence[_Run], *, by: str) -> None:
     """Let the products of older runs of the same places be SUPERSEDED."""
-    newer = aliased(_Run)
     is_older = sa.and_(
-        newer.reduction_step_id == _Run.reduction_step_id,
-        newer.sub_group_key == _Run.sub_group_key,
-        newer.id > _Run.id,
-        is_among(newer.id, [run.id for run in runs]),
+        _Newer.reduction_step_id == _Run.reduction_step_id,
+        _Newer.sub_group_key == _Run.sub_group_key,
+        _Newer.id > _Run.id,
+        is_among(_Newer.id, [run.id for run in runs]),
     )
     found = session.execute(
-        sa.select(_Product.id, sa.func.concat("by run ", newer.id))
+        sa.select(_Product.id, sa.func.concat("by run ", _Newer.id))
         .join(_Product.run)
-        .join(newer, is_older)
+        .join(_Newer, is_older)
         .where(_Product.state.in_([ProductState.CURRENT, ProductState.ORPHANED]))
     ).all()
     if not found:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from ccat_ops_db.verbs.reasons import require_reason
 
 _Run, _Group, _Member = models.ExecutedReductionStep, models.SubGroup, models.SubGroupPackage
 _Trigger, _Request = models.Trigger, models.RunRequest
+_Theirs, _Other = aliased(_Member), aliased(_Request)
 _OPEN = (Verdict.WANTED, Verdict.COOLING)
 _GIVEN_UP = (Verdict.FAILED, Verdict.CANCELLED)
 _IS_OPEN: Final = _Run.inputs_frozen_at.is_(None)
@@ -281,24 +283,26 @@ def _asked_before(session: Session, trigger_id: int, which: sa.ColumnElement[boo
 
 def ask_again(session: Session, which: sa.ColumnElement[bool]) -> int:
     """Have what runs were to carry out be carried out by others; `which` is a condition on the runs. How much it is."""
-    other, runs = aliased(_Request), sa.select(_Run.id).where(which)
+    runs = sa.select(_Run.id).where(which)
     same = (
-        other.reduction_step_id == _Request.reduction_step_id,
-        other.sub_group_key == _Request.sub_group_key,
-        other.run_id.is_(None),
+        _Other.reduction_step_id == _Request.reduction_step_id,
+        _Other.sub_group_key == _Request.sub_group_key,
+        _Other.run_id.is_(None),
     )
     again = sa.update(_Request).where(_Request.run_id.in_(runs), sa.not_(sa.exists().where(*same)))
     told = {"run_id": None, "created_at": _Request.created_at}  # which is noted, as what is asked for is judged anew
-    forced = sa.update(other).where(*same, _Request.run_id.in_(runs), _Request.is_forced, sa.not_(other.is_forced))
-    written = (again.values(told).returning(_Request.id), forced.values(is_forced=True).returning(other.id))
+    forced = sa.update(_Other).where(*same, _Request.run_id.in_(runs), _Request.is_forced, sa.not_(_Other.is_forced))
+    written = (again.values(told).returning(_Request.id), forced.values(is_forced=True).returning(_Other.id))
     return sum(len(session.scalars(one, execution_options=_WRITES).all()) for one in written)
 
 
+@cache
 def at_place() -> sa.ColumnElement[bool]:
     """Condition: the request is for the sub-group."""
     return sa.and_(_Request.reduction_step_id == _Group.reduction_step_id, _Request.sub_group_key == _Group.key)
 
 
+@cache
 def asks_for_it() -> sa.ColumnElement[bool]:
     """Condition: the request is for the sub-group, and no run carries it out so far."""
     return sa.and_(at_place(), _Request.run_id.is_(None))
@@ -366,9 +370,8 @@ def _taking(
 
 def _sharing(group_ids: Sequence[int]) -> sa.Select[int]:
     """Sub-groups of any step that share packages with these."""
-    theirs = aliased(_Member)
-    same = theirs.raw_data_package_id == _Member.raw_data_package_id
-    return sa.select(theirs.sub_group_id).join(_Member, same).where(is_among(_Member.sub_group_id, group_ids))
+    same = _Theirs.raw_data_package_id == _Member.raw_data_package_id
+    return sa.select(_Theirs.sub_group_id).join(_Member, same).where(is_among(_Member.sub_group_id, group_ids))
 
 
 def _choosing(run_ids: Sequence[int]) -> sa.Select[int]:

@@ -1,6 +1,7 @@
 """STAGING_DATA runs at a location whose disk has no room: they are neither prepared nor submitted, and say why."""
 
 from collections.abc import Collection
+from functools import cache
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,6 +14,7 @@ from ccat_workflow_manager.verbs.staged import unstaged
 _Run = models.ExecutedReductionStep
 
 
+@cache
 def has_space() -> sa.ColumnElement[bool]:
     """Condition on a run: the disk of its location has room, as far as is known."""
     return _Run.data_location_id.not_in(sa.select(models.DataLocation.id).where(IS_SHORT))
@@ -24,6 +26,6 @@ def note_short(session: Session, location_ids: Collection[int]) -> None:
     if not short:
         return
     told = sa.case(short, value=_Run.data_location_id)
-    waits = (_Run.status == RunStatus.STAGING_DATA, _Run.data_location_id.in_(short), sa.not_(unstaged(hopeless=False)))
+    waits = (_Run.status == RunStatus.STAGING_DATA, _Run.data_location_id.in_(short), sa.not_(unstaged()))
     runs = sa.update(_Run).where(*waits, _Run.waiting_for.is_distinct_from(told)).values(waiting_for=told)
     session.execute(runs, execution_options={"synchronize_session": False})

@@ -1,11 +1,14 @@
 """Conditions on runs: how far what they wait for before they are submitted is."""
 
+from functools import cache
+
 import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, InputRole, PhysicalCopyStatus
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
+_Newest, _Prepared = sa.orm.aliased(_Attempt), sa.orm.aliased(_Attempt)
 _Copy, _Job, _Input = models.PhysicalCopy, models.StagingJob, models.RunInput
 ON_ITS_WAY = sa.and_(
     _Job.raw_data_package_id == _Input.raw_data_package_id,
@@ -15,6 +18,7 @@ ON_ITS_WAY = sa.and_(
 """Condition on an input, its run and a staging job: this brings it there."""
 
 
+@cache
 def is_missing() -> sa.ColumnElement[bool]:
     """Condition on an input and its run: it is raw, and not STAGED at the location of the run."""
     staged = sa.exists().where(
@@ -25,20 +29,18 @@ def is_missing() -> sa.ColumnElement[bool]:
     return sa.and_(_Input.role == InputRole.RAW, sa.not_(staged.correlate(_Run, _Input)))
 
 
-def unstaged(*, hopeless: bool) -> sa.ColumnElement[bool]:
-    """Condition on a run: a raw input of it is not STAGED at its location; `hopeless`: and nobody is at it."""
-    missing = sa.exists().where(_Input.run_id == _Run.id, is_missing())
-    if hopeless:
-        missing = missing.where(sa.not_(sa.exists().where(ON_ITS_WAY).correlate(_Run, _Input)))
-    return missing.correlate(_Run)  # the run that is asked about, and not any
+@cache
+def unstaged() -> sa.ColumnElement[bool]:
+    """Condition on a run: a raw input of it is not STAGED at its location."""
+    return sa.exists().where(_Input.run_id == _Run.id, is_missing()).correlate(_Run)  # the one asked about, not any
 
 
+@cache
 def is_prepared() -> sa.ColumnElement[bool]:
     """Condition on a run: the directories of its newest attempt are complete."""
-    newest, prepared = sa.orm.aliased(_Attempt), sa.orm.aliased(_Attempt)
-    number = sa.select(sa.func.max(newest.number)).where(newest.run_id == _Run.id).correlate(_Run).scalar_subquery()
+    number = sa.select(sa.func.max(_Newest.number)).where(_Newest.run_id == _Run.id).correlate(_Run).scalar_subquery()
     return (
         sa.exists()
-        .where(prepared.run_id == _Run.id, prepared.number == number, prepared.prepared_at.is_not(None))
+        .where(_Prepared.run_id == _Run.id, _Prepared.number == number, _Prepared.prepared_at.is_not(None))
         .correlate(_Run)
     )

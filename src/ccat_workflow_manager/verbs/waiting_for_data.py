@@ -14,7 +14,7 @@ from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import FailureClass, RunStatus, Status
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts, newest_attempts
 from ccat_workflow_manager.verbs.spaces import has_space
-from ccat_workflow_manager.verbs.staged import ON_ITS_WAY, is_missing, unstaged
+from ccat_workflow_manager.verbs.staged import ON_ITS_WAY, is_missing
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _IS_STAGING: Final = _Run.status == RunStatus.STAGING_DATA
@@ -49,11 +49,18 @@ def _still_stuck(session: Session, run_ids: Collection[int], *, now: datetime) -
 
 def _stuck(session: Session, which: sa.ColumnElement[bool], *, now: datetime) -> dict[int, tuple[int, bool]]:
     """Runs without a job whose data do not come: the newest attempt of each, and whether nobody brings them."""
-    is_hopeless = unstaged(hopeless=True)
-    began_before = now - TIME_OUTS[RunStatus.STAGING_DATA].after
-    is_late = sa.and_(_Attempt.created_at < began_before, unstaged(hopeless=False), has_space())
-    found = newest_attempts(which, _Attempt.prepared_at.is_(None), sa.or_(is_hopeless, is_late))
-    return {row[0]: (row[1], row[2]) for row in session.execute(found.add_columns(is_hopeless))}
+    job, taken = models.StagingJob, models.RunInput
+    is_hopeless = sa.func.bool_or(job.id.is_(None))
+    is_late = sa.and_(_Attempt.created_at < now - TIME_OUTS[RunStatus.STAGING_DATA].after, has_space())
+    found = (
+        newest_attempts(which, _Attempt.prepared_at.is_(None), is_missing())
+        .join(taken, taken.run_id == _Run.id)
+        .outerjoin(job, ON_ITS_WAY)
+        .group_by(_Run.id, _Attempt.id)
+        .having(sa.or_(is_hopeless, sa.func.bool_or(is_late)))
+        .add_columns(is_hopeless)
+    )
+    return {run_id: (attempt_id, is_hopeless) for run_id, attempt_id, is_hopeless in session.execute(found)}
 
 
 def note_staging(session: Session, location_ids: Iterable[int]) -> None:
