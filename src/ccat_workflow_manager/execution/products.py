@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ccat_ops_db.states import DataProductType
 
@@ -34,8 +34,8 @@ class Product(BaseModel):
     size_bytes: int
     media_type: str | None = None
     description: str | None = None
-    metadata: dict[str, Any] = {}
-    metrics: dict[str, float] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
 
 
 class Collected(BaseModel):

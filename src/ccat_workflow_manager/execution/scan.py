@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -19,6 +20,8 @@ ANNOTATIONS_FILE: Final = "products.json"
 _AT_ONCE: Final = 4
 """Files that are read and put on disk side by side."""
 _WORTH_THREADS: Final = 8
+_AT_LEAST: Final = 2**16
+"""Bytes of a file that is read piece by piece."""
 
 
 class OutputRefused(CcatError):
@@ -79,15 +82,25 @@ def _tree(root: Path, tree: PurePosixPath) -> Iterator[tuple[TreeFile, int]]:
 def _seal(root: Path, path: PurePosixPath) -> tuple[TreeFile, int]:
     """Make a file read-only, take its digest and size, and sync it: what is registered is what stays."""
     _confirm_name(path)
-    status = (root / path).lstat()
+    place = root / path
+    status = place.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OutputRefused(str(path), problem="it is neither a file nor a directory", remedy="write regular files")
     mode = read_only_mode(status.st_mode)
-    (root / path).chmod(mode)
-    with (root / path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    place.chmod(mode)
+    with place.open("rb", buffering=0) as file:
+        digest = _digest(file)
         os.fsync(file.fileno())
         return TreeFile(str(path), mode, digest), file.tell()
+
+
+def _digest(file: FileIO) -> str:
+    """SHA-256 of what is left of a file, as hexadecimal digits."""
+    start = file.read(_AT_LEAST)
+    if len(start) < _AT_LEAST:  # a small one, whose buffer would cost more than its bytes
+        return hashlib.sha256(start + (file.read() or b"")).hexdigest()
+    digest = hashlib.sha256(start)
+    return hashlib.file_digest(file, lambda: digest).hexdigest()
 
 
 def _confirm_name(path: PurePosixPath) -> None:

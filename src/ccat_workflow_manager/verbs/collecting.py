@@ -34,7 +34,7 @@ from ccat_workflow_manager.verbs.workplace import Workplace, lock_current, note,
 _Run = models.ExecutedReductionStep
 _PORTION: Final = timedelta(seconds=1)
 """After so long what is published is registered, and not kept back by what is not."""
-_AT_ONCE: Final = 2
+_AT_ONCE: Final = 4
 """Runs whose products are published side by side."""
 _COMPLETED: Final = {
     "failure": None,
