@@ -29,14 +29,14 @@ from ccat_service.servers import RedisSettings
 from ccat_service.spaces import watching_space
 from ccat_service.stop import Stop, stop_on_signals
 from ccat_service.tasks import TaskApp, make_celery_app
-from ccat_service.worker import run_worker
+from ccat_service.worker import Prompt, run_worker
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.host import host_cpus
 from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
-from ccat_workflow_manager.tasks import queues, register, senders
+from ccat_workflow_manager.tasks import prompt_queues, queues, register, senders
 from ccat_workflow_manager.verbs.workplace import Workplace
 
 MakeBackend: TypeAlias = Callable[[ServedLocation, WorkflowManagerSettings], Backend]
@@ -61,10 +61,24 @@ class _Process:
         run_manager(manager, database=self.database, health=health, stop=self.stop)
 
     def work(
-        self, app: TaskApp, names: Sequence[str], *, settings: RedisSettings, concurrency: int, health: HealthCheck
+        self,
+        app: TaskApp,
+        names: Sequence[str],
+        *,
+        prompt: Prompt | None = None,
+        settings: RedisSettings,
+        concurrency: int,
+        health: HealthCheck,
     ) -> None:
-        redis = settings.client(f"{self.title} watch")
-        code = run_worker(app, names, concurrency=concurrency, redis=redis, health=health, stop=self.stop)
+        code = run_worker(
+            app,
+            names,
+            prompt=prompt,
+            concurrency=concurrency,
+            redis=settings.client(f"{self.title} watch"),
+            health=health,
+            stop=self.stop,
+        )
         if code:
             raise typer.Exit(code)
 
@@ -135,14 +149,16 @@ def celery_worker(*, concurrency: int, backend: MakeBackend = local_backend) -> 
         served = served_locations(process.database, settings)
         with process.database.transaction() as session:
             expire_orphans(session, models.DataLocation)
-        app = process.app(settings)
+        app, questions = process.app(settings), process.app(settings)
         backends = {one.id: backend(one, settings) for one in served}
         bases = {one.id: one.base for one in served}
-        register(app, Workplace(process.database, backends, bases, process.name))
+        for one in (app, questions):
+            register(one, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
-        names, roots = queues(one.queue_name for one in served), {one.id: one.root for one in served}
+        names, roots = [one.queue_name for one in served], {one.id: one.root for one in served}
+        work, prompt = queues(names), Prompt(questions, prompt_queues(names))
         with watching_space(process.database.engine, roots, stop=process.stop):
-            process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+            process.work(app, work, prompt=prompt, settings=settings, concurrency=concurrency, health=health)
 
 
 def transfer_manager_process() -> None:

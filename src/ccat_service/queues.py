@@ -35,7 +35,7 @@ class RoutingError(CcatError):
 
 
 def workflow_queue(location: str, operation: str) -> str:
-    """Queue of the workers that do `operation` (staging, submission, results) at a processing location."""
+    """Queue of the workers that do `operation` (staging, submission, results, observation) at a processing location."""
     return f"workflow.{_checked('location', location)}.{_checked('operation', operation)}"
 
 

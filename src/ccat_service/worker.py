@@ -1,11 +1,13 @@
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from celery import signals
-from celery.worker import state
+from celery.worker import WorkController, state
 from celery.worker.consumer import Consumer
 from kombu import Connection
 from redis import Redis
@@ -19,6 +21,8 @@ from ccat_service.stop import Stop
 from ccat_service.tasks import TaskApp, declare_queue
 from ccat_service.watch import Watch
 
+_LOST: Final = 1
+"""Exit code with which a supervisor starts a new one."""
 _log = StructuredLogger(__name__)
 
 
@@ -29,6 +33,15 @@ class NoQueueError(CcatError):
 
     def __init__(self, app: str) -> None:
         super().__init__(f"worker {app!r} has no queue to serve: does the database know its location and operations?")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Short tasks for which others wait: each queue has a thread for them, however busy all others are."""
+
+    app: TaskApp
+    """Not that of the other tasks, as Celery takes all queues of an app alike."""
+    queues: Sequence[str]
 
 
 class PatientConsumer(Consumer):
@@ -54,6 +67,7 @@ def run_worker(
     redis: Redis,
     health: HealthCheck,
     stop: Stop,
+    prompt: Prompt | None = None,
     patience: timedelta = timedelta(seconds=15),
 ) -> int:
     """Take the tasks of these queues, in `concurrency` threads, until `stop`; returns the code to exit with.
@@ -62,21 +76,48 @@ def run_worker(
     code that is not 0, so that its supervisor starts a new one.
     """
     _prepare(app, queues)
-    worker = app.WorkController(
-        hostname=f"{app.main}@{socket.gethostname()}",
-        pool="threads",
-        concurrency=concurrency,
-        queues=list(queues),
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
+    worker = _controller(app, queues, concurrency=concurrency)
     watch = Watch(queues, concurrency, redis=redis, health=health, stop=stop, patience=patience)
-    with health, _recording_work(health), _running(watch, stop):
+    with health, _recording_work(health), _running(watch.run, "worker-watch", stop), _taking(prompt, stop):
         _log.info("worker started", queues=list(queues), concurrency=concurrency)
         worker.start()
         _log.info("worker stopped")
     return stop.exit_code or worker.exitcode or 0
+
+
+def _controller(
+    app: TaskApp, queues: Sequence[str], *, concurrency: int, use_eventloop: bool | None = None
+) -> WorkController:
+    return app.WorkController(
+        hostname=f"{app.main}@{socket.gethostname()}",
+        pool="threads",
+        concurrency=concurrency,
+        queues=list(queues),
+        use_eventloop=use_eventloop,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+
+
+@contextmanager
+def _taking(prompt: Prompt | None, stop: Stop) -> Iterator[None]:
+    """A second consumer in a thread; should it end by itself, the process does, to be started anew."""
+
+    def take() -> None:
+        try:
+            aside.start()
+        finally:
+            stop.request(exit_code=_LOST)
+
+    if prompt is None:
+        yield
+        return
+    _prepare(prompt.app, prompt.queues)
+    # A process has one event loop only; without one a consumer listens on only while it holds less than it may.
+    aside = _controller(prompt.app, prompt.queues, concurrency=len(prompt.queues) + 1, use_eventloop=False)
+    with _running(take, "worker-aside", stop):
+        yield
 
 
 def _prepare(app: TaskApp, queues: Sequence[str]) -> None:
@@ -103,8 +144,8 @@ def _recording_work(health: HealthCheck) -> Iterator[None]:
 
 
 @contextmanager
-def _running(watch: Watch, stop: Stop) -> Iterator[None]:
-    thread = threading.Thread(target=watch.run, name="worker-watch", daemon=True)
+def _running(work: Callable[[], None], name: str, stop: Stop) -> Iterator[None]:
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     try:
         yield

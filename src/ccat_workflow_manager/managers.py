@@ -21,7 +21,7 @@ from ccat_service.loop import Manager
 from ccat_service.queues import workflow_queue
 from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
-from ccat_workflow_manager.tasks import RESULTS, STAGING, SUBMISSION, Tasks
+from ccat_workflow_manager.tasks import OBSERVATION, RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
 from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
 from ccat_workflow_manager.verbs.failing import give_up_uncollected, next_retry, retry_due_runs
@@ -273,6 +273,6 @@ def _ask(context: Context, location_id: int, now: datetime) -> None:
     with context.database.transaction() as session:
         where = location.id == location_id
         if claim(session, location, where=where, by=context.name, lease=_LEASE, limit=1):
-            queue = workflow_queue(context.locations[location_id], RESULTS)
+            queue = workflow_queue(context.locations[location_id], OBSERVATION)
             context.tasks.observe.send_after_commit(session, [location_id], queue=queue)
             context.observed[location_id] = now

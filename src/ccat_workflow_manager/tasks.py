@@ -15,6 +15,7 @@ from ccat_workflow_manager.verbs.workplace import Workplace
 STAGING: Final = "staging"
 SUBMISSION: Final = "submission"
 RESULTS: Final = "results"
+OBSERVATION: Final = "observation"
 
 _VERBS: Final = {
     "hand_in": hand_in_attempts,
@@ -31,7 +32,7 @@ class Tasks:
     """Runs whose data are staged: make the directories of their attempts, and give their jobs to the backend. Queue
     `staging`, or `submission` for those whose job may exist, so that it is found whatever else there is to do."""
     observe: CeleryTask[int]
-    """Locations: ask the backend about all jobs there. Queue `results`."""
+    """Locations: ask the backend about all jobs there. Queue `observation`, which waits for no other."""
     collect: CeleryTask[int]
     """Runs whose jobs ended well: register what they made. Queue `results`."""
 
@@ -53,6 +54,9 @@ def register(app: TaskApp, workplace: Workplace) -> None:
 
 def queues(locations: Iterable[str]) -> list[str]:
     """Queues of the workers that serve these locations, each named `{site}_{location}`."""
-    return [
-        workflow_queue(location, operation) for location in locations for operation in (STAGING, SUBMISSION, RESULTS)
-    ]
+    return [workflow_queue(location, work) for location in locations for work in (STAGING, SUBMISSION, RESULTS)]
+
+
+def prompt_queues(locations: Iterable[str]) -> list[str]:
+    """Queues of the same workers whose tasks wait for none of theirs: a large output keeps no job from being ended."""
+    return [workflow_queue(location, OBSERVATION) for location in locations]

@@ -28,6 +28,7 @@ from tests.service.support import (
 )
 
 A_SHUTDOWN = timedelta(seconds=10)
+PROMPT = "workflow.steady.observation"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def workers(
         program = Program(
             "worker",
             tmp_path_factory.mktemp(name),
-            variables | {"QUEUE": queue, "CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID": "1"},
+            variables
+            | {"QUEUE": queue, "CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID": "1"}
+            | ({"PROMPT": PROMPT} if name == "steady" else {}),
         )
         workers[name] = Worker(queue, program, app, restartable_redis)
     yield workers
@@ -113,6 +116,19 @@ def test_a_worker_takes_its_tasks_over_tls_with_a_client_certificate(workers: di
     eventually(lambda: noted(worker, 1, 2), within=60)
     heartbeats = {heartbeat.instance: heartbeat for heartbeat in read_heartbeats(worker.redis.client)}
     assert heartbeats[worker.queue].service_name == "worker"
+
+
+def test_a_question_is_answered_while_every_thread_is_at_long_work(workers: dict[str, Worker]) -> None:
+    worker, long = workers["steady"], 3
+    eventually(worker.is_ready, within=60)
+    for _ in range(3):
+        worker.send("workflow.sleep", long)
+    eventually(lambda: len(worker.list("began")) == 2)
+    CeleryTask[int](worker.app, "workflow.note").send([17], queue=PROMPT)
+    eventually(lambda: b"17" in worker.list("noted"), within=long / 2)
+    assert worker.list("ended") == []
+    eventually(lambda: len(worker.list("ended")) == 3, within=60)
+    worker.redis.client.delete(f"{worker.queue}:noted")
 
 
 def test_a_client_without_a_certificate_is_refused(tls: RedisSettings, capsys: pytest.CaptureFixture[str]) -> None:

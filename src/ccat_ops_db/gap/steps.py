@@ -166,6 +166,12 @@ def current_revisions() -> sa.Select[models.PipelineRevision]:
     return sa.select(models.PipelineRevision).where(models.PipelineRevision.id.in_(newest))
 
 
+@cache  # a row of columns, which is longer in the making than in the use
+def current_revision() -> sa.Subquery:
+    """The same as something to join."""
+    return current_revisions().subquery()
+
+
 def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
     """A pipeline as its newest revision and the released versions of its software define it.
 

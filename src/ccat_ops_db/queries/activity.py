@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.steps import current_revisions
+from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.states import PackageState, RunStatus, TriggerType, Verdict
 
@@ -85,7 +85,7 @@ def _enabled_pipelines() -> sa.Select[int]:
 
 def _continuous_pipelines() -> sa.Select[int]:
     """Enabled pipelines whose runs are created without a trigger."""
-    revision = current_revisions().subquery()
+    revision = current_revision()
     continuous = revision.c.trigger_type == TriggerType.CONTINUOUS
     return _enabled_pipelines().join(revision, revision.c.pipeline_id == models.Pipeline.id).where(continuous)
 

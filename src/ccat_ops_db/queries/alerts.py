@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.steps import current_revisions
+from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import short_locations
@@ -178,7 +178,7 @@ def _late_changes(session: Session, late: datetime) -> Iterator[Condition]:
 
 def _late_sub_groups(session: Session, late: datetime) -> Iterator[Condition]:
     """What new data want that has no run, where it is known since when: what rests is wanted from the end of that."""
-    revision = current_revisions().subquery()
+    revision = current_revision()
     rows = session.execute(
         sa.select(_Pipeline.name, sa.func.count(), sa.func.min(_Group.cut_off))
         .join_from(_Group, _Step, _Step.id == _Group.reduction_step_id)

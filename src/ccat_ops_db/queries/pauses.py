@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.gap.steps import current_revisions
+from ccat_ops_db.gap.steps import current_revision
 
 _Pause, _Pipeline = models.Pause, models.Pipeline
 DISABLED: Final = "its pipeline is disabled"
@@ -13,10 +13,11 @@ DISABLED: Final = "its pipeline is disabled"
 
 def pause_of(session: Session, pipeline_id: int) -> str | None:
     """Why a pipeline is paused, itself, where it runs, or as everything is; None where it is not."""
-    revision = current_revisions().where(models.PipelineRevision.pipeline_id == pipeline_id).subquery()
+    revision = current_revision()
+    here = sa.select(revision.c.processing_location_id).where(revision.c.pipeline_id == pipeline_id)
     applies = sa.or_(
         _Pause.pipeline_id == pipeline_id,
-        _Pause.data_location_id.in_(sa.select(revision.c.processing_location_id)),
+        _Pause.data_location_id.in_(here),
         sa.and_(_Pause.pipeline_id.is_(None), _Pause.data_location_id.is_(None)),
     )
     pause = session.scalars(sa.select(_Pause).where(applies).order_by(_Pause.id).limit(1)).first()
@@ -27,7 +28,7 @@ def stopped(session: Session) -> Mapping[int, str]:
     """Why nothing of a pipeline starts, where it is paused or disabled; by its id."""
     if not session.scalar(sa.select(sa.or_(sa.exists(_Pause.id), sa.exists().where(sa.not_(_Pipeline.enabled))))):
         return {}
-    revision = current_revisions().subquery()
+    revision = current_revision()
     applies = sa.or_(
         _Pause.pipeline_id == _Pipeline.id,
         _Pause.data_location_id == revision.c.processing_location_id,

@@ -16,7 +16,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import evaluate
 from ccat_ops_db.gap.planned import keep_plan
-from ccat_ops_db.gap.steps import StepNow, current_revisions
+from ccat_ops_db.gap.steps import StepNow, current_revision
 from ccat_ops_db.session import is_conflict
 from ccat_ops_db.states import RunReason, RunStatus, TriggerType, Verdict, VersionPolicy
 from ccat_ops_db.verbs.definitions import apply_definitions
@@ -118,7 +118,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _automatic() -> sa.Select[int, str]:
-    revision = current_revisions().subquery()
+    revision = current_revision()
     return (
         sa.select(models.Pipeline.id, models.Pipeline.name)
         .join(revision, revision.c.pipeline_id == models.Pipeline.id)

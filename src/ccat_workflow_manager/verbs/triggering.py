@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.evaluation import come_by, evaluate, rest
-from ccat_ops_db.gap.steps import PipelineNow, StepNow, current_revisions
+from ccat_ops_db.gap.steps import PipelineNow, StepNow, current_revision
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.limits import Minute
@@ -51,7 +51,7 @@ def pipelines_to_evaluate(session: Session, location_ids: Sequence[int], *, now:
 
 def _at_locations(location_ids: Sequence[int]) -> sa.Select[int]:
     """Enabled pipelines that run at these locations."""
-    revision = current_revisions().subquery()
+    revision = current_revision()
     return (
         sa.select(models.Pipeline.id)
         .join(revision, revision.c.pipeline_id == models.Pipeline.id)

@@ -14,8 +14,8 @@ from ccat_service.health import HealthCheck
 from ccat_service.logging import configure_logging
 from ccat_service.retries import Backoff
 from ccat_service.stop import stop_on_signals
-from ccat_service.tasks import make_celery_app, make_celery_task
-from ccat_service.worker import run_worker
+from ccat_service.tasks import TaskApp, make_celery_app, make_celery_task
+from ccat_service.worker import Prompt, run_worker
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 
 AT_ONCE = Backoff(first=timedelta(milliseconds=50), ceiling=timedelta(milliseconds=100))
@@ -36,16 +36,25 @@ class NodeLost(CcatError):
         super().__init__("the node is lost")
 
 
+def deafen_on_signal(app: TaskApp) -> None:
+    @signals.worker_init.connect(weak=False)
+    def wait_for_signal(sender: Any, **_: object) -> None:
+        if sender.app is app:
+            signal.signal(signal.SIGUSR1, lambda *_: sender.consumer.task_consumer.cancel())
+
+
 def main() -> int:
     configure_logging()
     settings = WorkflowManagerSettings.load()
     redis = settings.client("test worker")
-    app = make_celery_app(settings, name="test-worker")
+    app, questions = (make_celery_app(settings, name="test-worker") for _ in range(2))
     queue = os.environ["QUEUE"]
 
-    @make_celery_task(app, "workflow.note")
     def note(ids: list[int]) -> None:
         redis.rpush(f"{queue}:noted", *ids)
+
+    for one in (app, questions):
+        make_celery_task(one, "workflow.note")(note)
 
     @make_celery_task(app, "workflow.sleep")
     def sleep_for_id_seconds(ids: list[int]) -> None:
@@ -67,14 +76,14 @@ def main() -> int:
     def fail_late(_ids: list[int]) -> None:
         raise NodeLost
 
-    @signals.worker_init.connect(weak=False)
-    def deafen_on_signal(sender: Any, **_: object) -> None:
-        signal.signal(signal.SIGUSR1, lambda *_: sender.consumer.task_consumer.cancel())
-
+    deafen_on_signal(app)
     health = HealthCheck("tests", "worker", redis=redis, instance=queue)
     with stop_on_signals(grace=timedelta(seconds=2)) as stop:
         patience = timedelta(seconds=1.5)
-        return run_worker(app, [queue], concurrency=2, redis=redis, health=health, stop=stop, patience=patience)
+        prompt = Prompt(questions, [os.environ["PROMPT"]]) if "PROMPT" in os.environ else None
+        return run_worker(
+            app, [queue], prompt=prompt, concurrency=2, redis=redis, health=health, stop=stop, patience=patience
+        )
 
 
 if __name__ == "__main__":
