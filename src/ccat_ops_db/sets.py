@@ -1,10 +1,27 @@
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+from ccat_ops_db.models.base import Base
+
+Row = TypeVar("Row", bound=Base)
 
 Column: TypeAlias = tuple[sa.types.TypeEngine[Any], Sequence[Any]]
 """The type of a column, and its values."""
+
+
+def once_more(noun: type[Row], *, name: str | None = None) -> type[Row]:
+    """A table a second time in the same statement, to be kept by a module.
+
+    Its columns are all looked up here: SQLAlchemy does it when each is first used, and where two threads do so at once
+    one of them gets columns of the first table instead, in a statement that is then true of too many rows.
+    """
+    other = aliased(noun, name=name)
+    for column in sa.inspect(noun).column_attrs:
+        _ = getattr(other, column.key).expression
+    return other
 
 
 def is_among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:

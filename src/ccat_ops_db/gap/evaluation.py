@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find_nearest, forget
@@ -22,10 +22,10 @@ from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.schedule import next_tick
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_among, once_more
 
 _Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, models.SubGroupPackage
-_Theirs = aliased(_Member)
+_Theirs = once_more(_Member)
 _REBUILD_EVERY: Final = timedelta(hours=24)
 _MEMORY: Final = "128MB"
 """For each sort and hash of a look at everything, in place of the few that suffice for a change."""

@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session, aliased
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.queries.runs import Filter, UnknownRun
+from ccat_ops_db.sets import once_more
 from ccat_ops_db.states import FailureClass, RunStatus
 
-_Run, _Newer = models.ExecutedReductionStep, aliased(models.ExecutedReductionStep)
+_Run, _Newer = models.ExecutedReductionStep, once_more(models.ExecutedReductionStep)
 
 
 class HasNotFailed(CcatError):

@@ -14,7 +14,7 @@ from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.hiding import hide
 from ccat_ops_db.plan.timeouts import TIME_OUTS
-from ccat_ops_db.sets import is_among, rows
+from ccat_ops_db.sets import is_among, once_more, rows
 from ccat_ops_db.states import FailureClass, Resource, RunStatus
 from ccat_workflow_manager.plan.fingerprints import fingerprint
 from ccat_workflow_manager.plan.resources import may_grow, next_request
@@ -22,7 +22,7 @@ from ccat_workflow_manager.plan.retries import Retry, Tries, retry_after
 from ccat_workflow_manager.verbs.asking import asked_by
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
-_Newer = sa.orm.aliased(_Attempt)
+_Newer = once_more(_Attempt)
 _IS_FOLLOWED = sa.exists().where(_Newer.run_id == _Run.id, _Newer.number > _Attempt.number).correlate(_Run, _Attempt)
 _WRITES: Final = {"synchronize_session": False}
 _LEFT: Final = {"waiting_for": None, "claimed_by": None, "lease_until": None}

@@ -7,18 +7,18 @@ from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.sets import is_given
+from ccat_ops_db.sets import is_given, once_more
 from ccat_ops_db.states import DataProductType, PhysicalCopyStatus
 
 _Run = models.ExecutedReductionStep
 _Copy, _Taken = models.PhysicalCopy, models.RunInput
 _Package, _Scan, _Unit, _Source = models.RawDataPackage, models.ExecutedObsUnit, models.ObsUnit, models.Source
 _Module, _Instrument, _File = models.InstrumentModule, models.Instrument, models.RawDataFile
-_Product, _Maker, _Step = models.DataProduct, aliased(_Run), models.ReductionStep
+_Product, _Maker, _Step = models.DataProduct, once_more(_Run), models.ReductionStep
 
 # Made once: to put one of these together takes longer than to execute it.
 _COUNTED: Final = (

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import is_free
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_among, once_more
 from ccat_ops_db.states import RunStatus
 
 _Run = models.ExecutedReductionStep
-LINE: Final = aliased(models.Pipeline, name="line")
+LINE: Final = once_more(models.Pipeline, name="line")
 """The pipeline whose runs stand in line, in conditions on the runs at their head."""
 COLUMNS: Final[Sequence[InstrumentedAttribute[Any]]] = (_Run.id, _Run.pipeline_id, _Run.is_redo, _Run.queue_rank)
 """What the order is worked out from."""

@@ -8,18 +8,18 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import is_among, rows
+from ccat_ops_db.sets import is_among, once_more, rows
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
 
 _Run = models.ExecutedReductionStep
 _Product = models.DataProduct
-_Newer = aliased(_Run)
+_Newer = once_more(_Run)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -19,13 +19,13 @@ from ccat_ops_db.lookup import PIPELINE, UnknownName, find
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.schedule import due
 from ccat_ops_db.queries.pauses import pause_of
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_among, once_more
 from ccat_ops_db.states import RunStatus, TriggerType, Verdict
 from ccat_ops_db.verbs.reasons import require_reason
 
 _Run, _Group, _Member = models.ExecutedReductionStep, models.SubGroup, models.SubGroupPackage
 _Trigger, _Request = models.Trigger, models.RunRequest
-_Theirs, _Other = aliased(_Member), aliased(_Request)
+_Theirs, _Other = once_more(_Member), once_more(_Request)
 _OPEN = (Verdict.WANTED, Verdict.COOLING)
 _GIVEN_UP = (Verdict.FAILED, Verdict.CANCELLED)
 _IS_OPEN: Final = _Run.inputs_frozen_at.is_(None)

@@ -5,10 +5,11 @@ from functools import cache
 import sqlalchemy as sa
 
 from ccat_ops_db import models
+from ccat_ops_db.sets import once_more
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, InputRole, PhysicalCopyStatus
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
-_Newest, _Prepared = sa.orm.aliased(_Attempt), sa.orm.aliased(_Attempt)
+_Newest, _Prepared = once_more(_Attempt), once_more(_Attempt)
 _Copy, _Job, _Input = models.PhysicalCopy, models.StagingJob, models.RunInput
 ON_ITS_WAY = sa.and_(
     _Job.raw_data_package_id == _Input.raw_data_package_id,
