@@ -98,17 +98,19 @@ class Play:
         deadline = begin + span + self.plan.patience.total_seconds()
         while time.monotonic() < deadline:
             elapsed = time.monotonic() - begin
+            progress = self.chains.progress()
             wanted = min(self.plan.chains, 1 + int(self.plan.chains * elapsed / max(span, 1)))
+            if self._cards and elapsed > span and self.chains.is_over(progress):
+                wanted = len(self.chains.texts) + 1  # of whose job the wrapper can be killed
             while len(self.chains.texts) < wanted and self.chains.observe():
                 pass
             if self._cards and time.monotonic() >= next_kill + self.plan.every.total_seconds():
                 next_kill = time.monotonic() if self._kill(elapsed) else next_kill
             self.killer.look()
-            progress = self.chains.progress()
             if time.monotonic() >= next_word:
                 self._tell(elapsed, progress)
                 next_word = time.monotonic() + _TOLD_EVERY
-            if not self._cards and len(self.chains.texts) == self.plan.chains and self.chains.is_over(progress):
+            if not self._cards and len(self.chains.texts) >= self.plan.chains and self.chains.is_over(progress):
                 break
             time.sleep(_POLL)
         return self._outcome(time.monotonic() - begin)
