@@ -152,8 +152,7 @@ def celery_worker(*, concurrency: int, backend: MakeBackend = local_backend) -> 
         app, questions = process.app(settings), process.app(settings)
         backends = {one.id: backend(one, settings) for one in served}
         bases = {one.id: one.base for one in served}
-        for one in (app, questions):
-            register(one, Workplace(process.database, backends, bases, process.name))
+        register(app, Workplace(process.database, backends, bases, process.name))
         health = process.health(settings, "workflow")
         names, roots = [one.queue_name for one in served], {one.id: one.root for one in served}
         work, prompt = queues(names), Prompt(questions, prompt_queues(names))

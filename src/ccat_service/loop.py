@@ -23,8 +23,9 @@ _SHORTEST_PAUSE: Final = timedelta(milliseconds=100)
 _LONGEST_REST: Final = timedelta(seconds=0.5)
 _FLOOD: Final = 10
 """So much done in one tick is more than comes in by itself: more will have come after a rest as long as the tick."""
+_LEAST_REST: Final = 0.5
 _MOST_REST: Final = 2
-"""Times as long as the tick."""
+"""Times as long as the tick; the least is for ticks that find much to look at and nothing to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,8 @@ class _Loop(Generic[Context]):
         begun = monotonic()
         done = self._manager.tick(self._manager.context)
         worked = monotonic() - begun
-        self._rested_at = monotonic() + min(worked * min(done / _FLOOD, _MOST_REST), _LONGEST_REST.total_seconds())
+        rest = worked * min(max(done / _FLOOD, _LEAST_REST), _MOST_REST)
+        self._rested_at = monotonic() + min(rest, _LONGEST_REST.total_seconds())
         if self._failures:
             self._log.info("works again", failures=self._failures)
             self._failures = 0

@@ -1,9 +1,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Lock
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
+from celery import Task, signals
 from celery.worker import state
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,19 +25,22 @@ class Glance:
 
     waiting: int
     """Messages in its queues."""
-    reserved: int
-    """Tasks that it holds, running or about to run."""
+    running: int
+    """Tasks that it is at."""
     taken: int
-    """Tasks that it took since it started."""
+    """Tasks that it began since it started."""
 
 
 def hears(before: Glance, now: Glance, *, concurrency: int) -> bool:
     """False where messages wait, a thread is free to take one, and yet none was taken between the two looks."""
-    return now.waiting == 0 or now.reserved >= concurrency or now.taken > before.taken
+    return now.waiting == 0 or now.running >= concurrency or now.taken > before.taken
 
 
 class Watch:
-    """Looks after the Celery worker of this process: ends it when it is asked to, or has been deaf for too long."""
+    """Looks after a Celery worker of this process: ends it when it is asked to, or has been deaf for too long.
+
+    It counts the tasks from its queues: what Celery counts by itself is of all workers of the process together.
+    """
 
     def __init__(
         self,
@@ -54,6 +59,10 @@ class Watch:
         self._stop = stop
         self._patience = patience
         self._deaf_since: float | None = None
+        self._begun = self._ended = 0
+        self._counting = Lock()
+        signals.task_prerun.connect(self._note_begin)  # as long as this lives
+        signals.task_postrun.connect(self._note_end)
 
     def run(self) -> None:
         """Look at intervals until the process is to stop, then tell Celery."""
@@ -69,7 +78,19 @@ class Watch:
             waiting = sum(int(self._redis.llen(queue)) for queue in self._queues)
         except (RedisError, OSError):
             return None  # nobody hears anything now, and the consumer tries to reconnect by itself
-        return Glance(waiting=waiting, reserved=len(state.reserved_requests), taken=state.all_total_count[0])
+        with self._counting:
+            return Glance(waiting=waiting, running=self._begun - self._ended, taken=self._begun)
+
+    def _note_begin(self, task: Task[Any, Any], **_: object) -> None:
+        with self._counting:
+            self._begun += self._is_ours(task)
+
+    def _note_end(self, task: Task[Any, Any], **_: object) -> None:
+        with self._counting:
+            self._ended += self._is_ours(task)
+
+    def _is_ours(self, task: Task[Any, Any]) -> bool:
+        return (task.request.delivery_info or {}).get("routing_key") in self._queues
 
     def _judge(self, before: Glance | None, now: Glance | None) -> None:
         if before is None or now is None or hears(before, now, concurrency=self._concurrency):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from celery import signals
@@ -37,10 +38,10 @@ class NoQueueError(CcatError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """Short tasks for which others wait: each queue has a thread for them, however busy all others are."""
+    """Short tasks for which others wait: there are more threads for them than queues, however busy all others are."""
 
     app: TaskApp
-    """Not that of the other tasks, as Celery takes all queues of an app alike."""
+    """Not that of the other tasks, as Celery takes all queues of an app alike; it knows the tasks of every app."""
     queues: Sequence[str]
 
 
@@ -77,8 +78,9 @@ def run_worker(
     """
     _prepare(app, queues)
     worker = _controller(app, queues, concurrency=concurrency)
-    watch = Watch(queues, concurrency, redis=redis, health=health, stop=stop, patience=patience)
-    with health, _recording_work(health), _running(watch.run, "worker-watch", stop), _taking(prompt, stop):
+    looking = partial(Watch, redis=redis, health=health, stop=stop, patience=patience)
+    watch = looking(queues, concurrency)
+    with health, _recording_work(health), _running(watch.run, "worker-watch", stop), _taking(prompt, stop, looking):
         _log.info("worker started", queues=list(queues), concurrency=concurrency)
         worker.start()
         _log.info("worker stopped")
@@ -101,7 +103,7 @@ def _controller(
 
 
 @contextmanager
-def _taking(prompt: Prompt | None, stop: Stop) -> Iterator[None]:
+def _taking(prompt: Prompt | None, stop: Stop, looking: Callable[..., Watch]) -> Iterator[None]:
     """A second consumer in a thread; should it end by itself, the process does, to be started anew."""
 
     def take() -> None:
@@ -114,9 +116,11 @@ def _taking(prompt: Prompt | None, stop: Stop) -> Iterator[None]:
         yield
         return
     _prepare(prompt.app, prompt.queues)
+    concurrency = len(prompt.queues) + 1
+    watch = looking(prompt.queues, concurrency)
     # A process has one event loop only; without one a consumer listens on only while it holds less than it may.
-    aside = _controller(prompt.app, prompt.queues, concurrency=len(prompt.queues) + 1, use_eventloop=False)
-    with _running(take, "worker-aside", stop):
+    aside = _controller(prompt.app, prompt.queues, concurrency=concurrency, use_eventloop=False)
+    with _running(watch.run, "aside-watch", stop), _running(take, "worker-aside", stop):
         yield
 
 

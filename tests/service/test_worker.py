@@ -121,13 +121,14 @@ def test_a_worker_takes_its_tasks_over_tls_with_a_client_certificate(workers: di
 def test_a_question_is_answered_while_every_thread_is_at_long_work(workers: dict[str, Worker]) -> None:
     worker, long = workers["steady"], 3
     eventually(worker.is_ready, within=60)
-    for _ in range(3):
+    for _ in range(5):
         worker.send("workflow.sleep", long)
     eventually(lambda: len(worker.list("began")) == 2)
     CeleryTask[int](worker.app, "workflow.note").send([17], queue=PROMPT)
     eventually(lambda: b"17" in worker.list("noted"), within=long / 2)
     assert worker.list("ended") == []
-    eventually(lambda: len(worker.list("ended")) == 3, within=60)
+    eventually(lambda: len(worker.list("ended")) == 5, within=60)
+    assert not worker.program.events("worker takes no tasks although some wait")  # as both threads were at work
     worker.redis.client.delete(f"{worker.queue}:noted")
 
 
@@ -226,11 +227,19 @@ def test_a_worker_whose_threads_were_all_at_work_while_redis_died_takes_tasks_ag
     assert worker.program.is_running()
 
 
-def test_a_worker_that_turned_deaf_ends_so_that_it_is_started_anew(workers: dict[str, Worker]) -> None:
+def test_a_worker_that_turned_deaf_ends_though_it_answers_questions_so_that_it_is_started_anew(
+    workers: dict[str, Worker],
+) -> None:
     worker = workers["steady"]
     eventually(worker.is_ready)
     worker.program.signal(SIGUSR1)
     eventually(lambda: worker.waiting_after_sending(4))
+
+    def has_ended() -> bool:
+        CeleryTask[int](worker.app, "workflow.note").send([4], queue=PROMPT)
+        return not worker.program.is_running()
+
+    eventually(has_ended, within=A_SHUTDOWN.total_seconds())
     assert worker.program.exit_code(within=A_SHUTDOWN) == 1
     assert worker.program.events("worker takes no tasks although some wait")
 
@@ -248,5 +257,5 @@ def test_a_worker_that_turned_deaf_ends_so_that_it_is_started_anew(workers: dict
 def test_a_worker_is_deaf_only_if_messages_wait_while_a_thread_is_free(
     before: tuple[int, int, int], now: tuple[int, int, int], *, expected: bool
 ) -> None:
-    looks = [Glance(waiting=waiting, reserved=reserved, taken=taken) for waiting, reserved, taken in (before, now)]
+    looks = [Glance(waiting=waiting, running=running, taken=taken) for waiting, running, taken in (before, now)]
     assert hears(looks[0], looks[1], concurrency=2) is expected

@@ -93,8 +93,9 @@ def examine(collection: Collection) -> Collected:
     products = scan(output, is_final=collection.is_final)
     _confirm_required(products, collection)
     collected = Collected(products=annotate(products, output), metrics=read_metrics(output))
-    write_read_only(collection.record, collected.model_dump_json(indent=2).encode(), is_kept=True)
-    return collected
+    content = collected.model_dump_json(indent=2).encode()
+    write_read_only(collection.record, content, is_kept=True)
+    return Collected.model_validate_json(content)
 
 
 def publish(collection: Collection) -> None:

@@ -50,11 +50,9 @@ def main() -> int:
     app, questions = (make_celery_app(settings, name="test-worker") for _ in range(2))
     queue = os.environ["QUEUE"]
 
+    @make_celery_task(app, "workflow.note")
     def note(ids: list[int]) -> None:
         redis.rpush(f"{queue}:noted", *ids)
-
-    for one in (app, questions):
-        make_celery_task(one, "workflow.note")(note)
 
     @make_celery_task(app, "workflow.sleep")
     def sleep_for_id_seconds(ids: list[int]) -> None:
@@ -79,7 +77,7 @@ def main() -> int:
     deafen_on_signal(app)
     health = HealthCheck("tests", "worker", redis=redis, instance=queue)
     with stop_on_signals(grace=timedelta(seconds=2)) as stop:
-        patience = timedelta(seconds=1.5)
+        patience = timedelta(seconds=3)
         prompt = Prompt(questions, [os.environ["PROMPT"]]) if "PROMPT" in os.environ else None
         return run_worker(
             app, [queue], prompt=prompt, concurrency=2, redis=redis, health=health, stop=stop, patience=patience
