@@ -1,5 +1,6 @@
 """The long-running processes: read the settings, put the parts together, run."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,7 @@ def _process(title: str) -> Iterator[_Process]:
             import_module("ccat.crashing").arm_from_environment()
         database = open_database(title)
         database.require_current_schema()
+        gc.freeze()  # what is there now stays, and need not be looked through again and again
         yield _Process(title, process_name(title), database, stop)
         database.close()
 

@@ -1,5 +1,8 @@
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -8,8 +11,11 @@ from ccat_ops_db.models.base import Base
 
 Row = TypeVar("Row", bound=Base)
 
-Column: TypeAlias = tuple[sa.types.TypeEngine[Any], Sequence[Any]]
-"""The type of a column, and its values."""
+
+def table_of(noun: type[Base]) -> sa.Table:
+    """The table itself, for statements that are no business of the session."""
+    assert isinstance(noun.__table__, sa.Table)  # noqa: S101 - what a declarative class maps to; narrows the type
+    return noun.__table__
 
 
 def once_more(noun: type[Row], *, name: str | None = None) -> type[Row]:
@@ -36,9 +42,31 @@ def is_given(column: Any, name: str) -> sa.ColumnElement[bool]:
     return found
 
 
-def rows(name: str, ids: Sequence[int], **columns: Column) -> sa.TableValuedAlias:
-    """A table of values that are brought along, one row for each id, for statements about many objects at once."""
-    typed: dict[str, Column] = {"id": (sa.BigInteger(), ids), **columns}
-    arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in typed.values()]
-    named = [sa.column(column, kind) for column, (kind, _) in typed.items()]
-    return sa.func.unnest(*arrays).table_valued(*named, name=name).render_derived()
+class Brought:
+    """A table of values, one row for each `id`, that is brought along by statements about many objects at once.
+
+    It is made once, as these statements are; `rows` makes the parameter that each execution brings.
+    """
+
+    def __init__(self, name: str, **kinds: sa.types.TypeEngine[Any]) -> None:
+        self._parameter = f"{name}_rows"
+        columns = [sa.column(column, kind) for column, kind in {"id": sa.BigInteger(), **kinds}.items()]
+        given = sa.cast(sa.bindparam(self._parameter, type_=sa.Text()), sa.JSON)
+        found = sa.func.json_to_recordset(given).table_valued(*columns, name=name)
+        self.table: sa.TableValuedAlias = found.render_derived(with_types=True)
+        """To select from, and to join."""
+        self.c = self.table.c
+
+    def rows(self, ids: Iterable[int], **columns: Iterable[Any]) -> "Rows":
+        """Values by column, in the order of the ids. Those of JSON columns stand as they are; null is NULL there."""
+        names = ["id", *columns]
+        listed = [dict(zip(names, row, strict=True)) for row in zip(ids, *columns.values(), strict=True)]
+        return Rows(self.table, {self._parameter: json.dumps(listed, default=datetime.isoformat)})
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one execution brings along."""
+
+    table: sa.TableValuedAlias
+    parameters: Mapping[str, str]

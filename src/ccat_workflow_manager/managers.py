@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccat_ops_db import models
 from ccat_ops_db.cancelling import WISHED
-from ccat_ops_db.claims import claim, is_free, renew
+from ccat_ops_db.claims import claim_one, claiming, is_free, renew
 from ccat_ops_db.gap.changes import hand_out
-from ccat_ops_db.queries.limits import limits_now
+from ccat_ops_db.queries.limits import IS_ANYTHING_LIMITED, limits_now
+from ccat_ops_db.queries.spaces import IS_SHORT
+from ccat_ops_db.sets import is_among, is_given
 from ccat_ops_db.states import RunStatus
 from ccat_ops_db.verbs.definitions import DEFINITIONS_APPLIED
 from ccat_ops_db.verbs.limiting import LIMITS_CHANGED
@@ -23,9 +27,10 @@ from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import OBSERVATION, RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
-from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
-from ccat_workflow_manager.verbs.failing import give_up_uncollected, next_retry, retry_due_runs
+from ccat_workflow_manager.verbs.claiming import IS_ANYTHING_STOPPED, claim_pending, note_stopped
+from ccat_workflow_manager.verbs.failing import NEXT_RETRY, give_up_uncollected, retry_due_runs
 from ccat_workflow_manager.verbs.limiting import note_held
+from ccat_workflow_manager.verbs.queueing import IS_PENDING, has_status
 from ccat_workflow_manager.verbs.spaces import has_space, note_short
 from ccat_workflow_manager.verbs.staged import is_prepared, unstaged
 from ccat_workflow_manager.verbs.starting import start_runs
@@ -37,7 +42,7 @@ from ccat_workflow_manager.verbs.triggering import (
 )
 from ccat_workflow_manager.verbs.waiting_for_data import fail_unstaged_runs, note_staging
 
-_Run = models.ExecutedReductionStep
+_Run, _Location = models.ExecutedReductionStep, models.DataLocation
 _BATCH: Final = 200
 _OUTSTANDING: Final = 400
 """Most runs that workers are told of at a time, for each thing that they do."""
@@ -48,6 +53,42 @@ _REST: Final = timedelta(seconds=2)
 _ROUND: Final = timedelta(milliseconds=100)
 """Pause between two questions to a backend."""
 _log = StructuredLogger(__name__)
+
+_HERE: Final = is_given(_Run.data_location_id, "places")
+_IS_STAGING: Final = has_status(RunStatus.STAGING_DATA)
+_IS_COLLECTING: Final = has_status(RunStatus.COLLECTING_RESULTS)
+_LEASE_END: Final = sa.select(sa.func.min(_Run.lease_until)).where(_HERE, sa.not_(is_free(_Run)))
+"""When the first run that a worker was told of, or that could not start, is looked at again."""
+_TO_ADVANCE: Final = sa.select(
+    sa.exists().where(IS_PENDING, _HERE),
+    sa.exists().where(_IS_STAGING, _HERE),
+    sa.exists().where(_IS_STAGING, _HERE, is_prepared()),
+)
+"""Whether runs are PENDING here, STAGING_DATA, and prepared: of many rounds most end with this question."""
+_LEFT: Final = sa.select(
+    sa.exists().where(_IS_STAGING, _HERE, unstaged()),
+    sa.exists().where(is_given(_Location.id, "places"), IS_SHORT),
+    sa.or_(IS_ANYTHING_LIMITED, IS_ANYTHING_STOPPED),
+    _LEASE_END.where(has_status(RunStatus.PENDING, RunStatus.STAGING_DATA)).scalar_subquery(),
+)
+"""What may keep runs from going on: data, a disk, or somebody; and the end of the first lease."""
+_TO_FOLLOW: Final = sa.select(sa.exists().where(_IS_COLLECTING, _HERE), NEXT_RETRY.scalar_subquery())
+_COLLECTED_BY: Final = _LEASE_END.where(_IS_COLLECTING)
+
+
+def _telling(which: sa.ColumnElement[bool]) -> ReturningUpdate[int, int]:
+    """Statement that leases runs that workers can go on with, so that no more than `most` are told of at a time."""
+    where = sa.and_(which, is_given(_Run.data_location_id, "places"))
+    told = sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run))).scalar_subquery()
+    limit = sa.func.greatest(0, sa.bindparam("most", type_=sa.BigInteger()) - told)
+    order = (_Run.queue_rank.asc(), _Run.is_redo.asc())
+    return claiming(_Run, where=where, limit=limit, order_by=order, told=["data_location_id"])
+
+
+_GOES_ON: Final = sa.and_(_IS_STAGING, sa.not_(_Run.is_to_be_cancelled), has_space())
+_PREPARE: Final = _telling(sa.and_(_GOES_ON, sa.not_(unstaged()), sa.not_(is_prepared())))
+_SUBMIT: Final = _telling(sa.and_(_GOES_ON, is_prepared()))
+_COLLECT: Final = _telling(_IS_COLLECTING)
 
 
 @dataclass
@@ -150,58 +191,50 @@ def _evaluate(context: Context, pipeline_id: int) -> int:
 
 def advance_runs(context: Context) -> int:
     """Start PENDING runs, tell workers which attempts to hand in, then see to those that do not go on."""
-    there = _statuses(context, RunStatus.PENDING, RunStatus.STAGING_DATA)
-    started = _start_pending(context) if RunStatus.PENDING in there else 0
+    with context.database.transaction() as session:
+        are_pending, are_staging, are_prepared = session.execute(_TO_ADVANCE, {"places": list(context.locations)}).one()
+    started = _start_pending(context) if are_pending else 0
     done = started
-    if started or RunStatus.STAGING_DATA in there:
-        staging = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled), has_space())
-        prepared = is_prepared()
-        done += _tell(
-            context, context.tasks.hand_in, STAGING, which=sa.and_(staging, sa.not_(unstaged()), sa.not_(prepared))
-        )
-        done += _tell(context, context.tasks.hand_in, SUBMISSION, which=sa.and_(staging, prepared))
-        with context.database.transaction() as session:
-            done += fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
-            note_staging(session, context.locations)
-            note_short(session, context.locations)
-    noted, opens_at = _note_held(context) if RunStatus.PENDING in there else (0, None)
-    lease_end = _next_lease_end(context, RunStatus.PENDING, RunStatus.STAGING_DATA) if there else None
-    context.due = min((moment for moment in (opens_at, lease_end) if moment), default=None)
-    return done + noted
+    if started or are_staging:
+        done += _tell(context, context.tasks.hand_in, STAGING, runs=_PREPARE)
+    if are_prepared:  # what a worker prepares from now on is leased to it
+        done += _tell(context, context.tasks.hand_in, SUBMISSION, runs=_SUBMIT)
+    rest, context.due = _see_to_the_rest(context, are_pending=are_pending) if are_pending or are_staging else (0, None)
+    return done + rest
 
 
 def follow_runs(context: Context) -> int:
     """Have ended jobs collected, ask each backend about all its jobs once a round, and retry what is due."""
-    now, collecting = datetime.now(UTC), RunStatus.COLLECTING_RESULTS
-    is_any = bool(_statuses(context, collecting))
-    done = _tell(context, context.tasks.collect, RESULTS, which=_Run.status == collecting) if is_any else 0
+    now, here = datetime.now(UTC), {"places": list(context.locations)}
     with context.database.transaction() as session:
+        are_collecting, retry = session.execute(_TO_FOLLOW, here).one()
         busy = locations_to_follow(session, context.locations, now=now)
+    done = _tell(context, context.tasks.collect, RESULTS, runs=_COLLECT) if are_collecting else 0
     for location_id in busy:
         if now - context.observed.get(location_id, datetime.min.replace(tzinfo=UTC)) >= _ROUND:
             _ask(context, location_id, now)
-    with context.database.transaction() as session:
-        done += give_up_uncollected(session, context.locations, now=now, by=context.name) if is_any else 0
-        retry = next_retry(session)
-        if retry is not None and retry <= now:
+    lease_end = None
+    if are_collecting:
+        with context.database.transaction() as session:
+            done += give_up_uncollected(session, context.locations, now=now, by=context.name)
+            lease_end = session.scalar(_COLLECTED_BY, here)
+    if retry is not None and retry <= now:
+        with context.database.transaction() as session:
             done += len(retry_due_runs(session, now=now, by=context.name))
-            retry = next_retry(session)
-    lease_end = _next_lease_end(context, collecting) if is_any else None
+            retry = session.scalar(NEXT_RETRY)
     moments = (retry, now + _ROUND if busy else None, lease_end)
     context.due = min((moment for moment in moments if moment), default=None)
     return done
 
 
-def _statuses(context: Context, *statuses: RunStatus) -> set[RunStatus]:
-    """Which of these statuses runs have here: of many rounds most have nothing to do, and end with this question."""
-    ours = _Run.data_location_id.in_(context.locations)
-    with context.database.transaction() as session:
-        found = session.execute(sa.select(*(sa.exists().where(_Run.status == one, ours) for one in statuses))).one()
-    return {one for one, is_there in zip(statuses, found, strict=True) if is_there}
+@lru_cache(maxsize=8)
+def _ours(location_ids: frozenset[int]) -> sa.ColumnElement[bool]:
+    """Condition on a run: it is at one of these. One object each time, as statements are kept that are made with it."""
+    return is_among(_Run.data_location_id, location_ids)
 
 
 def _start_pending(context: Context) -> int:
-    ours, now = _Run.data_location_id.in_(context.locations), datetime.now(UTC)
+    ours, now = _ours(frozenset(context.locations)), datetime.now(UTC)
     with context.database.transaction() as session:
         claimed = claim_pending(session, ours, by=context.name, lease=_LEASE, most=_BATCH, now=now)
     try:
@@ -220,9 +253,24 @@ def _start(context: Context, run_ids: Sequence[int]) -> int:
     return len(started.started) + len(started.not_needed) + len(started.newly_waiting)
 
 
+def _see_to_the_rest(context: Context, *, are_pending: bool) -> tuple[int, datetime | None]:
+    """Say of runs what keeps them from going on, and fail those that never will; how many, and when to look again."""
+    failed = 0
+    with context.database.transaction() as session:
+        found = session.execute(_LEFT, {"places": list(context.locations)}).one()
+        are_unstaged, is_short, is_held, lease_end = found
+        if are_unstaged:
+            failed = fail_unstaged_runs(session, context.locations, now=datetime.now(UTC), by=context.name)
+            note_staging(session, context.locations)
+        if is_short:
+            note_short(session, context.locations)
+    noted, opens_at = _note_held(context) if are_pending and is_held else (0, None)
+    return failed + noted, min((moment for moment in (opens_at, lease_end) if moment), default=None)
+
+
 def _note_held(context: Context) -> tuple[int, datetime | None]:
     """Write down which runs pauses and limits hold; on how many, and when the first window opens for some."""
-    ours = _Run.data_location_id.in_(context.locations)
+    ours = _ours(frozenset(context.locations))
     with context.database.transaction() as session:
         limits = limits_now(session, now=datetime.now(UTC))
         return note_stopped(session, ours) + note_held(session, limits, ours), limits.opens_at
@@ -238,7 +286,7 @@ def _start_alone(context: Context, run_id: int) -> int:
         return 0
 
 
-def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.ColumnElement[bool]) -> int:
+def _tell(context: Context, task: CeleryTask[int], operation: str, *, runs: ReturningUpdate[int, int]) -> int:
     """Lease runs and tell the workers of their locations; what a worker does not finish in time is told again.
 
     Workers that are behind are told when they have done what they know of.
@@ -247,32 +295,18 @@ def _tell(context: Context, task: CeleryTask[int], operation: str, *, which: sa.
     idle = [number for number, queue in queues.items() if not task.is_behind(queue)]
     if not idle:
         return 0
+    given = {"places": idle, "most": _OUTSTANDING, "by": context.name, "lease": _LEASE}
     with context.database.transaction() as session:
-        where = sa.and_(which, _Run.data_location_id.in_(idle))
-        told = sa.select(sa.func.count()).select_from(_Run).where(where, sa.not_(is_free(_Run))).scalar_subquery()
-        limit, order = sa.func.greatest(0, _OUTSTANDING - told), (_Run.queue_rank.asc(), _Run.is_redo.asc())
-        claimed = claim(session, _Run, where=where, by=context.name, lease=_LEASE, limit=limit, order_by=order)
-        if not claimed:
-            return 0
-        places = session.execute(sa.select(_Run.id, _Run.data_location_id).where(_Run.id.in_(claimed)))
-        for run_id, location_id in places:
+        told = sorted(session.execute(runs, given).all())
+        for run_id, location_id in told:
             task.send_after_commit(session, [run_id], queue=queues[location_id])
-    return len(claimed)
-
-
-def _next_lease_end(context: Context, *statuses: RunStatus) -> datetime | None:
-    """When the first run that a worker was told of, or that could not start, is looked at again."""
-    ours = sa.and_(_Run.status.in_(statuses), _Run.data_location_id.in_(context.locations))
-    with context.database.transaction() as session:
-        return session.scalar(sa.select(sa.func.min(_Run.lease_until)).where(ours, sa.not_(is_free(_Run))))
+    return len(told)
 
 
 def _ask(context: Context, location_id: int, now: datetime) -> None:
     """Have a location's jobs observed, unless the last question is still unanswered."""
-    location = models.DataLocation
     with context.database.transaction() as session:
-        where = location.id == location_id
-        if claim(session, location, where=where, by=context.name, lease=_LEASE, limit=1):
+        if claim_one(session, _Location, location_id, by=context.name, lease=_LEASE):
             queue = workflow_queue(context.locations[location_id], OBSERVATION)
             context.tasks.observe.send_after_commit(session, [location_id], queue=queue)
             context.observed[location_id] = now

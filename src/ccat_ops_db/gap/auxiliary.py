@@ -36,6 +36,8 @@ def find_candidates(session: Session, step: StepNow, changes: Changes) -> Scope:
     touched = Scope(frozenset())
     for rule in step.auxiliary:
         keys = changes.places.get(rule.from_step_id, frozenset())
+        if not keys and not changes.packages:
+            continue
         runs = Scope.of(session.scalars(_changed(step, rule, keys=keys, packages=changes.packages)))
         if runs:
             moments = [one for one in session.execute(_bring_candidates(step, rule, runs)) if one.same_key is not None]

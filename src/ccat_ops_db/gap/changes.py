@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.grouping.reach import packages_of
 from ccat_ops_db.moves import CHANNEL
+from ccat_ops_db.sets import is_given
 
 _Change = models.PendingChange
 _PACKAGE: Final = models.RawDataPackage.__tablename__
@@ -23,13 +24,30 @@ _HAND_ON: Final = sa.text("""
     INSERT INTO pending_change (pipeline_id, noun, object_id)
     SELECT p.id, :noun, listed.id FROM pipeline p CROSS JOIN unnest(:numbers) listed (id) WHERE p.enabled
 """).bindparams(sa.bindparam("noun", type_=sa.Text()), sa.bindparam("numbers", type_=sa.ARRAY(sa.Text)))
-_SAY_SO: Final = sa.select(sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out"))
+_HAND_TO_TAKERS: Final = sa.text("""
+    INSERT INTO pending_change (pipeline_id, noun, object_id, sub_group_key)
+    SELECT DISTINCT taker.id, :noun, made.step_id::text, made.key
+    FROM unnest(:steps, :keys) AS made (step_id, key)
+    JOIN reduction_step giver ON giver.id = made.step_id
+    JOIN auxiliary_rule rule ON rule.from_step_id = made.step_id
+    JOIN reduction_step_revision step ON step.id = rule.step_revision_id
+    JOIN pipeline_revision revision ON revision.id = step.pipeline_revision_id
+    JOIN pipeline taker ON taker.id = revision.pipeline_id AND taker.enabled AND taker.id <> giver.pipeline_id
+""").bindparams(
+    sa.bindparam("noun", type_=sa.Text()),
+    sa.bindparam("steps", type_=sa.ARRAY(sa.BigInteger)),
+    sa.bindparam("keys", type_=sa.ARRAY(sa.Text)),
+)
+"""The other pipelines that choose auxiliary inputs among what a step makes are told."""
 _PLAN_ANEW: Final = sa.text("SET LOCAL plan_cache_mode = 'force_custom_plan'")
 """What is planned for whatever changes would compare each of them with each that is there."""
-_CLAIMED: Final = sa.delete(_Change).where(_Change.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))))
+_CLAIMED: Final = sa.select(
+    sa.func.count(sa.delete(_Change).where(is_given(_Change.id, "ids")).returning(_Change.id).cte("claimed").c.id),
+    # Whoever evaluates the others looks before this is committed, and has to look again.
+    sa.func.pg_notify(CHANNEL, f"{_Change.__tablename__}:handed_out"),
+)
 _FEW: Final = 1_000
 """Changes that are found without a plan of their own."""
-_WRITES: Final = {"synchronize_session": False}
 _PAGE: Final = 10_000
 """Changes that are handed out by one statement."""
 _MANY: Final = 100_000
@@ -38,6 +56,11 @@ _TAKEN: Final = sa.text(f"""
     WITH taken AS (DELETE FROM pending_change WHERE pipeline_id = :pipeline RETURNING noun, object_id, sub_group_key)
     SELECT noun, object_id, sub_group_key FROM taken LIMIT {_MANY + 1}
 """)  # noqa: S608 - our own number
+_PLACED: Final = sa.text("""
+    SELECT g.reduction_step_id, g.key, g.id
+    FROM unnest(:steps, :keys) AS named (step_id, key)
+    JOIN sub_group g ON g.reduction_step_id = named.step_id AND g.key = named.key
+""").bindparams(sa.bindparam("steps", type_=sa.ARRAY(sa.BigInteger)), sa.bindparam("keys", type_=sa.ARRAY(sa.Text)))
 
 
 @dataclass(frozen=True)
@@ -61,26 +84,24 @@ def hand_out(session: Session, *, waits: bool = False) -> int:
     while taken := session.execute(_unclaimed(skips=not waits), {"last": last}).all():
         if len(taken) > _FEW:
             session.execute(_PLAN_ANEW)
-        session.execute(_CLAIMED, {"ids": [row.id for row in taken]}, execution_options=_WRITES)
+        session.execute(_CLAIMED, {"ids": [row.id for row in taken]})
         _hand_to_all(session, taken)
         number, last = number + len(taken), max(row.id for row in taken)
         if len(taken) < _PAGE:
             break
-    if number:  # whoever evaluates the others looks before this is committed, and has to look again
-        session.execute(_SAY_SO)
     return number
 
 
 def _hand_to_all(session: Session, taken: Iterable[sa.Row[int, str, str, str | None]]) -> None:
     by_noun: defaultdict[str, set[str]] = defaultdict(set)
-    made: defaultdict[int, set[str]] = defaultdict(set)
+    made: set[tuple[int, str]] = set()
     for _, noun, number, key in taken:
         if noun == _STEP and key is not None:
-            made[int(number)].add(key)
+            made.add((int(number), key))
         else:
             by_noun[noun].add(number)
-    for step_id, keys in made.items():
-        _hand_to_takers(session, step_id, keys)
+    if made:
+        session.execute(_HAND_TO_TAKERS, {"noun": _STEP, **_columns(made)})
     for noun, numbers in by_noun.items():
         _hand_to_pipelines(session, noun, numbers)
 
@@ -108,29 +129,10 @@ def _hand_to_pipelines(session: Session, noun: str, numbers: Iterable[str]) -> N
     session.execute(sa.insert(_Change).from_select(["pipeline_id", "noun", "object_id"], crossed))
 
 
-def _hand_to_takers(session: Session, step_id: int, keys: Collection[str]) -> None:
-    """Tell the other pipelines that choose auxiliary inputs among what a step makes."""
-    rule, revision, pipeline = models.AuxiliaryRule, models.ReductionStepRevision, models.Pipeline
-    of_step = sa.select(models.ReductionStep.pipeline_id).where(models.ReductionStep.id == step_id).scalar_subquery()
-    takers = (
-        sa.select(pipeline.id)
-        .join(models.PipelineRevision, models.PipelineRevision.pipeline_id == pipeline.id)
-        .join(revision, revision.pipeline_revision_id == models.PipelineRevision.id)
-        .join(rule, rule.step_revision_id == revision.id)
-        .where(rule.from_step_id == step_id, pipeline.enabled, pipeline.id != of_step)
-        .distinct()
-        .subquery()
-    )
-    listed = (
-        sa.func.unnest(sa.literal(sorted(keys), sa.ARRAY(sa.Text))).table_valued("key", name="listed").render_derived()
-    )
-    named = sa.select(takers.c.id, sa.literal(_STEP), sa.literal(str(step_id)), listed.c.key)
-    session.execute(
-        sa.insert(_Change).from_select(
-            ["pipeline_id", "noun", "object_id", "sub_group_key"],
-            named.join_from(takers, listed, sa.true()),
-        )
-    )
+def _columns(places: Iterable[tuple[int, str]]) -> dict[str, list[Any]]:
+    """Steps and keys of sub-groups as two arrays."""
+    listed = sorted(places)
+    return {"steps": [step_id for step_id, _ in listed], "keys": [key for _, key in listed]}
 
 
 def take(session: Session, pipeline_id: int) -> Changes:
@@ -149,12 +151,10 @@ def take(session: Session, pipeline_id: int) -> Changes:
     )
 
 
-def ids_of(session: Session, step_id: int, keys: Collection[str]) -> frozenset[int]:
-    """The sub-groups of a step that have these keys."""
-    if not keys:
-        return frozenset()
-    group = models.SubGroup
-    wanted = sa.literal(sorted(keys), sa.ARRAY(sa.Text))
-    return frozenset(
-        session.scalars(sa.select(group.id).where(group.reduction_step_id == step_id, group.key == sa.any_(wanted)))
-    )
+def find_places(session: Session, places: Mapping[int, Collection[str]]) -> Mapping[int, Mapping[str, int]]:
+    """The sub-groups that have these keys, by step: key → id."""
+    found: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    named = [(step_id, key) for step_id, keys in places.items() for key in keys]
+    for step_id, key, number in session.execute(_PLACED, _columns(named)) if named else ():
+        found[step_id][key] = number
+    return found

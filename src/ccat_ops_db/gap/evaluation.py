@@ -1,9 +1,10 @@
 """One pipeline, evaluated: what changed is taken from the inbox, and only what it can affect is looked at."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,17 +13,17 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find_nearest, forget
-from ccat_ops_db.gap.changes import Changes, hand_out, ids_of, take
+from ccat_ops_db.gap.changes import Changes, find_places, hand_out, take
 from ccat_ops_db.gap.leaving import orphan
 from ccat_ops_db.gap.members import Divided, divide, moved, vanished
 from ccat_ops_db.gap.pending import bring_along, drop_strays, drop_those_of, keep_pending
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
-from ccat_ops_db.gap.statements import choose_auxiliary, judge, leave_out
+from ccat_ops_db.gap.statements import choose_auxiliary, judge, leave_out, leaving
 from ccat_ops_db.gap.steps import PipelineNow, StepNow, pipeline_now
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.schedule import next_tick
-from ccat_ops_db.sets import is_among, once_more
+from ccat_ops_db.sets import is_among, is_given, once_more
 
 _Evaluation, _Group, _Member = models.PipelineEvaluation, models.SubGroup, models.SubGroupPackage
 _Theirs = once_more(_Member)
@@ -36,15 +37,35 @@ _CLOCKS_DIFFER_BY: Final = timedelta(minutes=1)
 """At most, of the hosts whose processes evaluate a pipeline."""
 
 _BIG: Final = sa.BigInteger()
+_TIME: Final = sa.TIMESTAMP(timezone=True)
 _LOCKED: Final = (
     sa.select(_Evaluation)
     .where(_Evaluation.pipeline_id == sa.bindparam("pipeline", type_=_BIG))
     .with_for_update()
     .execution_options(populate_existing=True)
 )
-_DUE: Final = sa.select(_Group.id).where(
-    _Group.reduction_step_id == sa.bindparam("step", type_=_BIG),
-    _Group.due_at <= sa.bindparam("now", type_=sa.TIMESTAMP(timezone=True)),
+_DUE: Final = sa.select(_Group.reduction_step_id, _Group.id).where(
+    is_given(_Group.reduction_step_id, "steps"), _Group.due_at <= sa.bindparam("now", type_=_TIME)
+)
+_SHARING: Final = (
+    sa.select(_Theirs.reduction_step_id, _Theirs.sub_group_id)
+    .join(_Member, _Theirs.raw_data_package_id == _Member.raw_data_package_id)
+    .where(is_given(_Theirs.reduction_step_id, "steps"), is_given(_Member.sub_group_id, "groups"))
+    .distinct()
+)
+_COOLED: Final = sa.select(sa.func.min(_Group.due_at)).where(is_given(_Group.reduction_step_id, "steps"))
+_RESTING: Final = (
+    sa.update(_Evaluation)
+    .where(_Evaluation.pipeline_id == sa.bindparam("pipeline", type_=_BIG))
+    .values(
+        due_at=sa.func.least(
+            _COOLED.scalar_subquery(),
+            _Evaluation.fading_at,
+            _Evaluation.rebuild_at,
+            sa.bindparam("tick", type_=_TIME),
+            sa.bindparam("again", type_=_TIME),
+        )
+    )
 )
 _PLAN_FOR: Final = sa.text("SELECT set_config('plan_cache_mode', :mode, true)")
 
@@ -69,7 +90,7 @@ def evaluate(
 
     `rebuild` looks at everything, whatever is said to have changed; so do the first evaluation and one after the
     definition changed. With `upkeep` it is done where it is due: once a day, and when a trigger-manager started. It is
-    for callers that report the drift.
+    for whoever reports the drift, creates runs and lets the pipeline `rest`.
     """
     state, changes = _lock(session, pipeline_id), take(session, pipeline_id)
     pipeline = pipeline_now(session, pipeline_id)  # after the changes were taken: what came later leaves another one
@@ -86,7 +107,7 @@ def evaluate(
         drift = 0 if is_new else rows
         state.rebuild_at = now + _REBUILD_EVERY
     _note(state, pipeline, now)
-    if work.has_looked:  # whoever creates runs has to come by, unless that is the caller
+    if work.has_looked and not upkeep:  # whoever creates runs has to come by, unless that is the caller
         state.due_at = now
     session.flush()
     return Evaluated(pipeline, work.has_looked, work.not_needed, drift)
@@ -126,9 +147,8 @@ def rest(session: Session, pipeline: PipelineNow, *, now: datetime, again_at: da
     """
     tick = next_tick(pipeline.schedule, now) if pipeline.schedule else None
     steps = [step.id for step in pipeline.steps]
-    cooled = sa.select(sa.func.min(_Group.due_at)).where(is_among(_Group.reduction_step_id, steps)).scalar_subquery()
-    due = sa.func.least(cooled, _Evaluation.fading_at, _Evaluation.rebuild_at, tick, again_at)
-    session.execute(sa.update(_Evaluation).where(_Evaluation.pipeline_id == pipeline.id).values(due_at=due))
+    values = {"pipeline": pipeline.id, "steps": steps, "tick": tick, "again": again_at}
+    session.execute(_RESTING, values, execution_options={"synchronize_session": False})
 
 
 @dataclass
@@ -155,23 +175,28 @@ class _Round:
 
         Relative times are looked at now and then only, unless it `catches_up` with them.
         """
-        self._plan_for("force_generic_plan")
-        packages = Scope(changes.packages) | self._moved(state, catches_up=catches_up)
-        below: defaultdict[int, Scope] = defaultdict(lambda: NOTHING)
         is_due = state.due_at is None or state.due_at <= self.now  # rows of sub-groups are due no earlier
+        is_same = state.bases == _bases(self.pipeline)
+        fading_at = state.fading_at if catches_up or _is_past(state.fading_at, self.now) else None
+        if is_same and not (changes.packages or changes.places or is_due or fading_at):
+            return
+        self._plan_for("force_generic_plan")
+        packages = Scope(changes.packages) | (self._moved(fading_at) if fading_at else NOTHING)
+        places = find_places(self.session, changes.places)
+        touched = self._due() if is_due else defaultdict(lambda: NOTHING)
         for step in self.pipeline.steps:
-            keys = changes.places.get(step.id, frozenset())
-            places = Scope(ids_of(self.session, step.id, keys))
-            touched = places | below[step.id] | (self._due(step) if is_due else NOTHING)
+            found = places.get(step.id, {})
+            returned = Scope.of(found.values())
+            touched[step.id] |= returned
             if state.bases.get(str(step.id)) != step.basis:
-                touched = EVERYTHING
+                touched[step.id] = EVERYTHING
             elif step.auxiliary:
-                touched |= find_candidates(self.session, step, changes)
-            written = self._look(step, packages, touched=touched, returned=places)
-            if keys:  # a run may have ended, or come back, after the last package of its sub-group left
-                self._let_go(step, keys)
-            for next_step in self.pipeline.below(step.id):
-                below[next_step.id] |= self._below(written.scope | places, next_step)
+                touched[step.id] |= find_candidates(self.session, step, changes)
+            written = self._look(step, packages, touched=touched[step.id], returned=returned)
+            # A run may have ended, or come back, after the last package of its sub-group left.
+            self._let_go(step, changes.places.get(step.id, frozenset()) - found.keys())
+            for below, scope in self._sharing(step, written.scope | returned).items():
+                touched[below] |= scope
         self._plan_for("auto")
 
     def _plan_for(self, mode: str) -> None:
@@ -195,7 +220,7 @@ class _Round:
             return Written.those([])
         self.has_looked = True
         self._let_go(step, vanished(self.session, step.id, divided.left))
-        left_out = leave_out(self.session, step, looked)
+        left_out = leave_out(self.session, step, looked) if step.id in self._leaving else 0
         chosen = self._choose(step, looked)
         judged = judge(self.session, self.pipeline, step, scope=looked, now=self.now)
         if any(self.pipeline.below(step.id)):
@@ -229,11 +254,14 @@ class _Round:
         if rows > _MANY:
             self.session.execute(sa.text(f"ANALYZE (SKIP_LOCKED) {tables}"))
 
-    def _moved(self, state: models.PipelineEvaluation, *, catches_up: bool) -> Scope:
+    @cached_property
+    def _leaving(self) -> frozenset[int]:
+        """What makes a step leave packages out is written by looking at that step, or is a change of its own."""
+        return leaving(self.session, self.pipeline)
+
+    def _moved(self, fading_at: datetime) -> Scope:
         """Packages that may have come or gone by a relative time since these were looked for last."""
-        if state.fading_at is None or (state.fading_at > self.now and not catches_up):
-            return NOTHING
-        looked_at = state.fading_at - _FADING_EVERY
+        looked_at = fading_at - _FADING_EVERY
         return moved(self.session, self.pipeline, since=looked_at - _CLOCKS_DIFFER_BY, until=self.now)
 
     def _divide(self, step: StepNow, packages: Scope) -> Divided:
@@ -241,24 +269,18 @@ class _Round:
             return Divided(Written.those([]), left=NOTHING)
         return divide(self.session, self.pipeline, step, packages=packages, now=self.now)
 
-    def _due(self, step: StepNow) -> Scope:
-        return Scope.of(self.session.scalars(_DUE, {"step": step.id, "now": self.now}))
+    def _due(self) -> defaultdict[int, Scope]:
+        steps = [step.id for step in self.pipeline.steps]
+        return _by_step(self.session.execute(_DUE, {"steps": steps, "now": self.now}))
 
-    def _below(self, above: Scope, step: StepNow) -> Scope:
-        """Sub-groups of a step that share packages with these."""
-        if above.ids is None or not above:
-            return above
-        shared = sa.and_(
-            _Theirs.reduction_step_id == step.id, _Theirs.raw_data_package_id == _Member.raw_data_package_id
-        )
-        return Scope.of(
-            self.session.scalars(
-                sa.select(_Theirs.sub_group_id)
-                .join(_Member, shared)
-                .where(above.covers(_Member.sub_group_id))
-                .distinct()
-            )
-        )
+    def _sharing(self, step: StepNow, above: Scope) -> Mapping[int, Scope]:
+        """Sub-groups of the steps below one that share packages with these of its own."""
+        below = [one.id for one in self.pipeline.below(step.id)]
+        if above.ids is None:
+            return dict.fromkeys(below, EVERYTHING)
+        if not below or not above:
+            return {}
+        return _by_step(self.session.execute(_SHARING, {"steps": below, "groups": sorted(above.ids)}))
 
     def _forget_other_steps(self) -> None:
         """Delete the sub-groups of steps that the pipeline has no more."""
@@ -269,6 +291,22 @@ class _Round:
         forget(self.session, others)
         for noun in (_Member, _Group):
             self.session.execute(sa.delete(noun).where(noun.reduction_step_id.in_(others)))
+
+
+def _by_step(rows: Iterable[sa.Row[int, int]]) -> defaultdict[int, Scope]:
+    """Sub-groups of steps, by these."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for step_id, number in rows:
+        found[step_id].append(number)
+    return defaultdict(lambda: NOTHING, {step_id: Scope.of(ids) for step_id, ids in found.items()})
+
+
+def _is_past(moment: datetime | None, now: datetime) -> bool:
+    return moment is not None and moment <= now
+
+
+def _bases(pipeline: PipelineNow) -> dict[str, str]:
+    return {str(step.id): step.basis for step in pipeline.steps}
 
 
 def _lock(session: Session, pipeline_id: int) -> models.PipelineEvaluation:
@@ -282,7 +320,7 @@ def _lock(session: Session, pipeline_id: int) -> models.PipelineEvaluation:
 
 def _note(state: models.PipelineEvaluation, pipeline: PipelineNow, now: datetime) -> None:
     state.pipeline_revision_id = pipeline.revision_id
-    state.bases = {str(step.id): step.basis for step in pipeline.steps}
+    state.bases = _bases(pipeline)
     if not uses_now(pipeline.rules):
         state.fading_at = None
     elif state.fading_at is None or state.fading_at <= now:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.moves import CHANNEL, advance
+from ccat_ops_db.sets import is_given
 from ccat_ops_db.states import LIVE_RUN_STATUSES, RunStatus, Verdict
 
 _Run, _Group = models.ExecutedReductionStep, models.SubGroup
@@ -35,6 +37,8 @@ _STARTABLE: Final = (Verdict.WANTED, Verdict.COOLING, Verdict.BLOCKED)
 _IS_UNNEEDED: Final = sa.case(
     (_IS_FROZEN, _Group.verdict == Verdict.UP_TO_DATE), else_=_Group.verdict.not_in(_STARTABLE)
 )
+_IS_NEWS: Final = sa.and_(_IS_OPEN, _Run.reason != _Group.reason)
+"""Limits ask what runs are for: those whose inputs are not fixed yet have the reason of their sub-group."""
 
 
 def drop(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> list[int]:
@@ -72,22 +76,23 @@ def keep_pending(session: Session, step: StepNow, told: Scope, *, by: str) -> li
     """Cancel runs that sub-groups need no more, and let the others say why they are necessary now; those cancelled."""
     if not told:
         return []
-    unneeded = _drop_unneeded(session, step, told, by=by)
-    _tell_anew(session, step, told)
-    return unneeded
-
-
-def _of_told(step: StepNow, told: Scope) -> sa.ColumnElement[bool]:
-    """Condition: the run is the active one of one of these sub-groups, and PENDING."""
-    of_group = sa.and_(_Run.id == _Group.active_run_id, _Group.reduction_step_id == step.id)
-    return sa.and_(of_group, told.covers(_Group.id), _PENDING)
-
-
-def _drop_unneeded(session: Session, step: StepNow, told: Scope, *, by: str) -> list[int]:
-    found = sa.select(_Group.id, _Run.id).where(_of_told(step, told), _IS_UNNEEDED)
-    unneeded = [(row[0], row[1]) for row in session.execute(found)]
+    groups = {} if told.ids is None else {"groups": sorted(told.ids)}
+    found = session.execute(_otherwise(some=told.ids is not None), {"step": step.id, **groups}).all()
+    unneeded = [(group_id, run_id) for group_id, run_id, is_unneeded in found if is_unneeded]
     pages = [dict(unneeded[start : start + _PAGE]) for start in range(0, len(unneeded), _PAGE)]
-    return [run_id for runs in pages for run_id in _drop_page(session, step, runs, by=by)]
+    dropped = [run_id for runs in pages for run_id in _drop_page(session, step, runs, by=by)]
+    _tell_anew(session, step, [group_id for group_id, _, is_unneeded in found if not is_unneeded])
+    return dropped
+
+
+@cache
+def _otherwise(*, some: bool) -> sa.Select[int, int, bool]:
+    """Sub-groups with PENDING runs that they need no more, or for another reason; `groups`, if only some are asked."""
+    of_group = sa.and_(
+        _Run.id == _Group.active_run_id, _Group.reduction_step_id == sa.bindparam("step", type_=sa.BigInteger())
+    )
+    told = is_given(_Group.id, "groups") if some else sa.true()
+    return sa.select(_Group.id, _Run.id, _IS_UNNEEDED).where(of_group, told, _PENDING, sa.or_(_IS_UNNEEDED, _IS_NEWS))
 
 
 def _drop_page(session: Session, step: StepNow, runs: Mapping[int, int], *, by: str) -> Iterator[int]:
@@ -99,10 +104,7 @@ def _drop_page(session: Session, step: StepNow, runs: Mapping[int, int], *, by: 
         yield from drop(session, ids, because=f"not needed: {because}", by=by)
 
 
-def _tell_anew(session: Session, step: StepNow, told: Scope) -> None:
-    """Limits ask what runs are for: those whose inputs are not fixed yet have the reason of their sub-group."""
-    has_other = sa.and_(_IS_OPEN, _Run.reason != _Group.reason)
-    ids = session.scalars(sa.select(_Group.id).where(_of_told(step, told), has_other)).all()
+def _tell_anew(session: Session, step: StepNow, ids: Sequence[int]) -> None:
     if not ids:
         return
     because = tell(session, step, ids)

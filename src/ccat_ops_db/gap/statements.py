@@ -11,7 +11,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_ops_db import models
 from ccat_ops_db.gap.scope import EVERYTHING, Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
 from ccat_ops_db.grouping.checking import uses_now
@@ -49,22 +48,23 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "now": sa.TIMESTAMP(timezone=True),
 }
 _NO_INPUTS: Final = input_digest([])
-_STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
-_SOME_LEFT_OUT: Final = sa.select(
-    sa.or_(
-        sa.exists().where(
-            models.SubGroupPackage.reduction_step_id == _STEP, models.SubGroupPackage.left_out.is_not(None)
-        ),
-        sa.exists().where(models.AcceptedCoverage.reduction_step_id == _STEP),
-    )
-)
+_LEAVING: Final = sa.text("""
+    SELECT step.id FROM unnest(:steps) AS step (id)
+    WHERE EXISTS (SELECT FROM sub_group_package m WHERE m.reduction_step_id = step.id AND m.left_out IS NOT NULL)
+       OR EXISTS (SELECT FROM accepted_coverage a WHERE a.reduction_step_id = step.id)
+""").bindparams(sa.bindparam("steps", type_=sa.ARRAY(sa.BigInteger)))
 _VERDICTS: Final = ("facts", "decisions", "writing")
 
 
+def leaving(session: Session, pipeline: PipelineNow) -> frozenset[int]:
+    """Steps of a pipeline of which a run may go without some package. Most go without none, and never did."""
+    complete = [step.id for step in pipeline.steps if step.waits.for_everything]
+    given = frozenset(session.scalars(_LEAVING, {"steps": complete})) if complete else frozenset()
+    return given | {step.id for step in pipeline.steps if not step.waits.for_everything}
+
+
 def leave_out(session: Session, step: StepNow, scope: Scope) -> int:
-    """Note which packages a run of now goes without; rows written. Most steps go without none, and never did."""
-    if step.waits.for_everything and not session.scalar(_SOME_LEFT_OUT, {"step": step.id}):
-        return 0
+    """Note which packages a run of now of a step that is `leaving` some goes without; rows written."""
     options = {"omits": step.waits.omits, "takes_available": step.waits.takes_available}
     found = _run(session, "left_out", scope=scope, values={**_place(step), **options})
     return found if isinstance(found, int) else len(found)

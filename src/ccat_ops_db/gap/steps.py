@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from typing import Final
+from functools import cache, cached_property
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from packaging.version import Version
@@ -19,25 +19,34 @@ from ccat_ops_db.grouping.paths import catalogue
 from ccat_ops_db.grouping.rules import AllOf, InvalidRule, parse_rules
 from ccat_ops_db.plan.digests import Definition, Recipe, auxiliary_rule, content_digest, recipe
 from ccat_ops_db.plan.schedule import Schedule
+from ccat_ops_db.sets import is_given
 from ccat_ops_db.states import (
     DataProductType,
     OnFailedInput,
     OnMissing,
     TriggerType,
     VersionPolicy,
-    VersionState,
     WaitFor,
 )
 
-_RELEASED: Final = (
-    sa.select(models.ReductionSoftwareVersion)
-    .where(
-        models.ReductionSoftwareVersion.reduction_software_id
-        == sa.any_(sa.bindparam("software", type_=sa.ARRAY(sa.BigInteger))),
-        models.ReductionSoftwareVersion.state == VersionState.RELEASED,
-    )
-    .execution_options(populate_existing=True)
-)
+_STATE: Final = sa.text("""
+    SELECT r.id, r.created_at, p.priority, CAST(p.limits ->> 'created_per_minute' AS integer), g.filter_rules::text,
+        ARRAY(SELECT s::text FROM reduction_step_revision s WHERE s.pipeline_revision_id = r.id ORDER BY s.position),
+        ARRAY(SELECT v.id FROM reduction_software_version v
+              WHERE v.state = 'released' AND v.reduction_software_id IN (
+                SELECT s.reduction_software_id FROM reduction_step_revision s WHERE s.pipeline_revision_id = r.id)
+              ORDER BY v.id),
+        ARRAY(SELECT c.id FROM reduction_step_revision s
+              JOIN reduction_step_config_revision c ON c.id = s.reduction_step_config_revision_id
+              WHERE s.pipeline_revision_id = r.id AND c.withdrawn_at IS NOT NULL
+              ORDER BY c.id)
+    FROM pipeline_revision r
+    JOIN pipeline p ON p.id = r.pipeline_id
+    JOIN data_grouping_revision g ON g.id = r.data_grouping_revision_id
+    WHERE r.pipeline_id = :pipeline ORDER BY r.number DESC LIMIT 1
+""").bindparams(sa.bindparam("pipeline", type_=sa.BigInteger()))
+_VERSIONS: Final = sa.select(models.ReductionSoftwareVersion).where(is_given(models.ReductionSoftwareVersion.id, "ids"))
+_MOST_KNOWN: Final = 256
 
 
 class UnreadableDefinition(CcatError):
@@ -118,7 +127,7 @@ class StepNow:
     since: datetime
     """When version and definition came to be what they are."""
 
-    @property
+    @cached_property
     def basis(self) -> str:
         """Digest of all that the verdicts of its sub-groups depend on, beside facts about data and runs."""
         wanted = (self.recipe.digest, self.recipe.series_digest) if self.recipe else None
@@ -172,24 +181,63 @@ def current_revision() -> sa.Subquery:
     return current_revisions().subquery()
 
 
+class _State(NamedTuple):
+    """What identifies a revision, in whatever database, and all about it that may change, by whatever hand."""
+
+    revision_id: int
+    created_at: datetime
+    priority: int
+    created_per_minute: int | None
+    rules: str
+    steps: tuple[str, ...]
+    released: tuple[int, ...]
+    """Versions of its software."""
+    withdrawn: tuple[int, ...]
+    """Revisions of its configs."""
+
+
+_known: Final[dict[_State, PipelineNow]] = {}
+"""To put one together takes longer than all else that a change without consequences costs."""
+
+
 def pipeline_now(session: Session, pipeline_id: int) -> PipelineNow:
     """A pipeline as its newest revision and the released versions of its software define it.
 
     Raises UnreadableDefinition.
     """
-    revision = session.scalars(_newest_revision(), {"pipeline": pipeline_id}).unique().one()
-    released = _newest_versions(session, {one.reduction_software_id for one in revision.steps})
-    return PipelineNow(
-        id=pipeline_id,
-        revision_id=revision.id,
-        location_id=revision.processing_location_id,
-        priority=revision.pipeline.priority,
-        trigger=revision.trigger_type,
-        schedule=_schedule(revision),
-        rules=_rules(revision),
-        steps=tuple(_step(one, released, since=revision.created_at) for one in revision.steps),
-        created_per_minute=revision.pipeline.limits.get("created_per_minute"),
-    )
+    row = session.execute(_STATE, {"pipeline": pipeline_id}).one()
+    state = _State._make(tuple(one) if isinstance(one, list) else one for one in row)
+    known = _known.get(state)
+    if known is None:
+        known = _read(session, state)
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[state] = known
+    return known
+
+
+def _read(session: Session, state: _State) -> PipelineNow:
+    # In a session of its own: what is kept outlives the caller's, whose end would let it forget what it holds.
+    with Session(session.connection(), join_transaction_mode="rollback_only") as own:
+        revision = own.scalars(_revision(), {"revision": state.revision_id}).unique().one()
+        versions = own.scalars(_VERSIONS, {"ids": list(state.released)}).all()
+        newest = {one.reduction_software_id: one for one in sorted(versions, key=_by_version)}
+        return PipelineNow(
+            id=revision.pipeline_id,
+            revision_id=revision.id,
+            location_id=revision.processing_location_id,
+            priority=state.priority,
+            trigger=revision.trigger_type,
+            schedule=_schedule(revision),
+            rules=_rules(revision),
+            steps=tuple(_step(one, newest, state=state) for one in revision.steps),
+            created_per_minute=state.created_per_minute,
+        )
+
+
+def _by_version(one: models.ReductionSoftwareVersion) -> tuple[Version, int]:
+    """As PEP 440 orders them."""
+    return Version(one.version), one.id
 
 
 def _schedule(revision: models.PipelineRevision) -> Schedule | None:
@@ -210,16 +258,9 @@ def _rules(revision: models.PipelineRevision) -> AllOf:
 
 
 @cache  # to put it together takes longer than to carry it out
-def _newest_revision() -> sa.Select[models.PipelineRevision]:
-    """The newest revision of `pipeline`, with all that its steps are made of."""
+def _revision() -> sa.Select[models.PipelineRevision]:
+    """The `revision` of that id, with all that its steps are made of."""
     step, revisions = models.ReductionStepRevision, models.PipelineRevision
-    newest = (
-        sa.select(revisions.id)
-        .where(revisions.pipeline_id == sa.bindparam("pipeline", type_=sa.BigInteger()))
-        .order_by(revisions.number.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
     giver = joinedload(models.AuxiliaryRule.from_step).joinedload(models.ReductionStep.pipeline)
     of_step = (
         joinedload(step.reduction_step),
@@ -229,25 +270,24 @@ def _newest_revision() -> sa.Select[models.PipelineRevision]:
         joinedload(step.upstream),
         joinedload(step.auxiliary).options(giver),
     )
-    query = sa.select(revisions).where(revisions.id == newest)
-    loaded = query.options(
+    query = sa.select(revisions).where(revisions.id == sa.bindparam("revision", type_=sa.BigInteger()))
+    return query.options(
         joinedload(revisions.pipeline),
         joinedload(revisions.data_grouping_revision),
         joinedload(revisions.steps).options(*of_step),
     )
-    return loaded.execution_options(populate_existing=True)
 
 
 def _step(
     revision: models.ReductionStepRevision,
     newest: Mapping[int, models.ReductionSoftwareVersion],
     *,
-    since: datetime,
+    state: _State,
 ) -> StepNow:
     pinned = revision.pinned_version if revision.version_policy is VersionPolicy.EXACT else None
     version = pinned or newest.get(revision.reduction_software_id)
-    released = version if version is not None and version.state is VersionState.RELEASED else None
-    withdrawn = _withdrawn_config(revision)
+    released = version if version is not None and version.id in state.released else None
+    withdrawn = _withdrawn_config(revision, state)
     usable = released if withdrawn is None else None
     return StepNow(
         id=revision.reduction_step_id,
@@ -270,13 +310,13 @@ def _step(
         config_revision_id=revision.reduction_step_config_revision_id,
         withdrawn_config=withdrawn,
         recipe=recipe_of(revision, usable, config_digest=_config_digest(revision)) if usable else None,
-        since=max(since, version.created_at) if version is not None else since,
+        since=max(state.created_at, version.created_at) if version is not None else state.created_at,
     )
 
 
-def _withdrawn_config(revision: models.ReductionStepRevision) -> str | None:
+def _withdrawn_config(revision: models.ReductionStepRevision, state: _State) -> str | None:
     config = revision.config_revision
-    if config is None or config.withdrawn_at is None:
+    if config is None or config.id not in state.withdrawn:
         return None
     return f"{config.reduction_step_config.name}/{config.number}"
 
@@ -326,9 +366,3 @@ def _rule(rule: models.AuxiliaryRule) -> Rule:
 
 def _place(step: models.ReductionStep) -> str:
     return f"{step.pipeline.name}/{step.key}"
-
-
-def _newest_versions(session: Session, software_ids: Iterable[int]) -> dict[int, models.ReductionSoftwareVersion]:
-    """Highest released version of each software, by PEP 440."""
-    released = session.scalars(_RELEASED, {"software": sorted(software_ids)}).all()
-    return {one.reduction_software_id: one for one in sorted(released, key=lambda one: (Version(one.version), one.id))}

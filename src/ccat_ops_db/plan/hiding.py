@@ -43,6 +43,8 @@ def seal(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _sealed(name: str, value: str) -> str:
+    if _SEPARATORS.isdisjoint(value) and not _names_a_secret(name):
+        return value
     shown = hide((name,), value)
     if shown == value or HIDDEN in value:
         return value

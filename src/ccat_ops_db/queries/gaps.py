@@ -17,6 +17,11 @@ from ccat_ops_db.states import RunReason, Verdict
 
 _Group, _Member = models.SubGroup, models.SubGroupPackage
 _IS_THERE: Final = sa.exists().where(_Member.sub_group_id == _Group.id, sa.not_(_Member.is_faded))
+_THOSE_THERE: Final = sa.select(_Group).where(_IS_THERE).execution_options(populate_existing=True)
+_WITH_KEYS: Final = _THOSE_THERE.where(
+    _Group.reduction_step_id == sa.bindparam("step", type_=sa.BigInteger()),
+    _Group.key == sa.any_(sa.bindparam("keys", type_=sa.ARRAY(sa.Text))),
+)
 _OFFERED: Final = 10_000
 """Names among which the nearest to a wrong one is looked for."""
 Place = tuple[int, str]
@@ -96,17 +101,20 @@ def at_places(session: Session, pipeline: PipelineNow, places: Collection[Place]
     """The sub-groups at these places; some may be gone."""
     found: dict[Place, SubGroupNow] = {}
     for step in pipeline.steps:
-        keys = sa.literal([key for step_id, key in places if step_id == step.id], sa.ARRAY(sa.Text))
-        for one in _of_step(session, step, which=_Group.key == sa.any_(keys), limit=None):
-            found[step.id, one.key] = one
+        if keys := [key for step_id, key in places if step_id == step.id]:
+            rows = session.scalars(_WITH_KEYS, {"step": step.id, "keys": keys}).all()
+            found |= {(step.id, one.key): one for one in _now(session, step, rows)}
     return found
 
 
 def _of_step(
     session: Session, step: StepNow, *, which: sa.ColumnElement[bool], limit: int | None
 ) -> Sequence[SubGroupNow]:
-    query = sa.select(_Group).where(_Group.reduction_step_id == step.id, which, _IS_THERE).order_by(_Group.key)
-    rows = session.scalars(query.limit(limit).execution_options(populate_existing=True)).all()
+    query = _THOSE_THERE.where(_Group.reduction_step_id == step.id, which).order_by(_Group.key)
+    return _now(session, step, session.scalars(query.limit(limit)).all())
+
+
+def _now(session: Session, step: StepNow, rows: Sequence[models.SubGroup]) -> Sequence[SubGroupNow]:
     because = tell(session, step, [row.id for row in rows]) if rows else {}
     return [
         SubGroupNow(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -16,16 +17,15 @@ from ccat_ops_db.plan.windows import Window, is_open, opens_at
 from ccat_ops_db.queries.spaces import IS_SHORT, short_locations
 
 _Run, _Pipeline = models.ExecutedReductionStep, models.Pipeline
-_IS_ANY = sa.select(
-    sa.or_(
-        sa.exists().where(_Pipeline.limits != {}),
-        sa.exists().where(models.User.live_limit.is_not(None)),
-        sa.exists().where(models.Installation.live_limit_per_user.is_not(None)),
-        sa.exists().where(models.DataLocation.live_limit.is_not(None)),
-        sa.exists().where(IS_SHORT),
-    )
+IS_ANYTHING_LIMITED: Final = sa.or_(
+    sa.exists().where(_Pipeline.limits != {}),
+    sa.exists().where(models.User.live_limit.is_not(None)),
+    sa.exists().where(models.Installation.live_limit_per_user.is_not(None)),
+    sa.exists().where(models.DataLocation.live_limit.is_not(None)),
+    sa.exists().where(IS_SHORT),
 )
-"""Whether anything is limited: most installations limit nothing most of the time, and are asked this in each round."""
+"""Condition on the installation: most limit nothing most of the time, and are asked this in each round."""
+_IS_ANY: Final = sa.select(IS_ANYTHING_LIMITED)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,13 @@ _Location = models.DataLocation
 _Run = models.ExecutedReductionStep
 IS_SHORT: Final = _Location.free_bytes < sa.func.greatest(_Location.free_space_reserve_bytes, 1)
 """Condition on a location: nothing more may be put there, as far as was seen last."""
+_SHORT: Final = LOCATION.rows.with_only_columns(
+    _Location.id,
+    LOCATION.label,
+    _Location.free_bytes,
+    _Location.free_space_reserve_bytes,
+    sa.case((_Location.space_checked_at < sa.func.now() - FRESH, _Location.space_checked_at)),
+).where(IS_SHORT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +52,9 @@ class LocationNow:
 
 def short_locations(session: Session) -> Mapping[int, str]:
     """Locations where nothing may be started now, by id, with the sentence that says why."""
-    seen_at = _Location.space_checked_at
-    unseen_since = sa.case((seen_at < sa.func.now() - FRESH, seen_at))
-    columns = (_Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes, unseen_since)
-    rows = session.execute(LOCATION.rows.with_only_columns(*columns).where(IS_SHORT))
     return {
         number: short_sentence(name, free=free or 0, reserve=reserve, unseen_since=since)
-        for number, name, free, reserve, since in rows
+        for number, name, free, reserve, since in session.execute(_SHORT)
     }
 
 

@@ -13,23 +13,25 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_given
 from ccat_ops_db.states import ProductState, RunStatus, VersionState
 
 _Run, _Input, _Withdrawal = models.ExecutedReductionStep, models.RunInput, models.Withdrawal
 _LOCK: Final = 0x76616C6964
+_ALONE: Final = sa.select(sa.func.pg_advisory_xact_lock(_LOCK))
+_TOGETHER: Final = sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK))
 _HOLDS: Final = _Withdrawal.reinstated_at.is_(None)
 _UNDER_WAY: Final = (RunStatus.STAGING_DATA, RunStatus.SUBMITTED, RunStatus.RUNNING)
 
 
 def lock_validity(session: Session) -> None:
     """Wait until nobody relies on what is valid, and let nobody until the end of the transaction: for who withdraws."""
-    session.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    session.execute(_ALONE)
 
 
 def share_validity(session: Session) -> None:
     """Wait until nobody withdraws or reinstates, and let nobody until the transaction is over: for who relies on it."""
-    session.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+    session.execute(_TOGETHER)
 
 
 def invalid_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, str]:
@@ -39,7 +41,7 @@ def invalid_inputs(session: Session, run_ids: Iterable[int]) -> Mapping[int, str
     first, before a lock on any row is taken.
     """
     share_validity(session)
-    return _invalid(session, is_among(_Run.id, run_ids))
+    return dict(session.execute(_OF_SOME, {"runs": list(run_ids)}).all())
 
 
 def runs_on_withdrawn_inputs(session: Session) -> Mapping[int, str]:
@@ -52,14 +54,13 @@ def runs_on_withdrawn_inputs(session: Session) -> Mapping[int, str]:
     is_withdrawn = sa.exists().where(_Withdrawal.run_id == _Run.id, _HOLDS).correlate(_Run)
     is_for_good = sa.or_(_Run.is_trial, is_withdrawn)
     is_tried_again = sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None), is_for_good)
-    return _invalid(session, sa.or_(_Run.status.in_(_UNDER_WAY), is_fixed, is_tried_again))
+    return dict(session.execute(_invalid(sa.or_(_Run.status.in_(_UNDER_WAY), is_fixed, is_tried_again))).all())
 
 
-def _invalid(session: Session, which: sa.ColumnElement[bool]) -> Mapping[int, str]:
+def _invalid(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
     arms = (_packages(which), _products(which), _versions(which), _configs(which), _runs(which))
     reasons = sa.union_all(*arms).subquery()
-    first = sa.select(reasons.c.run_id, sa.func.min(reasons.c.why)).group_by(reasons.c.run_id)
-    return {row[0]: row[1] for row in session.execute(first)}
+    return sa.select(reasons.c.run_id, sa.func.min(reasons.c.why)).group_by(reasons.c.run_id)
 
 
 def _packages(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
@@ -96,3 +97,6 @@ def _configs(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
 def _runs(which: sa.ColumnElement[bool]) -> sa.Select[int, str]:
     why = sa.func.format("it was withdrawn itself: %s", _Withdrawal.because).label("why")
     return sa.select(_Run.id, why).join(_Withdrawal, _Withdrawal.run_id == _Run.id).where(which, _HOLDS)
+
+
+_OF_SOME: Final = _invalid(is_given(_Run.id, "runs"))

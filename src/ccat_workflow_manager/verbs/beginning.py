@@ -15,16 +15,45 @@ from ccat_ops_db.gap.statements import take_inputs, take_products
 from ccat_ops_db.gap.steps import PipelineNow
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.gaps import SubGroupNow
-from ccat_ops_db.sets import is_among, rows
-from ccat_ops_db.states import InputRole, RunStatus
+from ccat_ops_db.sets import Brought, is_given
+from ccat_ops_db.states import RunStatus
 from ccat_ops_db.verbs.staging import request_staging
-from ccat_workflow_manager.hpc.base import job_name
 from ccat_workflow_manager.verbs.asking import next_attempts
 from ccat_workflow_manager.verbs.describing import run_directory
+from ccat_workflow_manager.verbs.staged import is_missing
 from ccat_workflow_manager.verbs.triggering import made_with
 
 _Run = models.ExecutedReductionStep
+_Input = models.RunInput
 _BEGUN: Final = {"waiting_for": None, "held_by_limit": False, "claimed_by": None, "lease_until": None}
+_MADE_OF: Final = Brought(
+    "made_of",
+    reason=sa.Text(),
+    because=sa.Text(),
+    input_digest=sa.Text(),
+    packages_until=sa.TIMESTAMP(timezone=True),
+)
+_OWN: Final = {name: column for name, column in _MADE_OF.c.items() if name != "id"}
+_NEXT: Final = Brought(
+    "following",
+    number=sa.BigInteger(),
+    job_name=sa.Text(),
+    directory=sa.Text(),
+    memory_gb=sa.Double(),
+    time_hours=sa.Double(),
+)
+_WRITE_DOWN: Final = (
+    sa.insert(models.RunAttempt)
+    .from_select(["run_id", "number", "job_name", "directory", "memory_gb", "time_hours"], sa.select(_NEXT.table))
+    .execution_options(dml_strategy="raw")  # its parameters are no columns
+)
+_FORGET_PRODUCTS: Final = sa.delete(_Input).where(is_given(_Input.run_id, "runs"), _Input.data_product_id.is_not(None))
+_MISSING: Final = (
+    sa.select(_Run.data_location_id, _Input.raw_data_package_id)
+    .join(_Input, _Input.run_id == _Run.id)
+    .where(is_given(_Run.id, "runs"), is_missing())
+    .distinct()
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +81,8 @@ def begin_again(session: Session, beginnings: Sequence[Beginning], *, because: s
     Products of now are taken, which are the same bytes, where those that were fixed had to be made again.
     """
     for of_step in _by_step(beginnings):
-        groups, product = _groups(of_step), models.RunInput.data_product_id
-        session.execute(
-            sa.delete(models.RunInput).where(is_among(models.RunInput.run_id, groups), product.is_not(None))
-        )
+        groups = _groups(of_step)
+        session.execute(_FORGET_PRODUCTS, {"runs": list(groups)}, execution_options={"synchronize_session": False})
         step = of_step[0].place.step
         take_products(session, step, groups)
         for one in of_step:
@@ -82,58 +109,53 @@ def _begin(
     session: Session, of_step: Sequence[Beginning], *, now: datetime, by: str, values: Mapping[str, Any]
 ) -> None:
     _prepare_attempts(session, [one.run for one in of_step])
-    told = rows(
-        "told",
-        [one.run.id for one in of_step],
-        reason=(sa.Text(), [one.place.reason for one in of_step]),
-        because=(sa.Text(), [one.place.because for one in of_step]),
-        input_digest=(sa.Text(), [one.place.input_digest for one in of_step]),
-        packages_until=(sa.TIMESTAMP(timezone=True), [one.place.cut_off for one in of_step]),
-    )
-    own = {name: told.c[name] for name in ("reason", "because", "input_digest", "packages_until")}
+    run_ids, places = [one.run.id for one in of_step], [one.place for one in of_step]
     advance(
         session,
         _Run,
-        [one.run.id for one in of_step],
+        run_ids,
         to=RunStatus.STAGING_DATA,
-        because=told.c.because,
+        because=_MADE_OF.c.because,
         by=by,
-        values={**_BEGUN, **values, **own, "inputs_frozen_at": now},
-        listed=told,
+        values={**_BEGUN, **values, **_OWN, "inputs_frozen_at": now},
+        listed=_MADE_OF.rows(
+            run_ids,
+            reason=[one.reason for one in places],
+            because=[one.because for one in places],
+            input_digest=[one.input_digest for one in places],
+            packages_until=[one.cut_off for one in places],
+        ),
     )
 
 
 def _prepare_attempts(session: Session, runs: Sequence[_Run]) -> None:
     """Write down the next attempt of each run, with the name of its job, and ask for its data."""
     session.flush()
-    installation = session.scalars(sa.select(models.Installation.installation_id)).one()
-    following = next_attempts(session, [run.id for run in runs])
-    numbered = [(run, following[run.id].number) for run in runs]
-    names = [job_name(installation, run_id=run.id, attempt=number) for run, number in numbered]
-    directories = [str(run_directory(run, Path()).attempt(number).directory) for run, number in numbered]
-    told = rows(
-        "told",
-        [run.id for run in runs],
-        number=(sa.BigInteger(), [number for _, number in numbered]),
-        job_name=(sa.Text(), names),
-        directory=(sa.Text(), directories),
-        memory_gb=(sa.Double(), [following[run.id].asked.memory_gb for run in runs]),
-        time_hours=(sa.Double(), [following[run.id].asked.time_hours for run in runs]),
+    run_ids = [run.id for run in runs]
+    found = next_attempts(session, run_ids)
+    following = [found[run_id] for run_id in run_ids]
+    told = _NEXT.rows(
+        run_ids,
+        number=[one.number for one in following],
+        job_name=[one.job_name for one in following],
+        directory=[
+            str(run_directory(run, Path()).attempt(one.number).directory)
+            for run, one in zip(runs, following, strict=True)
+        ],
+        memory_gb=[one.asked.memory_gb for one in following],
+        time_hours=[one.asked.time_hours for one in following],
     )
-    columns = ["run_id", "number", "job_name", "directory", "memory_gb", "time_hours"]
-    session.execute(sa.insert(models.RunAttempt).from_select(columns, sa.select(*told.c)))
-    _request_data(session, runs)
+    session.execute(_WRITE_DOWN, told.parameters)
+    _request_data(session, run_ids)
 
 
-def _request_data(session: Session, runs: Sequence[_Run]) -> None:
-    taken = models.RunInput
-    by_location: defaultdict[int, list[int]] = defaultdict(list)
-    for run in runs:
-        by_location[run.data_location_id].append(run.id)
-    for location_id, run_ids in sorted(by_location.items()):
-        raw = sa.select(taken.raw_data_package_id).where(is_among(taken.run_id, run_ids), taken.role == InputRole.RAW)
-        packages = [number for number in session.scalars(raw.distinct()) if number is not None]
-        request_staging(session, packages, location_id)
+def _request_data(session: Session, run_ids: Sequence[int]) -> None:
+    packages: defaultdict[int, list[int]] = defaultdict(list)
+    for location_id, package_id in session.execute(_MISSING, {"runs": run_ids}):
+        if package_id is not None:  # narrows the type
+            packages[location_id].append(package_id)
+    for location_id, package_ids in sorted(packages.items()):
+        request_staging(session, package_ids, location_id)
 
 
 def _by_step(beginnings: Sequence[Beginning]) -> list[list[Beginning]]:

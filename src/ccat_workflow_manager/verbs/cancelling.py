@@ -14,13 +14,14 @@ from ccat_ops_db import models
 from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.timeouts import TIME_OUTS, UNKNOWN_TOO_LONG
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_given
 from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobObservation, JobState
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
+from ccat_workflow_manager.verbs.queueing import has_status
 from ccat_workflow_manager.verbs.spaces import has_space
 from ccat_workflow_manager.verbs.workplace import Workplace
 
@@ -31,8 +32,52 @@ _ASK_AGAIN: Final = timedelta(seconds=10)
 _FORGET: Final = timedelta(minutes=10)
 """How long such a job is looked for: whoever was at handing it in has done so by then, or never will."""
 _HERE: Final = _Run.data_location_id == models.DataLocation.id
-_IS_STAGING: Final = _Run.status == RunStatus.STAGING_DATA
+_IS_STAGING: Final = has_status(RunStatus.STAGING_DATA)
 _WRITES: Final = {"synchronize_session": False}
+_MOMENT: Final = sa.TIMESTAMP(timezone=True)
+_IS_CURRENT: Final = sa.and_(_IS_STAGING, _Attempt.ended_at.is_(None))
+_PREPARED_BEFORE: Final = sa.bindparam("prepared_before", type_=_MOMENT)
+_UNFOLLOWED: Final = (
+    _Attempt.abandoned_at.is_not(None),
+    sa.and_(_Run.is_to_be_cancelled, _IS_CURRENT),
+    sa.and_(_IS_CURRENT, _Attempt.prepared_at < _PREPARED_BEFORE, has_space()),  # else it waits for that
+)
+"""Conditions on attempts with their runs, any of which lets a job be looked for."""
+_IS_DUE: Final = sa.or_(
+    _Attempt.cancel_asked_at.is_(None), _Attempt.cancel_asked_at < sa.bindparam("asked_before", type_=_MOMENT)
+)
+_TO_FOLLOW: Final = sa.select(models.DataLocation.id).where(
+    # Of an array the database expects ten, and for as many looks through all attempts that there ever were.
+    models.DataLocation.id.in_(sa.bindparam("places", expanding=True)),
+    sa.or_(
+        sa.exists().where(_HERE, has_status(RunStatus.SUBMITTED, RunStatus.RUNNING)),
+        *(sa.exists().where(_Attempt.run_id == _Run.id, _HERE, _IS_DUE, which) for which in _UNFOLLOWED),
+    ),
+)
+_TO_LOOK_FOR: Final = sa.union(  # each by an index of its own
+    *(
+        sa.select(
+            _Attempt.id,
+            _Run.id,
+            _Attempt.job_name,
+            _Attempt.directory,
+            _Attempt.abandoned_at,
+            _Run.is_to_be_cancelled,
+            _Run.waiting_for,
+            sa.func.coalesce(_Attempt.time_hours, models.ReductionStepRevision.resources["time_hours"].as_float()),
+        )
+        .join(_Run, _Run.id == _Attempt.run_id)
+        .join(_Run.step_revision)
+        .where(_Run.data_location_id == sa.bindparam("location", type_=sa.BigInteger()), _IS_DUE, which)
+        for which in _UNFOLLOWED
+    )
+)
+_ASKED: Final = (
+    sa.update(_Attempt)
+    .where(is_given(_Attempt.id, "attempts"))
+    .values(cancel_asked_at=sa.bindparam("now", type_=_MOMENT))
+)
+_OVER: Final = sa.update(_Attempt).where(is_given(_Attempt.id, "attempts")).values(abandoned_at=None)
 
 
 @dataclass(frozen=True)
@@ -51,27 +96,14 @@ class _Unfollowed:
 
 def locations_to_follow(session: Session, location_ids: Iterable[int], *, now: datetime) -> Sequence[int]:
     """Those of some locations where there are jobs to be observed, ended or looked for."""
-    location = models.DataLocation
-    jobs = sa.exists().where(_HERE, _Run.status.in_([RunStatus.SUBMITTED, RunStatus.RUNNING]))
-    unfollowed = sa.exists().where(_Attempt.run_id == _Run.id, _HERE, *_is_due(now))
-    is_busy = sa.or_(jobs, *(unfollowed.where(which) for which in _unfollowed(now)))
-    return session.scalars(sa.select(location.id).where(location.id.in_(location_ids), is_busy)).all()
+    return session.scalars(_TO_FOLLOW, {"places": list(location_ids), **_moments(now)}).all()
 
 
-def _unfollowed(now: datetime) -> Sequence[sa.ColumnElement[bool]]:
-    """Conditions on attempts with their runs, any of which lets a job be looked for."""
-    prepared_before = now - TIME_OUTS[RunStatus.STAGING_DATA].after
-    is_current = sa.and_(_IS_STAGING, _Attempt.ended_at.is_(None))
-    return (
-        _Attempt.abandoned_at.is_not(None),
-        sa.and_(_Run.is_to_be_cancelled, is_current),
-        sa.and_(is_current, _Attempt.prepared_at < prepared_before, has_space()),  # else it waits for that
-    )
-
-
-def _is_due(now: datetime) -> Sequence[sa.ColumnElement[bool]]:
-    asked_at = _Attempt.cancel_asked_at
-    return (sa.or_(asked_at.is_(None), asked_at < now - _ASK_AGAIN),)
+def _moments(now: datetime) -> Mapping[str, datetime]:
+    return {
+        "asked_before": now - _ASK_AGAIN,
+        "prepared_before": now - TIME_OUTS[RunStatus.STAGING_DATA].after,
+    }
 
 
 def end_jobs(
@@ -95,8 +127,7 @@ def _is_to_be_asked(asked_at: datetime | None, now: datetime) -> bool:
 
 
 def _note_asked(session: Session, attempt_ids: Collection[int], *, now: datetime) -> None:
-    asked = sa.update(_Attempt).where(is_among(_Attempt.id, attempt_ids))
-    session.execute(asked.values(cancel_asked_at=now), execution_options=_WRITES)
+    session.execute(_ASKED, {"attempts": list(attempt_ids), "now": now}, execution_options=_WRITES)
 
 
 def end_unfollowed(workplace: Workplace, location_id: int) -> int:
@@ -124,17 +155,7 @@ def _scoped(workplace: Workplace, concerned: Sequence[_Unfollowed], act: Callabl
 
 
 def _find(session: Session, location_id: int, *, now: datetime) -> Sequence[_Unfollowed]:
-    limit = sa.func.coalesce(_Attempt.time_hours, models.ReductionStepRevision.resources["time_hours"].as_float())
-    columns = (_Attempt.id, _Run.id, _Attempt.job_name, _Attempt.directory, _Attempt.abandoned_at)
-    about_run = (_Run.is_to_be_cancelled, _Run.waiting_for)
-    parts = [
-        sa.select(*columns, *about_run, limit)
-        .join(_Run, _Run.id == _Attempt.run_id)
-        .join(_Run.step_revision)
-        .where(_Run.data_location_id == location_id, *_is_due(now), which)
-        for which in _unfollowed(now)
-    ]
-    rows = session.execute(sa.union(*parts)).all()  # each by an index of its own
+    rows = session.execute(_TO_LOOK_FOR, {"location": location_id, **_moments(now)})
     return [_Unfollowed(*row) for row in rows]
 
 
@@ -220,8 +241,7 @@ def _end_abandoned(workplace: Workplace, location_id: int, left: Sequence[_Unfol
     over = [one.id for one in left if _is_over(one, seen.get(jobs.get(one.job_name, "")), now=now)]
     with workplace.database.transaction() as session:
         _note_asked(session, [one.id for one in left], now=now)
-        known = sa.update(_Attempt).where(is_among(_Attempt.id, over))
-        session.execute(known.values(abandoned_at=None), execution_options=_WRITES)
+        session.execute(_OVER, {"attempts": over}, execution_options=_WRITES)
     return len(over)
 
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccat_ops_db import models
-from ccat_ops_db.claims import claim
-from ccat_ops_db.queries.limits import limits_now
+from ccat_ops_db.claims import claiming, is_free
+from ccat_ops_db.plan.limits import Limits
+from ccat_ops_db.queries.limits import IS_ANYTHING_LIMITED, limits_now
 from ccat_ops_db.queries.pauses import stopped
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_given
 from ccat_workflow_manager.verbs.limiting import NOTED, first_in_line, has_some_room
 from ccat_workflow_manager.verbs.queueing import IS_IN_LINE, IS_PENDING, LINE, WAITS
 
@@ -21,6 +23,13 @@ _SHARE: Final = 4
 """One of so many in a batch is a run that waited for something: it may go on by now, and would be passed over else."""
 _LONGEST_AGO: Final[Sequence[sa.ColumnElement[Any]]] = (_Run.lease_until.asc().nulls_first(),)
 """What waits was given a lease when it was looked at last."""
+IS_ANYTHING_STOPPED: Final = sa.or_(
+    sa.exists().where(models.Pause.id.is_not(None)), sa.exists().where(sa.not_(models.Pipeline.enabled))
+)
+"""Condition on the installation: mostly nothing is."""
+_IN_THE_WAY: Final = sa.select(
+    IS_ANYTHING_LIMITED, IS_ANYTHING_STOPPED, sa.exists().where(IS_PENDING, WAITS, is_free(_Run))
+)
 
 
 def claim_pending(
@@ -32,15 +41,31 @@ def claim_pending(
     no room; where it may start after all, it competes with the others of its batch. Paused and disabled pipelines take
     no part.
     """
-    limits, passed_over = limits_now(session, now=now), list(stopped(session))
-    waits = sa.and_(which, IS_PENDING, WAITS, _Run.pipeline_id.not_in(passed_over), has_some_room(limits))
-    claim_runs = partial(claim, session, _Run, by=by, lease=lease)
-    claimed = claim_runs(where=waits, limit=most // _SHARE, order_by=_LONGEST_AGO)
-    ready = first_in_line(session, limits, sa.and_(which, LINE.id.not_in(passed_over)), most=most - len(claimed))
-    claimed += claim_runs(where=sa.and_(is_among(_Run.id, ready), which, IS_PENDING, IS_IN_LINE), limit=len(ready))
-    if left := most - len(claimed):
-        claimed += claim_runs(where=waits, limit=left, order_by=_LONGEST_AGO)
+    is_limited, is_stopped, some_wait = session.execute(_IN_THE_WAY).one()
+    limits = limits_now(session, now=now) if is_limited else Limits()
+    passed_over = list(stopped(session)) if is_stopped else []
+    wait = _claim_waiting(which, has_some_room(limits))
+    given = {"by": by, "lease": lease, "passed_over": passed_over}
+    share = most // _SHARE
+    claimed = list(session.scalars(wait, {**given, "limit": share})) if some_wait else []
+    some_wait = some_wait and len(claimed) == share
+    in_line = sa.and_(which, LINE.id.not_in(passed_over)) if passed_over else which
+    if ready := first_in_line(session, limits, in_line, most=most - len(claimed)):
+        claimed += session.scalars(_claim_ready(which), {**given, "limit": len(ready), "ready": ready})
+    if some_wait and (left := most - len(claimed)):
+        claimed += session.scalars(wait, {**given, "limit": left})
     return sorted(claimed)
+
+
+@lru_cache(maxsize=8)
+def _claim_waiting(which: sa.ColumnElement[bool], has_room: sa.ColumnElement[bool]) -> ReturningUpdate[int]:
+    may_start = _Run.pipeline_id != sa.all_(sa.bindparam("passed_over", type_=sa.ARRAY(sa.BigInteger)))
+    return claiming(_Run, where=sa.and_(which, IS_PENDING, WAITS, may_start, has_room), order_by=_LONGEST_AGO)
+
+
+@lru_cache(maxsize=8)
+def _claim_ready(which: sa.ColumnElement[bool]) -> ReturningUpdate[int]:
+    return claiming(_Run, where=sa.and_(is_given(_Run.id, "ready"), which, IS_PENDING, IS_IN_LINE))
 
 
 def note_stopped(session: Session, which: sa.ColumnElement[bool]) -> int:

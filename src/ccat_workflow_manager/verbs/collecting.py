@@ -1,6 +1,5 @@
 """COLLECTING_RESULTS → COMPLETED: what jobs made becomes products, each registered once."""
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.digests import NOT_INPUTS, made_digest
 from ccat_ops_db.queries.validity import invalid_inputs
 from ccat_ops_db.session import DatabaseUnreachable
-from ccat_ops_db.sets import is_among, rows
+from ccat_ops_db.sets import Brought
 from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.collection import Collection, collect
@@ -36,7 +35,10 @@ _PORTION: Final = timedelta(seconds=1)
 """After so long what is published is registered, and not kept back by what is not."""
 _AT_ONCE: Final = 4
 """Runs whose products are published side by side."""
+_TOLD: Final = Brought("told", because=sa.Text(), metrics=JSONB(), made_digest=sa.Text())
 _COMPLETED: Final = {
+    "metrics": _TOLD.c.metrics,
+    "made_digest": _TOLD.c.made_digest,
     "failure": None,
     "failure_class": None,
     "waiting_for": None,
@@ -58,7 +60,7 @@ def collect_runs(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 def _collect_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     """Publish side by side, and register what is done from time to time: what is large does not keep it back."""
     with workplace.database.transaction() as session:
-        attempts = current_attempts(session, is_among(_Run.id, run_ids), _Run.status == RunStatus.COLLECTING_RESULTS)
+        attempts = current_attempts(session, run_ids, RunStatus.COLLECTING_RESULTS)
     completed: list[int] = []
     with ThreadPoolExecutor(_AT_ONCE) as threads:  # they wait for the disk, which serves many as soon as one
         pending = {threads.submit(_publish_alone, workplace, one) for one in attempts}
@@ -160,28 +162,16 @@ def _register(workplace: Workplace, published: Sequence[Published]) -> list[int]
 
 
 def _complete(session: Session, published: Sequence[Published], *, by: str) -> list[int]:
-    told = rows(
-        "told",
-        [one.attempt.run_id for one in published],
-        because=(sa.Text(), [f"products registered: {len(one.collected.products)}" for one in published]),
-        metrics=(sa.Text(), [json.dumps(one.collected.metrics) for one in published]),
-        made_digest=(sa.Text(), [_made(one.attempt.run, one.collected) for one in published]),
+    run_ids = [one.attempt.run_id for one in published]
+    told = _TOLD.rows(
+        run_ids,
+        because=[f"products registered: {len(one.collected.products)}" for one in published],
+        metrics=[one.collected.metrics for one in published],
+        made_digest=[_made(one.attempt.run, one.collected) for one in published],
     )
-    return advance(
-        session,
-        _Run,
-        [one.attempt.run_id for one in published],
-        to=RunStatus.COMPLETED,
-        because=told.c.because,
-        by=by,
-        values={
-            **_COMPLETED,
-            "finished_at": datetime.now(UTC),
-            "metrics": sa.cast(told.c.metrics, JSONB),
-            "made_digest": told.c.made_digest,
-        },
-        listed=told,
-    )
+    values = {**_COMPLETED, "finished_at": datetime.now(UTC)}
+    because, to = _TOLD.c.because, RunStatus.COMPLETED
+    return advance(session, _Run, run_ids, to=to, because=because, by=by, values=values, listed=told)
 
 
 def _made(run: _Run, collected: Collected) -> str | None:

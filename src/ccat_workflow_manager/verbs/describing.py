@@ -1,17 +1,17 @@
 """From the rows of a run to what is executed: read once, then values only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, contains_eager
 
 from ccat_ops_db import models
 from ccat_ops_db.queries.configs import config_of
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_given, once_more
+from ccat_ops_db.states import RunStatus
 from ccat_workflow_manager.execution import manifest as told
 from ccat_workflow_manager.execution.command import Execution, process_job
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
@@ -21,7 +21,59 @@ from ccat_workflow_manager.verbs.asking import asked_or_first
 from ccat_workflow_manager.verbs.inputs import Product, Raw, RunInputs
 
 _Run = models.ExecutedReductionStep
+_Attempt, _Other = models.RunAttempt, once_more(models.RunAttempt)
 _TRIALS: Final = "trials"
+_NEWEST: Final = (
+    sa.select(_Other.id)
+    .where(_Other.run_id == _Run.id)
+    .order_by(_Other.number.desc())
+    .limit(1)
+    .correlate(_Run)
+    .scalar_subquery()
+)
+_CURRENT: Final = (
+    sa.select(_Attempt)
+    .join(_Attempt.run)
+    .where(is_given(_Run.id, "runs"), _Run.status == sa.bindparam("status", type_=_Run.status.type))
+    .where(_Attempt.id == _NEWEST)
+    .options(contains_eager(_Attempt.run))
+    .order_by(_Attempt.run_id)
+)
+_USED: Final = (
+    sa.select(_Run.step_revision_id, _Run.software_version_id, _Run.config_revision_id, _Run.data_location_id)
+    .where(is_given(_Run.id, "runs"))
+    .distinct()
+    .subquery()
+)
+_Step, _Version, _Config = (
+    models.ReductionStepRevision,
+    models.ReductionSoftwareVersion,
+    models.ReductionStepConfigRevision,
+)
+_SHARED: Final = (
+    sa.select(
+        _Step,
+        models.ReductionStep,
+        _Version,
+        _Config,
+        models.PipelineRevision,
+        models.Pipeline,
+        models.ReductionSoftware,
+        models.ReductionStepConfig,
+        models.DataLocation,
+    )
+    .select_from(_USED)
+    .join(_Step, _Step.id == _USED.c.step_revision_id)
+    .join(models.PipelineRevision, models.PipelineRevision.id == _Step.pipeline_revision_id)
+    .join(models.ReductionStep, models.ReductionStep.id == _Step.reduction_step_id)
+    .join(models.Pipeline, models.Pipeline.id == models.ReductionStep.pipeline_id)
+    .join(_Version, _Version.id == _USED.c.software_version_id)
+    .join(models.ReductionSoftware, models.ReductionSoftware.id == _Version.reduction_software_id)
+    .join(models.DataLocation, models.DataLocation.id == _USED.c.data_location_id)
+    .outerjoin(_Config, _Config.id == _USED.c.config_revision_id)
+    .outerjoin(models.ReductionStepConfig, models.ReductionStepConfig.id == _Config.reduction_step_config_id)
+)
+"""What describes runs, and many have in common: read once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -35,39 +87,16 @@ class Description:
     """Physical copy behind each input, by the input's label."""
 
 
-def current_attempts(session: Session, *conditions: sa.ColumnElement[bool]) -> Sequence[models.RunAttempt]:
-    """The newest attempt of every run that meets the conditions, with all that describes the run.
-
-    Found first and loaded by their ids: joined to all of that at once, the planner would begin with all attempts that
-    there ever were. What many runs have in common is read once.
-    """
-    newest = (
-        sa.select(models.RunAttempt.id)
-        .join(models.RunAttempt.run)
-        .where(*conditions)
-        .ext(distinct_on(models.RunAttempt.run_id))
-        .order_by(models.RunAttempt.run_id, models.RunAttempt.number.desc())
-    )
-    found = session.scalars(newest).all()
-    run = joinedload(models.RunAttempt.run, innerjoin=True)
-    return session.scalars(
-        sa.select(models.RunAttempt)
-        .where(is_among(models.RunAttempt.id, found))
-        .options(
-            run.selectinload(_Run.location),
-            run.selectinload(_Run.reduction_step).joinedload(models.ReductionStep.pipeline, innerjoin=True),
-            run.selectinload(_Run.step_revision).joinedload(
-                models.ReductionStepRevision.pipeline_revision, innerjoin=True
-            ),
-            run.selectinload(_Run.software_version).joinedload(
-                models.ReductionSoftwareVersion.reduction_software, innerjoin=True
-            ),
-            run.selectinload(_Run.config_revision).joinedload(
-                models.ReductionStepConfigRevision.reduction_step_config, innerjoin=True
-            ),
-        )
-        .order_by(models.RunAttempt.run_id)
-    ).all()
+def current_attempts(session: Session, run_ids: Iterable[int], status: RunStatus) -> Sequence[models.RunAttempt]:
+    """The newest attempt of each of these runs that has a status, with all that describes the run."""
+    attempts = session.scalars(_CURRENT, {"runs": list(run_ids), "status": status}).all()
+    shared = session.execute(_SHARED, {"runs": [one.run_id for one in attempts]}).all() if attempts else []
+    for step, pipeline_step, version, config, *_ in shared:
+        _ = step.pipeline_revision, pipeline_step.pipeline, version.reduction_software
+        _ = config and config.reduction_step_config
+    for run in (one.run for one in attempts):  # found where they are, without a question
+        _ = run.location, run.reduction_step, run.step_revision, run.software_version, run.config_revision
+    return attempts
 
 
 def run_directory(run: _Run, base: Path) -> RunLayout:

@@ -3,9 +3,8 @@
 Of many runs at once only what is outside is done for each by itself: the rows of all are read and written together.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,14 +14,13 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.hiding import seal
 from ccat_ops_db.session import DatabaseUnreachable
-from ccat_ops_db.sets import is_among, rows
+from ccat_ops_db.sets import Brought, is_among
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.durable import alone
@@ -47,6 +45,19 @@ _log = StructuredLogger(__name__)
 
 _FOLLOWED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED)
 _WRITES: Final = {"synchronize_session": False}
+_JOBS: Final = Brought("jobs", command=JSONB(), environment=JSONB())
+_PREPARE: Final = (
+    sa.update(_Attempt)
+    .where(_Attempt.id == _JOBS.c.id)
+    .values(prepared_at=sa.func.clock_timestamp(), command=_JOBS.c.command, environment=_JOBS.c.environment)
+)
+_IDS: Final = Brought("jobs", job_id=sa.Text())
+_SUBMIT: Final = (
+    sa.update(_Attempt)
+    .where(_Attempt.id == _IDS.c.id)
+    .values(job_id=_IDS.c.job_id, submitted_at=sa.func.clock_timestamp())
+)
+_TOLD: Final = Brought("told", because=sa.Text())
 Result = TypeVar("Result")
 
 
@@ -76,28 +87,34 @@ def hand_in_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
 
 def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     with ExitStack() as locks:
-        fresh, before = take(workplace, run_ids, locks)
-        known, anew = _look_for(workplace, before)
-        return _submit_all(workplace, [*known, *prepare_all(workplace, [*fresh, *anew])])
+        taken = take(workplace, run_ids, locks)
+        known, anew = _look_for(workplace, taken.before)
+        return _submit_all(workplace, [*known, *prepare_all(workplace, [*taken.fresh, *anew], taken.inputs)])
 
 
-def take(
-    workplace: Workplace, run_ids: Sequence[int], locks: ExitStack
-) -> tuple[list[models.RunAttempt], list[models.RunAttempt]]:
-    """Attempts that are to be handed in and that no other worker is at, and those of them that were prepared before.
+@dataclass(frozen=True)
+class Taken:
+    """Attempts that are to be handed in and that no other worker is at."""
 
-    Nobody else will be at them until the locks go.
-    """
-    is_so = sa.and_(_Run.status == RunStatus.STAGING_DATA, sa.not_(_Run.is_to_be_cancelled))
+    fresh: Sequence[models.RunAttempt]
+    before: Sequence[models.RunAttempt]
+    """Those that were prepared before: their jobs may exist."""
+    inputs: Mapping[int, RunInputs]
+    """What their runs read."""
+
+
+def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> Taken:
+    """Find what is to be handed in; nobody else will be at it until the locks go."""
     with workplace.database.transaction() as session:
-        found = current_attempts(session, is_among(_Run.id, run_ids), is_so)
-    ours = [one for one in found if _scoped(workplace, one, partial(_lock, workplace, locks))]
+        found = current_attempts(session, run_ids, RunStatus.STAGING_DATA)
+    wanted = [one for one in found if not one.run.is_to_be_cancelled]
+    ours = [one for one in wanted if _scoped(workplace, one, partial(_lock, workplace, locks))]
     with workplace.database.transaction() as session:  # others may have been at them just before
         current = lock_current(session, ours, RunStatus.STAGING_DATA)
-        prepared = sa.select(_Attempt.id).where(is_among(_Attempt.id, current), _Attempt.prepared_at.is_not(None))
-        before = set(session.scalars(prepared))
-    fresh = [one for one in ours if one.id in current - before]
-    return fresh, [one for one in ours if one.id in before]
+        left = [one for one in ours if one.id in current]
+        inputs = inputs_of(session, [one.run_id for one in left])
+    before = [one for one in left if current[one.id] is not None]
+    return Taken([one for one in left if current[one.id] is None], before, inputs)
 
 
 def _lock(workplace: Workplace, locks: ExitStack, attempt: models.RunAttempt) -> bool:
@@ -128,13 +145,11 @@ def _prepared(workplace: Workplace, attempt: models.RunAttempt) -> Prepared:
     return Prepared(attempt, job_of(attempt, execution_of(attempt, base=workplace.base_of(attempt.run))))
 
 
-def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[Prepared]:
+def prepare_all(
+    workplace: Workplace, attempts: Sequence[models.RunAttempt], inputs: Mapping[int, RunInputs]
+) -> list[Prepared]:
     """Make the directories of attempts that were taken, and return those that are to be submitted now."""
-    if not attempts:
-        return []
     code = ReleasedCode()
-    with workplace.database.transaction() as session:
-        inputs = inputs_of(session, [one.run_id for one in attempts])
     found = [
         _scoped(workplace, one, lambda it: _prepare(workplace, code, it, inputs=inputs[it.run_id])) for one in attempts
     ]
@@ -197,26 +212,16 @@ def _mark_prepared(workplace: Workplace, prepared: Sequence[Prepared]) -> list[P
     with workplace.database.transaction() as session:
         current = lock_current(session, [one.attempt for one in prepared], RunStatus.STAGING_DATA)
         wanted = [one for one in prepared if one.attempt.id in current]
-        _note_jobs(session, wanted)
+        told = _JOBS.rows(
+            [one.attempt.id for one in wanted],
+            command=[one.job.command for one in wanted],
+            environment=[seal(one.job.environment) for one in wanted],
+        )
+        session.execute(_PREPARE, told.parameters, execution_options=_WRITES)
         run_ids = [one.attempt.run_id for one in wanted if one.attempt.run.waiting_for is not None]
         if run_ids:
             session.execute(sa.update(_Run).where(is_among(_Run.id, run_ids)).values(waiting_for=None))
     return wanted
-
-
-def _note_jobs(session: Session, prepared: Sequence[Prepared]) -> None:
-    told = rows(
-        "told",
-        [one.attempt.id for one in prepared],
-        command=(sa.Text(), [json.dumps(one.job.command) for one in prepared]),
-        environment=(sa.Text(), [json.dumps(seal(one.job.environment)) for one in prepared]),
-    )
-    values = {
-        "prepared_at": datetime.now(UTC),
-        "command": sa.cast(told.c.command, JSONB),
-        "environment": sa.cast(told.c.environment, JSONB),
-    }
-    session.execute(sa.update(_Attempt).where(_Attempt.id == told.c.id).values(values), execution_options=_WRITES)
 
 
 def _submit_to(workplace: Workplace, prepared: Sequence[Prepared]) -> list[_HandedIn]:
@@ -241,21 +246,16 @@ def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
     with workplace.database.transaction() as session:
         current = lock_current(session, [one.attempt for one in handed_in], RunStatus.STAGING_DATA)
         recorded = [one for one in handed_in if one.attempt.id in current]
-        jobs = rows("jobs", [one.attempt.id for one in recorded], job_id=(sa.Text(), [one.job_id for one in recorded]))
-        of_attempt = sa.update(_Attempt).where(_Attempt.id == jobs.c.id)
-        submitted_now = {"job_id": jobs.c.job_id, "submitted_at": datetime.now(UTC)}
-        session.execute(of_attempt.values(submitted_now), execution_options=_WRITES)
-        told = rows(
-            "told",
-            [one.attempt.run_id for one in recorded],
-            because=(sa.Text(), [f"attempt {one.attempt.number} is job {one.job_id}" for one in recorded]),
-        )
+        jobs = _IDS.rows([one.attempt.id for one in recorded], job_id=[one.job_id for one in recorded])
+        session.execute(_SUBMIT, jobs.parameters, execution_options=_WRITES)
+        run_ids = [one.attempt.run_id for one in recorded]
+        told = _TOLD.rows(run_ids, because=[f"attempt {one.attempt.number} is job {one.job_id}" for one in recorded])
         submitted = advance(
             session,
             _Run,
-            [one.attempt.run_id for one in recorded],
+            run_ids,
             to=RunStatus.SUBMITTED,
-            because=told.c.because,
+            because=_TOLD.c.because,
             by=workplace.name,
             values={"waiting_for": None, "claimed_by": None, "lease_until": None},
             listed=told,

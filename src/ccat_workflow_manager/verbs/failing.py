@@ -1,7 +1,7 @@
 """→ FAILED: attempts that failed are recorded together, each with its class, its cause, and the moment of its retry."""
 
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,12 +14,13 @@ from ccat_ops_db.cancelling import CONFIRMED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.hiding import hide
 from ccat_ops_db.plan.timeouts import TIME_OUTS
-from ccat_ops_db.sets import is_among, once_more, rows
+from ccat_ops_db.sets import Brought, is_given, once_more
 from ccat_ops_db.states import FailureClass, Resource, RunStatus
 from ccat_workflow_manager.plan.fingerprints import fingerprint
 from ccat_workflow_manager.plan.resources import may_grow, next_request
 from ccat_workflow_manager.plan.retries import Retry, Tries, retry_after
 from ccat_workflow_manager.verbs.asking import asked_by
+from ccat_workflow_manager.verbs.queueing import has_status
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _Newer = once_more(_Attempt)
@@ -28,6 +29,48 @@ _WRITES: Final = {"synchronize_session": False}
 _LEFT: Final = {"waiting_for": None, "claimed_by": None, "lease_until": None}
 _UNWANTED: Final = "it is not tried again, as somebody wished it to be cancelled"
 _MOMENT: Final = sa.TIMESTAMP(timezone=True)
+_TOLD: Final = Brought(
+    "told",
+    failure_class=sa.Text(),
+    failure=sa.Text(),
+    fingerprint=sa.Text(),
+    retry_at=_MOMENT,
+    retry_count=sa.BigInteger(),
+    trouble_count=sa.BigInteger(),
+    finished_at=_MOMENT,
+)
+_IS_TROUBLE: Final = _TOLD.c.failure_class == FailureClass.INFRASTRUCTURE
+_FAILED: Final[Mapping[str, Any]] = {
+    **{name: _TOLD.c[name] for name in ("failure_class", "failure", "fingerprint", "retry_at", "finished_at")},
+    **{name: sa.func.coalesce(_TOLD.c[name], getattr(_Run, name)) for name in ("retry_count", "trouble_count")},
+    "trouble_since": sa.case((_IS_TROUBLE, sa.func.coalesce(_Run.trouble_since, _TOLD.c.finished_at)), else_=None),
+}
+_ENDED: Final = Brought("ended", because=sa.Text())
+_NOTED: Final = Brought(
+    "noted",
+    failure_class=sa.Text(),
+    cause=sa.Text(),
+    fingerprint=sa.Text(),
+    exhausted=sa.Text(),
+    log_tail=sa.Text(),
+    abandoned_at=_MOMENT,
+    ended_at=_MOMENT,
+)
+_NOTE: Final = (
+    sa.update(_Attempt)
+    .where(_Attempt.id == _NOTED.c.id)
+    .values(
+        {
+            **{name: column for name, column in _NOTED.c.items() if name != "id"},
+            "log_tail": sa.func.coalesce(_NOTED.c.log_tail, _Attempt.log_tail),
+            "ended_at": sa.func.coalesce(_Attempt.ended_at, _NOTED.c.ended_at),
+        }
+    )
+)
+NEXT_RETRY: Final = sa.select(sa.func.min(_Run.retry_at)).where(
+    has_status(RunStatus.FAILED), _Run.retry_at.is_not(None)
+)
+"""The moment of the next automatic retry."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +98,38 @@ class _Failed:
     is_to_be_cancelled: bool
     retry: Retry | None
     fingerprint: str
+
+
+def newest_attempts(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
+    """Runs and their newest attempts, as far as both meet conditions."""
+    return (
+        sa.select(_Run.id, _Attempt.id)
+        .join(_Attempt, _Attempt.run_id == _Run.id)
+        .where(*conditions, sa.not_(_IS_FOLLOWED))
+    )
+
+
+_NEWEST: Final = newest_attempts(is_given(_Run.id, "runs"))
+_CONCERNED: Final = (
+    sa.select(
+        _Run.id,
+        _Attempt.id.label("attempt_id"),
+        _Run.is_to_be_cancelled,
+        _Run.cancel_requested_at,
+        _Run.retry_count,
+        _Run.trouble_count,
+        _Run.trouble_since,
+        _Attempt.memory_gb,
+        _Attempt.time_hours,
+        models.ReductionStepRevision.max_retries,
+        models.ReductionStepRevision.resources,
+    )
+    .join(_Attempt, _Attempt.run_id == _Run.id)
+    .join(_Run.step_revision)
+    .where(is_given(_Attempt.id, "attempts"), _Run.status.in_(sa.bindparam("expected", expanding=True)))
+    .order_by(_Run.id)
+    .with_for_update(of=_Run)
+)
 
 
 def fail_attempt(
@@ -94,19 +169,9 @@ def _judge(
     session: Session, failures: Mapping[int, Failure], *, expected: Collection[RunStatus], now: datetime
 ) -> dict[int, _Failed]:
     """What becomes of the runs that are where they were expected, which are locked by it; by run id."""
-    wish = (_Run.is_to_be_cancelled, _Run.cancel_requested_at)
-    counts = (_Run.retry_count, _Run.trouble_count, _Run.trouble_since)
-    asked = (_Attempt.memory_gb, _Attempt.time_hours)
-    step = (models.ReductionStepRevision.max_retries, models.ReductionStepRevision.resources)
-    found: Sequence[Any] = session.execute(
-        sa.select(_Run.id, _Attempt.id.label("attempt_id"), *wish, *counts, *asked, *step)
-        .join(_Attempt, _Attempt.run_id == _Run.id)
-        .join(_Run.step_revision)
-        .where(is_among(_Attempt.id, failures), _Run.status.in_(expected))
-        .order_by(_Run.id)
-        .with_for_update(of=_Run)
-    ).all()
-    newest = {row[1] for row in session.execute(newest_attempts(is_among(_Run.id, [row.id for row in found])))}
+    given = {"attempts": list(failures), "expected": list(expected)}
+    found: Sequence[Any] = session.execute(_CONCERNED, given).all()
+    newest = {row[1] for row in session.execute(_NEWEST, {"runs": [row.id for row in found]})}
     return {row.id: _judged(row, failures[row.attempt_id], now=now) for row in found if row.attempt_id in newest}
 
 
@@ -135,34 +200,26 @@ def _fail(
 ) -> list[int]:
     if not failed:
         return []
-    text, count, each = sa.Text(), sa.BigInteger(), failed.values()
-    told = rows(
-        "told",
-        list(failed),
-        failure_class=(text, [one.failure.kind for one in each]),
-        failure=(text, [one.failure.cause for one in each]),
-        fingerprint=(text, [one.fingerprint for one in each]),
-        retry_at=(_MOMENT, [now + one.retry.delay if one.retry else None for one in each]),
-        retry_count=(count, [one.retry.counted if one.retry else None for one in each]),
-        trouble_count=(count, [one.retry.trouble if one.retry else None for one in each]),
+    each = failed.values()
+    told = _TOLD.rows(
+        failed,
+        failure_class=[one.failure.kind for one in each],
+        failure=[one.failure.cause for one in each],
+        fingerprint=[one.fingerprint for one in each],
+        retry_at=[now + one.retry.delay if one.retry else None for one in each],
+        retry_count=[one.retry.counted if one.retry else None for one in each],
+        trouble_count=[one.retry.trouble if one.retry else None for one in each],
+        finished_at=[now] * len(each),
     )
-    is_trouble = told.c.failure_class == FailureClass.INFRASTRUCTURE
-    values = {
-        **{name: told.c[name] for name in ("failure_class", "failure", "fingerprint", "retry_at")},
-        **{name: sa.func.coalesce(told.c[name], getattr(_Run, name)) for name in ("retry_count", "trouble_count")},
-        "trouble_since": sa.case((is_trouble, sa.func.coalesce(_Run.trouble_since, now)), else_=None),
-        "finished_at": now,
-        **_LEFT,
-    }
     return advance(
         session,
         _Run,
         failed,
         to=RunStatus.FAILED,
         expected=expected,
-        because=told.c.failure,
+        because=_TOLD.c.failure,
         by=by,
-        values=values,
+        values={**_FAILED, **_LEFT},
         listed=told,
     )
 
@@ -174,17 +231,16 @@ def _cancel(
     if not failed:
         return []
     because = [f"its attempt ended with a failure: {one.failure.cause}" for one in failed.values()]
-    told = rows("told", list(failed), because=(sa.Text(), because))
     return advance(
         session,
         _Run,
         failed,
         to=RunStatus.CANCELLED,
         expected=expected,
-        because=told.c.because,
+        because=_ENDED.c.because,
         by=by,
         values={"finished_at": now, "cancel_answer": CONFIRMED, **_LEFT},
-        listed=told,
+        listed=_ENDED.rows(failed, because=because),
     )
 
 
@@ -192,25 +248,18 @@ def _record(session: Session, failed: Sequence[_Failed], *, now: datetime) -> No
     """Write down on attempts how they failed."""
     if not failed:
         return
-    text, failures = sa.Text(), [one.failure for one in failed]
-    told = rows(
-        "failed",
+    failures = [one.failure for one in failed]
+    noted = _NOTED.rows(
         [one.attempt_id for one in failed],
-        failure_class=(text, [one.kind for one in failures]),
-        cause=(text, [one.cause for one in failures]),
-        fingerprint=(text, [one.fingerprint for one in failed]),
-        exhausted=(text, [one.exhausted for one in failures]),
-        log_tail=(text, [one.log_tail for one in failures]),
-        abandoned_at=(_MOMENT, [now if one.may_live else None for one in failures]),
+        failure_class=[one.kind for one in failures],
+        cause=[one.cause for one in failures],
+        fingerprint=[one.fingerprint for one in failed],
+        exhausted=[one.exhausted for one in failures],
+        log_tail=[one.log_tail for one in failures],
+        abandoned_at=[now if one.may_live else None for one in failures],
+        ended_at=[now] * len(failed),
     )
-    values = {name: column for name, column in told.c.items() if name != "id"}
-    ended = {
-        "ended_at": sa.func.coalesce(_Attempt.ended_at, now),
-        "log_tail": sa.func.coalesce(told.c.log_tail, _Attempt.log_tail),
-    }
-    session.execute(
-        sa.update(_Attempt).where(_Attempt.id == told.c.id).values(values | ended), execution_options=_WRITES
-    )
+    session.execute(_NOTE, noted.parameters, execution_options=_WRITES)
 
 
 def retry_due_runs(session: Session, *, now: datetime, by: str, limit: int = 100) -> list[int]:
@@ -227,43 +276,34 @@ def retry_due_runs(session: Session, *, now: datetime, by: str, limit: int = 100
     return advance(session, _Run, due, to=to, expected=failed, because=because, by=by, values=values)
 
 
-def next_retry(session: Session) -> datetime | None:
-    """The moment of the next automatic retry."""
-    return session.scalar(sa.select(sa.func.min(_Run.retry_at)).where(_Run.status == RunStatus.FAILED))
+def _uncollected() -> sa.Select[int, int, str, str | None]:
+    """Runs whose results could be collected `before` a moment, and were not."""
+    change, before = models.StatusChange, sa.bindparam("before", type_=_MOMENT)
+    came = sa.and_(change.noun == _Run.__tablename__, change.object_id == _Run.id)
+    came = sa.and_(came, change.to_status == RunStatus.COLLECTING_RESULTS)
+    # Nobody could collect them before the job was seen to have ended.
+    since = sa.select(sa.func.max(change.at)).where(came).correlate(_Run).scalar_subquery()
+    here = sa.and_(has_status(RunStatus.COLLECTING_RESULTS), is_given(_Run.data_location_id, "places"))
+    ended_at = sa.func.coalesce(_Attempt.ended_at, _Attempt.submitted_at)  # spares a look at the history of the others
+    is_late = sa.and_(ended_at < before, sa.func.coalesce(since, ended_at) < before)
+    return newest_attempts(here, is_late).add_columns(_Attempt.directory, _Run.waiting_for)
 
 
-def give_up_uncollected(session: Session, location_ids: Iterable[int], *, now: datetime, by: str) -> int:
+_UNCOLLECTED: Final = _uncollected()
+
+
+def give_up_uncollected(session: Session, location_ids: Collection[int], *, now: datetime, by: str) -> int:
     """Give up runs whose results could not be collected in time, and return how many; no payload is repeated for it."""
     timeout = TIME_OUTS[RunStatus.COLLECTING_RESULTS].after
-    here = sa.and_(_Run.status == RunStatus.COLLECTING_RESULTS, _Run.data_location_id.in_(location_ids))
-    ended_at = sa.func.coalesce(_Attempt.ended_at, _Attempt.submitted_at)  # spares a look at the history of the others
-    is_late = sa.and_(ended_at < now - timeout, sa.func.coalesce(_collecting_since(), ended_at) < now - timeout)
-    late = newest_attempts(here, is_late).add_columns(_Attempt.directory, _Run.waiting_for)
+    late = session.execute(_UNCOLLECTED, {"places": list(location_ids), "before": now - timeout})
     failures = {
         attempt_id: Failure(
             FailureClass.INFRASTRUCTURE,
             f"{why or 'its results were not collected'}, for {timeout}; what it made stays in {directory}",
             gives_up=True,
         )
-        for _, attempt_id, directory, why in session.execute(late)
+        for _, attempt_id, directory, why in late
     }
     if not failures:
         return 0
     return len(fail_attempts(session, failures, expected=[RunStatus.COLLECTING_RESULTS], now=now, by=by))
-
-
-def _collecting_since() -> sa.ScalarSelect[datetime]:
-    """Since when the results of a run can be collected: nobody could before its job was seen to have ended."""
-    change = models.StatusChange
-    came = sa.and_(change.noun == _Run.__tablename__, change.object_id == _Run.id)
-    came = sa.and_(came, change.to_status == RunStatus.COLLECTING_RESULTS)
-    return sa.select(sa.func.max(change.at)).where(came).correlate(_Run).scalar_subquery()
-
-
-def newest_attempts(*conditions: sa.ColumnElement[bool]) -> sa.Select[int, int]:
-    """Runs and their newest attempts, as far as both meet conditions."""
-    return (
-        sa.select(_Run.id, _Attempt.id)
-        .join(_Attempt, _Attempt.run_id == _Run.id)
-        .where(*conditions, sa.not_(_IS_FOLLOWED))
-    )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -31,6 +32,7 @@ _COLUMNS: Final[Mapping[Scope, sa.ColumnElement[Any]]] = {
 """By which id a run is counted, as SQL over runs."""
 _SEEN: Final = 1_000
 """So many runs at the head of each pipeline are looked at when limits are filled, however many wait."""
+_MOST: Final = sa.bindparam("most", type_=sa.BigInteger())
 
 
 def lock_limits(session: Session, *, users: Iterable[int], locations: Iterable[int], now: datetime) -> Limits:
@@ -38,8 +40,6 @@ def lock_limits(session: Session, *, users: Iterable[int], locations: Iterable[i
 
     The caller has evaluated the pipelines of the runs in the same transaction.
     """
-    if not limits_now(session, now=now):
-        return Limits()
     for scope, ids in ((Scope.USER, users), (Scope.LOCATION, locations)):
         for number in sorted(set(ids)):
             session.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCKS[scope], number)))
@@ -52,13 +52,26 @@ def first_in_line(session: Session, limits: Limits, which: sa.ColumnElement[bool
     Each limit is filled in the order with what the limits before it let through. The condition may be on the `LINE`,
     too: a pipeline that does not meet it is not looked through.
     """
-    columns = [column.label(scope) for scope, column in _COLUMNS.items()] if limits else []
-    head = heads(sa.and_(which, *_may_have_room(limits)), *columns, most=_SEEN if limits else most)
-    left = with_places(head)
+    statement = _with_room(limits, which) if limits else _unlimited(which)
+    return list(session.scalars(statement, {"most": most}))
+
+
+@lru_cache(maxsize=8)
+def _unlimited(which: sa.ColumnElement[bool]) -> sa.Select[int]:
+    return _front(with_places(heads(which, most=_MOST)))
+
+
+def _with_room(limits: Limits, which: sa.ColumnElement[bool]) -> sa.Select[int]:
+    columns = [column.label(scope) for scope, column in _COLUMNS.items()]
+    left = with_places(heads(sa.and_(which, *_may_have_room(limits)), *columns, most=_SEEN))
     for scope in Scope:
         if rooms := limits.rooms(scope):
             left = _first(left, scope, rooms)
-    return list(session.scalars(sa.select(left.c.id).order_by(left.c.place).limit(most)))
+    return _front(left)
+
+
+def _front(placed: sa.Subquery) -> sa.Select[int]:
+    return sa.select(placed.c.id).order_by(placed.c.place).limit(_MOST)
 
 
 def _may_have_room(limits: Limits) -> Iterator[sa.ColumnElement[bool]]:
@@ -75,7 +88,7 @@ def _may_have_room(limits: Limits) -> Iterator[sa.ColumnElement[bool]]:
 
 def has_some_room(limits: Limits) -> sa.ColumnElement[bool]:
     """Condition on a run: each limit leaves some room for runs like it."""
-    return _held(limits).is_(None)
+    return _held(limits).is_(None) if limits else sa.true()
 
 
 def _first(left: sa.Subquery, scope: Scope, rooms: Mapping[int, int]) -> sa.Subquery:

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.claims import claim, is_free, release
+from ccat_ops_db.claims import is_free, release
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import is_among, rows
+from ccat_ops_db.sets import Brought, is_among, is_given, table_of
 from ccat_ops_db.states import RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
@@ -34,8 +34,68 @@ _LEASE: Final = timedelta(seconds=15)
 """How long one look at a location may take before another worker looks too; that does no harm, only double work."""
 _BATCH: Final = 100
 """Runs whose news is recorded in one transaction."""
+_LOCATION: Final = table_of(models.DataLocation)
 _WRITES: Final = {"synchronize_session": False}
 _MOMENT: Final = sa.TIMESTAMP(timezone=True)
+
+_NEWEST: Final = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == _Run.id).correlate(_Run).scalar_subquery()
+_TAKE_OVER: Final = (
+    sa.update(_LOCATION)
+    .where(_LOCATION.c.id == sa.bindparam("location", type_=sa.BigInteger()))
+    .where(sa.or_(is_free(models.DataLocation), sa.not_(_LOCATION.c.claimed_by.startswith(_OBSERVER))))
+    .values(claimed_by=sa.bindparam("observer", type_=sa.Text()), lease_until=sa.func.clock_timestamp() + _LEASE)
+    .returning(_LOCATION.c.id)
+)
+_FOLLOWED: Final = (
+    sa.select(
+        _Attempt.job_id,
+        _Attempt.id.label("attempt_id"),
+        _Run.id.label("run_id"),
+        _Run.status,
+        sa.func.coalesce(_Attempt.time_hours, _Revision.resources["time_hours"].as_float()).label("time_hours"),
+        sa.func.coalesce(_Attempt.submitted_at, _Attempt.created_at).label("submitted_at"),
+        _Attempt.unknown_since,
+        _Run.is_to_be_cancelled,
+        _Run.waiting_for,
+        _Attempt.cancel_asked_at,
+    )
+    .join(_Attempt, _Attempt.id == _NEWEST)
+    .join(_Run.step_revision)
+    .where(_Run.data_location_id == sa.bindparam("location", type_=sa.BigInteger()))
+    .where(_Run.status.in_(_WATCHED), _Attempt.job_id.is_not(None))
+)
+_LOCKED: Final = sa.select(_Run.id).where(is_given(_Run.id, "runs")).order_by(_Run.id).with_for_update()
+_STATUS: Final = sa.select(_Run.id, _NEWEST, _Run.status, _Run.is_to_be_cancelled).where(is_given(_Run.id, "runs"))
+_LOST: Final = Brought("lost", unknown_since=_MOMENT)
+_NOTE_LOST: Final = (
+    sa.update(_Attempt)
+    .where(_Attempt.id == _LOST.c.id, _Attempt.unknown_since.is_distinct_from(_LOST.c.unknown_since))
+    .values(unknown_since=_LOST.c.unknown_since)
+)
+_WAITING: Final = Brought("waiting", waiting_for=sa.Text())
+_NOTE_WAITING: Final = sa.update(_Run).where(_Run.id == _WAITING.c.id).values(waiting_for=_WAITING.c.waiting_for)
+_SEEN: Final = Brought(
+    "seen",
+    started_at=_MOMENT,
+    ended_at=_MOMENT,
+    exit_code=sa.BigInteger(),
+    wall_time_s=sa.Double(),
+    cpu_time_s=sa.Double(),
+    peak_memory_bytes=sa.BigInteger(),
+    host=sa.Text(),
+    log_tail=sa.Text(),
+    unknown_since=_MOMENT,
+)
+_MEASURE: Final = (
+    sa.update(_Attempt)
+    .where(_Attempt.id == _SEEN.c.id)
+    .values({name: column for name, column in _SEEN.c.items() if name != "id"})
+)
+_TOLD: Final = Brought("told", because=sa.Text(), waiting_for=sa.Text(), answer=sa.Text())
+_MOVED: Final = {
+    "waiting_for": _TOLD.c.waiting_for,
+    "cancel_answer": sa.func.coalesce(_TOLD.c.answer, _Run.cancel_answer),
+}
 
 
 @dataclass(frozen=True)
@@ -90,35 +150,12 @@ def _observe_alone(workplace: Workplace, location_id: int) -> int:
 
 def _take_over(session: Session, location_id: int, *, by: str) -> bool:
     """Take the lease of the manager that asks; False where another observer has it."""
-    location = models.DataLocation
-    here = sa.select(location.claimed_by).where(location.id == location_id)
-    holder = session.scalar(here.where(sa.not_(is_free(location))).with_for_update(of=location.__table__))
-    if holder is not None and holder.startswith(_OBSERVER):
-        return False
-    release(session, location, [location_id])
-    return bool(claim(session, location, where=location.id == location_id, by=by, lease=_LEASE, limit=1))
+    return session.scalar(_TAKE_OVER, {"location": location_id, "observer": by}) is not None
 
 
 def _watched(session: Session, location_id: int) -> dict[str, _Watched]:
     """Runs of a location that are followed, by the job of their newest attempt."""
-    newest = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == _Run.id).correlate(_Run).scalar_subquery()
-    found: Iterable[Any] = session.execute(
-        sa.select(
-            _Attempt.job_id,
-            _Attempt.id.label("attempt_id"),
-            _Run.id.label("run_id"),
-            _Run.status,
-            sa.func.coalesce(_Attempt.time_hours, _Revision.resources["time_hours"].as_float()).label("time_hours"),
-            sa.func.coalesce(_Attempt.submitted_at, _Attempt.created_at).label("submitted_at"),
-            _Attempt.unknown_since,
-            _Run.is_to_be_cancelled,
-            _Run.waiting_for,
-            _Attempt.cancel_asked_at,
-        )
-        .join(_Attempt, _Attempt.id == newest)
-        .join(_Run.step_revision)
-        .where(_Run.data_location_id == location_id, _Run.status.in_(_WATCHED), _Attempt.job_id.is_not(None))
-    )
+    found: Iterable[Any] = session.execute(_FOLLOWED, {"location": location_id})
     return {row.job_id: _as_watched(row) for row in found}
 
 
@@ -216,11 +253,9 @@ def _apply(session: Session, news: Sequence[_News], *, now: datetime, by: str) -
 
 def _still_so(session: Session, news: Sequence[_News]) -> list[_News]:
     """News of runs, now locked, that did not move, nor were wished to be cancelled, since the backend was asked."""
-    run_ids = [one.run_id for one in news]
-    session.execute(sa.select(_Run.id).where(is_among(_Run.id, run_ids)).order_by(_Run.id).with_for_update())
-    newest = sa.select(sa.func.max(_Attempt.id)).where(_Attempt.run_id == _Run.id).correlate(_Run).scalar_subquery()
-    columns = (_Run.id, newest, _Run.status, _Run.is_to_be_cancelled)
-    now = {row[0]: tuple(row[1:]) for row in session.execute(sa.select(*columns).where(is_among(_Run.id, run_ids)))}
+    runs = {"runs": [one.run_id for one in news]}
+    session.execute(_LOCKED, runs)
+    now = {row[0]: tuple(row[1:]) for row in session.execute(_STATUS, runs)}
     return [one for one in news if now.get(one.run_id) == _identity(one.watched)]
 
 
@@ -232,17 +267,11 @@ def _note(session: Session, news: Sequence[_News]) -> None:
     """Write down why runs stay where they are."""
     if not news:
         return
-    seen = rows(
-        "seen",
-        [one.watched.attempt_id for one in news],
-        unknown_since=(_MOMENT, [one.unknown_since for one in news]),
-    )
-    other = _Attempt.unknown_since.is_distinct_from(seen.c.unknown_since)
-    unknown = sa.update(_Attempt).where(_Attempt.id == seen.c.id, other)
-    session.execute(unknown.values(unknown_since=seen.c.unknown_since), execution_options=_WRITES)
-    told = rows("told", [one.run_id for one in news], waiting_for=(sa.Text(), [one.waiting_for for one in news]))
-    waits = sa.update(_Run).where(_Run.id == told.c.id).values(waiting_for=told.c.waiting_for)
-    session.execute(waits, execution_options=_WRITES)
+    attempts = [one.watched.attempt_id for one in news]
+    lost = _LOST.rows(attempts, unknown_since=[one.unknown_since for one in news])
+    session.execute(_NOTE_LOST, lost.parameters, execution_options=_WRITES)
+    told = _WAITING.rows([one.run_id for one in news], waiting_for=[one.waiting_for for one in news])
+    session.execute(_NOTE_WAITING, told.parameters, execution_options=_WRITES)
 
 
 def _measure(session: Session, news: Sequence[_News]) -> None:
@@ -250,21 +279,19 @@ def _measure(session: Session, news: Sequence[_News]) -> None:
     if not news:
         return
     seen = [one.seen for one in news]
-    table = rows(
-        "seen",
+    measured = _SEEN.rows(
         [one.watched.attempt_id for one in news],
-        started_at=(_MOMENT, [one.started_at for one in seen]),
-        ended_at=(_MOMENT, [one.ended_at for one in seen]),
-        exit_code=(sa.BigInteger(), [one.exit_code for one in seen]),
-        wall_time_s=(sa.Double(), [_seconds(one.wall_time) for one in seen]),
-        cpu_time_s=(sa.Double(), [_seconds(one.cpu_time) for one in seen]),
-        peak_memory_bytes=(sa.BigInteger(), [one.peak_memory_bytes for one in seen]),
-        host=(sa.Text(), [one.host for one in seen]),
-        log_tail=(sa.Text(), [one.log_tail for one in news]),
-        unknown_since=(_MOMENT, [one.unknown_since for one in news]),
+        started_at=[one.started_at for one in seen],
+        ended_at=[one.ended_at for one in seen],
+        exit_code=[one.exit_code for one in seen],
+        wall_time_s=[_seconds(one.wall_time) for one in seen],
+        cpu_time_s=[_seconds(one.cpu_time) for one in seen],
+        peak_memory_bytes=[one.peak_memory_bytes for one in seen],
+        host=[one.host for one in seen],
+        log_tail=[one.log_tail for one in news],
+        unknown_since=[one.unknown_since for one in news],
     )
-    values = {name: column for name, column in table.c.items() if name != "id"}
-    session.execute(sa.update(_Attempt).where(_Attempt.id == table.c.id).values(values), execution_options=_WRITES)
+    session.execute(_MEASURE, measured.parameters, execution_options=_WRITES)
 
 
 def _seconds(time: timedelta | None) -> float | None:
@@ -291,15 +318,13 @@ def _move(session: Session, news: Iterable[_News], *, now: datetime, by: str) ->
 
 def _move_alike(session: Session, to: RunStatus, news: Sequence[_News], *, now: datetime, by: str) -> None:
     outcomes = [(one, one.outcome) for one in news if one.outcome is not None]
-    told = rows(
-        "told",
+    told = _TOLD.rows(
         [one.run_id for one, _ in outcomes],
-        because=(sa.Text(), [found.because or f"its job is {one.seen.state}" for one, found in outcomes]),
-        waiting_for=(sa.Text(), [one.waiting_for for one, _ in outcomes]),
-        answer=(sa.Text(), [found.answer for _, found in outcomes]),
+        because=[found.because or f"its job is {one.seen.state}" for one, found in outcomes],
+        waiting_for=[one.waiting_for for one, _ in outcomes],
+        answer=[found.answer for _, found in outcomes],
     )
-    answer = sa.func.coalesce(told.c.answer, _Run.cancel_answer)
-    values: dict[str, Any] = {"waiting_for": told.c.waiting_for, "cancel_answer": answer}
+    values: dict[str, Any] = dict(_MOVED)
     if to is RunStatus.RUNNING:  # what is lost while it runs is no trouble that never ends
         values["trouble_since"] = None
     if to is RunStatus.CANCELLED:
@@ -311,7 +336,7 @@ def _move_alike(session: Session, to: RunStatus, news: Sequence[_News], *, now: 
         [one.run_id for one, _ in outcomes],
         to=to,
         expected=[status for status in _WATCHED if status is not to],
-        because=told.c.because,
+        because=_TOLD.c.because,
         by=by,
         values=values,
         listed=told,

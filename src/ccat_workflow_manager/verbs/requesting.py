@@ -320,8 +320,6 @@ def follow(session: Session, pipeline: PipelineNow) -> int:
     work is done go. What is handed on has been wanted since the trigger was opened: it waits for what was there then,
     and for nothing that came later.
     """
-    if not session.scalar(sa.select(sa.exists().where(_asks(pipeline.steps)))):
-        return 0
     was_outdated = sa.and_(_Run.status == RunStatus.CANCELLED, _Run.not_needed, _Run.id.in_(sa.select(_Request.run_id)))
     different = ask_again(session, sa.and_(_Run.pipeline_id == pipeline.id, was_outdated))
     different += sum(_hand_on(session, pipeline, step) for step in pipeline.steps)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.sets import once_more
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, InputRole, PhysicalCopyStatus
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _Newest, _Prepared = once_more(_Attempt), once_more(_Attempt)
@@ -27,7 +27,8 @@ def is_missing() -> sa.ColumnElement[bool]:
         _Copy.data_location_id == _Run.data_location_id,
         _Copy.status == PhysicalCopyStatus.STAGED,
     )
-    return sa.and_(_Input.role == InputRole.RAW, sa.not_(staged.correlate(_Run, _Input)))
+    is_raw = _Input.raw_data_package_id.is_not(None)  # as the index of what a run takes says it
+    return sa.and_(is_raw, sa.not_(staged.correlate(_Run, _Input)))
 
 
 @cache

@@ -1,7 +1,7 @@
 """PENDING → STAGING_DATA: the moment in which a run's recipe and inputs are fixed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -18,10 +18,10 @@ from ccat_ops_db.gap.steps import PipelineNow
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.limits import Limits, Occupant, Room
 from ccat_ops_db.queries.gaps import Place, SubGroupNow, at_places
-from ccat_ops_db.queries.limits import occupant
+from ccat_ops_db.queries.limits import limits_now, occupant
 from ccat_ops_db.queries.pauses import DISABLED, pause_of
 from ccat_ops_db.queries.validity import share_validity
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_given
 from ccat_ops_db.states import NEW_DATA, RunStatus
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
@@ -31,6 +31,19 @@ from ccat_workflow_manager.verbs.queueing import in_order
 
 _Run = models.ExecutedReductionStep
 _STARTS: Final = (Start.FRESH, Start.AGAIN, Start.TRIAL)
+_OF_SOME: Final = is_given(_Run.id, "runs")
+_PIPELINES: Final = sa.select(_Run.pipeline_id).where(_OF_SOME).distinct()
+_PLACES: Final = (
+    sa.select(_Run.data_location_id, models.Pipeline.created_by_user_id).join(_Run.pipeline).where(_OF_SOME).distinct()
+)
+_PENDING: Final = (
+    sa.select(_Run)
+    .where(_OF_SOME, _Run.status == RunStatus.PENDING)
+    .options(joinedload(_Run.reduction_step), joinedload(_Run.pipeline))
+    .order_by(_Run.id)
+    .with_for_update(of=_Run)
+)
+_HAVE_NEWS: Final = sa.select(sa.func.pg_notify(CHANNEL, f"{models.PipelineEvaluation.__tablename__}:made"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class _Decided:
         )
 
 
-def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> Started:
+def start_runs(session: Session, run_ids: Collection[int], *, now: datetime, by: str) -> Started:
     """Fix recipe and inputs of PENDING runs that are still needed, give each an attempt and ask for its data.
 
     A run that nothing needs any more is CANCELLED as not needed; one that is not ready, or that limits leave no room
@@ -77,7 +90,7 @@ def start_runs(session: Session, run_ids: Iterable[int], *, now: datetime, by: s
     evaluated = _evaluate(session, run_ids, now=now, by=by)
     pipelines = [one.pipeline for one in evaluated]
     limits = _lock_limits(session, run_ids, pipelines, now=now)
-    runs = _lock_pending(session, run_ids)
+    runs = session.scalars(_PENDING, {"runs": list(run_ids)}).all()
     decided = [one for pipeline in pipelines for one in _decide(session, pipeline, runs)]
     decided = _within(session, limits, decided)
     newly_waiting = [one.run.id for one in decided if one.action is Start.WAIT and one.run.waiting_for != one.because]
@@ -106,14 +119,11 @@ def _decide(session: Session, pipeline: PipelineNow, runs: Iterable[_Run]) -> li
 
 
 def _lock_limits(
-    session: Session, run_ids: Iterable[int], pipelines: Iterable[PipelineNow], *, now: datetime
+    session: Session, run_ids: Collection[int], pipelines: Iterable[PipelineNow], *, now: datetime
 ) -> Limits:
-    places = session.execute(
-        sa.select(_Run.data_location_id, models.Pipeline.created_by_user_id)
-        .join(_Run.pipeline)
-        .where(is_among(_Run.id, run_ids))
-        .distinct()
-    ).all()
+    if not limits_now(session, now=now):
+        return Limits()
+    places = session.execute(_PLACES, {"runs": list(run_ids)}).all()
     locations = {location_id for location_id, _ in places} | {one.location_id for one in pipelines}
     users = {user_id for _, user_id in places if user_id is not None}
     return lock_limits(session, users=users, locations=locations, now=now)
@@ -131,24 +141,14 @@ def _within(session: Session, limits: Limits, decided: list[_Decided]) -> list[_
     return list(by_id.values())
 
 
-def _evaluate(session: Session, run_ids: Iterable[int], *, now: datetime, by: str) -> list[Evaluated]:
+def _evaluate(session: Session, run_ids: Collection[int], *, now: datetime, by: str) -> list[Evaluated]:
     """The pipelines of runs, as they are now; nothing changes them until the caller's transaction is over."""
     hand_out(session, waits=True)  # what was committed before counts
-    pipeline_ids = session.scalars(sa.select(_Run.pipeline_id).where(is_among(_Run.id, run_ids)).distinct())
+    pipeline_ids = session.scalars(_PIPELINES, {"runs": list(run_ids)})
     evaluated = [evaluate(session, one, now=now, by=by) for one in sorted(pipeline_ids)]
     if any(one.has_news for one in evaluated):  # the trigger-manager does what else follows
-        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{models.PipelineEvaluation.__tablename__}:made")))
+        session.execute(_HAVE_NEWS)
     return evaluated
-
-
-def _lock_pending(session: Session, run_ids: Iterable[int]) -> Sequence[_Run]:
-    return session.scalars(
-        sa.select(_Run)
-        .where(is_among(_Run.id, run_ids), _Run.status == RunStatus.PENDING)
-        .options(joinedload(_Run.reduction_step), joinedload(_Run.pipeline))
-        .order_by(_Run.id)
-        .with_for_update(of=_Run)
-    ).all()
 
 
 def _place(run: _Run) -> Place:

@@ -1,13 +1,15 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_among, is_given
 from ccat_ops_db.states import RunStatus
 from ccat_service.database import DatabaseConnection
 from ccat_service.logging import StructuredLogger
@@ -18,6 +20,18 @@ from ccat_workflow_manager.verbs.describing import current_attempts
 
 _Run = models.ExecutedReductionStep
 _Attempt = models.RunAttempt
+_LOCKED: Final = (
+    sa.select(_Run.id)
+    .where(is_given(_Run.id, "runs"), _Run.status == sa.bindparam("status", type_=_Run.status.type))
+    .order_by(_Run.id)
+    .with_for_update()
+)
+_NEWEST: Final = (
+    sa.select(_Attempt.id, _Attempt.prepared_at)
+    .where(is_given(_Attempt.run_id, "runs"))
+    .ext(distinct_on(_Attempt.run_id))
+    .order_by(_Attempt.run_id, _Attempt.number.desc())
+)
 _log = StructuredLogger(__name__)
 
 
@@ -48,7 +62,7 @@ class Workplace:
 
 def current_attempt(session: Session, run_id: int, status: RunStatus) -> models.RunAttempt | None:
     """The newest attempt of a run in this status; None where the run has moved on."""
-    attempts = current_attempts(session, _Run.id == run_id, _Run.status == status)
+    attempts = current_attempts(session, [run_id], status)
     return attempts[0] if attempts else None
 
 
@@ -57,17 +71,18 @@ def still_current(session: Session, attempt: models.RunAttempt, status: RunStatu
     return current_attempt(session, attempt.run_id, status) if lock_current(session, [attempt], status) else None
 
 
-def lock_current(session: Session, attempts: Collection[models.RunAttempt], status: RunStatus) -> set[int]:
-    """Lock the runs of attempts; the ids of those attempts whose runs have this status and no newer attempt."""
-    is_so = sa.and_(is_among(_Run.id, [one.run_id for one in attempts]), _Run.status == status)
-    locked = session.scalars(sa.select(_Run.id).where(is_so).order_by(_Run.id).with_for_update()).all()
-    newest = (
-        sa.select(_Attempt.id)
-        .where(is_among(_Attempt.run_id, locked))
-        .ext(distinct_on(_Attempt.run_id))
-        .order_by(_Attempt.run_id, _Attempt.number.desc())
-    )
-    return set(session.scalars(newest)) & {one.id for one in attempts}
+def lock_current(
+    session: Session, attempts: Collection[models.RunAttempt], status: RunStatus
+) -> Mapping[int, datetime | None]:
+    """Lock the runs of attempts; those attempts whose runs have this status and no newer one, by id.
+
+    With each goes when it was prepared: others may have been at it before.
+    """
+    wanted = {"runs": [one.run_id for one in attempts], "status": status}
+    locked = session.scalars(_LOCKED, wanted).all()
+    ours = {one.id for one in attempts}  # asked once more, as others had the locks until now
+    newest = session.execute(_NEWEST, {"runs": locked})
+    return {attempt_id: prepared_at for attempt_id, prepared_at in newest if attempt_id in ours}
 
 
 def note(session: Session, run_ids: Collection[int], waiting_for: str, *, where: sa.ColumnElement[bool]) -> None:

@@ -156,7 +156,7 @@ def test_a_job_that_a_worker_handed_in_before_it_died_is_found_and_ended(long: O
 
 def test_a_job_that_is_handed_in_for_a_run_that_is_cancelled_already_is_ended_though_its_worker_dies(long: One) -> None:
     works = long.prepare().works
-    [attempt] = works.session(lambda session: current_attempts(session, models.ExecutedReductionStep.id == long.id))
+    [attempt] = works.session(lambda session: current_attempts(session, [long.id], RunStatus.STAGING_DATA))
     long.cancel()
     long.look()
     assert (long.run.status, long.attempt.abandoned_at is None) == (RunStatus.CANCELLED, False)

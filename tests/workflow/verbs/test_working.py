@@ -447,7 +447,7 @@ class TestObserving:
             works.session(
                 lambda session: fail_attempt(
                     session,
-                    current_attempts(session, models.ExecutedReductionStep.id == submitted.id)[0],
+                    current_attempts(session, [submitted.id], RunStatus.SUBMITTED)[0],
                     Failure(FailureClass.INFRASTRUCTURE, "its host died"),
                     expected=[RunStatus.SUBMITTED],
                     now=datetime.now(UTC),

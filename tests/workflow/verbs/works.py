@@ -94,8 +94,9 @@ class Post(TaskApp):
 def prepare_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     """What a worker does that dies before it hands anything in; the runs whose attempts are prepared."""
     with ExitStack() as locks:
-        fresh, before = take(workplace, run_ids, locks)
-        return [one.attempt.run_id for one in prepare_all(workplace, [*fresh, *before])]
+        taken = take(workplace, run_ids, locks)
+        attempts = [*taken.fresh, *taken.before]
+        return [one.attempt.run_id for one in prepare_all(workplace, attempts, taken.inputs)]
 
 
 @dataclass
@@ -254,7 +255,7 @@ class Works:
     ) -> None:
         """Fail the current attempt of a run that was started."""
         with transaction(self.engine) as session:
-            [attempt] = current_attempts(session, models.ExecutedReductionStep.id == run_id)
+            [attempt] = current_attempts(session, [run_id], status)
             fail_attempt(session, attempt, Failure(kind, cause), expected=[status], now=datetime.now(UTC), by="worker")
 
     def transfer(self) -> int:
