@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
+from typing import Final
 
 from ccat_service.logging import StructuredLogger
 
+START_ANEW: Final = 1
+"""Exit code of a process that its supervisor is to start anew."""
 _log = StructuredLogger(__name__)
 
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from celery import Task, signals
 from celery.worker import state
@@ -12,10 +12,8 @@ from redis.exceptions import RedisError
 
 from ccat_service.health import HealthCheck
 from ccat_service.logging import StructuredLogger
-from ccat_service.stop import Stop
+from ccat_service.stop import START_ANEW, Stop
 
-_DEAF: Final = 1
-"""Exit code with which a supervisor starts a new worker."""
 _log = StructuredLogger(__name__)
 
 
@@ -100,4 +98,4 @@ class Watch:
         self._deaf_since = self._deaf_since or monotonic()
         if monotonic() - self._deaf_since >= self._patience.total_seconds():
             _log.error("worker takes no tasks although some wait, ending it to be started anew", waiting=now.waiting)
-            self._stop.request(exit_code=_DEAF)
+            self._stop.request(exit_code=START_ANEW)

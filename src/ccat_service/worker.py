@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
 
 from celery import signals
 from celery.worker import WorkController, state
@@ -18,12 +17,10 @@ from ccat_service.health import HealthCheck
 from ccat_service.logging import StructuredLogger
 from ccat_service.queues import require_same_family
 from ccat_service.retries import first_line
-from ccat_service.stop import Stop
+from ccat_service.stop import START_ANEW, Stop
 from ccat_service.tasks import TaskApp, declare_queue
 from ccat_service.watch import Watch
 
-_LOST: Final = 1
-"""Exit code with which a supervisor starts a new one."""
 _log = StructuredLogger(__name__)
 
 
@@ -110,7 +107,7 @@ def _taking(prompt: Prompt | None, stop: Stop, looking: Callable[..., Watch]) ->
         try:
             aside.start()
         finally:
-            stop.request(exit_code=_LOST)
+            stop.request(exit_code=START_ANEW)
 
     if prompt is None:
         yield

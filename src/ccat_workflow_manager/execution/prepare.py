@@ -96,10 +96,12 @@ def confirm(item: Input) -> None:
     Raises OSError where its whole location is away, which says nothing about the input.
     """
     for recorded in (Recorded(path=""), *item.recorded):
-        difference = _difference(recorded, item.target / recorded.path)
-        if difference:
-            require_mounted(item.root)
-            raise InputChanged(item.label, item.target / recorded.path, difference=difference)
+        path = item.target / recorded.path
+        if not _difference(recorded, path):
+            continue
+        require_mounted(item.root)
+        if difference := _difference(recorded, path):  # looked at once more: the disk may have come back just now
+            raise InputChanged(item.label, path, difference=difference)
 
 
 def require_mounted(root: Path) -> None:

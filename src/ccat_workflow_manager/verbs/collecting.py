@@ -1,7 +1,7 @@
 """COLLECTING_RESULTS → COMPLETED: what jobs made becomes products, each registered once."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -62,12 +62,21 @@ def _collect_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     with workplace.database.transaction() as session:
         attempts = current_attempts(session, run_ids, RunStatus.COLLECTING_RESULTS)
     completed: list[int] = []
-    with ThreadPoolExecutor(_AT_ONCE) as threads:  # they wait for the disk, which serves many as soon as one
+    with ExitStack() as left, ThreadPoolExecutor(_AT_ONCE) as threads:  # the disk serves many as soon as one
         pending = {threads.submit(_publish_alone, workplace, one) for one in attempts}
+        left.callback(_let_go, list(pending))
         while pending:
             done, pending = wait(pending, timeout=_PORTION.total_seconds())
             completed += _register_portion(workplace, [found for one in done if (found := one.result()) is not None])
     return completed
+
+
+def _let_go(published: Sequence[Future[tuple[Published, ExitStack] | None]]) -> None:
+    """Let others be at what an error kept from being registered; of what was registered nothing is left to let go."""
+    for one in published:
+        found = None if one.exception() else one.result()
+        if found is not None:
+            found[1].close()
 
 
 def _register_portion(workplace: Workplace, portion: Sequence[tuple[Published, ExitStack]]) -> list[int]:

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from ccat_workflow_manager.execution import prepare as preparing
 from ccat_workflow_manager.execution.command import Execution
 from ccat_workflow_manager.execution.manifest import Manifest
 from ccat_workflow_manager.execution.prepare import (
@@ -158,6 +159,16 @@ def test_where_a_whole_location_is_away_nothing_is_said_of_its_files(
     unmount(location)
     with pytest.raises(OSError, match="location"):
         prepare(execution, inputs=[lost], manifest=manifest)
+
+
+def test_an_input_whose_disk_comes_back_between_two_looks_has_not_changed(
+    execution: Execution, inputs: list[Input], manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = inputs[0].target / "on.fits"
+    away = file.rename(file.with_name("away"))
+    monkeypatch.setattr(preparing, "require_mounted", lambda _: away.rename(file))
+    prepare(execution, inputs=inputs, manifest=manifest)
+    assert execution.layout.manifest.exists()
 
 
 def test_a_product_directory_that_lost_a_file_is_noticed(
