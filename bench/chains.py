@@ -2,6 +2,7 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +22,15 @@ COMMAND: Final = ["/bin/sh", "-c", 'echo x > "$WORKFLOW_OUTPUT_DIR/file"']
 STEPS: Final = ("calibrate", "check", "grid")
 
 
-def define(one: System, *, steps: int = len(STEPS)) -> int:
-    """A pipeline of so many steps, one after the other, each a line of shell for each package; its id."""
+def define(one: System, *, steps: int = len(STEPS), group_by: Sequence[str] = ("RawDataPackage.id",)) -> int:
+    """A pipeline of so many steps, one after the other, each a line of shell for each sub-group; its id."""
     _install(one.root / "software")
     version = {"version": "1.0", "series": "1", "command": COMMAND, "environment": "software", "distribution": "line"}
     chain = [
         {
             "key": key,
             "software": "line",
-            "group_by": ["RawDataPackage.id"],
+            "group_by": list(group_by),
             **({"depends_on": [above]} if above else {}),
         }
         for key, above in zip(STEPS[:steps], ("", *STEPS), strict=False)

@@ -29,7 +29,10 @@ _OTHERS: Final = 10
 def measure(
     *, size: Annotated[int, typer.Option(min=10, help="So many products of one run; ten others have a tenth.")] = 10_000
 ) -> Iterator[Figure]:
-    """How many products a second are checked, put on disk and registered: those of one large run and of ten others."""
+    """How many products a second are checked, put on disk and registered: those of one large run and of ten others.
+
+    And how many inputs of one run are fixed, looked at, linked and told to the software.
+    """
     with system(1 + _OTHERS) as one:
         pipeline_id = define(one, steps=1)
         large, *others = _ended(one, _workplace(one, size), pipeline_id)
@@ -38,6 +41,22 @@ def measure(
         yield Figure("large_run_products_per_s", size / alone)
         together = once(lambda: _all_of(others, collect_runs(collector, others)))
         yield Figure("products_per_s", _registered(one) / (alone + together), at_least=2000)
+    with system(size) as one:
+        yield Figure("inputs_per_s", size / once(lambda: _prepared(one, size)))
+
+
+def _prepared(one: System, size: int) -> None:
+    """Let one run take all packages, and hand it in."""
+    pipeline_id, now = define(one, steps=1, group_by=()), datetime.now(UTC)
+    with transaction(one.engine) as session:
+        create_wanted_runs(session, pipeline_id, now=now, by="bench")
+        run_ids = session.scalars(sa.select(models.ExecutedReductionStep.id)).all()
+    with transaction(one.engine) as session:
+        start_runs(session, run_ids, now=now, by="bench")
+    _all_of(run_ids, hand_in_attempts(_workplace(one, 1), run_ids))
+    [found] = one.base.rglob("input")
+    if len(list((found / "raw").iterdir())) != size:
+        raise ValueError(f"not {size} inputs in {found}")
 
 
 def _workplace(one: System, size: int) -> Workplace:

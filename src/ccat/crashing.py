@@ -34,7 +34,7 @@ _TRANSACTIONS: Final = frozenset({"transaction", "in_transaction"})
 _ON_DISK: Final = frozenset(
     {
         *("mkdir", "rmdir", "rename", "symlink_to", "hardlink_to", "unlink", "touch", "chmod", "write_text"),
-        *("write_bytes", "fsync", "fchmod", "rmtree", "copyfile", "kill", "killpg", "posix_spawn"),
+        *("write_bytes", "fsync", "fchmod", "flock", "rmtree", "copyfile", "kill", "killpg", "posix_spawn"),
     }
 )
 _DURABLE: Final = frozenset({"write_read_only", "sync_directory"})
@@ -188,8 +188,10 @@ def _walk(module: str) -> _Walk:
 def _outside(node: ast.Call) -> str | None:
     """What a call reaches outside of this process, if it does."""
     called = _name(node.func)
-    if called in _DURABLE:
+    if called in _DURABLE or (called == "open" and _writes(node)):
         return called
+    if called == "_script":
+        return "redis.script"
     if not isinstance(node.func, ast.Attribute):
         return "in_transaction" if called in _TRANSACTIONS else None
     owner = _name(node.func.value).strip("_")
@@ -203,6 +205,11 @@ def _outside(node: ast.Call) -> str | None:
         return f"{'backend' if owner in _BACKENDS else owner}.{called}"
     is_on_disk = called in _ON_DISK or (called == "replace" and len(node.args) == 1)
     return called if is_on_disk else None
+
+
+def _writes(opened: ast.Call) -> bool:
+    modes = [one.value for one in opened.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return any(mode[:1] in {"w", "x", "a"} for mode in modes)
 
 
 def _name(node: ast.expr) -> str:

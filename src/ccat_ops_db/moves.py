@@ -79,7 +79,7 @@ def advance(
     statement, so callers make it once. One history row per object is written, and a wake-up is sent, when the caller's
     transaction commits. Raises IllegalMove where the table has no such move.
     """
-    worked_out = {name: value for name, value in (values or {}).items() if isinstance(value, sa.ClauseElement)}
+    worked_out = {name: value for name, value in (values or {}).items() if hasattr(value, "__clause_element__")}
     plain = {name: value for name, value in (values or {}).items() if name not in worked_out}
     statement = _move(
         noun,

@@ -50,6 +50,7 @@ class Brought:
 
     def __init__(self, name: str, **kinds: sa.types.TypeEngine[Any]) -> None:
         self._parameter = f"{name}_rows"
+        self._names = kinds.keys()
         columns = [sa.column(column, kind) for column, kind in {"id": sa.BigInteger(), **kinds}.items()]
         given = sa.cast(sa.bindparam(self._parameter, type_=sa.Text()), sa.JSON)
         found = sa.func.json_to_recordset(given).table_valued(*columns, name=name)
@@ -58,7 +59,12 @@ class Brought:
         self.c = self.table.c
 
     def rows(self, ids: Iterable[int], **columns: Iterable[Any]) -> "Rows":
-        """Values by column, in the order of the ids. Those of JSON columns stand as they are; null is NULL there."""
+        """Values of every column, in the order of the ids. Those of JSON columns stand as they are; null is NULL there.
+
+        Raises ValueError where a column is missing or strange, as the database would take NULL for it.
+        """
+        if columns.keys() != self._names:
+            raise ValueError(f"{sorted(columns)} are not the columns {sorted(self._names)}")
         names = ["id", *columns]
         listed = [dict(zip(names, row, strict=True)) for row in zip(ids, *columns.values(), strict=True)]
         return Rows(self.table, {self._parameter: json.dumps(listed, default=datetime.isoformat)})

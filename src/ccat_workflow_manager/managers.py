@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccat_ops_db import models
@@ -14,6 +15,7 @@ from ccat_ops_db.cancelling import WISHED
 from ccat_ops_db.claims import claim_one, claiming, is_free, renew
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.queries.limits import IS_ANYTHING_LIMITED, limits_now
+from ccat_ops_db.queries.pauses import IS_ANYTHING_STOPPED
 from ccat_ops_db.queries.spaces import IS_SHORT
 from ccat_ops_db.sets import is_among, is_given
 from ccat_ops_db.states import RunStatus
@@ -27,7 +29,7 @@ from ccat_service.tasks import CeleryTask
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.tasks import OBSERVATION, RESULTS, STAGING, SUBMISSION, Tasks
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
-from ccat_workflow_manager.verbs.claiming import IS_ANYTHING_STOPPED, claim_pending, note_stopped
+from ccat_workflow_manager.verbs.claiming import claim_pending, note_stopped
 from ccat_workflow_manager.verbs.failing import NEXT_RETRY, give_up_uncollected, retry_due_runs
 from ccat_workflow_manager.verbs.limiting import note_held
 from ccat_workflow_manager.verbs.queueing import IS_PENDING, has_status
@@ -213,15 +215,13 @@ def follow_runs(context: Context) -> int:
     for location_id in busy:
         if now - context.observed.get(location_id, datetime.min.replace(tzinfo=UTC)) >= _ROUND:
             _ask(context, location_id, now)
-    lease_end = None
-    if are_collecting:
+    lease_end, is_due = None, retry is not None and retry <= now
+    if are_collecting or is_due:
         with context.database.transaction() as session:
             done += give_up_uncollected(session, context.locations, now=now, by=context.name)
             lease_end = session.scalar(_COLLECTED_BY, here)
-    if retry is not None and retry <= now:
-        with context.database.transaction() as session:
-            done += len(retry_due_runs(session, now=now, by=context.name))
-            retry = session.scalar(NEXT_RETRY)
+            done += len(retry_due_runs(session, now=now, by=context.name)) if is_due else 0
+            retry = session.scalar(NEXT_RETRY) if is_due else retry
     moments = (retry, now + _ROUND if busy else None, lease_end)
     context.due = min((moment for moment in moments if moment), default=None)
     return done
@@ -255,7 +255,7 @@ def _start(context: Context, run_ids: Sequence[int]) -> int:
 
 def _see_to_the_rest(context: Context, *, are_pending: bool) -> tuple[int, datetime | None]:
     """Say of runs what keeps them from going on, and fail those that never will; how many, and when to look again."""
-    failed = 0
+    failed, noted, opens_at = 0, 0, None
     with context.database.transaction() as session:
         found = session.execute(_LEFT, {"places": list(context.locations)}).one()
         are_unstaged, is_short, is_held, lease_end = found
@@ -264,16 +264,15 @@ def _see_to_the_rest(context: Context, *, are_pending: bool) -> tuple[int, datet
             note_staging(session, context.locations)
         if is_short:
             note_short(session, context.locations)
-    noted, opens_at = _note_held(context) if are_pending and is_held else (0, None)
+        if are_pending and is_held:
+            noted, opens_at = _note_held(session, _ours(frozenset(context.locations)))
     return failed + noted, min((moment for moment in (opens_at, lease_end) if moment), default=None)
 
 
-def _note_held(context: Context) -> tuple[int, datetime | None]:
+def _note_held(session: Session, ours: sa.ColumnElement[bool]) -> tuple[int, datetime | None]:
     """Write down which runs pauses and limits hold; on how many, and when the first window opens for some."""
-    ours = _ours(frozenset(context.locations))
-    with context.database.transaction() as session:
-        limits = limits_now(session, now=datetime.now(UTC))
-        return note_stopped(session, ours) + note_held(session, limits, ours), limits.opens_at
+    limits = limits_now(session, now=datetime.now(UTC))
+    return note_stopped(session, ours) + note_held(session, limits, ours), limits.opens_at
 
 
 def _start_alone(context: Context, run_id: int) -> int:

@@ -24,6 +24,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
         ("lineage", 20_000, {"lineage_ms", "ancestors_ms", "descendants_ms", "rss_mb"}),
         ("incremental", 2000, {"changed_1_ms", "changed_1000_ms", "rss_mb"}),
         ("plan", 100, {"plan_100k_s", "create_100k_s", "rss_mb"}),
+        ("collect", 20, {"products_per_s", "large_run_products_per_s", "inputs_per_s"}),
     ],
 )
 def test_the_last_line_of_a_benchmark_is_json_with_its_figures(name: str, size: int, figures: set[str]) -> None:

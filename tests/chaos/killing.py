@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ BACKEND, POSTMASTER, REDIS, WRAPPER, FLUSH = "postgresql backend", "postgresql",
 KINDS: Final = (*SERVICES, REDIS, BACKEND, POSTMASTER, WRAPPER, FLUSH)
 """Everything but the supervisor, which is what starts things again."""
 
+_GOING: Final = timedelta(seconds=15)
 _CHANGE: Final = models.StatusChange
 _SIGNS: Final = {
     "trigger-manager": _CHANGE.to_status == "staging_data",
@@ -147,6 +149,13 @@ class Killer:
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(f"{process.pid} {' '.join(process.cmdline())}")
         return found + [f"{pid} of a job" for pid in self._jobs()]
+
+    def jobs_left(self) -> list[int]:
+        """Processes of jobs where all runs are over; a shell that has written down how its job ended may still go."""
+        deadline = time.monotonic() + _GOING.total_seconds()
+        while (left := list(self._jobs())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
 
 
 def deck(seed: int, *, most: int, each: int) -> list[str]:

@@ -119,7 +119,7 @@ class Play:
         """Turn the first card that can be played."""
         is_early = time.monotonic() - self._last_postmaster < self.plan.rest.total_seconds()
         for number, kind in enumerate(self._cards):
-            if kind == POSTMASTER and is_early and len(set(self._cards)) > 1:
+            if kind == POSTMASTER and is_early:
                 continue
             kill = self.killer.kill(kind)
             if kill is not None:
@@ -139,6 +139,8 @@ class Play:
         marks = self.chains.marks_by_kind()
         is_over = self.chains.is_over(self.chains.progress())
         wrong = [*self.chains.wrong(), *lacking(self.plan, self.killer.kills, is_over=is_over)]
+        if len(self.chains.texts) < self.plan.chains:
+            wrong.append(f"only {len(self.chains.texts)} of {self.plan.chains} scans were taken")
         outcome = Outcome(wrong, self.killer.kills, self.chains.attempts())
         outcome.lost = len(marks["start"] - marks["end"])
         outcome.seconds = seconds
@@ -155,8 +157,10 @@ def play(plan: Plan, say: Say) -> Outcome:
             outcome = Play(plan, chains, killer, say).run()
         finally:
             chains.engine.dispose()
-        installation.process("down")
+        outcome.wrong += [f"a job is left: {one}" for one in killer.jobs_left()]
+        down = installation.process("down")
         outcome.wrong += [f"a process is left: {one}" for one in killer.left()]
+        outcome.wrong += [down.stdout + down.stderr] if down.returncode else []
         return outcome
 
 

@@ -67,6 +67,14 @@ def test_threads_that_use_a_table_once_more_for_the_first_time_compare_it_with_t
             assert [one.count("executed_reduction_step_1.") for one in told] == [3]
 
 
+@pytest.mark.parametrize(
+    "columns", [{}, {"text": ["a"]}, {**{name: ["a"] for name in BROUGHT.c.keys()[1:]}, "b": ["a"]}]
+)
+def test_rows_that_lack_a_column_or_have_a_strange_one_are_refused(columns: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match="are not the columns"):
+        BROUGHT.rows([1], **columns)
+
+
 @given(st.dictionaries(big, values, max_size=5))
 def test_rows_that_are_brought_along_arrive_as_they_are(shared_engine: sa.Engine, rows: dict[int, Any]) -> None:
     columns = list(zip(*rows.values(), strict=True)) or [()] * 5

@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
 _ATTEMPT = ["number", "directory", "job_name", "exit_code", "failure_class", "cause", "log_tail", "submitted_at"]
 _ATTEMPT += ["started_at", "ended_at", "wall_time_s", "cpu_time_s", "peak_memory_bytes", "host", "job_id"]
 _ATTEMPT += ["memory_gb", "time_hours", "exhausted", "fingerprint"]
+_OF_JOB = {"exit_code", "peak_memory_bytes", "wall_time_s"}
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, max=LARGEST_ID, help="Number of the run.")]
 
@@ -100,6 +101,12 @@ def _detail(run: models.ExecutedReductionStep, covered: Coverage) -> dict[str, A
     }
 
 
+def _measured(attempt: dict[str, Any], column: str) -> object:
+    """A cell of an attempt; what nobody could measure of a job that is over is said to be unknown."""
+    value = attempt[column]
+    return "unknown" if value is None and column in _OF_JOB and attempt["started_at"] and attempt["ended_at"] else value
+
+
 def _show(found: dict[str, Any]) -> None:
     columns = ["id", "pipeline", "step", "sub_group", "status", "version", "reason"]
     print_table("run", columns, [_cells(found, columns)])
@@ -108,7 +115,7 @@ def _show(found: dict[str, Any]) -> None:
     typer.echo(f"\n{_covered(found['coverage'], found['status'])}")
     columns = ["number", "exit_code", "cause", "memory_gb", "peak_memory_bytes", "time_hours", "wall_time_s", "host"]
     columns += ["directory"]
-    print_table("\nattempts", columns, [[one[name] for name in columns] for one in found["attempts"]])
+    print_table("\nattempts", columns, [[_measured(one, name) for name in columns] for one in found["attempts"]])
     columns = ["id", "type", "state", "path", "checksum"]
     print_table("\nproducts", columns, [[one[name] for name in columns] for one in found["products"]])
 

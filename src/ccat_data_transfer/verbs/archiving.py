@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -15,6 +16,8 @@ from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+
+_NOW: Final = sa.func.clock_timestamp()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,7 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) ->
         to=PackageState.ARCHIVED,
         because=because,
         by=one.by,
-        values={"archived_at": sa.func.clock_timestamp(), "failure": None},
+        values={"archived_at": _NOW, "failure": None},
     )
     one.end(session, Status.COMPLETED, because=because)
 

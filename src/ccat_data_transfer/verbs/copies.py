@@ -15,6 +15,7 @@ from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 
 Copy = models.RawDataPackagePhysicalCopy
 
+_NOW: Final = sa.func.clock_timestamp()
 _USELESS: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 
 
@@ -71,7 +72,7 @@ def record_copy(session: Session, copy_id: int, stored: Stored, *, because: str,
         "checksum": stored.checksum,
         "mtime_ns": stored.seal.mtime_ns,
         "inode": stored.seal.inode,
-        "verified_at": sa.func.clock_timestamp(),
+        "verified_at": _NOW,
     }
     to = PhysicalCopyStatus.PRESENT
     if not advance(session, models.PhysicalCopy, [copy_id], to=to, because=because, by=by, values=values):

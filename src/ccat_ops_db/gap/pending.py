@@ -30,6 +30,7 @@ _IS_FROZEN: Final = _Run.inputs_frozen_at.is_not(None)
 _IS_OPEN: Final = sa.and_(_PENDING, sa.not_(_IS_FROZEN))
 _GONE: Final = "its sub-group is gone"
 _WRITES: Final = {"synchronize_session": False}
+_NOW: Final = sa.func.now()
 _PAGE: Final = 5_000
 """Runs that are cancelled at a time, however many they are."""
 _STARTABLE: Final = (Verdict.WANTED, Verdict.COOLING, Verdict.BLOCKED)
@@ -43,7 +44,7 @@ _IS_NEWS: Final = sa.and_(_IS_OPEN, _Run.reason != _Group.reason)
 
 def drop(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> list[int]:
     """Let PENDING runs that nothing needs be CANCELLED, which blocks nothing; those that were PENDING still."""
-    values = {"not_needed": True, "finished_at": sa.func.now(), "waiting_for": None, "held_by_limit": False}
+    values = {"not_needed": True, "finished_at": _NOW, "waiting_for": None, "held_by_limit": False}
     pending = (RunStatus.PENDING,)
     return advance(
         session, _Run, run_ids, to=RunStatus.CANCELLED, because=because, by=by, expected=pending, values=values

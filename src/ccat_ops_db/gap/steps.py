@@ -30,10 +30,15 @@ from ccat_ops_db.states import (
 )
 
 _STATE: Final = sa.text("""
-    SELECT r.id, r.created_at, p.priority, CAST(p.limits ->> 'created_per_minute' AS integer), g.filter_rules::text,
+    SELECT r.id, r.created_at, r::text, p.priority, CAST(p.limits ->> 'created_per_minute' AS integer),
+        g.filter_rules::text,
         ARRAY(SELECT s::text FROM reduction_step_revision s WHERE s.pipeline_revision_id = r.id ORDER BY s.position),
         ARRAY(SELECT v.id FROM reduction_software_version v
               WHERE v.state = 'released' AND v.reduction_software_id IN (
+                SELECT s.reduction_software_id FROM reduction_step_revision s WHERE s.pipeline_revision_id = r.id)
+              ORDER BY v.id),
+        ARRAY(SELECT (v.id, v.version, v.series, v.content_digest)::text FROM reduction_software_version v
+              WHERE v.reduction_software_id IN (
                 SELECT s.reduction_software_id FROM reduction_step_revision s WHERE s.pipeline_revision_id = r.id)
               ORDER BY v.id),
         ARRAY(SELECT c.id FROM reduction_step_revision s
@@ -182,16 +187,19 @@ def current_revision() -> sa.Subquery:
 
 
 class _State(NamedTuple):
-    """What identifies a revision, in whatever database, and all about it that may change, by whatever hand."""
+    """What identifies a revision, in whatever database, and all that is put together from it and may change."""
 
     revision_id: int
     created_at: datetime
+    revision: str
     priority: int
     created_per_minute: int | None
     rules: str
     steps: tuple[str, ...]
     released: tuple[int, ...]
     """Versions of its software."""
+    versions: tuple[str, ...]
+    """What recipes are made of, of all of them."""
     withdrawn: tuple[int, ...]
     """Revisions of its configs."""
 

@@ -19,7 +19,9 @@ _FIRST: Final = (
     .order_by(_Pause.id)
     .limit(1)
 )
-_ANY_STOPPED: Final = sa.select(sa.or_(sa.exists(_Pause.id), sa.exists().where(sa.not_(_Pipeline.enabled))))
+IS_ANYTHING_STOPPED: Final = sa.or_(sa.exists(_Pause.id), sa.exists().where(sa.not_(_Pipeline.enabled)))
+"""Condition on the installation: mostly nothing is, and it is asked in each round."""
+_ANY_STOPPED: Final = sa.select(IS_ANYTHING_STOPPED)
 _STOPPED: Final = (
     sa.select(_Pipeline.id, _Pipeline.enabled, _Pause)
     .outerjoin(_REVISION, _REVISION.c.pipeline_id == _Pipeline.id)

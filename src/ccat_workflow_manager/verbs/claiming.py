@@ -13,7 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.claims import claiming, is_free
 from ccat_ops_db.plan.limits import Limits
 from ccat_ops_db.queries.limits import IS_ANYTHING_LIMITED, limits_now
-from ccat_ops_db.queries.pauses import stopped
+from ccat_ops_db.queries.pauses import IS_ANYTHING_STOPPED, stopped
 from ccat_ops_db.sets import is_given
 from ccat_workflow_manager.verbs.limiting import NOTED, first_in_line, has_some_room
 from ccat_workflow_manager.verbs.queueing import IS_IN_LINE, IS_PENDING, LINE, WAITS
@@ -23,10 +23,6 @@ _SHARE: Final = 4
 """One of so many in a batch is a run that waited for something: it may go on by now, and would be passed over else."""
 _LONGEST_AGO: Final[Sequence[sa.ColumnElement[Any]]] = (_Run.lease_until.asc().nulls_first(),)
 """What waits was given a lease when it was looked at last."""
-IS_ANYTHING_STOPPED: Final = sa.or_(
-    sa.exists().where(models.Pause.id.is_not(None)), sa.exists().where(sa.not_(models.Pipeline.enabled))
-)
-"""Condition on the installation: mostly nothing is."""
 _IN_THE_WAY: Final = sa.select(
     IS_ANYTHING_LIMITED, IS_ANYTHING_STOPPED, sa.exists().where(IS_PENDING, WAITS, is_free(_Run))
 )
@@ -45,15 +41,16 @@ def claim_pending(
     limits = limits_now(session, now=now) if is_limited else Limits()
     passed_over = list(stopped(session)) if is_stopped else []
     wait = _claim_waiting(which, has_some_room(limits))
-    given = {"by": by, "lease": lease, "passed_over": passed_over}
+    given = {"by": by, "lease": lease}
+    others = {**given, "passed_over": passed_over}
     share = most // _SHARE
-    claimed = list(session.scalars(wait, {**given, "limit": share})) if some_wait else []
+    claimed = list(session.scalars(wait, {**others, "limit": share})) if some_wait else []
     some_wait = some_wait and len(claimed) == share
     in_line = sa.and_(which, LINE.id.not_in(passed_over)) if passed_over else which
     if ready := first_in_line(session, limits, in_line, most=most - len(claimed)):
         claimed += session.scalars(_claim_ready(which), {**given, "limit": len(ready), "ready": ready})
     if some_wait and (left := most - len(claimed)):
-        claimed += session.scalars(wait, {**given, "limit": left})
+        claimed += session.scalars(wait, {**others, "limit": left})
     return sorted(claimed)
 
 

@@ -63,8 +63,10 @@ def _collect_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
         attempts = current_attempts(session, run_ids, RunStatus.COLLECTING_RESULTS)
     completed: list[int] = []
     with ExitStack() as left, ThreadPoolExecutor(_AT_ONCE) as threads:  # the disk serves many as soon as one
-        pending = {threads.submit(_publish_alone, workplace, one) for one in attempts}
-        left.callback(_let_go, list(pending))
+        published: list[Future[tuple[Published, ExitStack] | None]] = []
+        left.callback(_let_go, published)
+        published.extend(threads.submit(_publish_alone, workplace, one) for one in attempts)
+        pending = set(published)
         while pending:
             done, pending = wait(pending, timeout=_PORTION.total_seconds())
             completed += _register_portion(workplace, [found for one in done if (found := one.result()) is not None])

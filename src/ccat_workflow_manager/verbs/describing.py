@@ -45,15 +45,12 @@ _USED: Final = (
     .distinct()
     .subquery()
 )
-_Step, _Version, _Config = (
-    models.ReductionStepRevision,
-    models.ReductionSoftwareVersion,
-    models.ReductionStepConfigRevision,
-)
+_Revision, _Step = models.ReductionStepRevision, models.ReductionStep
+_Version, _Config = models.ReductionSoftwareVersion, models.ReductionStepConfigRevision
 _SHARED: Final = (
     sa.select(
+        _Revision,
         _Step,
-        models.ReductionStep,
         _Version,
         _Config,
         models.PipelineRevision,
@@ -63,10 +60,10 @@ _SHARED: Final = (
         models.DataLocation,
     )
     .select_from(_USED)
-    .join(_Step, _Step.id == _USED.c.step_revision_id)
-    .join(models.PipelineRevision, models.PipelineRevision.id == _Step.pipeline_revision_id)
-    .join(models.ReductionStep, models.ReductionStep.id == _Step.reduction_step_id)
-    .join(models.Pipeline, models.Pipeline.id == models.ReductionStep.pipeline_id)
+    .join(_Revision, _Revision.id == _USED.c.step_revision_id)
+    .join(models.PipelineRevision, models.PipelineRevision.id == _Revision.pipeline_revision_id)
+    .join(_Step, _Step.id == _Revision.reduction_step_id)
+    .join(models.Pipeline, models.Pipeline.id == _Step.pipeline_id)
     .join(_Version, _Version.id == _USED.c.software_version_id)
     .join(models.ReductionSoftware, models.ReductionSoftware.id == _Version.reduction_software_id)
     .join(models.DataLocation, models.DataLocation.id == _USED.c.data_location_id)
@@ -91,10 +88,11 @@ def current_attempts(session: Session, run_ids: Iterable[int], status: RunStatus
     """The newest attempt of each of these runs that has a status, with all that describes the run."""
     attempts = session.scalars(_CURRENT, {"runs": list(run_ids), "status": status}).all()
     shared = session.execute(_SHARED, {"runs": [one.run_id for one in attempts]}).all() if attempts else []
-    for step, pipeline_step, version, config, *_ in shared:
-        _ = step.pipeline_revision, pipeline_step.pipeline, version.reduction_software
+    # The session finds by its id what it has read, and asks no more; so it is all there when the session is gone.
+    for revision, step, version, config, *_ in shared:
+        _ = revision.pipeline_revision, step.pipeline, version.reduction_software
         _ = config and config.reduction_step_config
-    for run in (one.run for one in attempts):  # found where they are, without a question
+    for run in (one.run for one in attempts):
         _ = run.location, run.reduction_step, run.step_revision, run.software_version, run.config_revision
     return attempts
 

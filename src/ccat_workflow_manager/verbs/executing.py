@@ -4,7 +4,7 @@ Of many runs at once only what is outside is done for each by itself: the rows o
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,18 +45,15 @@ _log = StructuredLogger(__name__)
 
 _FOLLOWED: Final = (RunStatus.SUBMITTED, RunStatus.RUNNING, RunStatus.COLLECTING_RESULTS, RunStatus.COMPLETED)
 _WRITES: Final = {"synchronize_session": False}
+_AT: Final = sa.bindparam("at", type_=sa.TIMESTAMP(timezone=True))
 _JOBS: Final = Brought("jobs", command=JSONB(), environment=JSONB())
 _PREPARE: Final = (
     sa.update(_Attempt)
     .where(_Attempt.id == _JOBS.c.id)
-    .values(prepared_at=sa.func.clock_timestamp(), command=_JOBS.c.command, environment=_JOBS.c.environment)
+    .values(prepared_at=_AT, command=_JOBS.c.command, environment=_JOBS.c.environment)
 )
 _IDS: Final = Brought("jobs", job_id=sa.Text())
-_SUBMIT: Final = (
-    sa.update(_Attempt)
-    .where(_Attempt.id == _IDS.c.id)
-    .values(job_id=_IDS.c.job_id, submitted_at=sa.func.clock_timestamp())
-)
+_SUBMIT: Final = sa.update(_Attempt).where(_Attempt.id == _IDS.c.id).values(job_id=_IDS.c.job_id, submitted_at=_AT)
 _TOLD: Final = Brought("told", because=sa.Text())
 Result = TypeVar("Result")
 
@@ -89,7 +86,7 @@ def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     with ExitStack() as locks:
         taken = take(workplace, run_ids, locks)
         known, anew = _look_for(workplace, taken.before)
-        return _submit_all(workplace, [*known, *prepare_all(workplace, [*taken.fresh, *anew], taken.inputs)])
+        return _submit_all(workplace, [*known, *prepare_all(workplace, [*taken.fresh, *anew])])
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,6 @@ class Taken:
     fresh: Sequence[models.RunAttempt]
     before: Sequence[models.RunAttempt]
     """Those that were prepared before: their jobs may exist."""
-    inputs: Mapping[int, RunInputs]
-    """What their runs read."""
 
 
 def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> Taken:
@@ -111,10 +106,9 @@ def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> Take
     ours = [one for one in wanted if _scoped(workplace, one, partial(_lock, workplace, locks))]
     with workplace.database.transaction() as session:  # others may have been at them just before
         current = lock_current(session, ours, RunStatus.STAGING_DATA)
-        left = [one for one in ours if one.id in current]
-        inputs = inputs_of(session, [one.run_id for one in left])
+    left = [one for one in ours if one.id in current]
     before = [one for one in left if current[one.id] is not None]
-    return Taken([one for one in left if current[one.id] is None], before, inputs)
+    return Taken([one for one in left if current[one.id] is None], before)
 
 
 def _lock(workplace: Workplace, locks: ExitStack, attempt: models.RunAttempt) -> bool:
@@ -145,11 +139,13 @@ def _prepared(workplace: Workplace, attempt: models.RunAttempt) -> Prepared:
     return Prepared(attempt, job_of(attempt, execution_of(attempt, base=workplace.base_of(attempt.run))))
 
 
-def prepare_all(
-    workplace: Workplace, attempts: Sequence[models.RunAttempt], inputs: Mapping[int, RunInputs]
-) -> list[Prepared]:
+def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[Prepared]:
     """Make the directories of attempts that were taken, and return those that are to be submitted now."""
+    if not attempts:
+        return []
     code = ReleasedCode()
+    with workplace.database.transaction() as session:  # one of its own: of many inputs this takes a while
+        inputs = inputs_of(session, [one.run_id for one in attempts])
     found = [
         _scoped(workplace, one, lambda it: _prepare(workplace, code, it, inputs=inputs[it.run_id])) for one in attempts
     ]
@@ -217,7 +213,7 @@ def _mark_prepared(workplace: Workplace, prepared: Sequence[Prepared]) -> list[P
             command=[one.job.command for one in wanted],
             environment=[seal(one.job.environment) for one in wanted],
         )
-        session.execute(_PREPARE, told.parameters, execution_options=_WRITES)
+        session.execute(_PREPARE, {**told.parameters, "at": datetime.now(UTC)}, execution_options=_WRITES)
         run_ids = [one.attempt.run_id for one in wanted if one.attempt.run.waiting_for is not None]
         if run_ids:
             session.execute(sa.update(_Run).where(is_among(_Run.id, run_ids)).values(waiting_for=None))
@@ -247,7 +243,7 @@ def _record(workplace: Workplace, handed_in: Sequence[_HandedIn]) -> list[int]:
         current = lock_current(session, [one.attempt for one in handed_in], RunStatus.STAGING_DATA)
         recorded = [one for one in handed_in if one.attempt.id in current]
         jobs = _IDS.rows([one.attempt.id for one in recorded], job_id=[one.job_id for one in recorded])
-        session.execute(_SUBMIT, jobs.parameters, execution_options=_WRITES)
+        session.execute(_SUBMIT, {**jobs.parameters, "at": datetime.now(UTC)}, execution_options=_WRITES)
         run_ids = [one.attempt.run_id for one in recorded]
         told = _TOLD.rows(run_ids, because=[f"attempt {one.attempt.number} is job {one.job_id}" for one in recorded])
         submitted = advance(

@@ -24,6 +24,7 @@ from ccat_workflow_manager.hpc.failures import one_line_cause
 from ccat_workflow_manager.plan.outcomes import Followed, Outcome, has_to_end, outcome, waits_for
 from ccat_workflow_manager.verbs.cancelling import end_jobs, end_unfollowed
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
+from ccat_workflow_manager.verbs.queueing import has_status
 from ccat_workflow_manager.verbs.workplace import Workplace, note
 
 _Run, _Attempt, _Revision = models.ExecutedReductionStep, models.RunAttempt, models.ReductionStepRevision
@@ -62,7 +63,7 @@ _FOLLOWED: Final = (
     .join(_Attempt, _Attempt.id == _NEWEST)
     .join(_Run.step_revision)
     .where(_Run.data_location_id == sa.bindparam("location", type_=sa.BigInteger()))
-    .where(_Run.status.in_(_WATCHED), _Attempt.job_id.is_not(None))
+    .where(has_status(*_WATCHED), _Attempt.job_id.is_not(None))
 )
 _LOCKED: Final = sa.select(_Run.id).where(is_given(_Run.id, "runs")).order_by(_Run.id).with_for_update()
 _STATUS: Final = sa.select(_Run.id, _NEWEST, _Run.status, _Run.is_to_be_cancelled).where(is_given(_Run.id, "runs"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ccat_ops_db.definitions.steps import Resources
 from ccat_ops_db.states import Resource
-from ccat_workflow_manager.plan.resources import DEFAULT_CAP, GROWTH, Asked, may_grow, next_request
+from ccat_workflow_manager.plan.resources import DEFAULT_CAP, Asked, may_grow, next_request
 
 amounts = st.floats(1e-4, 1e4)
 steps = st.builds(
@@ -75,7 +75,7 @@ def test_a_step_that_asks_for_more_by_now_gets_it_at_once(
 
 def test_it_grows_by_half_up_to_four_times_where_the_step_does_not_say() -> None:
     step = Resources(memory_gb=2, time_hours=1).as_stored()
-    assert next_request(step, Asked(2, 1), Resource.MEMORY) == Asked(2 * GROWTH, 1)
+    assert next_request(step, Asked(2, 1), Resource.MEMORY) == Asked(3, 1)
     assert next_request(step, Asked(7, 1), Resource.MEMORY) == Asked(8, 1)
     assert not may_grow(step, Asked(8, 1), Resource.MEMORY)
     assert not may_grow(step, Asked(2, 1), None)

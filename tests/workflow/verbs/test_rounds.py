@@ -1,6 +1,9 @@
 """Rounds of the managers: what they tell workers, and tell them again."""
 
 import itertools
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,10 +12,21 @@ import sqlalchemy as sa
 from ccat_ops_db import models
 from ccat_ops_db.claims import release
 from ccat_ops_db.moves import advance
+from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.states import FailureClass, RunReason, RunStatus
 from ccat_workflow_manager import managers
+from ccat_workflow_manager.execution.collection import Collection as WhatToCollect
+from ccat_workflow_manager.execution.collection import collect
+from ccat_workflow_manager.execution.durable import alone
+from ccat_workflow_manager.execution.products import Collected
+from ccat_workflow_manager.hpc.base import Backend, JobObservation
 from ccat_workflow_manager.managers import advance_runs, follow_runs
-from tests.workflow.verbs.works import Works
+from ccat_workflow_manager.verbs import collecting
+from ccat_workflow_manager.verbs.collecting import collect_runs
+from ccat_workflow_manager.verbs.describing import run_directory
+from ccat_workflow_manager.verbs.observing import observe_locations
+from tests.workflow.verbs.crashes.lives import Passing
+from tests.workflow.verbs.works import MERGE, Works, eventually
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 GRID = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"]}
@@ -240,3 +254,66 @@ class TestActivity:
         works.archived("one")
         works.create()
         assert works.activity().is_over
+
+
+class Counting(Passing):
+    """A backend that counts the questions."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.asked: list[int] = []
+
+    def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
+        self.asked.append(len(job_ids))
+        return super().observe(job_ids)
+
+
+def test_of_a_job_the_last_fifty_lines_are_kept_and_what_it_took(works: Works) -> None:
+    works.define(CALIBRATE, scripts={"calibrate": f"{MERGE}\nseq 1 60"})
+    works.observe("one ")
+    works.settle()
+    [attempt] = works.run().attempts
+    assert (attempt.log_tail or "").split() == [str(number) for number in range(11, 61)]
+    assert None not in {attempt.started_at, attempt.ended_at, attempt.wall_time_s, attempt.cpu_time_s, attempt.host}
+    assert attempt.exit_code == 0
+
+
+class TestBatches:
+    def test_all_jobs_of_a_location_are_one_question(self, works: Works) -> None:
+        works.define(CALIBRATE)
+        for number in range(3):
+            works.observe("one ", night=number)
+        eventually(lambda: (works.create(), works.transfer(), works.advance()) and len(works.post.letters) == 3)
+        works.deliver()
+        assert {run.status for run in works.runs()} == {RunStatus.SUBMITTED}
+        here, backend = works.location_id, Counting(works.workplace.backends[works.location_id])
+        observe_locations(replace(works.workplace, backends={here: backend}), [here])
+        assert backend.asked == [3]
+
+    def test_where_the_database_goes_away_nothing_of_it_stays_locked(
+        self, works: Works, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        works.define({"key": "calibrate", "group_by": ["executed_obs_unit"]})
+        works.observe("one ")
+        works.observe("two ", night=1)
+
+        def are_over() -> list[models.ExecutedReductionStep]:
+            for act in (works.create, works.advance, works.transfer, works.deliver):
+                act()
+            observe_locations(works.workplace, [works.location_id])
+            return found if len(found := works.runs(status=RunStatus.COLLECTING_RESULTS)) == 2 else []
+
+        runs = eventually(are_over)
+        count = itertools.count()
+
+        def lose_connection(collection: WhatToCollect) -> Collected:
+            if next(count) == 1:
+                raise DatabaseUnreachable(works.engine.url, OSError("server closed the connection"))
+            return collect(collection)
+
+        monkeypatch.setattr(collecting, "collect", lose_connection)
+        with pytest.raises(DatabaseUnreachable) as kept:
+            collect_runs(works.workplace, [run.id for run in runs])
+        with ExitStack() as locks:
+            free = [locks.enter_context(alone(run_directory(run, works.base).lock)) for run in runs]
+        assert (free, kept.value.code) == ([True, True], "database_unreachable")

@@ -1,11 +1,9 @@
 """What workers do with a run: prepare, submit, observe, collect; again, at once, too late, with trouble around them."""
 
-import itertools
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -567,34 +565,6 @@ class TestCollecting:
                 ended.collect()
         assert (ended.run.status, ended.run.failure) == (RunStatus.COLLECTING_RESULTS, None)
         ended.complete()
-
-    def test_of_a_batch_that_met_a_database_that_is_away_nothing_stays_locked(
-        self, works: Works, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        works.define({"key": "calibrate", "group_by": ["executed_obs_unit"]})
-        works.observe("one ")
-        works.observe("two ", night=1)
-
-        def are_over() -> list[models.ExecutedReductionStep]:
-            for act in (works.create, works.advance, works.transfer, works.deliver):
-                act()
-            observe_locations(works.workplace, [works.location_id])
-            return found if len(found := works.runs(status=RunStatus.COLLECTING_RESULTS)) == 2 else []
-
-        runs = eventually(are_over)
-        count = itertools.count()
-
-        def lose_connection(collection: WhatToCollect) -> Collected:
-            if next(count) == 1:
-                raise DatabaseUnreachable(works.engine.url, OSError("server closed the connection"))
-            return collect(collection)
-
-        monkeypatch.setattr(collecting, "collect", lose_connection)
-        with pytest.raises(DatabaseUnreachable) as kept:
-            collect_runs(works.workplace, [run.id for run in runs])
-        with ExitStack() as locks:
-            free = [locks.enter_context(alone(run_directory(run, works.base).lock)) for run in runs]
-        assert (free, kept.value.code) == ([True, True], "database_unreachable")
 
     def test_a_defect_of_ours_repeats_no_payload_and_is_told(self, ended: One, monkeypatch: pytest.MonkeyPatch) -> None:
         def stumble(*_: object, **__: object) -> None:

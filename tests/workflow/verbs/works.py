@@ -95,8 +95,7 @@ def prepare_attempts(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     """What a worker does that dies before it hands anything in; the runs whose attempts are prepared."""
     with ExitStack() as locks:
         taken = take(workplace, run_ids, locks)
-        attempts = [*taken.fresh, *taken.before]
-        return [one.attempt.run_id for one in prepare_all(workplace, attempts, taken.inputs)]
+        return [one.attempt.run_id for one in prepare_all(workplace, [*taken.fresh, *taken.before])]
 
 
 @dataclass

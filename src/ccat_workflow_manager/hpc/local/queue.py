@@ -73,7 +73,7 @@ class JobQueue:
         self.slots = slots
         self._waiting, self._claimed, self._needs = (f"{prefix}:{part}" for part in ("waiting", "claimed", "needs"))
         self._restored = f"{prefix}:restored"
-        self._turn = redis.register_script(_TURN)
+        self._script = redis.register_script(_TURN)
 
     def turn(self, *, over: Collection[str] = (), new: JobRecord | None = None) -> list[str] | None:
         """Free the slots of those over, let a new job wait, and return whom slots were given: to one caller only.
@@ -84,7 +84,7 @@ class JobQueue:
         added: list[str | float] = [] if new is None else [_rank(new), new.spec.name, str(_needs(new.spec))]
         keys = [self._waiting, self._claimed, self._needs, self._restored]
         with _translated():
-            started = cast("list[bytes] | None", self._turn(keys, [*limits, len(over), *over, *added]))
+            started = cast("list[bytes] | None", self._script(keys, [*limits, len(over), *over, *added]))
         return None if started is None else [_text(name) for name in started]
 
     def restore(self, *, waiting: Iterable[JobRecord], started: Iterable[JobRecord]) -> None:

@@ -2,13 +2,11 @@
 
 import os
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -28,8 +26,10 @@ from hypothesis.stateful import (
 
 from ccat.crashing import arm, places
 from ccat_ops_db import models
+from ccat_ops_db.cancelling import CONFIRMED, Answer
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LIVE_RUN_STATUSES, RUN_MOVES, RunStatus
+from ccat_ops_db.verbs.cancelling import request_cancel
 from ccat_workflow_manager.hpc.base import Backend, JobObservation
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.observing import observe_locations
@@ -46,7 +46,6 @@ SOFTWARE: Final = ("", '[ "$WORKFLOW_ATTEMPT" = 1 ] && exit 1', '[ "$WORKFLOW_AT
 """What the software of `reduce` does before it writes its product."""
 
 _RUN: Final = models.ExecutedReductionStep
-_CANCELLING: Final = "ccat_ops_db.verbs.cancelling"
 
 whichever = st.integers(0, 1000)
 deaths = st.none() | st.integers(1, 25)
@@ -91,8 +90,8 @@ class Histories(RuleBasedStateMachine):
         self.works, self.fate = works, fate
         self.old: list[tuple[str, list[int]]] = []
         """Messages that were delivered."""
-        self.cancelled: dict[int, str] = {}
-        """Runs that somebody wanted cancelled, and the answer."""
+        self.cancelled: defaultdict[int, list[Answer]] = defaultdict(list)
+        """Runs that somebody wanted cancelled, and the answers."""
 
     @initialize(software=st.sampled_from(SOFTWARE))
     def begin(self, software: str) -> None:
@@ -166,15 +165,14 @@ class Histories(RuleBasedStateMachine):
         with suppress(ProcessLookupError):
             os.kill(jobs[which % len(jobs)][1], signal.SIGKILL)
 
-    @precondition(lambda self: find_spec(_CANCELLING) is not None and bool(self.runs()))
+    @precondition(lambda self: bool(self.runs()))
     @rule(which=whichever)
     def cancel(self, which: int) -> None:
         runs = self.runs()
         run_id = runs[which % len(runs)].id
-        ask = import_module(_CANCELLING).request_cancel
         with transaction(self.works.engine) as session:
-            answers = ask(session, [run_id], because="no need", by="a person", now=datetime.now(UTC))
-        self.cancelled[run_id] = str(answers.get(run_id))
+            answers = request_cancel(session, [run_id], because="no need", by="a person", now=datetime.now(UTC))
+        self.cancelled[run_id].append(answers[run_id])
 
     @invariant()
     def no_two_attempts_of_a_run_live(self) -> None:
@@ -208,10 +206,19 @@ class Histories(RuleBasedStateMachine):
         assert [RunStatus(one.from_status) for one in changes] == way[:-1]
         assert run.status in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
         assert len(run.products) == (run.status is RunStatus.COMPLETED)
-        if run.id in self.cancelled and RunStatus.COLLECTING_RESULTS not in way:
-            assert run.status is RunStatus.CANCELLED or run.failure, (self.cancelled[run.id], way)
+        self.check_wish(run, way)
         marks = run_directory(run, self.works.base).directory / "marks"
         assert not marks.exists() or "overlap" not in marks.read_text().splitlines()
+
+    def check_wish(self, run: models.ExecutedReductionStep, way: list[RunStatus]) -> None:
+        """Every wish is confirmed: by the end that was wished for, or by what was in its way."""
+        assert not run.is_to_be_cancelled
+        wished = [answer for answer in self.cancelled.get(run.id, ()) if answer is not Answer.OVER]
+        if wished:
+            assert run.cancel_answer, (wished, way)
+            assert (run.status is RunStatus.CANCELLED) == (run.cancel_answer == CONFIRMED), (run.cancel_answer, way)
+            assert Answer.CANCELLED not in wished or run.status is RunStatus.CANCELLED, way
+            assert run.status is not RunStatus.FAILED or run.retry_at is None
 
     def runs(self) -> list[models.ExecutedReductionStep]:
         """Those of this history."""
