@@ -86,7 +86,8 @@ def test_it_dies_with_whoever_started_it(tmp_path: Path) -> None:
     parent = os.fork()
     if parent == 0:
         child = start(service(wait_for_a_signal), tmp_path / "log")
-        (tmp_path / "pid").write_text(str(child.pid))
+        (tmp_path / "draft").write_text(str(child.pid))
+        (tmp_path / "draft").rename(tmp_path / "pid")
         signal.pause()
     eventually(lambda: (tmp_path / "pid").exists() and "ready" in (tmp_path / "log").read_text())
     orphan = psutil.Process(int((tmp_path / "pid").read_text()))

@@ -54,8 +54,8 @@ class Story:
 def story(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with open_works(tmp_path_factory.mktemp("life")) as works:
         works.apply({"configs": [{"name": "deep", "parameters": {"order": 3}, "environment": {"RMS": "1.5"}}]})
-        works.define(*STEPS, scripts=SCRIPTS)
         packages = [works.observe("one "), works.observe("two ")]
+        works.define(*STEPS, scripts=SCRIPTS)  # last: the first map waits for all that was there by then
         works.settle()
         *calibrate, grid, check = works.runs()
         yield Story(works, calibrate, grid, check, packages)
