@@ -12,6 +12,8 @@ from ccat.crashing import VARIABLE, Place, places, points
 
 PAGE = Path("docs/crash-points.md")
 
+_EXAMPLE = next(point for point in points() if point.endswith(":backend.submit:after"))
+
 INTRODUCTION = f"""# Crash points
 
 <!-- Written by `python -m tools.crash_points`; a test compares. -->
@@ -21,9 +23,11 @@ Any process may die at any moment, and nothing is lost or done twice. To show it
 comes there for the third time. A point that does not exist stops it with one line. Without the variable nothing of this
 is loaded.
 
-    {VARIABLE}=ccat_workflow_manager.verbs.executing._submit:backend.submit:after ccat celery-worker
+    {VARIABLE}={_EXAMPLE} ccat celery-worker
 
-The list is generated from the code: each commit and each call outside of the process, `before` and `after`.
+The list is generated from the code of the workflow-manager and of the sending of its messages, which start, follow and
+end runs: each commit and each call outside of the process, `before` and `after`. Data transfer, the alerts and what
+people ask for are not in it.
 `tests/workflow/verbs/crashes` lets processes die at every one of them, and fails where none comes by.
 
 | what | dead before it | dead after it |

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
 _ATTEMPT = ["number", "directory", "job_name", "exit_code", "failure_class", "cause", "log_tail", "submitted_at"]
 _ATTEMPT += ["started_at", "ended_at", "wall_time_s", "cpu_time_s", "peak_memory_bytes", "host", "job_id"]
 _ATTEMPT += ["memory_gb", "time_hours", "exhausted", "fingerprint"]
-_OF_JOB = {"exit_code", "peak_memory_bytes", "wall_time_s"}
+_MEASURED = {"exit_code", "peak_memory_bytes", "wall_time_s"}
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, max=LARGEST_ID, help="Number of the run.")]
 
@@ -103,8 +103,8 @@ def _detail(run: models.ExecutedReductionStep, covered: Coverage) -> dict[str, A
 
 def _measured(attempt: dict[str, Any], column: str) -> object:
     """A cell of an attempt; what nobody could measure of a job that is over is said to be unknown."""
-    value = attempt[column]
-    return "unknown" if value is None and column in _OF_JOB and attempt["started_at"] and attempt["ended_at"] else value
+    value, is_over = attempt[column], attempt["started_at"] and attempt["ended_at"]
+    return "unknown" if value is None and is_over and column in _MEASURED else value
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from ccat_workflow_manager.verbs import collecting
 from ccat_workflow_manager.verbs.collecting import collect_runs
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.observing import observe_locations
+from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.crashes.lives import Passing
 from tests.workflow.verbs.works import MERGE, Works, eventually
 
@@ -276,6 +277,20 @@ def test_of_a_job_the_last_fifty_lines_are_kept_and_what_it_took(works: Works) -
     assert (attempt.log_tail or "").split() == [str(number) for number in range(11, 61)]
     assert None not in {attempt.started_at, attempt.ended_at, attempt.wall_time_s, attempt.cpu_time_s, attempt.host}
     assert attempt.exit_code == 0
+
+
+def test_a_memory_that_nobody_measured_is_told_as_unknown(
+    works: Works, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    works.define(CALIBRATE)
+    works.observe("one ")
+    works.settle()
+    told = []
+    for peak in (4096, None):
+        works.execute(sa.update(models.RunAttempt).values(peak_memory_bytes=peak))
+        told.append(say("run", "show", works.run().id).stdout.count("unknown"))
+    assert told == [0, 1]
 
 
 class TestBatches:
