@@ -60,7 +60,8 @@ def _walk(root: Path, directory: PurePosixPath, *, tree: PurePosixPath | None = 
             yield from _walk(root, path, tree=tree)
         else:
             yield path
-    sync_directory(root / directory)
+    if found:
+        sync_directory(root / directory)
 
 
 def _product(root: Path, path: PurePosixPath, *, is_final: bool) -> Product:
