@@ -87,8 +87,9 @@ def lock_current(
 
 def note(session: Session, run_ids: Collection[int], waiting_for: str, *, where: sa.ColumnElement[bool]) -> None:
     """Write down why runs, as far as they are still so, do not go on; the next move of each takes it away."""
-    runs = sa.update(_Run).where(is_among(_Run.id, run_ids), where, _Run.waiting_for.is_distinct_from(waiting_for))
-    session.execute(runs.values(waiting_for=waiting_for))
+    differs = _Run.waiting_for.is_distinct_from(waiting_for)
+    locked = sa.select(_Run.id).where(is_among(_Run.id, run_ids), where, differs).order_by(_Run.id).with_for_update()
+    session.execute(sa.update(_Run).where(_Run.id.in_(locked)).values(waiting_for=waiting_for))
 
 
 def together_or_alone(
