@@ -25,10 +25,23 @@ is loaded.
 
     {VARIABLE}={_EXAMPLE} ccat celery-worker
 
-The list is generated from the code of the workflow-manager and of the sending of its messages, which start, follow and
-end runs: each commit and each call outside of the process, `before` and `after`. Data transfer, the alerts and what
-people ask for are not in it.
-`tests/workflow/verbs/crashes` lets processes die at every one of them, and fails where none comes by.
+The list is generated from the code: each commit and each call outside of the process, `before` and `after`. It has the
+workflow-manager and the sending of its messages, which start, follow and end runs; the alerts and the signs of life by
+which services are missed; the look at what is free on disks; and the one place, `ccat.wiring.transaction`, in which
+every `ccat` command commits what people ask for. A command with several transactions, which looks first and then acts,
+comes there several times: `#2`. Data transfer is not in it, nor are `opsdb_init`, `opsdb_migrate` and the embedded
+stack.
+
+`tests/workflow/verbs/crashes` lets processes die at every one of them, and fails where none comes by. What is so when
+they are started again:
+
+- A run is made once.
+- An alert is told at least once. It is told twice only where a process dies when it has told it, or one of two
+  channels, and that is not recorded yet: nobody knows then whether anybody heard it.
+- What is free on a disk is known after the next look, and whoever waits for room there is woken.
+- What somebody asks for is there whole, with its reason, or not at all. Whoever does not know which says it again: what
+  is there already is not done a second time. Trials are, and what is forced if the first of it has started meanwhile;
+  `ccat runs` lists both.
 
 | what | dead before it | dead after it |
 |---|---|---|
@@ -36,7 +49,7 @@ people ask for are not in it.
 
 FATES = {
     "commit": (
-        "nothing was written: the next look finds what was to be done as it was",
+        "nothing was written: the next look finds what was to be done as it was, and what was asked for is asked again",
         "what was written is found by the next look; messages may be lost, and are sent again when the lease is over",
     ),
     "mailbox.deliver": (
@@ -55,7 +68,17 @@ FATES = {
         "the job holds its slot and has not started: it is started when that is overdue",
         "the job lives without us; its marks say so",
     ),
-    "redis": ("only hints and slots: restored from the files of the jobs", "as before it"),
+    "subprocess.Popen": (
+        "nobody was told: the next look tells it",
+        "the command runs with its text in the environment and nothing on its standard input: the next look tells it",
+    ),
+    "process.communicate": ("as after the start of the command", "people were told: the next look tells it again"),
+    "build_opener.open": ("nobody was told: the next look tells it", "people were told: the next look tells it again"),
+    "disk_usage": ("only a question: the next look asks it", "as before it"),
+    "redis": (
+        "only hints, slots and signs of life: restored from the files of the jobs, or shown again",
+        "as before it; who had not said that it ends is missed",
+    ),
     "pipe": ("only hints and slots: restored from the files of the jobs", "as before it"),
 }
 ON_DISK = (

@@ -27,19 +27,32 @@ VARIABLE: Final = "CCAT_CRASH_AT"
 """Setting that names a point, and after `#` how often it is reached before the process dies there; else once."""
 MOMENTS: Final = ("before", "after")
 
-_ROOTS: Final = ("ccat_workflow_manager", "ccat_service.outbox")
-_ELSEWHERE: Final = ("ccat_workflow_manager.hpc.fake", "ccat_workflow_manager.hpc.local.cgroups")
-"""What is not there in production, and what few hosts have: kept by the kernel for as long as it has processes."""
+_ROOTS: Final = (
+    *("ccat_workflow_manager", "ccat_service.outbox", "ccat_service.health", "ccat_service.spaces"),
+    *("ccat.watch", "ccat.processes", "ccat.wiring"),
+)
+"""Where the places are. Every command commits in `ccat.wiring.transaction`."""
+_ELSEWHERE: Final = (
+    *("ccat_workflow_manager.hpc.fake", "ccat_workflow_manager.hpc.local.cgroups"),
+    "ccat.processes.transfer_worker",
+)
+"""What is not there in production, and what few hosts have: kept by the kernel for as long as it has processes. And
+data transfer."""
 _TRANSACTIONS: Final = frozenset({"transaction", "in_transaction"})
 _ON_DISK: Final = frozenset(
     {
         *("mkdir", "rmdir", "rename", "symlink_to", "hardlink_to", "unlink", "touch", "chmod", "write_text"),
         *("write_bytes", "fsync", "fchmod", "flock", "rmtree", "copyfile", "kill", "killpg", "posix_spawn"),
+        "disk_usage",
     }
 )
 _DURABLE: Final = frozenset({"write_read_only", "sync_directory"})
 _BACKENDS: Final = frozenset({"backend", "backends", "backend_of"})
 _SUBPROCESS: Final = frozenset({"run", "Popen"})
+_GIVEN: Final = frozenset(
+    {("pipe", "execute"), ("mailbox", "deliver"), ("process", "communicate"), ("build_opener", "open")}
+)
+"""Who is given something, and by which call."""
 _NOT_ASKED: Final = frozenset({"pipeline", "register_script"})
 _COMMIT, _CALL = "__ccat_commit__", "__ccat_call__"
 
@@ -48,7 +61,7 @@ class NoSuchCrashPoint(SettingsError):
     """A point that the code does not have."""
 
     def __init__(self, point: str, *, known: Collection[str]) -> None:
-        hint = f"{nearest(point, known)} `python -m tools.crash_points` lists them."
+        hint = f"{nearest(point, known)} `python -m tools.crash_points --list` lists them."
         super().__init__(VARIABLE, f"no such crash point: {point}.{hint}")
 
 
@@ -78,7 +91,8 @@ class Place:
 @cache
 def places() -> Sequence[Place]:
     """Every place in the code, in the order of the code."""
-    return tuple(place for module in _modules() for place in _walk(module).found)
+    found = (place for module in _modules() for place in _walk(module).found)
+    return tuple(place for place in found if not place.name.startswith(_ELSEWHERE))
 
 
 def points() -> list[str]:
@@ -128,9 +142,9 @@ class _Walk(ast.NodeTransformer):
 
     module: str
     tree: ast.Module
+    _told: list[str]
     found: list[Place] = field(default_factory=list)
     _names: list[str] = field(default_factory=list)
-    _told: list[str] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -161,8 +175,7 @@ class _Walk(ast.NodeTransformer):
 
     def _inside(self, node: ast.FunctionDef | ast.ClassDef, *, before: list[str]) -> ast.AST:
         names, self._names = self._names, before
-        around = self._told[-1] if self._told else ast.get_docstring(self.tree) or ""
-        self._told.append((ast.get_docstring(node) or around).partition("\n")[0])
+        self._told.append((ast.get_docstring(node) or self._told[-1]).partition("\n")[0])
         self.generic_visit(node)
         self._told.pop()
         self._names = names
@@ -178,11 +191,16 @@ class _Walk(ast.NodeTransformer):
 
 
 def _walk(module: str) -> _Walk:
-    tree = ast.parse(_source(module).read_bytes())
-    walk = _Walk(module, tree)
+    tree = _tree(module)
+    told = ast.get_docstring(tree) or ast.get_docstring(_tree(module.rpartition(".")[0] or module)) or ""
+    walk = _Walk(module, tree, [told])
     walk.visit(tree)
     ast.fix_missing_locations(tree)
     return walk
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_source(module).read_bytes())
 
 
 def _outside(node: ast.Call) -> str | None:
@@ -198,7 +216,7 @@ def _outside(node: ast.Call) -> str | None:
     is_outside = (
         owner in _BACKENDS
         or (owner == "redis" and called not in _NOT_ASKED)
-        or (owner, called) in {("pipe", "execute"), ("mailbox", "deliver")}
+        or (owner, called) in _GIVEN
         or (owner == "subprocess" and called in _SUBPROCESS)
     )
     if is_outside:
@@ -232,8 +250,7 @@ def _modules() -> Iterator[str]:
         spec = find_spec(root)
         yield root
         if spec and spec.submodule_search_locations:
-            names = sorted(one.name for one in pkgutil.walk_packages(spec.submodule_search_locations, f"{root}."))
-            yield from (name for name in names if not name.startswith(_ELSEWHERE))
+            yield from sorted(one.name for one in pkgutil.walk_packages(spec.submodule_search_locations, f"{root}."))
 
 
 def _source(module: str) -> Path:

@@ -1,12 +1,10 @@
 """The long-running processes: read the settings, put the parts together, run."""
 
 import gc
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 from typing import Any, TypeAlias
 
 import typer
@@ -88,8 +86,6 @@ class _Process:
 def _process(title: str) -> Iterator[_Process]:
     with reported(last_resort=False), stop_on_signals() as stop:
         configure_logging()
-        if "CCAT_CRASH_AT" in os.environ:
-            import_module("ccat.crashing").arm_from_environment()
         database = open_database(title)
         database.require_current_schema()
         gc.freeze()  # what is there now stays, and need not be looked through again and again

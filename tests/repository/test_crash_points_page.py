@@ -1,6 +1,7 @@
 """The list of crash points is that of the code."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from ccat.crashing import VARIABLE, NoSuchCrashPoint, arm_from_environment, plac
 from tools.crash_points import FATES, PAGE, on_disk, page
 
 ROOT = Path(__file__).parents[2]
+OWN_COMMIT = re.compile(r"\.transaction\(|in_transaction|session import .*transaction|\.commit\(|\.begin\(")
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -27,6 +29,21 @@ def test_every_question_to_a_backend_is_found() -> None:
     assert asked <= {place.what.partition(":")[0] for place in places()}
 
 
+def test_every_telling_of_people_is_found() -> None:
+    told = {place.what for place in places() if place.module == "ccat.watch.hook"}
+    assert told == {"subprocess.Popen", "process.communicate", "killpg", "build_opener.open"}
+
+
+def test_every_command_commits_where_the_list_says_but_those_that_only_look_or_initialize() -> None:
+    others = {file.stem for file in (ROOT / "src/ccat/cli").glob("*.py") if OWN_COMMIT.search(file.read_text())}
+    assert others == {"logs", "opsdb", "waiting"}
+    assert "ccat.wiring.transaction:commit" in {place.name for place in places()}
+
+
+def test_data_transfer_is_not_in_the_list() -> None:
+    assert [place.name for place in places() if "transfer" in place.name] == []
+
+
 def test_no_two_points_have_the_same_name() -> None:
     assert len(set(points())) == len(points())
 
@@ -38,9 +55,10 @@ def test_a_point_that_does_not_exist_is_refused_with_the_nearest(wanted: str, mo
         arm_from_environment()
 
 
-def test_a_process_stops_with_one_line_where_its_point_does_not_exist() -> None:
+@pytest.mark.parametrize("words", ["workflow-manager", "pause --all --because clouds"])
+def test_a_process_and_a_command_stop_with_one_line_where_their_point_does_not_exist(words: str) -> None:
     environment = {**os.environ, VARIABLE: "nowhere"}
-    command = [sys.executable, "-m", "ccat", "workflow-manager"]
+    command = [sys.executable, "-m", "ccat", *words.split()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()

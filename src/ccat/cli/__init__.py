@@ -1,6 +1,8 @@
 """The `ccat` command: edges that unpack, call one verb or query, and print."""
 
+import os
 import sys
+from importlib import import_module
 
 import typer
 
@@ -32,7 +34,7 @@ from ccat.cli import (
     waiting,
     withdrawing,
 )
-from ccat.cli.errors import refuse_unreadable, run_for_programs
+from ccat.cli.errors import refuse_unreadable, reported, run_for_programs
 from ccat.wiring import find_settings
 
 app = typer.Typer(
@@ -89,6 +91,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     refuse_unreadable(arguments)
     find_settings()
+    if "CCAT_CRASH_AT" in os.environ:
+        with reported(as_json="--json" in arguments):
+            import_module("ccat.crashing").arm_from_environment()
     if "--json" in arguments:
         run_for_programs(app, arguments)
     app()

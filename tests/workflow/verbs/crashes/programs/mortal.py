@@ -3,7 +3,7 @@
 A request is a line of JSON: {"life", "points", "first"}, of which the first point that it reaches kills it; the answer
 says which that was, and where in a round: there the next one begins. Without points this process itself lives it, and
 answers with those that it came by. So its children, which are forked, have everything imported and every statement
-compiled.
+compiled. {"look", "points"} is the same for what processes do beside the runs.
 """
 
 import json
@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ccat_service.database import DatabaseConnection
 from ccat_service.logging import configure_logging
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.workflow.verbs.crashes.lives import LIVES, Scene, live
+from tests.workflow.verbs.crashes.looks import LOOKS
 from tests.workflow.verbs.works import backend, location_id
 
 
@@ -46,10 +48,10 @@ class Fate:
 
 def answer(scene: Scene, fate: Fate, request: dict[str, Any]) -> dict[str, Any]:
     scene = replace(scene, post=type(scene.post)())
-    life = LIVES[request["life"]]
+    work = partial(LOOKS[request["look"]], scene) if "look" in request else partial(_live, scene, fate, request)
     if "points" not in request:
         fate.reached.clear()
-        live(scene, life)
+        work()
         return {"reached": list(fate.reached)}
     pid = os.fork()
     if pid == 0:
@@ -57,7 +59,7 @@ def answer(scene: Scene, fate: Fate, request: dict[str, Any]) -> dict[str, Any]:
         try:
             fate.points = frozenset(request["points"])
             scene.engine.dispose(close=False)  # its connections are those of the parent
-            live(scene, life, request["first"], fate.note)
+            work()
             code = 0
         except BaseException:  # noqa: BLE001 - a forked process must end here, whatever happens
             traceback.print_exc()
@@ -67,6 +69,10 @@ def answer(scene: Scene, fate: Fate, request: dict[str, Any]) -> dict[str, Any]:
         return {"died": None, "part": 0}
     part, _, point = os.read(fate.last_words, 1000).decode().partition(" ")
     return {"died": point, "part": int(part)}
+
+
+def _live(scene: Scene, fate: Fate, request: dict[str, Any]) -> None:
+    live(scene, LIVES[request["life"]], request.get("first", 0), fate.note)
 
 
 def main(database_url: str, redis_url: str, root: str) -> None:
