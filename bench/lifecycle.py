@@ -10,7 +10,7 @@ from bench.empty_worker import BROKER, app, empty
 from bench.figures import Figure
 from bench.system import MANAGERS, WORKER, System, cpu_s, system
 
-_TASKS: Final = 5_000
+_MOST_TASKS: Final = 5_000
 _QUEUE: Final = "celery"
 """Celery's own default."""
 
@@ -30,7 +30,7 @@ def measure(
         runs, cpu_ms = _rate(null, size, program="bench.null_worker")
         yield Figure("runs_per_s", runs, at_least=300)
         yield Figure("null_cpu_ms_per_run", cpu_ms)
-        yield Figure("celery_ratio", runs / _empty_tasks_per_s(null), at_least=0.2)
+        yield Figure("celery_ratio", runs / _empty_tasks_per_s(null, min(_MOST_TASKS, size * len(STEPS))), at_least=0.2)
         define(real)
         steps, cpu_ms = _rate(real, local)
         yield Figure("local_steps_per_s", steps, at_least=100)
@@ -41,24 +41,23 @@ def _rate(one: System, size: int, *, program: str = "ccat") -> tuple[float, floa
     """Runs a second, and CPU time of each in ms."""
     runs = size * len(STEPS)
     with one.running(*MANAGERS), one.running(WORKER, program=program):
-        one.until_completed(1)
-        start, cpu = one.completed(), cpu_s()
+        start, cpu = one.until_begun(), cpu_s()
         took = one.until_completed(runs)
         done, used = runs - start, cpu_s() - cpu
     return done / took, used / done * 1000
 
 
-def _empty_tasks_per_s(one: System) -> float:
-    """How many tasks that do nothing Celery does a second, on the same Redis."""
+def _empty_tasks_per_s(one: System, number: int) -> float:
+    """How many tasks that do nothing Celery does a second, on the same Redis: measured by so many."""
     app.conf.update(broker_url=one.redis.url)
-    for _ in range(_TASKS):
+    for _ in range(number):
         empty.delay()
     with (
         Redis.from_url(one.redis.url) as redis,
         one.running("", program="bench.empty_worker", **{BROKER: one.redis.url}),
     ):
-        begun = _until_fewer(redis, _TASKS)
-        return _TASKS / (_until_fewer(redis, 1) - begun)
+        begun = _until_fewer(redis, number)
+        return number / (_until_fewer(redis, 1) - begun)
 
 
 def _until_fewer(redis: Redis, messages: int) -> float:

@@ -1,5 +1,6 @@
 """Raw packages by the million, as years of observing leave them: made by the database, and always alike."""
 
+from math import ceil
 from typing import Final
 
 import sqlalchemy as sa
@@ -55,7 +56,7 @@ _STATEMENTS: Final = (
     JOIN instrument ON instrument.name = (ARRAY['CHAI', 'Prime-Cam'])[1 + scan.n % 2]
     JOIN instrument_module module ON module.instrument_id = instrument.id
     CROSS JOIN generate_series(1, 1 + (instrument.name = 'CHAI')::int) part  -- two modules of two parts, or four of one
-    ORDER BY scan.n, module.id, part
+    ORDER BY scan.n, module.id, part LIMIT :packages
     """,
 )
 
@@ -63,8 +64,9 @@ _STATEMENTS: Final = (
 def archive(engine: sa.Engine, size: int) -> None:
     """Put so many archived packages into an initialised database, ten of each source, and let it look at them."""
     figures = {
+        "packages": size,
         "sources": max(1, size // PACKAGES_OF_A_SOURCE),
-        "scans": max(1, size // _PACKAGES_OF_A_SCAN),
+        "scans": ceil(size / _PACKAGES_OF_A_SCAN),
         "scans_of_a_night": _SCANS_OF_A_NIGHT,
     }
     with engine.begin() as connection:

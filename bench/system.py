@@ -85,7 +85,12 @@ class System:
             where = run.status == RunStatus.COMPLETED
             return session.scalar(sa.select(sa.func.count()).select_from(run).where(where)) or 0
 
-    def until_completed(self, number: int, *, within_s: float = 3600) -> float:
+    def until_begun(self) -> int:
+        """Wait for the first runs to be COMPLETED; how many these are."""
+        self.until_completed(1, look_every_s=_POLL_S / 10)  # as long as there are none, they are soon counted
+        return self.completed()
+
+    def until_completed(self, number: int, *, within_s: float = 3600, look_every_s: float = _POLL_S) -> float:
         """Wait for so many runs to be COMPLETED; how long that took, in seconds."""
         start, told = time.perf_counter(), 0.0
         while (done := self.completed()) < number:
@@ -95,7 +100,7 @@ class System:
             if passed - told > 5:  # noqa: PLR2004 - seconds, a sign of life
                 print(f"{done} of {number} runs after {passed:.0f} s", flush=True)
                 told = passed
-            time.sleep(_POLL_S)
+            time.sleep(look_every_s)
         return time.perf_counter() - start
 
 

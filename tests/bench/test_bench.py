@@ -2,22 +2,50 @@
 
 import json
 import platform
+import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.killing import FLUSH, POSTMASTER, REDIS, WRAPPER, Kill
+from tests.chaos.play import Outcome
+
 ROOT = Path(__file__).parents[2]
 
 
-def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+def bench(*words: str, within: float = 120) -> subprocess.CompletedProcess[str]:
+    return python("-m", "bench", *words, within=within)
+
+
+def python(*words: str, within: float = 120) -> subprocess.CompletedProcess[str]:
+    """A process of its own: benchmarks of whole systems adopt and reap whatever descends from theirs."""
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            told, errors = process.communicate(timeout=within)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # it takes what it started with it
+            told, errors = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, told, errors)
+
+
+def figures(name: str, done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Keys of the last line, which is JSON, and whose figures the table above tells people."""
+    assert done.returncode == 0, done.stderr
+    *told, last = done.stdout.splitlines()
+    found = json.loads(last)
+    assert list(found) == ["bench", "cpu", "python", "postgresql", "figures"]
+    assert (found["bench"], found["python"]) == (name, platform.python_version())
+    assert all(value > 0 for value in found["figures"].values())
+    assert found["figures"].keys() <= {line.partition(" ")[0] for line in told}
+    return set(found["figures"])
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "figures"),
+    ("name", "size", "wanted"),
     [
         ("rules", 2000, {"preview_1m_ms", "preview_exact_s", "cone_ms"}),
         ("gaps", 100, {"gap_1m_s", "gap_1m_ratio", "gap_1m_3steps_s", "gap_1m_rebuild_s", "slope", "rss_mb"}),
@@ -27,16 +55,42 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
         ("collect", 20, {"products_per_s", "large_run_products_per_s", "inputs_per_s"}),
     ],
 )
-def test_the_last_line_of_a_benchmark_is_json_with_its_figures(name: str, size: int, figures: set[str]) -> None:
-    done = bench(name, "--size", str(size))
-    assert done.returncode == 0, done.stderr
-    *told, last = done.stdout.splitlines()
-    found = json.loads(last)
-    assert list(found) == ["bench", "cpu", "python", "postgresql", "figures"]
-    assert (found["bench"], found["python"]) == (name, platform.python_version())
-    assert figures <= found["figures"].keys()
-    assert all(value > 0 for value in found["figures"].values())
-    assert any(line.startswith(f"{min(figures)} ") for line in told)
+def test_the_last_line_of_a_benchmark_is_json_with_its_figures(name: str, size: int, wanted: set[str]) -> None:
+    assert wanted <= figures(name, bench(name, "--size", str(size)))
+
+
+LATENCY = """
+from itertools import islice
+from bench.figures import tell
+from bench.latency import measure
+
+tell("latency", islice(measure(size=2), 3))  # before the fourth is asked for, nothing is killed
+"""
+
+
+@pytest.mark.timeout(400)
+def test_the_benchmark_of_whole_lives_tells_the_rate_and_the_cost_of_runs_beside_those_of_celery_alone() -> None:
+    wanted = {"runs_per_s", "celery_ratio", "local_steps_per_s", "cpu_ms_per_step"}
+    assert wanted <= figures("lifecycle", bench("lifecycle", "--size", "30", "--local", "10", within=300))
+
+
+@pytest.mark.timeout(400)
+def test_the_benchmark_of_waiting_tells_how_long_a_step_waits_before_anything_is_killed() -> None:
+    told = figures("latency", python("-c", LATENCY, within=300))
+    assert told == {"handover_p50_ms", "handover_p95_ms", "chain_p50_ms"}
+
+
+def test_the_recovery_that_is_told_is_the_longest_after_a_kill_that_nothing_disturbed() -> None:
+    at = datetime(2026, 4, 5, tzinfo=UTC)
+
+    def kill(kind: str, seconds: float | None, *, was_disturbed: bool = False) -> Kill:
+        recovered = None if seconds is None else timedelta(seconds=seconds)
+        return Kill(kind, 1, at, was_disturbed=was_disturbed, recovered_after=recovered)
+
+    kills = [kill(REDIS, 2.5), kill(POSTMASTER, 4.25), kill(FLUSH, None)]
+    others = [kill(WRAPPER, 60), kill(REDIS, 50, was_disturbed=True)]
+    assert Outcome([], [*kills, *others]).recovery_s == 4.25
+    assert Outcome([], [kill(WRAPPER, 60)]).recovery_s == 0
 
 
 def test_a_benchmark_that_does_not_exist_is_refused() -> None:

@@ -1,10 +1,24 @@
 """Limits by the kernel, with a directory in the place of its control groups where none is delegated to us."""
 
+import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from ccat import processes
+from ccat.cli import app
+from ccat.stack.redis import RedisAddress
+from ccat.wiring import served_locations
+from ccat_ops_db.session import transaction
+from ccat_ops_db.verbs.initialization import initialize, reference_data
+from ccat_service.database import DatabaseConnection
 from ccat_workflow_manager.hpc.base import JobState
+from ccat_workflow_manager.hpc.local.killing import kill_jobs
+from ccat_workflow_manager.settings import WorkflowManagerSettings
 from tests.workflow.hpc.bench import Bench, until
 from tests.workflow.hpc.conftest import LocalBackends
 
@@ -77,3 +91,33 @@ def test_where_no_groups_are_delegated_memory_is_sampled(
     hold = 'x = b"x" * 200_000_000; import time; time.sleep(100)'
     job = bench.spec("", command=("python3", "-c", hold), memory_gb=0.1)
     assert bench.outcome(bench.backend.submit(job)).out_of_memory
+
+
+@pytest.mark.usefixtures("redis")
+def test_the_groups_of_jobs_are_where_their_location_is_told_to_have_them(
+    engine: sa.Engine, redis_address: RedisAddress, tmp_path: Path, groups: Path
+) -> None:
+    with transaction(engine) as session:
+        initialize(session, reference_data(), storage_root=tmp_path / "storage")
+    url = engine.url.render_as_string(hide_password=False)
+    words = ["location", "set", "cologne/ramses", "--set", f"cgroup={groups}", "--json"]
+    told = CliRunner().invoke(app, words, env={"CCAT_OPS_DB_URL": url})
+    assert told.exit_code == 0, told.stderr
+    settings = WorkflowManagerSettings(
+        processing_location_id=(json.loads(told.stdout)["id"],),
+        redis_host=redis_address.host,
+        redis_port=redis_address.port,
+        redis_password=SecretStr(redis_address.password),
+    )
+    with closing(DatabaseConnection(url, "tests")) as database:
+        [location] = served_locations(database, settings)
+    bench = Bench(processes.local_backend(location, settings), location.base)
+    job = bench.spec('until [ -e "$1" ]; do sleep 0.01; done', str(tmp_path / "go"))
+    try:
+        bench.backend.submit(job)
+        count(groups / job.name, peak=234_000_000_000, kills=0)
+        until((groups / job.name / "cgroup.procs").exists)
+        (tmp_path / "go").touch()
+        assert bench.outcome(job.name).peak_memory_bytes == 234_000_000_000
+    finally:
+        kill_jobs(location.base)

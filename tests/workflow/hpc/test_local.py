@@ -1,7 +1,9 @@
+import contextlib
 import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -190,6 +192,22 @@ def test_a_job_has_nothing_of_its_worker_but_three_streams(bench: Bench) -> None
         os.close(other)
     assert "pipe:" not in (job.working_directory / "fds").read_text()
     assert (job.working_directory / "signals").read_text().split() == ["SigBlk:", "0" * 16]
+
+
+def in_session(leader: int) -> Iterator[psutil.Process]:
+    """The processes of a session, whatever else comes and goes on the host."""
+    for one in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(one.pid) == leader:
+                yield one
+
+
+def test_the_first_process_of_a_job_is_a_shell_and_no_interpreter_is_started_beside_it(bench: Bench) -> None:
+    job = running(bench, "true")
+    first = psutil.Process(first_process(job))
+    assert first.cmdline()[0] == "/bin/sh"
+    assert Path(first.exe()) == Path("/bin/sh").resolve()
+    assert {one.name() for one in in_session(first.pid)} == {"sh", "timeout", "sleep"}
 
 
 def test_of_an_ended_job_not_even_a_zombie_stays(bench: Bench) -> None:

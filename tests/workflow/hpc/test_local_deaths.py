@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -223,11 +223,32 @@ def shy(job: JobSpec) -> int:
     return int((job.working_directory / "shy").read_text())
 
 
+def leaders(job: JobSpec) -> set[int]:
+    """Those of its processes that lead a session."""
+    return {pid for pid in processes_below(job.directory) if os.getsid(pid) == pid}
+
+
 def test_a_job_is_lost_only_once_the_whole_session_is_gone(bench: Bench) -> None:
     job = running(bench, SHY)
     os.kill(first_process(job), signal.SIGKILL)
     assert bench.outcome(job.name).state is JobState.LOST
     assert is_gone(shy(job))
+
+
+def test_a_job_is_lost_only_once_what_left_its_session_is_gone_too(bench: Bench) -> None:
+    job = running(bench, "setsid sleep 100 &")
+    first = first_process(job)
+    until(lambda: leaders(job) - {first})
+    [escaped] = leaders(job) - {first}
+    for pid in (first, *(processes_below(job.directory).keys() - {first, escaped})):
+        with suppress(ProcessLookupError):  # each ends when the one that it waits for does
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: set(processes_below(job.directory)) == {escaped})
+    assert bench.look(job.name).state is JobState.RUNNING  # it was still there, and is killed now
+    until(lambda: bench.look(job.name).state is not JobState.RUNNING)
+    assert is_gone(escaped)
+    seen = bench.look(job.name)
+    assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.LOST, None, FailureClass.INFRASTRUCTURE)
 
 
 def test_a_job_is_finished_only_once_the_whole_session_is_gone(bench: Bench) -> None:

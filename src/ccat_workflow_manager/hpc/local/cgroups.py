@@ -49,17 +49,19 @@ class ControlGroups:
             return None
         return group
 
-    def close(self, name: str) -> Usage | None:
-        """Remove the group of a job that is over and tell what was counted; None if there is none."""
+    def usage(self, name: str) -> Usage | None:
+        """Tell what was counted of a job; None if it has no group, or has none any more."""
         group = self._directory / name
         try:
             events = dict(line.split() for line in (group / "memory.events").read_text().splitlines())
-            usage = Usage(_peak(group), was_limited=int(events.get("oom_kill", 0)) > 0)
+            return Usage(_peak(group), was_limited=int(events.get("oom_kill", 0)) > 0)
         except FileNotFoundError:
             return None
+
+    def close(self, name: str) -> None:
+        """Remove the group of a job that is over, and with it what was counted."""
         with contextlib.suppress(OSError):  # it stays, empty
-            group.rmdir()
-        return usage
+            (self._directory / name).rmdir()
 
 
 def _enable_memory(directory: Path) -> None:

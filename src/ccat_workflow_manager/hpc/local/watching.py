@@ -108,14 +108,17 @@ class Watch:
         return interpret(settled, has_processes=False, host=self._host)
 
     def _ask_the_kernel(self, job: Job, cgroups: ControlGroups) -> Job:
-        """Note what the kernel counted of a job that is over."""
-        usage = cgroups.close(job.name)
-        if usage is None:
-            return job
-        with contextlib.suppress(OSError):  # without, its peak is what was sampled
-            self._files.keep_peak(job, usage.peak)
-        if usage.was_limited:
-            self._mark_limit(job, Limit.MEMORY)
+        """Note what the kernel counted of a job that is over, and let go of its group only then.
+
+        Who dies in between leaves it to the next look; where there is no group any more, somebody else has noted it.
+        """
+        usage = cgroups.usage(job.name)
+        if usage:
+            with contextlib.suppress(OSError):  # without, its peak is what was sampled
+                self._files.keep_peak(job, usage.peak)
+            if usage.was_limited:
+                self._mark_limit(job, Limit.MEMORY)
+            cgroups.close(job.name)
         return self.read(job.name) or job
 
 
