@@ -116,10 +116,15 @@ def test_the_end_of_a_job_is_known_though_all_of_us_are_killed_and_redis_forgets
     assert job.stdout.read_text() == "here\n"
 
 
+def written(mark: Path) -> str:
+    """What stands in a file for which room is kept."""
+    return mark.read_text().strip() if mark.exists() else ""
+
+
 def test_how_much_memory_a_job_used_is_unknown_where_nobody_looked_in_time(bench: Bench) -> None:
     job = bench.spec("true")
     bench.backend.submit(job)
-    until((job.directory / "job.exit").exists)
+    until(lambda: written(job.directory / "job.exit"))
     assert bench.outcome(job.name).peak_memory_bytes is None
 
 
@@ -179,7 +184,7 @@ def test_a_kill_while_the_kernel_ran_out_of_memory_is_a_matter_of_resources(benc
     job = bench.spec("kill -9 $$")
     bench.backend.submit(job)
     mark = job.directory / "job.exit"
-    until(lambda: mark.exists() and mark.read_text())
+    until(lambda: written(mark))
     assert json.loads(mark.read_text())["oom_kills"] == 0
     change(mark, oom_kills=1)
     seen = bench.outcome(job.name)
@@ -426,3 +431,36 @@ def test_who_does_not_end_when_told_is_killed_and_how_it_ended_is_known(bench: B
     seen = bench.outcome(job.name)
     assert (seen.state, seen.exit_code, seen.cancelled) == (JobState.FINISHED, 137, True)
     assert seen.ended_at is not None
+
+
+def test_how_a_job_ended_whose_disk_was_away_is_known_when_that_is_back(bench: Bench, tmp_path: Path) -> None:
+    go = tmp_path.with_name(f"{tmp_path.name}.go")
+    job = bench.spec('echo here; until [ -e "$1" ]; do sleep 0.01; done; exit 7', str(go))
+    bench.backend.submit(job)
+    bench.until_it_says(job, "here")
+    first = first_process(job)
+    bench.base.rename(bench.base.with_name("unmounted"))
+    try:
+        go.touch()
+        until(lambda: is_gone(first))
+    finally:
+        bench.base.with_name("unmounted").rename(bench.base)
+        go.unlink()
+    seen = bench.outcome(job.name)
+    assert (seen.state, seen.exit_code, failure_class(seen)) == (JobState.FINISHED, 7, FailureClass.PAYLOAD)
+
+
+def test_no_job_is_started_whose_end_could_not_be_written_down(local_backend: LocalBackends, tmp_path: Path) -> None:
+    bench = Bench(local_backend(1), tmp_path)
+    go = tmp_path / "go"
+    before = bench.spec('until [ -e "$1" ]; do sleep 0.01; done', str(go))
+    job = bench.spec("echo once")
+    for one in (before, job):
+        bench.backend.submit(one)
+    with full_disk():
+        go.touch()
+        until((job.directory / "job.exit").exists)  # it was to be the next, and found no room
+    assert not (job.directory / "job.start").exists()
+    seen = bench.outcome(job.name)
+    assert (seen.state, seen.exit_code) == (JobState.FINISHED, 0)
+    assert job.stdout.read_text() == "once\n"

@@ -5,7 +5,7 @@
 | `local-jobs/<name>.json` | `keep`, before anything is started | the job exists, and this is what it is |
 | `local-jobs/over/<name>.json` | `settle` | the same, and nothing of it runs any more |
 | `job.start` | the job itself, or whoever cancels it or gives it up first | it has started, or never will |
-| `job.exit` | the job itself, or whoever finds it lost | how it ended |
+| `job.exit` | the job itself, or whoever finds it lost | how it ended; blank before, to keep room for it |
 | `job.cancel` | `mark_cancelled` | somebody asked for the end, and when |
 | `job.limit` | `mark_limit` | it went past this limit, and is killed for it |
 | `job.memory` | `keep_peak` | the most memory that it was ever seen to use |
@@ -38,6 +38,8 @@ _PRUNED_EVERY: Final = timedelta(days=1)
 _DRAFTED_FOR: Final = timedelta(hours=1)
 """Longer than it takes to write a record; a draft holds the job's environment, as the record does."""
 _PATIENCE_WITH_HALF_A_MARK: Final = timedelta(seconds=5)
+_ROOM_FOR_AN_EXIT: Final = 256
+"""Characters that `job.sh` keeps free for the mark, and that are written over by one who writes it in its place."""
 _REMEMBERED: Final = 2**14
 """Jobs whose record and start, which never change, are kept in memory."""
 
@@ -143,7 +145,7 @@ class JobFiles:
 
     def has_exited(self, record: JobRecord) -> bool:
         """Whether a job's first process has written down how it ended."""
-        return _marks(record.spec.directory).exit.exists()
+        return _exit_mark(_marks(record.spec.directory)) is not None
 
     def read(self, name: str) -> Job | None:
         """Look at one job; None if no readable record of it exists. Raises OSError where its files cannot be read."""
@@ -158,9 +160,7 @@ class JobFiles:
         """Write down that a job is over and nothing of it runs any more; one without an exit mark was lost."""
         if job.exit is None and not job.was_forestalled and job.directory_exists:
             lost = ExitMark(exit_code=KILLED if job.limit else None, ended_at=datetime.now(UTC))
-            mark = _marks_of(job).exit
-            with _draft(mark, lost.model_dump_json()) as draft:
-                draft.replace(mark)
+            _write_over(_marks_of(job).exit, lost.model_dump_json().ljust(_ROOM_FOR_AN_EXIT))
         live, over = self._records(job.name)
         with contextlib.suppress(FileNotFoundError):  # settled by somebody else at the same moment
             live.rename(over)
@@ -197,11 +197,7 @@ class JobFiles:
         mark = _marks_of(job).memory
         if size <= (_number(_read(mark)) or 0):
             return
-        file = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(file, b"%020d\n" % size, 0)  # always as long, so that nobody reads half of it
-        finally:
-            os.close(file)
+        _write_over(mark, f"{size:020}\n")  # always as long, so that nobody reads half of it
 
     def _look(self, record: JobRecord, *, is_settled: bool) -> Job:
         """Read the marks, each before those that can only follow: what is seen missing was missing all the time before.
@@ -212,7 +208,9 @@ class JobFiles:
         marked_at = _modified_at(marks.start)
         start = None if marked_at is None else self._start_of(marks.start)
         is_alive = _is_alive(start, marked_at)
-        limited_at, cancelled_at, ended_at = map(_modified_at, (marks.limit, marks.cancel, marks.exit))
+        limited_at, cancelled_at = map(_modified_at, (marks.limit, marks.cancel))
+        ended = _exit_mark(marks)
+        ended_at = _modified_at(marks.exit) if ended else None
         cancelled_at = self._asked.get(record.spec.name, cancelled_at)
         return Job(
             record=record,
@@ -221,7 +219,7 @@ class JobFiles:
             has_started=marked_at is not None,
             start=start,
             is_alive=is_alive,
-            exit=document(_read(marks.exit), ExitMark) if ended_at else None,
+            exit=ended,
             cancelled_at=_moment(cancelled_at),
             was_cancelled_in_time=cancelled_at is not None and (ended_at is None or cancelled_at <= ended_at),
             limit=_limit(marks.limit) if limited_at else None,
@@ -282,6 +280,10 @@ def _read(path: Path) -> str | None:
         return None
 
 
+def _exit_mark(marks: _Marks) -> ExitMark | None:
+    return document(_read(marks.exit), ExitMark)
+
+
 def _limit(path: Path) -> Limit | None:
     text = _read(path)
     return Limit(text) if text else None
@@ -318,6 +320,15 @@ def _create_once(path: Path, text: str) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def _write_over(path: Path, text: str) -> None:
+    """Write over the start of a file: where it has the room, none is needed on the disk."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(file, text.encode(), 0)
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,12 @@ look() {   # who we are, and the CPU time of those who have ended
     read -r _ccat_uptime _ccat_x </proc/uptime
 }
 
+# Room for the exit mark is taken, and kept open, before anything runs: it can be left however full the disk is by then,
+# and also where it is away. Without room the job is not started, and tried again. Blanks behind a mark do no harm.
+[ ! -e "$_ccat_start" ] || exit 75
+printf '%256s\n' '' 2>/dev/null >>"$_ccat_exit" || exit 75
+exec 9<>"$_ccat_exit"
+
 # Made by one process only, whoever else tries; whoever reads it before its line is whole waits a little.
 set -C
 look
@@ -39,9 +45,9 @@ if [ -n "$_ccat_cgroup" ]; then
         trap : HUP INT TERM
         { echo 0 >"$_ccat_cgroup/cgroup.procs"; } 2>/dev/null   # where that is forbidden, its memory is sampled
         command -p timeout -k "$_ccat_grace" "$_ccat_seconds" "$@"
-    )
+    ) 9>&-
 else
-    command -p timeout -k "$_ccat_grace" "$_ccat_seconds" "$@"
+    command -p timeout -k "$_ccat_grace" "$_ccat_seconds" "$@" 9>&-
 fi
 _ccat_code=$?
 
@@ -52,4 +58,4 @@ if [ "$_ccat_code" -eq 137 ]; then   # how often the kernel ran out of memory me
 fi
 look
 printf '{"exit_code": %d, "uptime": %s, "user_ticks": %d, "system_ticks": %d, "oom_kills": %d}\n' \
-    "$_ccat_code" "$_ccat_uptime" "$_ccat_user" "$_ccat_system" "$_ccat_killed" >"$_ccat_exit"
+    "$_ccat_code" "$_ccat_uptime" "$_ccat_user" "$_ccat_system" "$_ccat_killed" >&9
