@@ -13,9 +13,10 @@ from ccat.cli.output import AsJson, labels, print_json, print_table
 from ccat.cli.runs import RunId, as_row
 from ccat.wiring import transaction
 from ccat_ops_db import models
-from ccat_ops_db.plan.timeouts import TIME_OUTS
+from ccat_ops_db.plan.timeouts import TIME_OUTS, at_its_limit
 from ccat_ops_db.queries.runs import get_run, history, in_status_since
-from ccat_ops_db.states import RunStatus
+from ccat_ops_db.states import Resource, RunStatus
+from ccat_workflow_manager.plan.resources import may_grow
 from ccat_workflow_manager.verbs.asking import asked_or_first
 from ccat_workflow_manager.verbs.limiting import in_line
 
@@ -88,13 +89,22 @@ def _time_out(session: Session, run: models.ExecutedReductionStep, *, now: datet
     if timeout is None:
         return None
     since = in_status_since(session, run)
+    ends_at, then = since + timeout.after, timeout.then
     if run.status is RunStatus.RUNNING:
-        ends_at = timeout.ends_at(
-            run.attempts[-1].started_at or since, time_limit=asked_or_first(run.attempts[-1]).time_limit
-        )
-    else:
-        ends_at = since + timeout.after
-    return {"since": since, "ends_at": ends_at, "is_over": now > ends_at, "then": timeout.then}
+        attempt = run.attempts[-1]
+        ends_at = (attempt.started_at or since) + asked_or_first(attempt).time_limit
+        then = at_its_limit(ends_at, follows=_out_of_time(run), now=now)
+    return {"since": since, "ends_at": ends_at, "is_over": now > ends_at, "then": then}
+
+
+def _out_of_time(run: models.ExecutedReductionStep) -> str:
+    """What becomes of a run whose job needs more time than it has."""
+    if run.is_to_be_cancelled:
+        return "it is cancelled"
+    if may_grow(run.step_revision.resources, asked_or_first(run.attempts[-1]), Resource.TIME):
+        return "it is tried again with more time"
+    more = f"raise `max_time_hours` in `resources` of the step, then `ccat run retry {run.id}`"
+    return f"it fails for good, as it had all the time that its step allows: {more}"
 
 
 def _move(one: models.StatusChange) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
@@ -59,7 +60,11 @@ class _Attempt:
     log: Log | None
     """None where its files are not here."""
     kept: str | None
+    is_prepared: bool
+    """Whether its directories were made, where it runs."""
     is_over: bool
+    location: str
+    """As `ccat locations` calls it."""
 
 
 def logs(
@@ -90,8 +95,15 @@ def _find(database: DatabaseConnection, run_id: int, number: int | None) -> _Att
             can_be_here=base is not None and base.is_dir(),
             log=_log(base, attempt),
             kept=attempt.log_tail,
+            is_prepared=attempt.prepared_at is not None,
             is_over=attempt.ended_at is not None,
+            location=_location(session, run),
         )
+
+
+def _location(session: Session, run: models.ExecutedReductionStep) -> str:
+    location = session.get_one(models.DataLocation, run.data_location_id)
+    return f"{location.site.short_name}/{location.name}"
 
 
 def _log(base: Path | None, attempt: models.RunAttempt) -> Log | None:
@@ -106,7 +118,22 @@ def _show(run_id: int, found: _Attempt, *, lines: int, json: bool) -> None:
         return
     _print([*written, *(found.log.rest() if found.log else ())])
     if not found.log:
-        typer.echo(f"(as kept when it ended; its files are not here: {found.directory})", err=True)
+        typer.echo(f"({_instead_of_files(run_id, found)})", err=True)
+
+
+def _instead_of_files(run_id: int, found: _Attempt) -> str:
+    """Why nothing is shown but what was kept of a log, or nothing at all."""
+    if found.kept is not None:
+        return f"as kept when it ended; its files are not here: {found.directory}"
+    if found.is_over:
+        return f"nothing of it was kept when it ended, and its files are not here: {found.directory}"
+    if not found.is_prepared:
+        return f"attempt {found.number} has not begun, and so has written nothing"
+    away = "" if found.can_be_here else f", as location {found.location} is away, or mounted on other hosts only"
+    return (
+        f"attempt {found.number} is not over: nothing of its log is kept before that, and its files are not "
+        f"here{away}: {found.directory}. `ccat run logs {run_id}` shows them on a host where they are"
+    )
 
 
 def _kept(found: _Attempt, lines: int) -> Sequence[Line]:

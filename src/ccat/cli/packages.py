@@ -2,16 +2,18 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, counted, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
 from ccat.wiring import person, process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db.queries.packages import list_packages
+from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.states import PackageState
 from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
 
-PackageId = Annotated[int, typer.Argument(metavar="PACKAGE", min=1, max=LARGEST_ID, help="Number of the package.")]
+Package = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name or number of the package.")]
 
 app = typer.Typer(no_args_is_help=True, help="One raw package.")
 
@@ -35,16 +37,17 @@ def packages(
 
 
 @app.command()
-def retry(package: PackageId, *, json: AsJson = False) -> None:
+def retry(package: Package, *, json: AsJson = False) -> None:
     """Take a package up again once its trouble is mended: a failed one, or one whose archive copies were restored."""
     with reported(as_json=json), transaction("packages") as session:
-        retry_package(session, package, by=process_name("package"))
-    print_json({"package": package}) if json else typer.echo(f"package {package} is tried again")
+        number = _number(session, package)
+        retry_package(session, number, by=process_name("package"))
+    print_json({"package": number}) if json else typer.echo(f"package {package} is tried again")
 
 
 @app.command()
 def exclude(
-    package: PackageId,
+    package: Package,
     *,
     because: Annotated[str, typer.Option(help="Why, for those who read it later.")],
     json: AsJson = False,
@@ -52,15 +55,22 @@ def exclude(
     """Take a package out of all groupings; what was made with it is made again without."""
     now = datetime.now(UTC)
     with reported(as_json=json), transaction("packages") as session:
-        is_new = exclude_package(session, package, because=because, now=now, by=person())
+        number = _number(session, package)
+        is_new = exclude_package(session, number, because=because, now=now, by=person())
     told = "is excluded" if is_new else "was excluded already; the first reason stays"
-    print_json({"package": package, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
+    print_json({"package": number, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
 
 
 @app.command()
-def readmit(package: PackageId, *, json: AsJson = False) -> None:
+def readmit(package: Package, *, json: AsJson = False) -> None:
     """Let a package in again that was excluded."""
     with reported(as_json=json), transaction("packages") as session:
-        was_out = readmit_package(session, package)
+        number = _number(session, package)
+        was_out = readmit_package(session, number)
     told = "is in again" if was_out else "was not excluded"
-    print_json({"package": package, "changed": was_out}) if json else typer.echo(f"package {package} {told}")
+    print_json({"package": number, "changed": was_out}) if json else typer.echo(f"package {package} {told}")
+
+
+def _number(session: Session, name: str) -> int:
+    [number] = find_one(session, Kind.PACKAGE, name).ids
+    return number

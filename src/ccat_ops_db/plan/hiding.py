@@ -12,11 +12,38 @@ HIDDEN: Final = "(secret)"
 _NAME: Final = r"secret|passw|passphrase|token|credential|bearer|authorization|(?:api|access|private|ssh)[_-]?key"
 _NAMES_ONE: Final = re.compile(rf"{_NAME}|[_-]key$|(?:^|[_-])(?:auth|pass|pwd)(?:$|[_-])", re.IGNORECASE)
 _LOGIN: Final = re.compile(r"(?<=://)\S+(?=@)")
-_VALUE: Final = r"(?:basic\s+|bearer\s+)?(?:\"[^\"]*\"|'[^']*'|\S+)"
-_ASSIGNED: Final = re.compile(rf"((?:{_NAME})[\w-]*[\"']?(?:\s*[=:]\s*|\s+)){_VALUE}", re.IGNORECASE)
-"""Rather too much than too little: after such a name, all up to the next space."""
+_NOT_A_NAME: Final = r"(?!(?<=unexpected[ ])token[\s:])(?!(?<=unrecognized[ ])token[\s:])"
+"""Parsers call the text that they stumble over a token."""
+_WORD: Final = rf"(?<![\w-]){_NOT_A_NAME}(?>[\w-]*?(?:{_NAME})[\w-]*)(?<!error)(?<!exception)(?<!warning)"
+"""Atomic, as the time for a long word is quadratic otherwise."""
+_OPTION: Final = rf"(?<![\w.-])(?>-[\w.-]*?(?:{_NAME})[\w.-]*)"
+_VALUE: Final = rf"(?:(?:basic|bearer|digest|negotiate|token)\s+)?(?:{re.escape(HIDDEN)}(?!\w)|\"[^\"]*\"|'[^']*'|\S+)"
+_PROSE: Final = (
+    r"(?!(?:is|are|was|were|has|have|had|can|cannot|can't|could|must|may|should|will|would|does|did|do|not|no|none|"
+    r"needs?|requires?|required|expects?|expected|missing|unable|failed|and|or|of|for|in|on|to|with|but|if|the|an?)"
+    r"[.,;:!?)]*(?:\s|$))"
+)
+"""What follows is no word with which a sentence goes on: `--token cannot be empty`, `the bearer token has expired`."""
 
-_SEPARATORS: Final = frozenset("=: \t\n\r\f\v")
+_ASSIGNED: Final = re.compile(
+    rf"""(  {_WORD}["']?\s* (?: = | :(?=\s*["']|\S) ) \s*
+          | (?<!/){_WORD}["']?\s*:\s+ {_PROSE}
+          | {_OPTION} (?: \s+{_PROSE} | ["'],\s* )
+          | \bbearer\s+ {_PROSE}(?!tokens?\b|auth)
+          | \bauthorization\s+basic\s+
+          | \bsetenv\s+{_WORD}\s+
+          | \bpass(?:w\w*|phrase)\s+ (?=["'])              # as in SQL
+          | \bmachine\s+\S+\s+login\s+\S+\s+password\s+    # as in .netrc
+        ){_VALUE}""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Rather too much than too little: after such a name, all up to the next space.
+
+White space alone sets a value apart only where nothing else is meant: names of secrets are words of errors too, as in
+`unexpected token } in line 4`, `password authentication failed` or `/etc/passwd: No such file`.
+"""
+
+_SEPARATORS: Final = frozenset("=:, \t\n\r\f\v")
 """Without any of these, a text holds neither a login nor a secret after its name."""
 
 

@@ -32,7 +32,8 @@ def readmit_package(session: Session, package_id: int) -> bool:
 
 
 def _lock(session: Session, package_id: int) -> models.RawDataPackage:
-    package = session.get(models.RawDataPackage, package_id, with_for_update=True)
+    # As it is once it is locked, also where it was looked up before.
+    package = session.get(models.RawDataPackage, package_id, with_for_update=True, populate_existing=True)
     if package is None:
         raise UnknownPackage(package_id)
     return package

@@ -61,3 +61,31 @@ def test_a_log_is_followed_until_its_attempt_is_over_and_kept_when_its_files_are
     assert "its files are not here" in kept.stderr
     assert "cannot be followed" in say("run", "logs", run_id, "--follow").stderr
     assert "no attempt 2; it has had 1" in say("run", "logs", run_id, "--attempt", 2).stderr
+
+
+def test_what_is_not_over_is_not_said_to_be_kept_where_its_location_is_away(running: Works, say: Say) -> None:
+    run = running.run()
+    disk = running.base.parent
+    away = disk.rename(disk.with_name("away"))
+    told = say("run", "logs", run.id)
+    away.rename(disk)
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert told.stderr == (
+        "(attempt 1 is not over: nothing of its log is kept before that, and its files are not here, as location "
+        f"cologne/ramses is away, or mounted on other hosts only: {run.attempts[0].directory}. "
+        f"`ccat run logs {run.id}` shows them on a host where they are)\n"
+    )
+    assert say("run", "logs", run.id).stdout == "begun\n"
+
+
+def test_of_an_attempt_that_has_not_begun_and_of_one_that_left_nothing_that_is_said(works: Works, say: Say) -> None:
+    works.staged_on_paper("a")
+    works.define({"key": "grid", "group_by": ["source"]})
+    works.create()
+    works.start()
+    run_id = works.run().id
+    assert say("run", "logs", run_id).stderr == "(attempt 1 has not begun, and so has written nothing)\n"
+    works.fail(run_id)
+    assert say("run", "logs", run_id).stderr == (
+        f"(nothing of it was kept when it ended, and its files are not here: {works.run().attempts[0].directory})\n"
+    )
