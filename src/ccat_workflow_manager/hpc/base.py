@@ -73,7 +73,8 @@ class JobObservation:
 
     FINISHED has an exit code, unless the job was cancelled before it started. LOST is over without one. `cancelled`
     says that somebody asked for the end, so a cancellation is confirmed by `cancelled and is_over`. `timed_out` and
-    `out_of_memory` name the limit that ended the job, and only one of them is ever true.
+    `out_of_memory` name the limit that ended the job, and only one of them is ever true. `queue_reason` says why a job
+    is PENDING, and `trouble` why nothing can be told of one that is UNKNOWN.
     """
 
     state: JobState
@@ -88,6 +89,7 @@ class JobObservation:
     peak_memory_bytes: int | None = None
     host: str | None = None
     queue_reason: str | None = None
+    trouble: str | None = None
 
     @property
     def is_over(self) -> bool:

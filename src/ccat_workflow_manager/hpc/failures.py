@@ -12,7 +12,10 @@ _BY_EXIT_CODE: Final[dict[int | None, FailureClass]] = {
     75: FailureClass.INFRASTRUCTURE,
     78: FailureClass.CONFIGURATION,
 }
-_TELLING: Final = re.compile(r"error|exception|fatal|fail|cannot|denied|no such|not found|killed|abort", re.IGNORECASE)
+_TELLING: Final = re.compile(
+    r"error|exception|fatal|fail|cannot|denied|no such|not found|no space|killed|abort|segmentation fault",
+    re.IGNORECASE,
+)
 _LONGEST_CAUSE: Final = 300
 _LINES_WITH_THE_CAUSE: Final = 5
 
@@ -30,15 +33,26 @@ def failure_class(observation: JobObservation) -> FailureClass | None:
     return _BY_EXIT_CODE.get(observation.exit_code, FailureClass.PAYLOAD)
 
 
-def one_line_cause(log_tail: str, observation: JobObservation) -> str:
-    """Return why a job failed: what the backend knows, else the last telling line of its log, else the exit code."""
-    known = _known_cause(observation)
+def one_line_cause(log_tail: str, observation: JobObservation, *, memory_gb: float) -> str:
+    """Return why a job failed that had so much memory: what the backend knows, else its log and its exit code."""
+    known = _known_cause(observation, memory_gb)
     if known:
         return known
-    return _shorten(_last_telling_line(log_tail) or _exit(observation.exit_code))
+    lines = [line.strip() for line in log_tail.splitlines() if line.strip()][-_LINES_WITH_THE_CAUSE:]
+    ended = _ended(observation.exit_code)
+    if not lines:
+        return f"{ended}, and its log is empty"
+    says_what_it_means = observation.exit_code in _BY_EXIT_CODE  # and its last line is the reason
+    telling = next((line for line in reversed(lines) if _TELLING.search(line)), None)
+    if telling is None and not says_what_it_means:
+        return _shorten(f"{ended}; its log ends with: {lines[-1]}")
+    said = telling or lines[-1]
+    if says_what_it_means or observation.exit_code == 1:
+        return _shorten(said)
+    return f"{_shorten(said, room_for=ended)} ({ended})"
 
 
-def _known_cause(observation: JobObservation) -> str | None:
+def _known_cause(observation: JobObservation, memory_gb: float) -> str | None:
     where = f" on {observation.host}" if observation.host else ""
     if observation.state is JobState.LOST:
         return f"the job vanished{where} without leaving an exit code"
@@ -49,22 +63,18 @@ def _known_cause(observation: JobObservation) -> str | None:
         return f"time limit reached{after}{where}"
     if observation.out_of_memory:
         peak = observation.peak_memory_bytes
-        with_peak = f" with {peak / GIGABYTE:.2f} GB" if peak else ""
-        return f"out of memory{with_peak}{where}"
+        used = f"it used {peak / GIGABYTE:.2f} GB and had" if peak else "it had"
+        return f"out of memory{where}: {used} {memory_gb:g} GB"
     return None
 
 
-def _last_telling_line(log_tail: str) -> str | None:
-    lines = [line.strip() for line in log_tail.splitlines() if line.strip()][-_LINES_WITH_THE_CAUSE:]
-    return next((line for line in reversed(lines) if _TELLING.search(line)), lines[-1] if lines else None)
-
-
-def _exit(code: int | None) -> str:
+def _ended(code: int | None) -> str:
     if code is not None and code > 128:  # noqa: PLR2004 the shell's convention: 128 + signal
         with_name = {int(known): known.name for known in signal.Signals}
-        return f"killed by {with_name.get(code - 128, f'signal {code - 128}')}, and its log is empty"
-    return f"exit code {code}, and its log is empty"
+        return f"killed by {with_name.get(code - 128, f'signal {code - 128}')}"
+    return f"exit code {code}"
 
 
-def _shorten(line: str) -> str:
-    return line if len(line) <= _LONGEST_CAUSE else line[: _LONGEST_CAUSE - 1] + "…"
+def _shorten(line: str, *, room_for: str = "") -> str:
+    longest = _LONGEST_CAUSE - len(room_for and f" ({room_for})")
+    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -82,7 +82,8 @@ def waits_for(followed: Followed, seen: JobObservation) -> str | None:
         case JobState.PENDING:
             return f"its job waits: {seen.queue_reason or 'the cluster gives no reason'}"
         case JobState.UNKNOWN:
-            return "the cluster cannot tell what its job does; it counts as failed only after its time limit"
+            why = f" ({seen.trouble})" if seen.trouble else ""
+            return f"the cluster cannot tell what its job does{why}; it counts as failed only after its time limit"
         case _:
             return None
 

@@ -54,6 +54,7 @@ _FOLLOWED: Final = (
         _Run.id.label("run_id"),
         _Run.status,
         sa.func.coalesce(_Attempt.time_hours, _Revision.resources["time_hours"].as_float()).label("time_hours"),
+        sa.func.coalesce(_Attempt.memory_gb, _Revision.resources["memory_gb"].as_float()).label("memory_gb"),
         sa.func.coalesce(_Attempt.submitted_at, _Attempt.created_at).label("submitted_at"),
         _Attempt.unknown_since,
         _Run.is_to_be_cancelled,
@@ -106,6 +107,7 @@ class _Watched:
     attempt_id: int
     run_id: int
     followed: Followed
+    memory_gb: float
     waiting_for: str | None
     cancel_asked_at: datetime | None
 
@@ -163,7 +165,7 @@ def _watched(session: Session, location_id: int) -> dict[str, _Watched]:
 def _as_watched(row: Any) -> _Watched:
     limit = timedelta(hours=row.time_hours)
     followed = Followed(row.status, limit, row.submitted_at, row.unknown_since, row.is_to_be_cancelled)
-    return _Watched(row.attempt_id, row.run_id, followed, row.waiting_for, row.cancel_asked_at)
+    return _Watched(row.attempt_id, row.run_id, followed, row.memory_gb, row.waiting_for, row.cancel_asked_at)
 
 
 def _observe(workplace: Workplace, location_id: int, watched: Mapping[str, _Watched]) -> int:
@@ -303,7 +305,7 @@ def _failure(news: _News) -> Failure | None:
     found = news.outcome
     if found is None or found.failure is None:
         return None
-    cause = found.because or one_line_cause(news.log_tail or "", news.seen)
+    cause = found.because or one_line_cause(news.log_tail or "", news.seen, memory_gb=news.watched.memory_gb)
     return Failure(found.failure, cause, news.log_tail, found.exhausted, may_live=found.may_live)
 
 

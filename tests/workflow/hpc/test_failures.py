@@ -53,24 +53,31 @@ ValueError: no HOT integration in scan 17
     [
         (TRACEBACK, finished(1), "ValueError: no HOT integration in scan 17"),
         ("cannot open map.fits\nbye", finished(1), "cannot open map.fits"),
-        ("first\nsecond\n", finished(1), "second"),
+        ("first\nsecond\n", finished(1), "exit code 1; its log ends with: second"),
+        ("loaded 7 of 9 scans", finished(3), "exit code 3; its log ends with: loaded 7 of 9 scans"),
+        ("cannot open map.fits\nbye", finished(3), "cannot open map.fits (exit code 3)"),
+        ("scan 17: no HOT integration", finished(65), "scan 17: no HOT integration"),
+        ("Segmentation fault", finished(139), "Segmentation fault (killed by SIGSEGV)"),
         ("", finished(3), "exit code 3, and its log is empty"),
         ("", finished(139), "killed by SIGSEGV, and its log is empty"),
         ("still mapping", finished(124, timed_out=True), "time limit reached after 90 s on node7"),
-        ("still mapping", finished(137, out_of_memory=True), "out of memory on node7"),
+        ("still mapping", finished(137, out_of_memory=True), "out of memory on node7: it had 1.5 GB"),
         (
             "still mapping",
             finished(137, out_of_memory=True, peak_memory_bytes=2_345_000_000),
-            "out of memory with 2.35 GB on node7",
+            "out of memory on node7: it used 2.35 GB and had 1.5 GB",
         ),
         ("still mapping", LOST, "the job vanished on node7 without leaving an exit code"),
     ],
 )
 def test_the_cause_in_one_line(log: str, observation: JobObservation, expected: str) -> None:
-    assert one_line_cause(log, observation) == expected
+    assert one_line_cause(log, observation, memory_gb=1.5) == expected
 
 
 def test_a_cause_is_one_short_line() -> None:
-    cause = one_line_cause("error " + "x" * 10_000, finished(1))
+    cause = one_line_cause("error " + "x" * 10_000, finished(1), memory_gb=1)
     assert len(cause) == 300
     assert cause.endswith("…")
+    cause = one_line_cause("error " + "x" * 10_000, finished(3), memory_gb=1)
+    assert len(cause) == 300
+    assert cause.endswith("… (exit code 3)")

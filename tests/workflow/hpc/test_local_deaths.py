@@ -352,12 +352,17 @@ def test_what_waits_for_a_host_that_starts_nothing_any_more_is_lost(
     assert later.outcome(waiting).state is JobState.LOST
 
 
+AWAY = "Nothing is known of any job: its disk is away, mount it"
+
+
 def test_a_disk_that_goes_away_takes_no_living_job_with_it(bench: Bench, afresh: Afresh) -> None:
     job, base = running(bench, "true"), bench.base
+    waiting = bench.submit("true")
     assert bench.look(job.name).state is JobState.RUNNING
     base.rename(base.with_name("unmounted"))
     try:
-        without_disk = {bench.look(job.name).state, afresh().look(job.name).state}
+        without_disk = {bench.look(job.name).state, afresh().look(job.name).state, bench.look(waiting).state}
+        assert bench.look(waiting).trouble == f"{AWAY}: {base}"
         with pytest.raises(OSError, match="its disk is away"):
             afresh().backend.find([job.name])
         base.mkdir()
@@ -460,6 +465,7 @@ def test_no_job_is_started_whose_end_could_not_be_written_down(local_backend: Lo
     with full_disk():
         go.touch()
         until((job.directory / "job.exit").exists)  # it was to be the next, and found no room
+        until(lambda: "has its directory room" in (bench.look(job.name).queue_reason or ""))
     assert not (job.directory / "job.start").exists()
     seen = bench.outcome(job.name)
     assert (seen.state, seen.exit_code) == (JobState.FINISHED, 0)

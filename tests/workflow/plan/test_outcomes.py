@@ -145,5 +145,7 @@ def test_what_is_told_of_a_job_that_does_not_run() -> None:
     assert waits_for(SUBMITTED, WAITING) == "its job waits: the cluster gives no reason"
     told = "the cluster cannot tell what its job does; it counts as failed only after its time limit"
     assert waits_for(SUBMITTED, UNKNOWN) == told
+    away = replace(UNKNOWN, trouble="its disk is away: /data")
+    assert waits_for(RUNNING, away) == told.replace("does;", "does (its disk is away: /data);")
     assert waits_for(RUNNING, BEGAN) is None
     assert waits_for(RUNNING, finished(0)) is None

@@ -60,7 +60,7 @@ def test_what_always_runs_out_of_the_same_comes_to_its_cap_and_is_given_up(step:
         last, attempts = next_request(step, last, one), attempts + 1
         assert attempts <= 14, "a hundred times as much takes no more"
     name = "memory_gb" if one is Resource.MEMORY else "time_hours"
-    assert getattr(last, name) >= getattr(caps(step), name) / 1.05
+    assert getattr(last, name) * 1.05 * (1 + 1e-12) >= getattr(caps(step), name)  # but for the last digit of a float
 
 
 @given(steps, amounts, amounts, used_up)

@@ -33,6 +33,7 @@ from ccat_workflow_manager.hpc.logs import follow, tail
 from ccat_workflow_manager.hpc.refusing import refuse_malformed, refuse_too_large
 
 _NEXT: Final = "it is about to start"
+_LATE: Final = "it was to start and did not; it is started again: has its directory room, and can it be written?"
 
 
 class LocalBackend:
@@ -72,6 +73,8 @@ class LocalBackend:
         self._queue = JobQueue(redis, prefix=self._prefix(self._host), slots=self._slots)
         self._ended: set[str] = set()
         """Jobs whose slots are free again, and that nobody has looked at since."""
+        self._late: set[str] = set()
+        """Jobs that had slots and did not start, as long as they do not."""
 
     def submit(self, spec: JobSpec) -> str:
         """Record a job, then start what fits; it may be this one. Its id is its name."""
@@ -136,19 +139,22 @@ class LocalBackend:
         return forestalled, trouble
 
     def _observe(self, job_ids: Collection[str], standing: Standing) -> Mapping[str, JobObservation]:
+        self._files.require_disk()  # without, no job seems to have started
         waiting = {name for name in standing.waiting.intersection(job_ids) if self._has_not_started(name)}
         waiting -= standing.claims.keys()
         seen = self._watch.look({*job_ids, *standing.claims, *self._ended} - waiting)
         over = {name for name, one in seen.items() if one.is_over or self._files.record(name) is None}
         for name, claimed_at in standing.claims.items():
             if seen[name].state is JobState.PENDING and claimed_at < datetime.now(UTC) - self._restart_after:
+                self._late.add(name)
                 self._queue.renew(name)
                 self._start(name)
         self._turn(over=[name for name in standing.claims if name in over])
         self._ended -= over
         self._give_up_strangers(seen)
         waits = JobObservation(state=JobState.PENDING, host=self._host, queue_reason=_reason(standing, self._slots))
-        return {name: _waiting(seen.get(name, waits), _NEXT) for name in job_ids}
+        self._late &= {name for name, one in seen.items() if one.state is JobState.PENDING}
+        return {name: _waiting(seen.get(name, waits), _LATE if name in self._late else _NEXT) for name in job_ids}
 
     def _give_up_strangers(self, seen: Mapping[str, JobObservation]) -> None:
         """Give up jobs that wait for a host where nobody starts any; the next look says so."""

@@ -139,6 +139,10 @@ class JobFiles:
         except KeyError:
             return None
 
+    def require_disk(self) -> None:
+        """Raise OSError where the disk with the records is away."""
+        _require(self._live)
+
     def has_started(self, record: JobRecord) -> bool:
         """Whether a job has started, or never will."""
         return _marks(record.spec.directory).start.exists()
@@ -247,7 +251,7 @@ class JobFiles:
 
 def _require(directory: Path) -> None:
     if not directory.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "Nothing is known of any job: its disk is away", str(directory))
+        raise FileNotFoundError(errno.ENOENT, "Nothing is known of any job: its disk is away, mount it", str(directory))
 
 
 @lru_cache(_REMEMBERED)

@@ -47,16 +47,31 @@ class Watch:
     def look(self, names: Iterable[str]) -> Mapping[str, JobObservation]:
         """Look at jobs, and do to them what has to be done; UNKNOWN where nothing can be told."""
         now = Now(time=datetime.now(UTC), uptime=uptime(), host=self._host, grace=self._grace)
-        jobs = {name: self.read(name) for name in names}
+        jobs, unknown = self._read(names)
         self._mark_overtime(jobs.values(), now)
-        ends = [(job, how) for job in jobs.values() if job and (how := ending(job, now))]
+        ends = [(job, how) for job in jobs.values() if (how := ending(job, now))]
         measured = self._to_be_measured(jobs.values())
         found = _processes([*(job for job, _ in ends), *measured])
         for job in measured:
             self._measure(job, found)
         for job, how in ends:
             signal_all(_victims(job, found, how), signal.SIGKILL)
-        return {name: self._conclude(job, found) for name, job in jobs.items()}
+        return {**unknown, **{name: self._conclude(job, found) for name, job in jobs.items()}}
+
+    def _read(self, names: Iterable[str]) -> tuple[dict[str, Job], dict[str, JobObservation]]:
+        """Look at the files of jobs; nothing is known of those without, or whose file system does not answer."""
+        jobs, unknown = dict[str, Job](), dict[str, JobObservation]()
+        for name in names:
+            try:
+                job = self._files.read(name)
+            except OSError as error:
+                unknown[name] = JobObservation(state=JobState.UNKNOWN, trouble=_told(error))
+                continue
+            if job:
+                jobs[name] = job
+            else:
+                unknown[name] = JobObservation(state=JobState.UNKNOWN)
+        return jobs, unknown
 
     def ask_to_end(self, names: Collection[str]) -> None:
         """Send SIGTERM to the software of running jobs, once: `timeout` would send it again."""
@@ -66,21 +81,21 @@ class Watch:
             software = [one for one in _victims(job, found, Ending.SOFTWARE) if one.name != _WATCHMAN]
             signal_all(software, signal.SIGTERM)
 
-    def _mark_overtime(self, jobs: Iterable[Job | None], now: Now) -> None:
+    def _mark_overtime(self, jobs: Iterable[Job], now: Now) -> None:
         for job in jobs:
-            if job and job.limit is None and passed_its_time(job, now):
+            if job.limit is None and passed_its_time(job, now):
                 self._mark_limit(job, Limit.TIME)
 
     def _mark_limit(self, job: Job, limit: Limit) -> None:
         with contextlib.suppress(OSError):  # tried again with the next look
             self._files.mark_limit(job, limit)
 
-    def _to_be_measured(self, jobs: Iterable[Job | None]) -> list[Job]:
+    def _to_be_measured(self, jobs: Iterable[Job]) -> list[Job]:
         now = time.monotonic()
         if now - self._measured_at < _MEASURED_EVERY.total_seconds():
             return []
         self._measured_at = now
-        return [job for job in jobs if job and job.is_alive and job.exit is None and job.record.host == self._host]
+        return [job for job in jobs if job.is_alive and job.exit is None and job.record.host == self._host]
 
     def _measure(self, job: Job, found: Found) -> None:
         processes, limit = found.get(job.record.spec.directory, []), job.record.spec.memory_gb * GIGABYTE
@@ -93,9 +108,7 @@ class Watch:
             self._mark_limit(job, Limit.MEMORY)
             signal_all(_victims(job, found, Ending.SOFTWARE), signal.SIGKILL)
 
-    def _conclude(self, job: Job | None, found: Found) -> JobObservation:
-        if job is None:
-            return JobObservation(state=JobState.UNKNOWN)
+    def _conclude(self, job: Job, found: Found) -> JobObservation:
         has_processes = bool(_victims(job, found, Ending.ALL if job.exit is None else Ending.SOFTWARE))
         if self._cgroups and job.has_ended and not has_processes and not job.is_settled:
             job = self._ask_the_kernel(job, self._cgroups)
@@ -120,6 +133,10 @@ class Watch:
                 self._mark_limit(job, Limit.MEMORY)
             cgroups.close(job.name)
         return self.read(job.name) or job
+
+
+def _told(error: OSError) -> str:
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error)
 
 
 def _processes(jobs: Sequence[Job]) -> Found:
