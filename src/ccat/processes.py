@@ -154,7 +154,7 @@ def celery_worker(*, concurrency: int, backend: MakeBackend = local_backend) -> 
         health = process.health(settings, "workflow")
         names, roots = [one.queue_name for one in served], {one.id: one.root for one in served}
         work, prompt = queues(names), Prompt(questions, prompt_queues(names))
-        with watching_space(process.database.engine, roots, stop=process.stop):
+        with watching_space(process.database.engine, roots, bases=bases, stop=process.stop):
             process.work(app, work, prompt=prompt, settings=settings, concurrency=concurrency, health=health)
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_ops_db import models
+from ccat_ops_db.states import LocationType
 from ccat_service.database import DatabaseConnection
 from ccat_service.servers import OpsDbSettings
 from ccat_service.settings import SettingsError
@@ -100,5 +101,6 @@ def all_locations(database: DatabaseConnection) -> Sequence[models.DataLocation]
 
 
 def roots_of(locations: Iterable[models.DataLocation]) -> dict[int, Path]:
-    """Directories of those that are disks, by id."""
-    return {one.id: Path(one.path) for one in locations if isinstance(one, models.DiskDataLocation)}
+    """Directories of those that are disks, by id, but for those of runs: of these tells who works there."""
+    disks = [one for one in locations if isinstance(one, models.DiskDataLocation)]
+    return {one.id: Path(one.path) for one in disks if one.location_type is not LocationType.PROCESSING}

@@ -332,4 +332,5 @@ class AlertKind(StrEnum):
     FAILED_FOR_GOOD = "failed_for_good"
     DEAD_SERVICE = "dead_service"
     FULL_DISK = "full_disk"
+    UNUSABLE_LOCATION = "unusable_location"
     BACKLOG = "backlog"

@@ -1,16 +1,26 @@
-"""What is free on the disks that a worker serves, written down for those who see the database only."""
+"""What is free on the disks that a worker serves, and whether it can write there.
 
+It is written down for those who see the database only.
+"""
+
+import os
+import platform
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from errno import EDQUOT, ENOENT, ENOSPC
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import Engine
 
+from ccat_ops_db.plan.spaces import trouble_of
+from ccat_ops_db.queries.spaces import holds_data
 from ccat_ops_db.session import transaction
 from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.logging import StructuredLogger
@@ -20,18 +30,43 @@ from ccat_service.stop import Stop
 _INTERVAL: Final = timedelta(seconds=15)
 _PATIENCE: Final = timedelta(seconds=1)
 """With a look that goes on when the process is to end."""
+_NO_ROOM: Final = frozenset({ENOSPC, EDQUOT})
+_PROBE: Final = ".ccat-can-be-written"
+"""One name for all who look: what one that died has left is removed by the next."""
 _log = StructuredLogger(__name__)
+
+
+class NothingThere(FileNotFoundError):
+    """The directory of a location is empty, as where its disk is not mounted."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(ENOENT, "it is empty, as a directory where nothing is mounted", str(root))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    free: int | None = None
+    total: int | None = None
+    trouble: str | None = None
+    is_empty: bool = False
 
 
 @contextmanager
 def watching_space(
-    engine: Engine, roots: Mapping[int, Path], *, stop: Stop, interval: timedelta = _INTERVAL
+    engine: Engine,
+    roots: Mapping[int, Path],
+    *,
+    bases: Mapping[int, Path] = MappingProxyType({}),
+    stop: Stop,
+    interval: timedelta = _INTERVAL,
 ) -> Iterator[None]:
     """Look at the disks of these locations again and again, inside the `with` block; `roots` are their directories.
 
+    `bases` are the directories of their runs, where it is tried to write.
+
     A thread for each: a file system that does not answer holds up nothing but the knowledge of itself.
     """
-    looks = [partial(measure_space, engine, one, root) for one, root in roots.items()]
+    looks = [partial(measure_space, engine, one, root, base=bases.get(one)) for one, root in roots.items()]
     threads = [threading.Thread(target=partial(_repeat, look, stop, interval), daemon=True) for look in looks]
     for thread in threads:
         thread.start()
@@ -43,11 +78,62 @@ def watching_space(
             thread.join(_PATIENCE.total_seconds())
 
 
-def measure_space(engine: Engine, location_id: int, root: Path) -> None:
-    """Write down what is free on the disk of a location; raises OSError where it cannot be seen."""
-    usage = shutil.disk_usage(root)
+def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
+    """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
+
+    Raises OSError where the disk cannot be seen; with a `base` that is written down too.
+    """
+    seen = _see(root, base) if base else _measure(root)
     with transaction(engine) as session:
-        record_space(session, location_id, free=usage.free, total=usage.total, now=datetime.now(UTC))
+        is_new = seen.is_empty and not holds_data(session, location_id)
+        trouble = None if is_new else seen.trouble
+        free, total = (None, None) if trouble else (seen.free, seen.total)  # of which nothing can be used, or not its
+        record_space(session, location_id, free=free, total=total, trouble=trouble, now=datetime.now(UTC))
+
+
+def _measure(root: Path) -> _Seen:
+    usage = shutil.disk_usage(root)
+    return _Seen(usage.free, usage.total)
+
+
+def _see(root: Path, base: Path) -> _Seen:
+    measured = _Seen()
+    try:
+        measured = _measure(root)
+        try_to_write(root, base)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            return replace(measured, free=0)
+        return replace(measured, trouble=told(error), is_empty=isinstance(error, NothingThere))
+    return measured
+
+
+def told(error: OSError) -> str:
+    """What the matter is with a location where a process here could not write."""
+    return trouble_of(error, host=platform.node())
+
+
+def try_to_write(root: Path, base: Path) -> None:
+    """Make a small file where the runs of a location lie, and remove it; raises OSError that names the directory."""
+    require_mounted(root)
+    directory = base if base.exists() or base.is_symlink() else root
+    probe = directory / _PROBE
+    try:
+        with probe.open("wb") as file:
+            file.write(b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(directory)) from error
+
+
+def require_mounted(root: Path) -> None:
+    """Raise OSError where the disk of a location is away."""
+    with os.scandir(root) as entries:
+        is_empty = next(entries, None) is None
+    if is_empty:
+        raise NothingThere(root)
 
 
 def _repeat(look: Callable[[], None], stop: Stop, interval: timedelta) -> None:

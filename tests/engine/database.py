@@ -71,7 +71,7 @@ class Reference:
             ),
             "UPDATE data_location SET claimed_by = NULL, lease_until = NULL, live_limit = NULL",
             "UPDATE data_location SET backend_settings = '{}', free_space_reserve_bytes = 0",
-            "UPDATE data_location SET free_bytes = NULL, total_bytes = NULL, space_checked_at = NULL",
+            "UPDATE data_location SET free_bytes = NULL, total_bytes = NULL, space_checked_at = NULL, trouble = NULL",
             "UPDATE installation SET live_limit_per_user = NULL",
         ]
         with engine.begin() as connection:

@@ -164,6 +164,8 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.AlertWatch, {"tries": -1}, "tries_is_not_negative"),
     (models.DataLocation, {"free_bytes": -1, "space_checked_at": START}, "free_bytes_is_not_negative"),
     (models.DataLocation, {"free_bytes": 1}, "space_has_a_moment"),
+    (models.DataLocation, {"trouble": "is missing"}, "space_has_a_moment"),
+    (models.DataLocation, {"space_checked_at": START}, "space_has_a_moment"),
     (models.Pause, {"pipeline_id": 1, "data_location_id": 1}, "is_of_one_thing"),
     (models.DataTransferRoute, {"destination_site_id": 1, "origin_site_id": 1}, "leads_somewhere_else"),
 ]

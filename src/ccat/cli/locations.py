@@ -75,7 +75,7 @@ def _change(session: Session, name: str, *, reserve: float | None, settings: lis
 
 
 def locations(*, json: AsJson = False) -> None:
-    """List where data lie and are processed, with the room that is left."""
+    """List where data lie and are processed, with the room that is left and what is the matter there."""
     with reported(as_json=json), transaction("locations") as session:
         found = list_locations(session, now=datetime.now(UTC))
     if json:
@@ -96,4 +96,6 @@ def _rows(found: Iterable[LocationNow]) -> Iterable[Sequence[object]]:
 def _state(one: LocationNow) -> str:
     if one.state is SpaceState.UNKNOWN and one.checked_at:
         return f"unknown since {one.checked_at:%F %T}"
+    if one.state is SpaceState.UNUSABLE and one.trouble:
+        return one.trouble
     return one.state

@@ -31,7 +31,9 @@ class DataLocation(Leased, Base):
         is_not_negative("free_space_reserve_bytes"),
         is_positive("live_limit"),
         is_not_negative("free_bytes"),
-        sa.CheckConstraint("(free_bytes IS NULL) = (space_checked_at IS NULL)", name="space_has_a_moment"),
+        sa.CheckConstraint(
+            "(free_bytes IS NULL AND trouble IS NULL) = (space_checked_at IS NULL)", name="space_has_a_moment"
+        ),
     )
 
     id: Mapped[Identity]
@@ -50,6 +52,7 @@ class DataLocation(Leased, Base):
     free_bytes: Mapped[int | None] = mapped_column(comment="Free space as a worker there saw it last; NULL: none did.")
     total_bytes: Mapped[int | None] = mapped_column(comment="Size of the whole file system.")
     space_checked_at: Mapped[datetime | None] = mapped_column(comment="When a worker there saw it.")
+    trouble: Mapped[str | None] = mapped_column(comment="Why a worker there could not write; NULL: it could.")
 
     site: Mapped[Site] = relationship()
 

@@ -1,7 +1,8 @@
-"""Whether a disk has room, and how that is said."""
+"""Whether a disk has room and can be written, and how that is said."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from errno import ENOENT, ENOTDIR
 from typing import Final
 
 FRESH: Final = timedelta(minutes=2)
@@ -10,10 +11,11 @@ _UNITS: Final = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6))
 
 
 class SpaceState(StrEnum):
-    """What is known of the free space of a location."""
+    """What is known of a location, and of the free space there."""
 
     OK = "ok"
     BELOW_RESERVE = "below reserve"
+    UNUSABLE = "unusable"
     UNKNOWN = "unknown"
 
 
@@ -22,10 +24,14 @@ def is_short(free: int, *, reserve: int) -> bool:
     return free < max(reserve, 1)
 
 
-def space_state(free: int | None, *, reserve: int, checked_at: datetime | None, now: datetime) -> SpaceState:
-    """What is known now, where a worker saw so much free space at a moment, or none ever did."""
-    if free is None or checked_at is None or now - checked_at > FRESH:
+def space_state(
+    free: int | None, *, reserve: int, checked_at: datetime | None, now: datetime, trouble: str | None = None
+) -> SpaceState:
+    """What is known now, where a worker saw so much free space, or trouble, at a moment, or none ever did."""
+    if checked_at is None or now - checked_at > FRESH:
         return SpaceState.UNKNOWN
+    if trouble is not None or free is None:
+        return SpaceState.UNUSABLE
     return SpaceState.BELOW_RESERVE if is_short(free, reserve=reserve) else SpaceState.OK
 
 
@@ -40,8 +46,22 @@ def size(number: int) -> str:
 
 def short_sentence(location: str, *, free: int, reserve: int, unseen_since: datetime | None = None) -> str:
     """Why nothing starts at a location; `unseen_since` is when somebody looked last, where that is long ago."""
-    there = f"{size(free)} free"
-    if unseen_since:
-        there += f" (as seen at {unseen_since:%F %H:%M} UTC: no worker has looked since)"
+    there = f"{size(free)} free{_since(unseen_since)}"
     kept = f"its reserve is {size(reserve)}" if reserve else "nothing can be written there"
     return f"location {location} has {there}, {kept}: nothing is staged or submitted there until more is free"
+
+
+def trouble_of(error: OSError, *, host: str) -> str:
+    """What the matter is with a location where a worker could not write, and what to do."""
+    is_missing = error.errno in {ENOENT, ENOTDIR}
+    what, then = ("is missing", "mount or make it") if is_missing else ("cannot be written", "make it writable")
+    return f"{what} on {host}: {error.strerror or error}: {error.filename}; {then}"
+
+
+def trouble_sentence(location: str, trouble: str, *, unseen_since: datetime | None = None) -> str:
+    """Why nothing starts at a location where a worker could not write; `unseen_since` as of `short_sentence`."""
+    return f"location {location} {trouble}: nothing is staged or submitted there until then{_since(unseen_since)}"
+
+
+def _since(unseen_since: datetime | None) -> str:
+    return f" (as seen at {unseen_since:%F %H:%M} UTC: no worker has looked since)" if unseen_since else ""

@@ -13,7 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.pauses import stopped
-from ccat_ops_db.queries.spaces import short_locations
+from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.states import NEW_DATA, AlertKind, PackageState, RunStatus, TriggerType, Verdict
 
 _Run, _Group, _Step, _Pipeline = (
@@ -60,7 +60,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     """Everything that is the matter, but for services; what has waited since before `late` has waited too long."""
     yield from _failed_runs(session)
     yield from _failed_packages(session)
-    yield from _full_disks(session)
+    yield from _held_locations(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)
@@ -131,9 +131,11 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
         )
 
 
-def _full_disks(session: Session) -> Iterator[Condition]:
-    for number, sentence in short_locations(session).items():
-        yield Condition(kind=AlertKind.FULL_DISK, key=f"location {number}", sentence=sentence)
+def _held_locations(session: Session) -> Iterator[Condition]:
+    kinds = {AlertKind.FULL_DISK: full_disks(session), AlertKind.UNUSABLE_LOCATION: unusable_locations(session)}
+    for kind, held in kinds.items():
+        for number, sentence in held.items():
+            yield Condition(kind=kind, key=f"location {number}", sentence=sentence)
 
 
 def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:

@@ -1,4 +1,4 @@
-"""Locations, what is free there, and what runs there."""
+"""Locations, whether they can be written, what is free there, and what runs there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,23 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
-from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, space_state
-from ccat_ops_db.states import BackendName, LocationType
+from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, space_state, trouble_sentence
+from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus
 
 _Location = models.DataLocation
 _Run = models.ExecutedReductionStep
-IS_SHORT: Final = _Location.free_bytes < sa.func.greatest(_Location.free_space_reserve_bytes, 1)
+_LIE: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED)
+_IS_FULL: Final = _Location.free_bytes < sa.func.greatest(_Location.free_space_reserve_bytes, 1)
+_IS_UNUSABLE: Final = _Location.trouble.is_not(None)
+IS_SHORT: Final = sa.or_(_IS_FULL, _IS_UNUSABLE)
 """Condition on a location: nothing more may be put there, as far as was seen last."""
-_SHORT: Final = LOCATION.rows.with_only_columns(
-    _Location.id,
-    LOCATION.label,
-    _Location.free_bytes,
-    _Location.free_space_reserve_bytes,
-    sa.case((_Location.space_checked_at < sa.func.now() - FRESH, _Location.space_checked_at)),
-).where(IS_SHORT)
+_UNSEEN_SINCE: Final = sa.case((_Location.space_checked_at < sa.func.now() - FRESH, _Location.space_checked_at))
+_FULL: Final = LOCATION.rows.with_only_columns(
+    _Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes, _UNSEEN_SINCE
+).where(_IS_FULL, sa.not_(_IS_UNUSABLE))
+_UNUSABLE: Final = LOCATION.rows.with_only_columns(
+    _Location.id, LOCATION.label, _Location.trouble, _UNSEEN_SINCE
+).where(_IS_UNUSABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class LocationNow:
     total_bytes: int | None
     reserve_bytes: int
     state: SpaceState
+    trouble: str | None
+    """Why nothing can be put there; None where nothing is known to be in the way, but for room."""
     checked_at: datetime | None
     live: int
     """Runs that occupy something there."""
@@ -52,10 +57,30 @@ class LocationNow:
 
 def short_locations(session: Session) -> Mapping[int, str]:
     """Locations where nothing may be started now, by id, with the sentence that says why."""
+    return {**full_disks(session), **unusable_locations(session)}
+
+
+def full_disks(session: Session) -> Mapping[int, str]:
+    """Locations that can be written and have no room, by id, with the sentence that says so."""
     return {
         number: short_sentence(name, free=free or 0, reserve=reserve, unseen_since=since)
-        for number, name, free, reserve, since in session.execute(_SHORT)
+        for number, name, free, reserve, since in session.execute(_FULL)
     }
+
+
+def unusable_locations(session: Session) -> Mapping[int, str]:
+    """Locations that are missing or cannot be written, by id, with the sentence that says so."""
+    return {
+        number: trouble_sentence(name, trouble or "", unseen_since=since)
+        for number, name, trouble, since in session.execute(_UNUSABLE)
+    }
+
+
+def holds_data(session: Session, location_id: int) -> bool:
+    """Whether copies are known to lie at a location."""
+    copy = models.PhysicalCopy
+    here = sa.exists().where(copy.data_location_id == location_id, copy.status.in_(_LIE))
+    return session.scalar(sa.select(here)) or False
 
 
 def list_locations(session: Session, *, now: datetime) -> Sequence[LocationNow]:
@@ -76,7 +101,10 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         free_bytes=one.free_bytes,
         total_bytes=one.total_bytes,
         reserve_bytes=reserve,
-        state=space_state(one.free_bytes, reserve=reserve, checked_at=one.space_checked_at, now=now),
+        state=space_state(
+            one.free_bytes, reserve=reserve, checked_at=one.space_checked_at, now=now, trouble=one.trouble
+        ),
+        trouble=one.trouble,
         checked_at=one.space_checked_at,
         live=live,
         live_limit=one.live_limit,

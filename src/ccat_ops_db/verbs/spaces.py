@@ -8,14 +8,29 @@ from ccat_ops_db.plan.spaces import is_short
 from ccat_ops_db.verbs.limiting import tell_limits
 
 
-def record_space(session: Session, location_id: int, *, free: int, total: int, now: datetime) -> None:
-    """Write down what is free at a location; who waits for room there, or has to be held, is looked at at once."""
+def record_space(
+    session: Session,
+    location_id: int,
+    *,
+    free: int | None,
+    total: int | None,
+    trouble: str | None = None,
+    now: datetime,
+) -> None:
+    """Write down what is free at a location, or what keeps everybody from writing there.
+
+    Who waits for that, or has to be held, is looked at at once.
+    """
     location = models.DataLocation
     here = sa.select(location).where(location.id == location_id)
     # Whoever writes a row that is at this location holds its key: neither waits for the other.
     one = session.scalars(here.with_for_update(of=location.__table__, key_share=True)).one()
-    reserve = one.free_space_reserve_bytes
-    was_short = one.free_bytes is not None and is_short(one.free_bytes, reserve=reserve)
-    one.free_bytes, one.total_bytes, one.space_checked_at = free, total, now
-    if is_short(free, reserve=reserve) != was_short:
+    was_held = _is_held(one)
+    one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
+    if _is_held(one) != was_held:
         tell_limits(session)
+
+
+def _is_held(one: models.DataLocation) -> bool:
+    is_full = one.free_bytes is not None and is_short(one.free_bytes, reserve=one.free_space_reserve_bytes)
+    return is_full or one.trouble is not None

@@ -1,14 +1,13 @@
 """Make an attempt's directory what the software expects. May be repeated after a crash at any point."""
 
-import os
 import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from errno import ENOENT
 from pathlib import Path, PurePosixPath
 
 from ccat_ops_db.errors import CcatError
+from ccat_service.spaces import require_mounted
 from ccat_workflow_manager.execution.command import Execution
 from ccat_workflow_manager.execution.durable import write_read_only
 from ccat_workflow_manager.execution.manifest import Manifest, render
@@ -102,14 +101,6 @@ def confirm(item: Input) -> None:
         require_mounted(item.root)
         if difference := _difference(recorded, path):  # looked at once more: the disk may have come back just now
             raise InputChanged(item.label, path, difference=difference)
-
-
-def require_mounted(root: Path) -> None:
-    """Raise OSError where the disk of a location is away."""
-    with os.scandir(root) as entries:
-        is_empty = next(entries, None) is None
-    if is_empty:
-        raise OSError(ENOENT, f"{root} is empty, as a directory where nothing is mounted", str(root))
 
 
 def _difference(recorded: Recorded, path: Path) -> str | None:

@@ -108,11 +108,16 @@ def run_directory(run: _Run, base: Path) -> RunLayout:
     )
 
 
+def root_of(run: _Run, base: Path) -> Path:
+    """Directory of the location of a run, whose run directories lie in `base`."""
+    return Path(run.location.path) if isinstance(run.location, models.DiskDataLocation) else base
+
+
 def describe(attempt: models.RunAttempt, inputs: RunInputs, *, base: Path) -> Description:
     """What an attempt executes, reads and is told. Raises InputGone."""
     run = attempt.run
     inputs.require_all(run)
-    root = Path(run.location.path) if isinstance(run.location, models.DiskDataLocation) else base
+    root = root_of(run, base)
     execution = execution_of(attempt, base=base)
     return Description(
         execution=execution,

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -23,10 +22,18 @@ from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.sets import Brought, is_among
 from ccat_ops_db.states import FailureClass, PhysicalCopyStatus, RunStatus
 from ccat_service.logging import StructuredLogger
+from ccat_service.spaces import require_mounted, told, try_to_write
 from ccat_workflow_manager.execution.durable import alone
-from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare, require_mounted
+from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
-from ccat_workflow_manager.verbs.describing import current_attempts, describe, execution_of, job_of, run_directory
+from ccat_workflow_manager.verbs.describing import (
+    current_attempts,
+    describe,
+    execution_of,
+    job_of,
+    root_of,
+    run_directory,
+)
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempt
 from ccat_workflow_manager.verbs.inputs import RunInputs, inputs_of
 from ccat_workflow_manager.verbs.released import ReleasedCode
@@ -112,8 +119,7 @@ def take(workplace: Workplace, run_ids: Sequence[int], locks: ExitStack) -> Take
 
 
 def _lock(workplace: Workplace, locks: ExitStack, attempt: models.RunAttempt) -> bool:
-    location, base = attempt.run.location, workplace.base_of(attempt.run)
-    require_mounted(Path(location.path) if isinstance(location, models.DiskDataLocation) else base)
+    require_mounted(root_of(attempt.run, base := workplace.base_of(attempt.run)))
     return locks.enter_context(alone(run_directory(attempt.run, base).lock))
 
 
@@ -165,16 +171,28 @@ def _submit_all(workplace: Workplace, prepared: Sequence[Prepared]) -> list[int]
 def _scoped(
     workplace: Workplace, attempt: models.RunAttempt, act: Callable[[models.RunAttempt], Result]
 ) -> Result | None:
-    """Do something outside for one attempt; trouble fails it and nothing else."""
+    """Do something outside for one attempt; trouble fails it and nothing else, and that of its location not even it."""
     try:
         return act(attempt)
     except (BackendUnavailable, DatabaseUnreachable):
         raise
-    except (CcatError, OSError) as error:
-        passes = isinstance(error, OSError) or error.transient
-        kind = FailureClass.INFRASTRUCTURE if passes else FailureClass.CONFIGURATION
+    except OSError as error:
+        _wait_or_fail(workplace, attempt, error)
+    except CcatError as error:
+        kind = FailureClass.INFRASTRUCTURE if error.transient else FailureClass.CONFIGURATION
         _fail_unless_handed_in(workplace, attempt, Failure(kind, str(error)))
     return None
+
+
+def _wait_or_fail(workplace: Workplace, attempt: models.RunAttempt, met: OSError) -> None:
+    """Leave a run where it is while nothing can be written at its location; what only it meets fails its attempt."""
+    base = workplace.base_of(attempt.run)
+    try:
+        try_to_write(root_of(attempt.run, base), base)
+    except OSError as error:
+        _wait(workplace, [attempt.run_id], f"its location {told(error)}")
+    else:
+        _fail_unless_handed_in(workplace, attempt, Failure(FailureClass.INFRASTRUCTURE, str(met)))
 
 
 def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttempt, *, inputs: RunInputs) -> Prepared:

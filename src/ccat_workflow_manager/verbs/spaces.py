@@ -1,4 +1,4 @@
-"""STAGING_DATA runs at a location whose disk has no room: they are neither prepared nor submitted, and say why."""
+"""STAGING_DATA runs at a location that has no room or cannot be written: they go no further, and say why."""
 
 from collections.abc import Collection
 from functools import cache
@@ -16,12 +16,12 @@ _Run = models.ExecutedReductionStep
 
 @cache
 def has_space() -> sa.ColumnElement[bool]:
-    """Condition on a run: the disk of its location has room, as far as is known."""
+    """Condition on a run: its location can be written and has room, as far as is known."""
     return _Run.data_location_id.not_in(sa.select(models.DataLocation.id).where(IS_SHORT))
 
 
 def note_short(session: Session, location_ids: Collection[int]) -> None:
-    """Write on STAGING_DATA runs whose data are staged that the disk of their location has no room for them."""
+    """Write on STAGING_DATA runs whose data are staged that their location takes nothing, and why."""
     short = {one: why for one, why in short_locations(session).items() if one in location_ids}
     if not short:
         return

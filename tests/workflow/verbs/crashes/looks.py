@@ -81,7 +81,10 @@ def _live(scene: Scene) -> None:
 
 
 def _see(scene: Scene) -> None:
-    measure_space(scene.engine, scene.location_id, scene.root / LOCATION_NAME)
+    root = scene.root / LOCATION_NAME
+    base = root / "pipelines"
+    base.mkdir(exist_ok=True)
+    measure_space(scene.engine, scene.location_id, root, base=base)
 
 
 TELL: Final = "tells by a command"
