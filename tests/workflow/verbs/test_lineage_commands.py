@@ -40,6 +40,9 @@ CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 def made(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
     """A map of two scans."""
     with open_works(tmp_path_factory.mktemp("lineage")) as works:
+        works.observe("one ")
+        works.observe("two ")
+        # Defined when both are there: a first map waits for what was there by then, and takes later scans as they come.
         works.apply(
             {
                 "configs": [
@@ -48,8 +51,6 @@ def made(open_works: OpenWorks, tmp_path_factory: pytest.TempPathFactory) -> Ite
             }
         )
         works.define(*STEPS, scripts={"grid": GRID})
-        works.observe("one ")
-        works.observe("two ")
         works.settle()
         yield works
 
