@@ -60,6 +60,10 @@ FATES = {
         "the attempt and its job's name are committed: the backend does not know the name, and the job is handed in",
         "the backend knows the name: the job is adopted, not handed in again",
     ),
+    "backend.submit_bundle": (
+        "the row of the bundle is committed: the backend knows none of its names, and the jobs are handed in again",
+        "the backend knows the names: the jobs are adopted, not handed in again",
+    ),
     "backend.find": ("only a question: it is asked again", "as before it"),
     "backend.observe": ("only a question: the next round asks it", "as before it"),
     "backend.logs": ("only a question: it is asked again", "as before it"),
@@ -67,6 +71,10 @@ FATES = {
     "posix_spawn": (
         "the job holds its slot and has not started: it is started when that is overdue",
         "the job lives without us; its marks say so",
+    ),
+    "subprocess.run": (
+        "Slurm was asked nothing: its next command finds everything as it was",
+        "Slurm may have taken a job whose number nobody noted: it is found by its name, and adopted",
     ),
     "subprocess.Popen": (
         "nobody was told: the next look tells it",

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -33,6 +33,10 @@ from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.host import host_cpus
+from ccat_workflow_manager.hpc.settings import LocalSettings, SlurmSettings
+from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
+from ccat_workflow_manager.hpc.slurm.commands import Cluster
+from ccat_workflow_manager.hpc.slurm.pacing import Pace
 from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from ccat_workflow_manager.tasks import prompt_queues, queues, register, senders
@@ -111,9 +115,10 @@ def result_manager() -> None:
 def _manage(title: str, make: Callable[[managers.Context], Manager[managers.Context]]) -> None:
     with _process(title) as process:
         settings = WorkflowManagerSettings.load()
-        locations = {one.id: one.queue_name for one in served_locations(process.database, settings)}
+        served = served_locations(process.database, settings)
+        locations, polls = {one.id: one.queue_name for one in served}, {one.id: one.backend.poll for one in served}
         tasks = senders(process.app(settings))
-        context = managers.Context(process.database, tasks, locations, process.name)
+        context = managers.Context(process.database, tasks, locations, polls, process.name)
         with watching(_watch(process, settings), stop=process.stop):
             process.manage(make(context), process.health(settings, "workflow"))
 
@@ -128,9 +133,18 @@ def _watch(process: _Process, settings: WorkflowManagerSettings) -> Watch:
     )
 
 
-def local_backend(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
-    """Where the jobs of a location run: on this host."""
-    given = location.backend
+def backend_of(location: ServedLocation, settings: WorkflowManagerSettings) -> Backend:
+    """Where the jobs of a location run."""
+    match location.backend:
+        case SlurmSettings() as given:
+            return _slurm_backend(location, given, settings)
+        case LocalSettings() as given:
+            return _local_backend(location, given, settings)
+        case other:
+            raise TypeError(other)
+
+
+def _local_backend(location: ServedLocation, given: LocalSettings, settings: WorkflowManagerSettings) -> Backend:
     return LocalBackend(
         settings.client("local-backend"),
         base=location.base,
@@ -140,7 +154,21 @@ def local_backend(location: ServedLocation, settings: WorkflowManagerSettings) -
     )
 
 
-def celery_worker(*, concurrency: int, backend: MakeBackend = local_backend) -> None:
+def _slurm_backend(location: ServedLocation, given: SlurmSettings, settings: WorkflowManagerSettings) -> Backend:
+    placement = replace(given.placement, partition=given.partition or settings.slurm_partition or None)
+    key, redis = f"slurm:submissions:{location.id}", settings.client("slurm-backend")
+    return SlurmBackend(
+        location.base,
+        cluster=Cluster(given.cluster, placement),
+        pace=Pace(redis, key=key, per_minute=given.submissions_per_minute),
+        bundle_size=given.array_size,
+        jobs_per_task=given.jobs_per_task,
+        longest_bundled=timedelta(minutes=given.small_minutes),
+        grace=timedelta(seconds=given.grace_seconds),
+    )
+
+
+def celery_worker(*, concurrency: int, backend: MakeBackend = backend_of) -> None:
     """Carry out workflow tasks at the processing locations that this instance serves."""
     with _process("celery-worker") as process:
         settings = WorkflowManagerSettings.load()

@@ -10,7 +10,6 @@ from psycopg.errors import DependentObjectsStillExist
 from sqlalchemy.exc import InternalError
 
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.naming import nearest
 from ccat_ops_db.schema import VERSION_TABLE, SchemaTooNew, revision_on, revisions
 from ccat_ops_db.session import connect
 
@@ -31,7 +30,7 @@ class UnknownRevision(CcatError):
     code = "unknown_revision"
 
     def __init__(self, revision: str, known: Collection[str]) -> None:
-        super().__init__(f"There is no schema revision `{revision}`.{nearest(revision, known)}")
+        super().__init__(f"There is no schema revision `{revision}`; there are `{min(known)}` to `{max(known)}`.")
 
 
 class DependedUpon(CcatError):

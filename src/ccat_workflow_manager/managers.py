@@ -52,8 +52,6 @@ _LEASE: Final = timedelta(seconds=5)
 """How long a worker may be silent about what it was told before it is told again; telling twice does no harm."""
 _REST: Final = timedelta(seconds=2)
 """Pause before a run that could not start is looked at again, so that others get their turn."""
-_ROUND: Final = timedelta(milliseconds=100)
-"""Pause between two questions to a backend."""
 _log = StructuredLogger(__name__)
 
 _HERE: Final = is_given(_Run.data_location_id, "places")
@@ -101,6 +99,8 @@ class Context:
     tasks: Tasks
     locations: Mapping[int, str]
     """The processing locations that this instance serves: id → `{site}_{location}`."""
+    polls: Mapping[int, timedelta]
+    """Pause between two questions to the backend of each."""
     name: str
     """Claims work and signs moves."""
     due: datetime | None = None
@@ -213,7 +213,7 @@ def follow_runs(context: Context) -> int:
         busy = locations_to_follow(session, context.locations, now=now)
     done = _tell(context, context.tasks.collect, RESULTS, runs=_COLLECT) if are_collecting else 0
     for location_id in busy:
-        if now - context.observed.get(location_id, datetime.min.replace(tzinfo=UTC)) >= _ROUND:
+        if now >= _next_question(context, location_id, now):
             _ask(context, location_id, now)
     lease_end, is_due = None, retry is not None and retry <= now
     if are_collecting or is_due:
@@ -222,9 +222,15 @@ def follow_runs(context: Context) -> int:
             lease_end = session.scalar(_COLLECTED_BY, here)
             done += len(retry_due_runs(session, now=now, by=context.name)) if is_due else 0
             retry = session.scalar(NEXT_RETRY) if is_due else retry
-    moments = (retry, now + _ROUND if busy else None, lease_end)
+    moments = (retry, *(_next_question(context, location_id, now) for location_id in busy), lease_end)
     context.due = min((moment for moment in moments if moment), default=None)
     return done
+
+
+def _next_question(context: Context, location_id: int, now: datetime) -> datetime:
+    """When the backend of a location is asked next; at once where it never was."""
+    asked_at = context.observed.get(location_id)
+    return now if asked_at is None else asked_at + context.polls[location_id]
 
 
 @lru_cache(maxsize=8)

@@ -1,9 +1,9 @@
 """What an instance knows of a processing location that it serves: where runs lie, and what its backend may use."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Final
 
 import pydantic
 
@@ -11,21 +11,12 @@ from ccat_ops_db import models
 from ccat_ops_db.naming import nearest
 from ccat_ops_db.states import BackendName, LocationType
 from ccat_service.settings import SettingsError
+from ccat_workflow_manager.hpc.settings import LocalSettings, PlaceSettings, SlurmSettings
 
-
-class LocalSettings(pydantic.BaseModel):
-    """`backend_settings` of a location whose jobs run on the host of its workers."""
-
-    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    pipeline_base_dir: Path | None = None
-    """Root of the run directories; a relative one is taken below the location's path."""
-    cpus: pydantic.PositiveInt | None = None
-    """CPUs for jobs, all of the host where it is not given: locations that share a host divide them by this."""
-    memory_gb: pydantic.PositiveFloat | None = None
-    """Memory for all jobs together, all of the host where it is not given."""
-    cgroup: Path | None = None
-    """Control group, delegated to the account of the workers, whose children hold jobs to their memory."""
+_SETTINGS: Final[Mapping[BackendName, type[PlaceSettings]]] = {
+    BackendName.LOCAL: LocalSettings,
+    BackendName.SLURM: SlurmSettings,
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class ServedLocation:
     """Directory of the location."""
     base: Path
     """Root of the run directories, inside of it."""
-    backend: LocalSettings
+    backend: PlaceSettings
 
 
 def serve(location: models.DataLocation, *, default_base: Path) -> ServedLocation:
@@ -52,11 +43,11 @@ def serve(location: models.DataLocation, *, default_base: Path) -> ServedLocatio
     name = f"{location.site.short_name}/{location.name}"
     if location.location_type is not LocationType.PROCESSING:
         raise SettingsError(f"location {name}", f"its type is {location.location_type}: nothing is processed there")
-    if location.backend is not BackendName.LOCAL:
+    if location.backend is None or location.backend not in _SETTINGS:
         raise SettingsError(f"location {name}", f"its backend {location.backend} is not available yet")
     if not isinstance(location, models.DiskDataLocation):
         raise SettingsError(f"location {name}", "it is no disk; jobs need a file system")
-    settings, root = _settings(name, location), Path(location.path)
+    settings, root = _settings(name, location, _SETTINGS[location.backend]), Path(location.path)
     named = settings.pipeline_base_dir or (default_base if default_base.is_relative_to(root) else Path("pipelines"))
     base = root / named
     if not base.is_relative_to(root) or ".." in base.parts:
@@ -76,13 +67,13 @@ def refuse_shared(served: Iterable[ServedLocation]) -> None:
             raise SettingsError(f"location {one.name}", problem)
 
 
-def _settings(name: str, location: models.DataLocation) -> LocalSettings:
+def _settings(name: str, location: models.DataLocation, kind: type[PlaceSettings]) -> PlaceSettings:
     try:
-        return LocalSettings.model_validate(location.backend_settings)
+        return kind.model_validate(location.backend_settings)
     except pydantic.ValidationError as error:
         detail = error.errors(include_input=False, include_context=False, include_url=False)[0]
         key = ".".join(map(str, detail["loc"]))
         where = f"location {name}, backend_settings.{key}"
         if detail["type"] == "extra_forbidden":
-            raise SettingsError(where, f"no such setting.{nearest(key, LocalSettings.model_fields)}") from None
+            raise SettingsError(where, f"no such setting.{nearest(key, kind.model_fields)}") from None
         raise SettingsError(where, detail["msg"]) from None

@@ -41,6 +41,7 @@ class World:
     step_revision: int
     run: int
     attempt: int
+    bundle: int
     product: int
 
 
@@ -116,7 +117,9 @@ def a_world(session: Session) -> World:
             checksum=DIGEST,
         ),
     )
+    bundle = add(session, models.JobBundle(data_location_id=processing, size=2))
     return World(
+        bundle=bundle.id,
         obs_unit=planned,
         scan=scan.id,
         telescope=telescope,

@@ -105,8 +105,8 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_engine: sa.Eng
     assert {name for name, *_ in catalog(empty_engine)["tables"]} == {"role"}
 
 
-def test_an_unknown_revision_is_refused_with_the_nearest_one(shared_engine: sa.Engine) -> None:
-    with pytest.raises(UnknownRevision, match=r"^There is no schema revision `0003a`\. Did you mean `0003`\?$"):
+def test_an_unknown_revision_is_refused_with_those_that_there_are(shared_engine: sa.Engine) -> None:
+    with pytest.raises(UnknownRevision, match=r"^There is no schema revision `0003a`; there are `0001` to `\d+`\.$"):
         migrating.migrate(shared_engine, to="0003a")
 
 

@@ -11,7 +11,7 @@ from ccat.cli.output import AsJson, counted, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations
-from ccat_ops_db.states import LocationType
+from ccat_ops_db.states import BackendName, LocationType
 from ccat_ops_db.verbs.locating import add_processing_location, change_location
 from ccat_workflow_manager.places import serve
 
@@ -34,16 +34,17 @@ def add(
     name: Name,
     *,
     path: Annotated[Path, typer.Option(help="Directory, the same for all that serve it.")],
+    backend: Annotated[BackendName, typer.Option(help="Where its jobs run.")] = BackendName.LOCAL,
     reserve: Reserve = None,
     settings: Settings = None,
     json: AsJson = False,
 ) -> None:
-    """Add a directory where jobs run on the host of the workers that serve it."""
+    """Add a directory where jobs run: on the host of the workers that serve it, or on a cluster that shares it."""
     site, _, short = name.partition("/")
     if not short:
         raise typer.BadParameter(f"{name!r} names a site and no location; say {site}/NAME", param_hint="SITE/NAME")
     with reported(as_json=json), transaction("location") as session:
-        add_processing_location(session, site, short, path=str(path.absolute()))
+        add_processing_location(session, site, short, path=str(path.absolute()), backend=backend)
         number = _change(session, name, reserve=reserve, settings=settings)
     told = (
         f"{name} is location {number}; name it in CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID of those that serve it"

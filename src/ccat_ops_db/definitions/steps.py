@@ -12,6 +12,7 @@ from ccat_ops_db.definitions.words import (
     Number,
     OutputPattern,
     Piece,
+    SchedulerName,
     VersionText,
     WholeNumber,
 )
@@ -25,6 +26,16 @@ class Resources(Piece):
     cpu: WholeNumber = Field(default=1, ge=1, le=MOST)
     memory_gb: Number = Field(default=2.0, gt=0, le=MOST, allow_inf_nan=False)
     time_hours: Number = Field(default=1.0, gt=0, le=A_YEAR / timedelta(hours=1))
+    gpus: WholeNumber = Field(default=0, ge=0, le=MOST)
+    """On each node."""
+    nodes: WholeNumber = Field(default=1, ge=1, le=MOST)
+    ntasks: WholeNumber = Field(default=1, ge=1, le=MOST)
+    """Each has `cpu` CPUs; `memory_gb` is that of each node."""
+    partition: SchedulerName | None = None
+    """Of a Slurm cluster, as the three that follow; left out: as its location says."""
+    account: SchedulerName | None = None
+    qos: SchedulerName | None = None
+    constraint: SchedulerName | None = None
     max_memory_gb: Number | None = Field(default=None, gt=0, le=MOST, allow_inf_nan=False)
     """What an attempt may ask for after others that it did not suffice for; left out: four times as much."""
     max_time_hours: Number | None = Field(default=None, gt=0, le=A_YEAR / timedelta(hours=1))
@@ -37,9 +48,10 @@ class Resources(Piece):
                 raise ValueError(f"`max_{name}` is less than `{name}`, which the first attempt asks for; raise it")
         return self
 
-    def as_stored(self) -> dict[str, float]:
-        """What of it is given, as JSON."""
-        return self.model_dump(exclude_none=True)
+    def as_stored(self) -> dict[str, float | str]:
+        """What of it is given, as JSON; what every run asks for is there in any case."""
+        always = {name: getattr(self, name) for name in ("cpu", "memory_gb", "time_hours")}
+        return {**always, **self.model_dump(exclude_none=True, exclude_defaults=True)}
 
 
 Input = Literal["raw", "upstream", "log", "plot", "statistics"]

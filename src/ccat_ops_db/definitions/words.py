@@ -78,6 +78,12 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _scheduler_name(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"`{text:.80}` is no name at a cluster: it has neither white space nor letters beyond ASCII")
+    return text
+
+
 def _environment(values: dict[str, str]) -> dict[str, str]:
     for name in values:
         if not name.strip() or "=" in name:
@@ -105,6 +111,7 @@ Text = Annotated[str, AfterValidator(_text)]
 VersionText = Annotated[str, Field(max_length=100), AfterValidator(_pep440)]
 Digest = Annotated[str, AfterValidator(_digest)]
 OutputPattern = Annotated[str, AfterValidator(_pattern)]
+SchedulerName = Annotated[str, Field(max_length=200), AfterValidator(_scheduler_name)]
 Environment = Annotated[dict[str, str], AfterValidator(_environment)]
 Json = Annotated[dict[str, Any], AfterValidator(_json)]
 A_YEAR: Final = timedelta(days=366)

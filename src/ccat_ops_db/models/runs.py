@@ -192,6 +192,21 @@ class ExecutedReductionStep(Leased, Base):
     products: Mapped[list["DataProduct"]] = relationship(back_populates="run", order_by="DataProduct.relative_path")
 
 
+class JobBundle(Base):
+    """Attempts that are handed in together: committed before the cluster hears of it, under a name made of its id."""
+
+    __tablename__ = "job_bundle"
+    __table_args__ = (is_positive("size"),)
+
+    id: Mapped[Identity]
+    data_location_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_location.id"), index=True, comment="PROCESSING location whose cluster it is given to."
+    )
+    size: Mapped[int] = mapped_column(comment="How many attempts it was made for.")
+    created_at: Mapped[CreatedAt]
+    submitted_at: Mapped[datetime | None] = mapped_column(comment="When the cluster took it.")
+
+
 class RunAttempt(Base):
     """One try of a run; committed with its job name before the job is submitted."""
 
@@ -211,6 +226,9 @@ class RunAttempt(Base):
     directory: Mapped[str] = mapped_column(comment="Its directory below the pipeline base directory.")
     job_name: Mapped[str] = mapped_column(unique=True, comment="Key by which the cluster is asked after any doubt.")
     job_id: Mapped[str | None] = mapped_column(comment="Name that the cluster gave it.")
+    job_bundle_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("job_bundle.id"), index=True, comment="Bundle with which it was handed in; NULL: by itself."
+    )
     memory_gb: Mapped[float | None] = mapped_column(comment="Memory that it asks the cluster for.")
     time_hours: Mapped[float | None] = mapped_column(comment="Time limit that it asks the cluster for.")
     prepared_at: Mapped[datetime | None] = mapped_column(comment="When its directories and manifest were complete.")

@@ -21,14 +21,19 @@ class LocationTaken(CcatError):
         super().__init__(f"{what}: `ccat locations` lists them, and `ccat location set {other}` changes it.")
 
 
-def add_processing_location(session: Session, site: str, name: str, *, path: str) -> models.DiskDataLocation:
-    """One more directory where jobs run on the host of its workers. Raises UnknownName and LocationTaken."""
+def add_processing_location(
+    session: Session, site: str, name: str, *, path: str, backend: BackendName = BackendName.LOCAL
+) -> models.DiskDataLocation:
+    """One more directory where jobs run, on a cluster that shares it or the host of its workers.
+
+    Raises UnknownName and LocationTaken.
+    """
     at_site = find(session, SITE, site)
     others = session.scalars(sa.select(models.DataLocation).filter_by(site_id=at_site.id)).all()
     for one in others:
         if one.name == name or (isinstance(one, models.DiskDataLocation) and one.path == path):
             raise LocationTaken(f"{site}/{name}", f"{site}/{one.name}", path)
-    kind = {"location_type": LocationType.PROCESSING, "backend": BackendName.LOCAL}
+    kind = {"location_type": LocationType.PROCESSING, "backend": backend}
     location = models.DiskDataLocation(site=at_site, name=name, path=path, **kind)
     session.add(location)
     session.flush()

@@ -1,15 +1,17 @@
 """The contract that every backend keeps: values in, values out, and nothing known of runs or the database."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from uuid import UUID
 
 from ccat_ops_db.errors import CcatError
 
+JOB_VARIABLE: Final = "CCAT_JOB_DIRECTORY"
+"""In the environment of every job: it tells a job's processes from all others, even when they leave its session."""
 START_MARK: Final = "job.start"
 """File in an attempt's directory that is made before the software starts; where it exists, no job starts again."""
 
@@ -36,12 +38,23 @@ class JobRefused(CcatError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where in a cluster a job is put, and on whose account; None leaves it to the cluster."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """Everything a backend needs to run one attempt.
 
     `name` identifies the job for ever: submitting the same name twice gives one job. `command` is an argument list
     that no shell reads. `environment` is all that the job gets, beside what the backend names it by. The job starts in
-    `working_directory`, writes below `directory` only, and its output is appended to `stdout` and `stderr`.
+    `working_directory`, writes below `directory` only, and its output is appended to `stdout` and `stderr`. It has
+    `cpu` CPUs for each of its `ntasks` tasks, and `memory_gb` and `gpus` on each of its `nodes`.
     """
 
     name: str
@@ -55,6 +68,15 @@ class JobSpec:
     memory_gb: float
     time_limit: timedelta
     priority: int = 0
+    gpus: int = 0
+    nodes: int = 1
+    ntasks: int = 1
+    placement: Placement = Placement()
+
+    @property
+    def cpus(self) -> int:
+        """The CPUs of all its tasks."""
+        return self.cpu * self.ntasks
 
 
 class JobState(StrEnum):
@@ -74,7 +96,7 @@ class JobObservation:
     FINISHED has an exit code, unless the job was cancelled before it started. LOST is over without one. `cancelled`
     says that somebody asked for the end, so a cancellation is confirmed by `cancelled and is_over`. `timed_out` and
     `out_of_memory` name the limit that ended the job, and only one of them is ever true. `queue_reason` says why a job
-    is PENDING, and `trouble` why nothing can be told of one that is UNKNOWN.
+    is PENDING, and `trouble` why nothing can be told of one that is UNKNOWN, or how one was LOST.
     """
 
     state: JobState
@@ -142,6 +164,24 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Bundling(Protocol):
+    """A backend that takes many small jobs as quickly as one, where they ask for the same."""
+
+    bundle_size: int
+    """The most that it takes at once."""
+    longest_bundled: timedelta
+    """The longest time limit of a small job."""
+
+    def submit_bundle(self, name: str, specs: Sequence[JobSpec]) -> Mapping[str, str]:
+        """Hand in jobs under one name, and return their ids by their own; each is then followed by itself.
+
+        None of them may have been handed in before: after any doubt that is asked by `find`, as for any job. Raises
+        BackendUnavailable, or JobRefused for all of them.
+        """
+        ...
+
+
 GIGABYTE: Final = 10**9
 """What a GB is wherever memory is asked for or limited."""
 
@@ -149,3 +189,8 @@ GIGABYTE: Final = 10**9
 def job_name(installation: UUID, *, run_id: int, attempt: int) -> str:
     """Return the name under which a backend is asked for an attempt after any doubt."""
     return f"ccat-{installation.hex[:8]}-{run_id}-{attempt}"
+
+
+def bundle_name(installation: UUID, *, bundle_id: int) -> str:
+    """Return the name under which jobs are handed in together."""
+    return f"ccat-{installation.hex[:8]}-bundle-{bundle_id}"

@@ -55,6 +55,8 @@ def one_line_cause(log_tail: str, observation: JobObservation, *, memory_gb: flo
 def _known_cause(observation: JobObservation, memory_gb: float) -> str | None:
     where = f" on {observation.host}" if observation.host else ""
     if observation.state is JobState.LOST:
+        if observation.trouble:
+            return f"the job was lost{where}: {observation.trouble}"
         return f"the job vanished{where} without leaving an exit code"
     if observation.state is JobState.UNKNOWN:
         return "the cluster could not tell what became of the job until its time limit was long over"

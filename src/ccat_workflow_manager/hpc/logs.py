@@ -34,6 +34,23 @@ def follow(
             time.sleep(pause.total_seconds())
 
 
+class Throttled:
+    """A question that costs something, asked no oftener than `every`; its last answer counts meanwhile."""
+
+    def __init__(self, question: Callable[[], bool], *, every: timedelta = timedelta(seconds=2)) -> None:
+        self._question = question
+        self._every = every.total_seconds()
+        self._asked_at: float | None = None
+        self._answer = False
+
+    def __call__(self) -> bool:
+        """Give the answer of now, or of a moment ago."""
+        now = time.monotonic()
+        if self._asked_at is None or now - self._asked_at >= self._every:
+            self._asked_at, self._answer = now, self._question()
+        return self._answer
+
+
 class _Log:
     """A file that grows, and how far it was read."""
 

@@ -20,6 +20,9 @@ def refuse_malformed(spec: JobSpec) -> None:
         raise refused(problem="its name is not a plain file name", remedy="use letters, digits, dots and dashes")
     if spec.time_limit <= timedelta():
         raise refused(problem="its time limit is not positive", remedy="give the step a time_hours above 0")
+    if spec.gpus < 0 or spec.nodes < 1 or spec.ntasks < 1:
+        problem = f"it asks for {spec.gpus} GPUs on {spec.nodes} nodes for {spec.ntasks} tasks"
+        raise refused(problem=problem, remedy="give the step at least one task on one node, and no less than 0 GPUs")
     if not spec.memory_gb > 0 or spec.cpu < 1:
         problem = f"it asks for {spec.cpu} CPUs and {spec.memory_gb:g} GB of memory"
         raise refused(problem=problem, remedy="give the step at least one CPU and a memory_gb above 0")
@@ -35,8 +38,11 @@ def refuse_malformed(spec: JobSpec) -> None:
 
 def refuse_too_large(spec: JobSpec, *, cpus: int, memory_gb: float) -> None:
     """Raise JobRefused for a job that asks for more than a host has."""
-    if spec.cpu > cpus:
-        problem = f"it asks for {spec.cpu} CPUs and this host gives {cpus}"
+    if spec.gpus or spec.nodes > 1:
+        problem = f"it asks for {spec.gpus} GPUs and {spec.nodes} nodes, and only a cluster allots these"
+        raise JobRefused(spec.name, problem=problem, remedy=f"lower the step's gpus and nodes, {_ELSEWHERE}")
+    if spec.cpus > cpus:
+        problem = f"it asks for {spec.cpus} CPUs and this host gives {cpus}"
         raise JobRefused(spec.name, problem=problem, remedy=f"lower the step's cpu, {_ELSEWHERE}")
     if spec.memory_gb > memory_gb:
         problem = f"it asks for {spec.memory_gb:g} GB of memory and this host gives {memory_gb:g} GB"

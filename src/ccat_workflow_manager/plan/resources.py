@@ -1,12 +1,12 @@
 """What the next attempt of a run asks for: more of what the last one used up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Final
 
 from ccat_ops_db.states import Resource
-from ccat_workflow_manager.hpc.base import JobObservation
+from ccat_workflow_manager.hpc.base import JobObservation, JobSpec, Placement
 
 GROWTH: Final = 1.5
 _WORTH_IT: Final = 1.05
@@ -26,6 +26,17 @@ class Asked:
     def time_limit(self) -> timedelta:
         """The time limit of its job."""
         return timedelta(hours=self.time_hours)
+
+
+def allotted(job: JobSpec, resources: Mapping[str, Any]) -> JobSpec:
+    """The job with the GPUs, nodes, tasks and place in a cluster that its step's `resources` ask for."""
+    return replace(
+        job,
+        gpus=resources.get("gpus", 0),
+        nodes=resources.get("nodes", 1),
+        ntasks=resources.get("ntasks", 1),
+        placement=Placement(**{one.name: resources.get(one.name) for one in fields(Placement)}),
+    )
 
 
 def exhausted(observation: JobObservation) -> Resource | None:

@@ -17,6 +17,7 @@ from ccat_workflow_manager.execution.command import Execution, process_job
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
 from ccat_workflow_manager.execution.prepare import Input, Recorded
 from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.plan.resources import allotted
 from ccat_workflow_manager.verbs.asking import asked_or_first
 from ccat_workflow_manager.verbs.inputs import Product, Raw, RunInputs
 
@@ -134,13 +135,14 @@ def describe(attempt: models.RunAttempt, inputs: RunInputs, *, base: Path) -> De
 def job_of(attempt: models.RunAttempt, execution: Execution) -> JobSpec:
     """The job of a prepared attempt."""
     asked = asked_or_first(attempt)
-    return process_job(
+    job = process_job(
         execution,
         name=attempt.job_name,
         memory_gb=asked.memory_gb,
         time_limit=asked.time_limit,
         priority=attempt.run.priority,
     )
+    return allotted(job, attempt.run.step_revision.resources)
 
 
 def execution_of(attempt: models.RunAttempt, *, base: Path) -> Execution:

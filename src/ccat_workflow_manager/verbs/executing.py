@@ -4,7 +4,7 @@ Of many runs at once only what is outside is done for each by itself: the rows o
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,9 @@ from ccat_service.logging import StructuredLogger
 from ccat_service.spaces import require_mounted, told, try_to_write
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
-from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
+from ccat_workflow_manager.hpc.base import BackendUnavailable, Bundling, JobRefused, JobSpec
+from ccat_workflow_manager.plan.bundles import in_bundles
+from ccat_workflow_manager.verbs.bundling import open_bundle, record_bundle
 from ccat_workflow_manager.verbs.describing import (
     current_attempts,
     describe,
@@ -63,6 +65,7 @@ _IDS: Final = Brought("jobs", job_id=sa.Text())
 _SUBMIT: Final = sa.update(_Attempt).where(_Attempt.id == _IDS.c.id).values(job_id=_IDS.c.job_id, submitted_at=_AT)
 _TOLD: Final = Brought("told", because=sa.Text())
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def _hand_in_all(workplace: Workplace, run_ids: Sequence[int]) -> list[int]:
     with ExitStack() as locks:
         taken = take(workplace, run_ids, locks)
         known, anew = _look_for(workplace, taken.before)
-        return _submit_all(workplace, [*known, *prepare_all(workplace, [*taken.fresh, *anew])])
+        return _submit_all(workplace, known, prepare_all(workplace, [*taken.fresh, *anew]))
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,22 @@ def _look_for(
 ) -> tuple[list[Prepared], list[models.RunAttempt]]:
     """Attempts whose jobs the backends have, and those that have none: who prepared these may have crashed."""
     known, anew = list[Prepared](), list[models.RunAttempt]()
-    for one in attempts:
+    for here in _by_location(attempts, lambda one: one.run).values():
         try:
-            is_known = workplace.backend_of(one.run).find([one.job_name])
+            names = workplace.backend_of(here[0].run).find([one.job_name for one in here])
         except (BackendUnavailable, OSError) as error:
-            _wait(workplace, [one.run_id], str(error))
+            _wait(workplace, [one.run_id for one in here], str(error))
             continue
-        if is_known:
-            known.append(_prepared(workplace, one))
-        else:
-            anew.append(one)
+        known += [_prepared(workplace, one) for one in here if one.job_name in names]
+        anew += [one for one in here if one.job_name not in names]
     return known, anew
+
+
+def _by_location(found: Iterable[Item], run_of: Callable[[Item], _Run]) -> Mapping[int, Sequence[Item]]:
+    by_location = defaultdict[int, list[Item]](list)
+    for one in found:
+        by_location[run_of(one).data_location_id].append(one)
+    return by_location
 
 
 def _prepared(workplace: Workplace, attempt: models.RunAttempt) -> Prepared:
@@ -159,12 +167,13 @@ def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> 
     return _mark_prepared(workplace, prepared) if prepared else []
 
 
-def _submit_all(workplace: Workplace, prepared: Sequence[Prepared]) -> list[int]:
-    """Hand in what the backends do not have yet, and record all of it."""
-    by_location: defaultdict[int, list[Prepared]] = defaultdict(list)
-    for one in prepared:
-        by_location[one.attempt.run.data_location_id].append(one)
-    handed_in = [one for here in by_location.values() for one in _submit_to(workplace, here)]
+def _submit_all(workplace: Workplace, known: Sequence[Prepared], prepared: Sequence[Prepared]) -> list[int]:
+    """Hand in what the backends do not have yet, adopt what they have, and record all of it."""
+    handed_in = list[_HandedIn]()
+    for here in _by_location(prepared, lambda one: one.attempt.run).values():
+        handed_in += _submit_to(workplace, here)
+    for here in _by_location(known, lambda one: one.attempt.run).values():
+        handed_in += _submit_each(workplace, here)
     return _record(workplace, handed_in) if handed_in else []
 
 
@@ -239,7 +248,37 @@ def _mark_prepared(workplace: Workplace, prepared: Sequence[Prepared]) -> list[P
 
 
 def _submit_to(workplace: Workplace, prepared: Sequence[Prepared]) -> list[_HandedIn]:
-    """Hand in attempts at one location; where its backend does not answer, they wait."""
+    """Hand in attempts at one location, together where its backend takes them so."""
+    backend = workplace.backend_of(prepared[0].attempt.run)
+    if not isinstance(backend, Bundling):
+        return _submit_each(workplace, prepared)
+    by_name = {one.job.name: one for one in prepared}
+    jobs = [(one.attempt.run.step_revision_id, one.job) for one in prepared]
+    handed_in = list[_HandedIn]()
+    for names in in_bundles(jobs, most=backend.bundle_size, longest=backend.longest_bundled):
+        handed_in += _submit_bundle(workplace, backend, [by_name.pop(name) for name in names])
+    return [*handed_in, *_submit_each(workplace, list(by_name.values()))]
+
+
+def _submit_bundle(workplace: Workplace, backend: Bundling, prepared: Sequence[Prepared]) -> list[_HandedIn]:
+    """Hand in attempts as one; where that is refused, each is by itself, as one of them may be the reason."""
+    with workplace.database.transaction() as session:
+        bundle_id, name = open_bundle(session, [one.attempt for one in prepared])
+    try:
+        ids = backend.submit_bundle(name, [one.job for one in prepared])
+    except (JobRefused, OSError) as error:
+        _log.warning("jobs cannot be handed in together, trying them one by one", error=str(error), bundle=name)
+        return _submit_each(workplace, prepared)
+    except BackendUnavailable as error:
+        _wait(workplace, [one.attempt.run_id for one in prepared], str(error))
+        return []
+    with workplace.database.transaction() as session:
+        record_bundle(session, bundle_id)
+    return [_HandedIn(one.attempt, ids[one.job.name]) for one in prepared]
+
+
+def _submit_each(workplace: Workplace, prepared: Sequence[Prepared]) -> list[_HandedIn]:
+    """Hand in attempts at one location one by one; where its backend does not answer, they wait."""
     handed_in = list[_HandedIn]()
     try:
         for one in prepared:

@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Bench:
 
     backend: Backend
     base: Path
+    installation: str = field(default_factory=lambda: secrets.token_hex(4))
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def spec(self, script: str, *arguments: str, **changes: Any) -> JobSpec:
@@ -62,7 +64,7 @@ class Bench:
         for part in ("workspace", "logs"):
             (directory / part).mkdir(parents=True)
         job: dict[str, Any] = {
-            "name": f"ccat-00000000-1-{number}",
+            "name": f"ccat-{self.installation}-1-{number}",
             "command": ("sh", "-c", script, "sh", *arguments),
             "environment": ENVIRONMENT,
             "directory": directory,

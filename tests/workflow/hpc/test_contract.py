@@ -89,10 +89,11 @@ def test_a_job_that_ends_as_if_by_timeout_but_in_time_was_not_stopped(bench: Ben
 
 def test_submitting_a_name_again_is_the_same_job(bench: Bench) -> None:
     job = bench.spec("echo once")
-    assert bench.backend.submit(job) == bench.backend.submit(job)
-    bench.outcome(job.name)
-    assert bench.backend.submit(job) == bench.backend.find([job.name])[job.name]
-    assert bench.outcome(job.name).exit_code == 0
+    job_id = bench.backend.submit(job)
+    assert bench.backend.submit(job) == job_id
+    bench.outcome(job_id)
+    assert bench.backend.submit(job) == bench.backend.find([job.name])[job.name] == job_id
+    assert bench.outcome(job_id).exit_code == 0
     assert job.stdout.read_text() == "once\n"
 
 
@@ -111,11 +112,11 @@ def test_of_a_job_that_it_never_saw_it_says_unknown_and_never_failed(bench: Benc
 
 def test_a_running_job_can_be_cancelled_any_number_of_times(bench: Bench) -> None:
     job = bench.spec("echo here; sleep 100")
-    bench.backend.submit(job)
+    job_id = bench.backend.submit(job)
     bench.until_it_says(job, "here")
     for _ in range(3):
-        bench.backend.cancel([job.name])
-    seen = bench.outcome(job.name)
+        bench.backend.cancel([job_id])
+    seen = bench.outcome(job_id)
     assert (seen.cancelled, failure_class(seen)) == (True, None)
 
 
@@ -134,20 +135,20 @@ print(len(asked), flush=True)
 
 def test_a_job_is_asked_to_end_once_and_may_end_as_it_likes(bench: Bench) -> None:
     job = bench.spec("", command=("python3", "-c", COUNT))
-    bench.backend.submit(job)
+    job_id = bench.backend.submit(job)
     bench.until_it_says(job, "here")
     for _ in range(3):
-        bench.backend.cancel([job.name])
-    seen = bench.outcome(job.name)
+        bench.backend.cancel([job_id])
+    seen = bench.outcome(job_id)
     assert (seen.exit_code, seen.cancelled, job.stdout.read_text()) == (0, True, "here\n1\n")
 
 
 def test_a_job_that_ignores_the_request_to_end_is_killed_after_the_grace(bench: Bench) -> None:
     job = bench.spec("trap '' TERM; echo deaf; while :; do sleep 0.05; done")
-    bench.backend.submit(job)
+    job_id = bench.backend.submit(job)
     bench.until_it_says(job, "deaf")
-    bench.backend.cancel([job.name])
-    assert bench.outcome(job.name).cancelled
+    bench.backend.cancel([job_id])
+    assert bench.outcome(job_id).cancelled
 
 
 def test_cancelling_what_has_finished_changes_nothing(bench: Bench) -> None:
@@ -203,13 +204,13 @@ def test_what_a_job_writes_can_be_followed_until_its_end(bench: Bench) -> None:
     job = bench.spec(
         'seq 3; echo here >&2; until [ -e "$1" ]; do sleep 0.01; done; printf "more\nthe end" >&2', str(go)
     )
-    bench.backend.submit(job)
+    job_id = bench.backend.submit(job)
     until(lambda: job.stderr.exists() and "here" in job.stderr.read_text())
-    pieces = bench.backend.follow(job.name, lines=3)
+    pieces = bench.backend.follow(job_id, lines=3)
     assert [next(pieces) for _ in range(3)] == ["2\n", "3\n", "here\n"]
     go.touch()
     assert "".join(pieces) == "more\nthe end"
-    assert list(bench.backend.follow(job.name, lines=2)) == ["more\n", "the end"]
+    assert list(bench.backend.follow(job_id, lines=2)) == ["more\n", "the end"]
 
 
 def test_following_a_job_that_is_not_known_ends_at_once(bench: Bench) -> None:

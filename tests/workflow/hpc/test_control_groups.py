@@ -111,7 +111,7 @@ def test_the_groups_of_jobs_are_where_their_location_is_told_to_have_them(
     )
     with closing(DatabaseConnection(url, "tests")) as database:
         [location] = served_locations(database, settings)
-    bench = Bench(processes.local_backend(location, settings), location.base)
+    bench = Bench(processes.backend_of(location, settings), location.base)
     job = bench.spec('until [ -e "$1" ]; do sleep 0.01; done', str(tmp_path / "go"))
     try:
         bench.backend.submit(job)

@@ -13,7 +13,8 @@ from ccat_ops_db import models
 from ccat_ops_db.states import BackendName, RunStatus
 from ccat_ops_db.verbs.cautions import cautions
 from ccat_service.settings import SettingsError
-from ccat_workflow_manager.places import LocalSettings, ServedLocation
+from ccat_workflow_manager.hpc.settings import LocalSettings
+from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import Works
@@ -42,8 +43,12 @@ def test_each_location_has_run_directories_and_settings_of_its_own(works: Works,
     give(works, second, pipeline_base_dir="runs/here", cpus=2, memory_gb=3.5)
     default = works.root / "cologne/ramses/elsewhere"
     first, other = serve(works, works.location_id, second, base=default)
-    assert (first.base, first.backend.cpus) == (default, None)
-    assert (other.base, other.backend.cpus) == (works.root / "cologne/second/runs/here", 2)
+    here = works.root / "cologne/second/runs/here"
+    assert (first.base, first.backend) == (default, LocalSettings())
+    assert (other.base, other.backend) == (
+        here,
+        LocalSettings(pipeline_base_dir=Path("runs/here"), cpus=2, memory_gb=3.5),
+    )
     assert serve(works, second)[0].base == works.root / "cologne/second/runs/here"
 
 
@@ -81,8 +86,8 @@ def test_locations_that_cannot_be_served_are_named(works: Works, second: int) ->
     with pytest.raises(SettingsError, match=r"PIPELINE_BASE_DIR: /scratch is outside of .*/cologne/second \(cologne/s"):
         serve(works, second, base=Path("/scratch"))
     location = models.DataLocation
-    works.execute(sa.update(location).where(location.id == second).values(backend=BackendName.SLURM))
-    with pytest.raises(SettingsError, match="location cologne/second: its backend slurm is not available yet"):
+    works.execute(sa.update(location).where(location.id == second).values(backend=BackendName.KUBERNETES))
+    with pytest.raises(SettingsError, match="location cologne/second: its backend kubernetes is not available yet"):
         serve(works, second)
 
 
@@ -132,7 +137,7 @@ def test_a_location_is_added_and_changed_by_command_and_what_nobody_could_serve_
 ) -> None:
     added = say("location", "add", "cologne/third", "--path", works.root / "third", "--set", "cpus=2", "--json")
     number = json.loads(added.stdout)["id"]
-    assert serve(works, number)[0].backend.cpus == 2
+    assert serve(works, number)[0].backend == LocalSettings(cpus=2)
     assert say("location", "set", "cologne/third", "--reserve", "1.5", "--set", "cpus=", "--set", "memory_gb=3").stdout
     [third] = [one for one in json.loads(say("locations", "--json").stdout) if one["id"] == number]
     assert third["reserve_bytes"] == 1_500_000_000

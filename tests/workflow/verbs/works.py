@@ -55,6 +55,7 @@ Found = TypeVar("Found")
 
 START: Final = datetime(2026, 4, 5, 1, 0, tzinfo=UTC)
 LOCATION_NAME: Final = "cologne/ramses"
+POLL: Final = timedelta(milliseconds=100)
 VERBS: Final[Mapping[str, Callable[[Workplace, Sequence[int]], object]]] = {
     "workflow.hand_in": hand_in_attempts,
     "workflow.observe": observe_locations,
@@ -227,7 +228,9 @@ class Works:
 
     def context(self, name: str = "manager") -> managers.Context:
         """What one manager works with."""
-        return managers.Context(self.database, senders(self.post), {self.location_id: "cologne_ramses"}, name)
+        return managers.Context(
+            self.database, senders(self.post), {self.location_id: "cologne_ramses"}, {self.location_id: POLL}, name
+        )
 
     def create(self) -> int:
         return managers.create_runs(self.trigger_manager)

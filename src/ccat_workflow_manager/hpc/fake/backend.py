@@ -105,7 +105,7 @@ class FakeBackend:
             return Capacity(
                 cpus=self._cpus,
                 memory_gb=self._memory_gb,
-                free_cpus=self._cpus - sum(job.spec.cpu for job in self._running),
+                free_cpus=self._cpus - sum(job.spec.cpus for job in self._running),
                 free_memory_gb=self._memory_gb - sum(job.spec.memory_gb for job in self._running),
             )
 
@@ -148,9 +148,9 @@ class FakeBackend:
             job.seen = replace(job.seen, queue_reason="the jobs before it hold what it needs")
 
     def _has_room(self, spec: JobSpec) -> bool:
-        cpus = self._cpus - sum(job.spec.cpu for job in self._running)
+        cpus = self._cpus - sum(job.spec.cpus for job in self._running)
         memory = self._memory_gb - sum(job.spec.memory_gb for job in self._running)
-        return spec.cpu <= cpus and spec.memory_gb <= memory
+        return spec.cpus <= cpus and spec.memory_gb <= memory
 
     def _start(self, job: _Job) -> None:
         job.seen = replace(job.seen, state=JobState.RUNNING, started_at=datetime.now(UTC), queue_reason=None)

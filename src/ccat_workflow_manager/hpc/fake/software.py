@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ccat_service.processes import ProcessIdentity
-from ccat_workflow_manager.hpc.base import JobSpec
-from ccat_workflow_manager.hpc.local.processes import JOB_VARIABLE, Process, processes_of, signal_all, used_memory
+from ccat_workflow_manager.hpc.base import JOB_VARIABLE, JobSpec
+from ccat_workflow_manager.hpc.local.processes import Process, processes_of, signal_all, used_memory
 
 _NOT_FOUND: Final = 127
 _BY_SIGNAL: Final = 128

@@ -20,7 +20,6 @@ Where the base directory is not there, its disk is away: nothing is known of any
 import contextlib
 import errno
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from typing import Final
 
 from ccat_service.processes import boot_id
 from ccat_workflow_manager.hpc.base import START_MARK, JobSpec
-from ccat_workflow_manager.hpc.local.marks import KILLED, ExitMark, JobRecord, Limit, StartMark, document
+from ccat_workflow_manager.hpc.documents import create_once, document, draft, modified_at, read
+from ccat_workflow_manager.hpc.local.marks import KILLED, ExitMark, JobRecord, Limit, StartMark
 
 _KEPT_FOR: Final = timedelta(days=30)
 _PRUNED_EVERY: Final = timedelta(days=1)
@@ -115,8 +115,8 @@ class JobFiles:
         self._over.mkdir(mode=0o700, parents=True, exist_ok=True)
         record = JobRecord(spec=spec, submitted_at=datetime.now(UTC), host=host, boot_id=boot_id())
         live, _ = self._records(spec.name)
-        with _draft(live, record.model_dump_json()) as draft:
-            draft.replace(live)  # twice does no harm: the start mark is made once
+        with draft(live, record.model_dump_json()) as one:
+            one.replace(live)  # twice does no harm: the start mark is made once
         return record
 
     def live(self) -> Iterator[Job]:
@@ -128,7 +128,7 @@ class JobFiles:
         """Remove drafts whose writer died and, once a day, records of jobs that nobody will ask for any more."""
         _remove(self._live.glob(".*.json.*"), older_than=_DRAFTED_FOR)
         pruned = self._over / ".pruned"
-        if self._over.exists() and time.time() - (_modified_at(pruned) or 0) > _PRUNED_EVERY.total_seconds():
+        if self._over.exists() and time.time() - (modified_at(pruned) or 0) > _PRUNED_EVERY.total_seconds():
             pruned.touch()
             _remove(self._over.glob("*.json"), older_than=_KEPT_FOR)
 
@@ -171,12 +171,12 @@ class JobFiles:
 
     def forestall(self, job: Job) -> bool:
         """Take the start mark so that the job never starts; False if it has started before."""
-        return _create_once(_marks_of(job).start, StartMark(process=None).model_dump_json())
+        return create_once(_marks_of(job).start, StartMark(process=None).model_dump_json())
 
     def give_up(self, record: JobRecord) -> bool:
         """The same of a job whose end nobody asked for: it is lost."""
         mark = StartMark(process=None, is_given_up=True)
-        return _create_once(_marks(record.spec.directory).start, mark.model_dump_json())
+        return create_once(_marks(record.spec.directory).start, mark.model_dump_json())
 
     def mark_cancelled(self, job: Job) -> bool:
         """Write down when somebody first asked for the end of a job; False if that was before.
@@ -194,12 +194,12 @@ class JobFiles:
 
     def mark_limit(self, job: Job, limit: Limit) -> None:
         """Write down past which limit a job went, before it is killed for it; the first one stays."""
-        _create_once(_marks_of(job).limit, limit)
+        create_once(_marks_of(job).limit, limit)
 
     def keep_peak(self, job: Job, size: int) -> None:
         """Write down how much memory a job was seen to use, if that is more than ever before."""
         mark = _marks_of(job).memory
-        if size <= (_number(_read(mark)) or 0):
+        if size <= (_number(read(mark)) or 0):
             return
         _write_over(mark, f"{size:020}\n")  # always as long, so that nobody reads half of it
 
@@ -209,12 +209,12 @@ class JobFiles:
         So a job that has started, is not alive and has no exit mark, really left none.
         """
         marks = _marks(record.spec.directory)
-        marked_at = _modified_at(marks.start)
+        marked_at = modified_at(marks.start)
         start = None if marked_at is None else self._start_of(marks.start)
         is_alive = _is_alive(start, marked_at)
-        limited_at, cancelled_at = map(_modified_at, (marks.limit, marks.cancel))
+        limited_at, cancelled_at = map(modified_at, (marks.limit, marks.cancel))
         ended = _exit_mark(marks)
-        ended_at = _modified_at(marks.exit) if ended else None
+        ended_at = modified_at(marks.exit) if ended else None
         cancelled_at = self._asked.get(record.spec.name, cancelled_at)
         return Job(
             record=record,
@@ -228,7 +228,7 @@ class JobFiles:
             was_cancelled_in_time=cancelled_at is not None and (ended_at is None or cancelled_at <= ended_at),
             limit=_limit(marks.limit) if limited_at else None,
             limit_marked_at=_moment(limited_at),
-            peak_memory=None if is_alive and not ended_at else _number(_read(marks.memory)),
+            peak_memory=None if is_alive and not ended_at else _number(read(marks.memory)),
         )
 
     def _start_of(self, mark: Path) -> StartMark | None:
@@ -239,7 +239,7 @@ class JobFiles:
 
     def _read_record(self, name: str) -> JobRecord:
         live, over = self._records(name)
-        record = document(_read(live), JobRecord) or document(_read(over), JobRecord)
+        record = document(read(live), JobRecord) or document(read(over), JobRecord)
         if record is None:
             _require(self._base)
             raise KeyError(name)  # an answer that changes is not remembered
@@ -271,25 +271,18 @@ def _is_alive(start: StartMark | None, marked_at: float | None) -> bool:
 
 
 def _read_start(path: Path) -> StartMark:
-    mark = document(_read(path), StartMark)
+    mark = document(read(path), StartMark)
     if mark is None:
         raise KeyError(path)  # an answer that changes is not remembered
     return mark
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
 def _exit_mark(marks: _Marks) -> ExitMark | None:
-    return document(_read(marks.exit), ExitMark)
+    return document(read(marks.exit), ExitMark)
 
 
 def _limit(path: Path) -> Limit | None:
-    text = _read(path)
+    text = read(path)
     return Limit(text) if text else None
 
 
@@ -305,25 +298,8 @@ def _remove(files: Iterable[Path], *, older_than: timedelta) -> None:
                 file.unlink()
 
 
-def _modified_at(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
 def _moment(timestamp: float | None) -> datetime | None:
     return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
-
-
-def _create_once(path: Path, text: str) -> bool:
-    """Make a file whole or not at all; False if it is there already."""
-    with _draft(path, text) as draft:
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            return False
-    return True
 
 
 def _write_over(path: Path, text: str) -> None:
@@ -333,19 +309,3 @@ def _write_over(path: Path, text: str) -> None:
         os.pwrite(file, text.encode(), 0)
     finally:
         os.close(file)
-
-
-@contextlib.contextmanager
-def _draft(path: Path, text: str) -> Iterator[Path]:
-    """A file beside another, to be given the name of that one; where it was not, it is removed."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(draft, "x", opener=_private) as file:
-            file.write(text)
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)  # a record holds the job's environment

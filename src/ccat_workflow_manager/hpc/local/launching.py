@@ -11,9 +11,8 @@ from threading import Thread
 from typing import Final
 
 from ccat_service.processes import boot_id
-from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.hpc.base import JOB_VARIABLE, JobSpec
 from ccat_workflow_manager.hpc.local.host import oom_kills, uptime
-from ccat_workflow_manager.hpc.local.processes import JOB_VARIABLE
 
 _JOB_SCRIPT: Final = str(Path(__file__).with_name("job.sh"))
 _OPENED: Final = Path("/proc/self/fd")

@@ -2,23 +2,16 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime
 
 from ccat_service.processes import ProcessIdentity
 from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.hpc.documents import Document
 
 KILLED: Final = 137
 """Exit code of what was ended by SIGKILL."""
-
-D = TypeVar("D", bound="Document")
-
-
-class Document(BaseModel):
-    """The content of a file."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class JobRecord(Document):
@@ -64,11 +57,3 @@ class Limit(StrEnum):
 
     MEMORY = "memory"
     TIME = "time"
-
-
-def document(text: str | None, kind: type[D]) -> D | None:
-    """Return what a file says; None if it is not there or not whole, as a power failure may leave it."""
-    try:
-        return None if text is None else kind.model_validate_json(text)
-    except ValidationError:
-        return None

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ccat_service.processes import ProcessIdentity, boot_id
-
-JOB_VARIABLE: Final = "CCAT_JOB_DIRECTORY"
-"""In the environment of every job: it tells a job's processes from all others, even when they leave its session."""
+from ccat_workflow_manager.hpc.base import JOB_VARIABLE
 
 _PROC: Final = Path("/proc")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")

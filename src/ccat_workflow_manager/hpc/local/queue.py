@@ -133,7 +133,7 @@ class JobQueue:
 
 
 def _needs(spec: JobSpec) -> Slots:
-    return Slots.of(spec.cpu, spec.memory_gb)
+    return Slots.of(spec.cpus, spec.memory_gb)
 
 
 def _rank(record: JobRecord) -> float:

@@ -25,7 +25,7 @@ from ccat_workflow_manager.verbs import collecting
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.registering import Published
 from ccat_workflow_manager.verbs.workplace import Workplace
-from tests.workflow.verbs.works import Works, eventually
+from tests.workflow.verbs.works import Post, Works, eventually
 
 STEP: Final = {"key": "reduce", "group_by": ["executed_obs_unit"], "max_retries": 3}
 SCRIPT: Final = """
@@ -68,6 +68,26 @@ class Passing:
 
     def capacity(self) -> Capacity:
         return self._backend.capacity()
+
+
+class Together(Passing):
+    """Takes two jobs at once."""
+
+    bundle_size, longest_bundled = 2, timedelta(hours=1)
+
+    def submit_bundle(self, name: str, specs: Sequence[JobSpec]) -> Mapping[str, str]:
+        assert name.partition("-bundle-")[2].isdecimal()
+        return {spec.name: self.submit(spec) for spec in specs}
+
+
+class Pooled(Post):
+    """Messages of which a few are not spread over several workers, but go to one."""
+
+    def hint(self, task: str, ids: Sequence[int | str], *, queue: str, **_: object) -> None:
+        super().hint(task, ids, queue=queue)
+        *before, (newest, found) = self.letters
+        if before and before[-1][0] == newest:
+            self.letters = [*before[:-1], (newest, [*before[-1][1], *found])]
 
 
 class AwayOnce(Passing):
@@ -212,6 +232,15 @@ def _forget_for_long(works: Works) -> None:
     _look_again(works)
 
 
+def _go_with_another(works: Works) -> None:
+    """A second run is handed in at the same moment."""
+    _through(works, Together)
+    works.post = Pooled()
+    if len(works.runs()) < len(works.all(models.RawDataPackage)):
+        works._scans = int(time.time() * 1000) % 10**6  # others count by themselves
+        works.observe("# another one")
+
+
 def _cancel_jobs(works: Works) -> None:
     _cancel(works, RunStatus.SUBMITTED, RunStatus.RUNNING)
 
@@ -302,6 +331,7 @@ LIVES: Final = {
     "fails once": Life(f"{_FIRST} exit 1", starts=2),
     "is killed": Life(f"{_FIRST} {{ read -r _ _ _ shell _ </proc/$PPID/stat; kill -9 $shell; sleep 100; }}", starts=2),
     "makes nothing": Life(f"{_FIRST} exit 0", starts=2),
+    "is handed in with another": Life(happens=_go_with_another),
     "meets other input": Life(happens=_change_what_was_staged),
     "meets a backend that is away": Life(happens=lambda works: _through(works, AwayOnce)),
     "meets links to elsewhere": Life(happens=_link_elsewhere),

@@ -12,6 +12,11 @@ from tests.workflow.verbs.works import Works
 REPOSITORY = Path(__file__).parents[4]
 LOOKED: Final = ("ccat.watch.", "ccat_service.health.", "ccat_service.spaces.")
 """Where the points begin that test_looks.py is about."""
+OF_CLUSTERS: Final = (
+    *("ccat_workflow_manager.hpc.cluster.", "ccat_workflow_manager.hpc.slurm."),
+    *("ccat_workflow_manager.hpc.documents.put:", "ccat_workflow_manager.hpc.documents.draft:fsync:"),
+)
+"""Where those of tests/workflow/hpc/test_slurm.py begin."""
 SAID: Final = ("ccat.processes.", "ccat.wiring.")
 """Where those of test_commands.py begin; all others are test_crash_points.py's."""
 _PROGRAMS: Final = Path(__file__).parent / "programs"

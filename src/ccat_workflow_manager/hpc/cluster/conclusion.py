@@ -1,0 +1,169 @@
+"""From what a cluster says of a job, and what the job's own files say, to what is known of it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from ccat_workflow_manager.hpc.base import GIGABYTE, JobObservation, JobState
+from ccat_workflow_manager.hpc.cluster.marks import ExitMark, JobRecord, Marks
+
+PATIENCE: Final = timedelta(seconds=30)
+"""After the end of a job, until its exit mark is seen on a disk that other hosts write."""
+_CLOCKS_DIFFER: Final = timedelta(seconds=5)
+_ENDED_BY_TIMEOUT: Final = frozenset({124, 137})
+_KILLED: Final = 137
+
+
+class Phase(StrEnum):
+    """What a cluster says of a job. ABSENT: it does not know it, any more or at all, which says nothing of its end."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDED = "ended"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What a cluster says of one job; None is not known."""
+
+    phase: Phase
+    reason: str | None = None
+    """Why it is PENDING, or how it ENDED where its software did not end it."""
+    exit_code: int | None = None
+    """Of its first process; None where a signal ended that."""
+    timed_out: bool = False
+    out_of_memory: bool = False
+    cancelled: bool = False
+    """Whether somebody asked the cluster for its end."""
+    is_lost: bool = False
+    """Whether it was taken from it: a host that broke down, or a job that went before it."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    host: str | None = None
+    peak_memory_bytes: int | None = None
+    cpu_time: timedelta | None = None
+
+
+ABSENT: Final = Heard(phase=Phase.ABSENT)
+_LIVE: Final = {Phase.PENDING: JobState.PENDING, Phase.RUNNING: JobState.RUNNING}
+
+
+def conclude(
+    record: JobRecord, marks: Marks, heard: Heard, *, now: datetime, patience: timedelta = PATIENCE
+) -> JobObservation:
+    """Say what is known of a job. The exit mark tells how the software ended, once the cluster has let go of the job.
+
+    A job of which neither speaks is UNKNOWN, and never over. For `patience` after its end its exit mark is waited for.
+    """
+    heard = _in_turn(marks, heard) if record.place is not None else heard
+    heard = _with_memory(record, marks, heard)
+    if heard.phase in _LIVE:
+        return _seen(_LIVE[heard.phase], marks, heard, queue_reason=heard.reason)
+    if heard.is_lost and not (marks.exit and marks.exit.exit_code == 0):
+        return _seen(JobState.LOST, marks, heard, trouble=heard.reason)
+    if marks.exit:
+        return _finished(marks, marks.exit, heard, time_limit=record.time_limit)
+    if heard.phase is Phase.ENDED:
+        return _ended_without_a_mark(marks, heard, now=now, patience=patience)
+    if marks.was_forestalled:
+        return _seen(JobState.FINISHED, marks, heard)
+    return _seen(JobState.UNKNOWN, marks, heard, trouble=heard.reason)
+
+
+def _in_turn(marks: Marks, heard: Heard) -> Heard:
+    """What the cluster says of a task that runs several jobs one after the other, as far as it is about one of them."""
+    if marks.was_forestalled and heard.phase is not Phase.ABSENT:
+        return Heard(phase=Phase.ENDED, cancelled=True)
+    if heard.phase is Phase.RUNNING and marks.exit:
+        return Heard(phase=Phase.ENDED, host=heard.host)
+    if heard.phase is Phase.RUNNING and not marks.has_start:
+        return Heard(phase=Phase.PENDING, reason="others of its array task go before it")
+    if heard.phase is Phase.ENDED and not marks.has_start:
+        reason = heard.reason or "nothing is known of why"
+        return replace(heard, is_lost=True, cancelled=False, reason=f"its array task ended before its turn: {reason}")
+    if heard.phase is Phase.ENDED and marks.exit:
+        is_last = heard.ended_at is None or marks.exit.ended_at > heard.ended_at - _CLOCKS_DIFFER
+        was_cancelled = heard.cancelled and is_last and marks.exit.exit_code != 0
+        return Heard(phase=Phase.ENDED, host=heard.host, cancelled=was_cancelled)
+    return replace(heard, exit_code=None)
+
+
+def _with_memory(record: JobRecord, marks: Marks, heard: Heard) -> Heard:
+    """Say of a job that was killed and used more memory than it asked for that this is why: not every cluster does."""
+    was_killed = marks.exit.exit_code == _KILLED if marks.exit else heard.exit_code is None
+    is_other = heard.phase is not Phase.ENDED or heard.timed_out or heard.cancelled
+    if was_killed and not is_other and (heard.peak_memory_bytes or 0) > record.memory_gb * GIGABYTE:
+        return replace(heard, out_of_memory=True)
+    return heard
+
+
+def _finished(marks: Marks, end: ExitMark, heard: Heard, *, time_limit: timedelta) -> JobObservation:
+    started_at = marks.start.started_at if marks.start else None
+    wall_time = end.ended_at - started_at if started_at else None
+    timed_out = end.exit_code in _ENDED_BY_TIMEOUT and wall_time is not None and wall_time >= time_limit
+    out_of_memory = heard.out_of_memory and end.exit_code != 0 and not timed_out
+    return JobObservation(
+        state=JobState.FINISHED,
+        exit_code=end.exit_code,
+        timed_out=timed_out or (heard.timed_out and end.exit_code != 0 and not out_of_memory),
+        out_of_memory=out_of_memory,
+        cancelled=_was_cancelled(marks, heard),
+        started_at=started_at,
+        ended_at=end.ended_at,
+        wall_time=wall_time,
+        cpu_time=end.cpu_time,
+        peak_memory_bytes=heard.peak_memory_bytes,
+        host=(marks.start.host if marks.start else None) or heard.host,
+    )
+
+
+def _ended_without_a_mark(marks: Marks, heard: Heard, *, now: datetime, patience: timedelta) -> JobObservation:
+    """It ended, as the cluster says, and left no exit mark that is seen, yet or at all."""
+    if _was_cancelled(marks, heard):
+        return _seen(JobState.FINISHED, marks, heard, exit_code=heard.exit_code)
+    if heard.timed_out or heard.out_of_memory:
+        return _seen(JobState.FINISHED, marks, heard, exit_code=heard.exit_code or _KILLED)
+    if heard.ended_at is not None and now - heard.ended_at < patience:
+        return _seen(JobState.RUNNING, marks, heard)
+    if heard.exit_code is not None and marks.has_start:
+        return _seen(JobState.FINISHED, marks, heard, exit_code=heard.exit_code)
+    how = heard.reason or (f"exit code {heard.exit_code}" if heard.exit_code is not None else "no exit code")
+    when = "it ended" if marks.has_start else "it ended before its software started"
+    return _seen(JobState.LOST, marks, heard, trouble=f"{when}: {how}")
+
+
+def _was_cancelled(marks: Marks, heard: Heard) -> bool:
+    if marks.cancelled_at is not None:
+        return marks.exit is None or marks.cancelled_at <= marks.exit.ended_at
+    return heard.cancelled
+
+
+def _seen(
+    state: JobState,
+    marks: Marks,
+    heard: Heard,
+    *,
+    exit_code: int | None = None,
+    queue_reason: str | None = None,
+    trouble: str | None = None,
+) -> JobObservation:
+    """What is known of a job without the help of an exit mark."""
+    started_at = (marks.start.started_at if marks.start else None) or heard.started_at
+    ended_at = heard.ended_at if state in {JobState.FINISHED, JobState.LOST} else None
+    return JobObservation(
+        state=state,
+        exit_code=exit_code,
+        timed_out=state is JobState.FINISHED and heard.timed_out,
+        out_of_memory=state is JobState.FINISHED and heard.out_of_memory and not heard.timed_out,
+        cancelled=_was_cancelled(marks, heard),
+        started_at=started_at,
+        ended_at=ended_at,
+        wall_time=ended_at - started_at if started_at and ended_at and ended_at >= started_at else None,
+        cpu_time=heard.cpu_time,
+        peak_memory_bytes=heard.peak_memory_bytes,
+        host=(marks.start.host if marks.start else None) or heard.host,
+        queue_reason=queue_reason,
+        trouble=trouble,
+    )

@@ -1,0 +1,1 @@
+"""The Slurm backend: jobs of a cluster, through its own commands."""

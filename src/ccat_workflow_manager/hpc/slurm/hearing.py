@@ -1,0 +1,89 @@
+"""What Slurm's controller and its accounting together say of a job."""
+
+from dataclasses import replace
+from typing import Final
+
+from ccat_workflow_manager.hpc.cluster.conclusion import ABSENT, Heard, Phase
+from ccat_workflow_manager.hpc.slurm.parsing import Row
+
+_PENDING: Final = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+)
+_LOST: Final = {
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node did not boot",
+    "PREEMPTED": "it was preempted by a job that goes first",
+    "REVOKED": "another cluster took it",
+    "DEADLINE": "it could not end before its deadline",
+    "LAUNCH_FAILED": "Slurm could not launch it",
+    "RECONFIG_FAIL": "its node could not be made ready",
+}
+_ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", *_LOST})
+_WHY: Final = {
+    "Priority": "jobs of a higher priority go first",
+    "Resources": "it waits for nodes to become free",
+    "JobHeldUser": "somebody holds it: `scontrol release` lets it go",
+    "JobHeldAdmin": "an administrator of the cluster holds it",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition is not active",
+    "ReqNodeNotAvail": "a node that it needs is not available",
+    "JobArrayTaskLimit": "so many of its array run as may at once",
+    "BadConstraints": "no node is as it asks: change its `constraint`, or what it asks for",
+    "PartitionTimeLimit": "it asks for more time than its partition gives: lower its `time_hours`, or name another",
+    "PartitionNodeLimit": "it asks for more nodes than its partition gives: lower its `nodes`, or name another",
+}
+"""Reasons that Slurm gives with one word, as people say them; others are told as they are."""
+
+
+def has_ended(row: Row | None) -> bool:
+    """Whether Slurm says that a job is over."""
+    return row is not None and row.state in _ENDED
+
+
+def hear(queued: Row | None, accounted: Row | None, *, name: str) -> Heard:
+    """Put together what the controller and the accounting say of a job; what they say of another one is left out.
+
+    Numbers are given again once the cluster counts anew, so a row counts for the job with its name only.
+    """
+    queued, accounted = _of(name, queued), _of(name, accounted)
+    if queued is not None and queued.state in _PENDING:
+        return Heard(phase=Phase.PENDING, reason=_why(queued.reason))
+    if queued is not None and queued.state not in _ENDED:  # also a state of a later version: it is not over
+        return Heard(phase=Phase.RUNNING, started_at=queued.started_at, host=queued.host)
+    ended = accounted if accounted is not None and accounted.state in _ENDED else queued
+    if ended is not None:
+        return _ended(ended)
+    if accounted is not None:
+        told = f"Slurm accounts for it as {accounted.state}, and its controller does not know it"
+        return replace(ABSENT, reason=told)
+    return ABSENT
+
+
+def _of(name: str, row: Row | None) -> Row | None:
+    return row if row is not None and row.name == name else None
+
+
+def _ended(row: Row) -> Heard:
+    code = 0 if row.state == "COMPLETED" else row.exit_code if row.signal is None else None
+    by_signal = f"signal {row.signal} ended it" if row.signal is not None else None
+    return Heard(
+        phase=Phase.ENDED,
+        reason=_LOST.get(row.state) or by_signal or row.reason,
+        exit_code=code,
+        timed_out=row.state == "TIMEOUT",
+        out_of_memory=row.state == "OUT_OF_MEMORY",
+        cancelled=row.state == "CANCELLED",
+        is_lost=row.state in _LOST,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        host=row.host,
+        peak_memory_bytes=row.peak_memory_bytes,
+        cpu_time=row.cpu_time,
+    )
+
+
+def _why(reason: str | None) -> str | None:
+    if reason is None:
+        return None
+    word = reason.split(",")[0].split("(")[0].strip()
+    return f"{_WHY[word]} ({reason})" if word in _WHY else reason

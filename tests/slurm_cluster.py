@@ -1,0 +1,261 @@
+"""A real Slurm cluster of one node, with accounting, whose daemons a test may kill and start again."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from tests.needs import give_up
+from tests.service.support import free_port
+
+_PROGRAMS: Final = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
+_ADVICE: Final = "apt-get install slurm-wlm slurmdbd munge mariadb-server (tests start a cluster of their own)"
+
+
+@dataclass
+class SlurmCluster:
+    """The cluster; its files lie in a directory of its own."""
+
+    directory: Path
+    has_accounting: bool = True
+    min_job_age_s: int = 10
+    ports: dict[str, int] = field(
+        default_factory=lambda: {name: free_port() for name in ("ctld", "slurmd", "dbd", "mariadb")}
+    )
+    _daemons: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    @property
+    def conf(self) -> Path:
+        """What SLURM_CONF names."""
+        return self.directory / "slurm.conf"
+
+    def run(self, *command: str) -> str:
+        """What a command of Slurm prints."""
+        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def start(self, daemon: str) -> None:
+        """Start one of munged, mariadbd, slurmdbd, slurmctld and slurmd, which must not be running."""
+        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        log = (self.directory / f"{daemon}.log").open("ab")
+        command = {
+            "munged": [
+                *("munged", "--foreground", "--force", f"--key-file={self.directory}/munge.key"),
+                *(f"--socket={self._munge}", f"--pid-file={self.directory}/munged.pid"),
+                *(f"--log-file={self.directory}/munged.log", f"--seed-file={self.directory}/munged.seed"),
+            ],
+            "mariadbd": [
+                *("mariadbd", "--no-defaults", f"--user={_user()}", f"--datadir={self.directory}/db"),
+                *("--bind-address=127.0.0.1", f"--port={self.ports['mariadb']}", "--skip-name-resolve"),
+                *(f"--socket={self._mariadb}", f"--pid-file={self.directory}/mariadbd.pid"),
+                *("--innodb-buffer-pool-size=256M", "--innodb-lock-wait-timeout=900"),
+            ],
+            "slurmdbd": ["slurmdbd", "-D"],
+            "slurmctld": ["slurmctld", "-D"],
+            "slurmd": ["slurmd", "-D", "-N", _host()],
+        }[daemon]
+        self._daemons[daemon] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        log.close()
+
+    def kill(self, daemon: str) -> None:
+        """End a daemon by SIGKILL."""
+        process = self._daemons.pop(daemon)
+        process.kill()
+        process.wait()
+
+    def start_all(self) -> None:
+        """Start everything, and wait until jobs may be handed in."""
+        self._write_files()
+        self.start("munged")
+        _until(self._munge.exists, "munged")
+        if self.has_accounting:
+            self._start_accounting()
+        self.start("slurmctld")
+        self.start("slurmd")
+        self.until_ready()
+
+    def until_ready(self) -> None:
+        """Wait until the node takes jobs."""
+        _until(lambda: self._state() in {"idle", "mixed", "allocated"}, "slurmctld and slurmd")
+
+    def until_accounting_answers(self) -> None:
+        """Wait until slurmdbd answers."""
+        _until(lambda: self._answers("sacctmgr", "-n", "list", "cluster"), "slurmdbd")
+
+    def stop_all(self) -> None:
+        """End everything that was started, jobs too."""
+        with contextlib.suppress(subprocess.SubprocessError):
+            self.run("scancel", "--state=RUNNING", f"--user={os.geteuid()}")
+        steps = [one for one in psutil.process_iter() if _is_step_of(one, self.conf)]
+        for daemon in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
+            if daemon in self._daemons:
+                process = self._daemons.pop(daemon)
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        for one in steps:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+    @property
+    def _munge(self) -> Path:
+        return self.directory / "munge.socket"
+
+    @property
+    def _mariadb(self) -> Path:
+        return self.directory / "mariadb.sock"
+
+    def _state(self) -> str:
+        try:
+            return self.run("sinfo", "-h", "-o", "%T").strip()
+        except subprocess.SubprocessError:
+            return ""
+
+    def _answers(self, *command: str) -> bool:
+        try:
+            self.run(*command)
+        except subprocess.SubprocessError:
+            return False
+        return True
+
+    def _start_accounting(self) -> None:
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--user={_user()}", f"--datadir={self.directory}/db"],
+            check=True,
+            capture_output=True,
+        )
+        self.start("mariadbd")
+        statements = (
+            "create database slurm_acct_db; create user slurm@127.0.0.1 identified by 'slurm'; "
+            "grant all on slurm_acct_db.* to slurm@127.0.0.1"
+        )
+        ask = ["mariadb", "--no-defaults", "-S", str(self._mariadb), "-e"]
+        _until(lambda: subprocess.run([*ask, "select 1"], capture_output=True, check=False).returncode == 0, "mariadbd")
+        subprocess.run([*ask, statements], check=True)
+        self.start("slurmdbd")
+        self.until_accounting_answers()
+
+    def _write_files(self) -> None:
+        self.directory.chmod(0o755)  # else munge lets nobody in
+        for name in ("state", "spool", "db"):
+            (self.directory / name).mkdir(exist_ok=True)
+        key = self.directory / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        self.conf.write_text(self._slurm_conf())
+        if self.has_accounting:
+            settings = self.directory / "slurmdbd.conf"
+            settings.write_text(self._slurmdbd_conf())
+            settings.chmod(0o600)
+
+    def _slurm_conf(self) -> str:
+        memory = int(psutil.virtual_memory().total / 2**20 * 0.8)
+        settings = {
+            "ClusterName": "test",
+            "SlurmctldHost": f"{_host()}(127.0.0.1)",
+            "SlurmctldPort": self.ports["ctld"],
+            "SlurmdPort": self.ports["slurmd"],
+            "SlurmUser": _user(),
+            "SlurmdUser": _user(),
+            "AuthType": "auth/munge",
+            "AuthInfo": f"socket={self._munge}",
+            "CredType": "cred/munge",
+            "ProctrackType": "proctrack/linuxproc",
+            "TaskPlugin": "task/none",
+            "SchedulerType": "sched/backfill",
+            "SchedulerParameters": "sched_min_interval=100000,batch_sched_delay=0",
+            "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_Core_Memory",
+            "DefMemPerCPU": 500,
+            "MinJobAge": self.min_job_age_s,
+            "MaxArraySize": 1001,
+            "JobAcctGatherType": "jobacct_gather/linux",
+            "JobAcctGatherParams": "OverMemoryKill",
+            "JobAcctGatherFrequency": 1,
+            "KillWait": 1,
+            "ReturnToService": 2,
+            "CommunicationParameters": "NoInAddrAny,NoCtldInAddrAny",
+            "SlurmctldPidFile": self.directory / "slurmctld.pid",
+            "SlurmdPidFile": self.directory / "slurmd.pid",
+            "StateSaveLocation": self.directory / "state",
+            "SlurmdSpoolDir": self.directory / "spool",
+        }
+        if self.has_accounting:
+            settings |= {
+                "AccountingStorageType": "accounting_storage/slurmdbd",
+                "AccountingStorageHost": "localhost",
+                "AccountingStoragePort": self.ports["dbd"],
+                "AccountingStoragePass": self._munge,
+            }
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        lines.append(f"NodeName={_host()} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} State=UNKNOWN")
+        lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
+        return "\n".join(lines) + "\n"
+
+    def _slurmdbd_conf(self) -> str:
+        settings = {
+            "AuthType": "auth/munge",
+            "AuthInfo": f"socket={self._munge}",
+            "DbdHost": "localhost",
+            "DbdAddr": "127.0.0.1",
+            "CommunicationParameters": "NoInAddrAny",
+            "DbdPort": self.ports["dbd"],
+            "SlurmUser": _user(),
+            "StorageType": "accounting_storage/mysql",
+            "StorageHost": "127.0.0.1",
+            "StoragePort": self.ports["mariadb"],
+            "StorageUser": "slurm",
+            "StoragePass": "slurm",
+            "StorageLoc": "slurm_acct_db",
+            "PidFile": self.directory / "slurmdbd.pid",
+        }
+        return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+@contextlib.contextmanager
+def slurm_cluster(directory: Path, *, has_accounting: bool = True) -> Iterator[SlurmCluster]:
+    """A running cluster; its files lie in a directory whose name is short, as it holds sockets."""
+    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    if missing:
+        give_up(f"{', '.join(missing)} not found; {_ADVICE}")
+    cluster = SlurmCluster(directory, has_accounting)
+    try:
+        cluster.start_all()
+        yield cluster
+    finally:
+        cluster.stop_all()
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
+
+
+def _is_step_of(process: psutil.Process, conf: Path) -> bool:
+    try:
+        return process.name().startswith("slurmstepd") and process.environ().get("SLURM_CONF") == str(conf)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _until(condition: Callable[[], object], what: str, *, within: float = 60) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not start within {within} s"
+        time.sleep(0.1)

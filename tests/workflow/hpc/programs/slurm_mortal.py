@@ -1,0 +1,45 @@
+"""Does one thing with a Slurm backend, and dies of it where it is told to.
+
+    python slurm_mortal.py BASE submit|submit_bundle|observe|cancel JOB...
+
+A job is a JSON file; where it is named by its id instead, that is what is observed or cancelled.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from ccat.crashing import arm_from_environment
+from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
+
+SPEC = TypeAdapter(JobSpec)
+
+
+def main(base: str, what: str, *jobs: str) -> None:
+    arm_from_environment()
+    backend = SlurmBackend(Path(base), grace=timedelta(seconds=0.2), bundle_size=10)
+    match what:
+        case "submit":
+            backend.submit(_spec(jobs[0]))
+        case "submit_bundle":
+            backend.submit_bundle(Path(jobs[0]).stem + "-bundle", _specs(jobs))
+        case "observe":
+            backend.observe(jobs)
+        case "cancel":
+            backend.cancel(jobs)
+
+
+def _specs(jobs: Sequence[str]) -> list[JobSpec]:
+    return [_spec(job) for job in jobs]
+
+
+def _spec(job: str) -> JobSpec:
+    return SPEC.validate_json(Path(job).read_bytes())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
