@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import typer
@@ -31,6 +32,7 @@ from ccat_service.tasks import TaskApp, make_celery_app
 from ccat_service.worker import Prompt, run_worker
 from ccat_workflow_manager import managers
 from ccat_workflow_manager.hpc.base import Backend
+from ccat_workflow_manager.hpc.kubernetes.settings import KubernetesSettings
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.host import host_cpus
 from ccat_workflow_manager.hpc.settings import LocalSettings, SlurmSettings
@@ -140,6 +142,8 @@ def backend_of(location: ServedLocation, settings: WorkflowManagerSettings) -> B
             return _slurm_backend(location, given, settings)
         case LocalSettings() as given:
             return _local_backend(location, given, settings)
+        case KubernetesSettings() as given:
+            return _kubernetes_backend(location, given, settings)
         case other:
             raise TypeError(other)
 
@@ -166,6 +170,20 @@ def _slurm_backend(location: ServedLocation, given: SlurmSettings, settings: Wor
         longest_bundled=timedelta(minutes=given.small_minutes),
         grace=timedelta(seconds=given.grace_seconds),
     )
+
+
+def _kubernetes_backend(
+    location: ServedLocation, given: KubernetesSettings, settings: WorkflowManagerSettings
+) -> Backend:
+    kubernetes = import_module("ccat_workflow_manager.hpc.kubernetes.backend")  # its client is slow to import
+    backend: Backend = kubernetes.KubernetesBackend(
+        location.base,
+        root=location.root,
+        settings=given,
+        api=kubernetes.KubernetesApi.connect(given, namespace=settings.k8s_namespace),
+        grace=timedelta(seconds=given.grace_seconds),
+    )
+    return backend
 
 
 def celery_worker(*, concurrency: int, backend: MakeBackend = backend_of) -> None:

@@ -11,11 +11,13 @@ from ccat_ops_db import models
 from ccat_ops_db.naming import nearest
 from ccat_ops_db.states import BackendName, LocationType
 from ccat_service.settings import SettingsError
+from ccat_workflow_manager.hpc.kubernetes.settings import KubernetesSettings
 from ccat_workflow_manager.hpc.settings import LocalSettings, PlaceSettings, SlurmSettings
 
 _SETTINGS: Final[Mapping[BackendName, type[PlaceSettings]]] = {
     BackendName.LOCAL: LocalSettings,
     BackendName.SLURM: SlurmSettings,
+    BackendName.KUBERNETES: KubernetesSettings,
 }
 
 
@@ -43,8 +45,8 @@ def serve(location: models.DataLocation, *, default_base: Path) -> ServedLocatio
     name = f"{location.site.short_name}/{location.name}"
     if location.location_type is not LocationType.PROCESSING:
         raise SettingsError(f"location {name}", f"its type is {location.location_type}: nothing is processed there")
-    if location.backend is None or location.backend not in _SETTINGS:
-        raise SettingsError(f"location {name}", f"its backend {location.backend} is not available yet")
+    if location.backend is None:
+        raise SettingsError(f"location {name}", "it names no backend")
     if not isinstance(location, models.DiskDataLocation):
         raise SettingsError(f"location {name}", "it is no disk; jobs need a file system")
     settings, root = _settings(name, location, _SETTINGS[location.backend]), Path(location.path)
@@ -73,7 +75,7 @@ def _settings(name: str, location: models.DataLocation, kind: type[PlaceSettings
     except pydantic.ValidationError as error:
         detail = error.errors(include_input=False, include_context=False, include_url=False)[0]
         key = ".".join(map(str, detail["loc"]))
-        where = f"location {name}, backend_settings.{key}"
+        where = f"location {name}, backend_settings{'.' if key else ''}{key}"
         if detail["type"] == "extra_forbidden":
             raise SettingsError(where, f"no such setting.{nearest(key, kind.model_fields)}") from None
-        raise SettingsError(where, detail["msg"]) from None
+        raise SettingsError(where, detail["msg"].removeprefix("Value error, ")) from None

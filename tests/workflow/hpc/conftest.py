@@ -13,6 +13,8 @@ from ccat_workflow_manager.hpc.fake.backend import FakeBackend
 from ccat_workflow_manager.hpc.fake.software import run_command
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
+from tests.kubernetes_api.backend import kubernetes_backend
+from tests.kubernetes_api.cluster import kubernetes_cluster
 from tests.workflow.hpc.bench import Bench, processes_below
 
 LocalBackends = Callable[..., LocalBackend]
@@ -59,9 +61,18 @@ def _fake(request: pytest.FixtureRequest) -> Iterator[Backend]:
     assert processes_below(base) == {}
 
 
+@contextmanager
+def _kubernetes(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    base = request.getfixturevalue("tmp_path")
+    with kubernetes_cluster(base / "kubernetes") as cluster:
+        yield kubernetes_backend(cluster, base, grace=GRACE)
+    assert processes_below(base) == {}
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Backend]]] = {
     "local": _local,
     "fake": _fake,
+    "kubernetes": _kubernetes,
 }
 """A new backend joins the contract here: something with room for 2 CPUs and 16 GB that ends what it started."""
 

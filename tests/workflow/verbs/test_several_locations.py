@@ -13,7 +13,8 @@ from ccat_ops_db import models
 from ccat_ops_db.states import BackendName, RunStatus
 from ccat_ops_db.verbs.cautions import cautions
 from ccat_service.settings import SettingsError
-from ccat_workflow_manager.hpc.settings import LocalSettings
+from ccat_workflow_manager.hpc.kubernetes.settings import KubernetesSettings
+from ccat_workflow_manager.hpc.settings import LocalSettings, SlurmSettings
 from ccat_workflow_manager.places import ServedLocation
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from tests.workflow.verbs.conftest import Say
@@ -87,8 +88,16 @@ def test_locations_that_cannot_be_served_are_named(works: Works, second: int) ->
         serve(works, second, base=Path("/scratch"))
     location = models.DataLocation
     works.execute(sa.update(location).where(location.id == second).values(backend=BackendName.KUBERNETES))
-    with pytest.raises(SettingsError, match="location cologne/second: its backend kubernetes is not available yet"):
+    with pytest.raises(SettingsError, match=r"location cologne/second, backend_settings\.image: Field required"):
         serve(works, second)
+    give(works, second, image="runner:1")
+    with pytest.raises(SettingsError, match="location cologne/second, backend_settings: name either a `claim` or a"):
+        serve(works, second)
+    give(works, second, image="runner:1", claim="scratch")
+    assert serve(works, second)[0].backend == KubernetesSettings(image="runner:1", claim="scratch")
+    works.execute(sa.update(location).where(location.id == second).values(backend=BackendName.SLURM))
+    give(works, second, array_size=1, qos="long")
+    assert serve(works, second)[0].backend == SlurmSettings(array_size=1, qos="long")
 
 
 def test_two_locations_cannot_have_the_same_run_directories(works: Works, second: int) -> None:

@@ -121,6 +121,22 @@ class ClusterFiles:
         """Take the start mark, so that the job never starts; False if it has started before."""
         return create_once(record.directory / START_MARK, StartMark(id=None).model_dump_json())
 
+    def conclude_unstarted(self, record: JobRecord, *, exit_code: int, because: str) -> bool:
+        """Leave the exit mark of a job that never starts, and why in its log; False if it has started before.
+
+        May be repeated: only the last of its steps makes the job one that has ended.
+        """
+        if not self.forestall(record) and not self.marks(record).was_forestalled:
+            return False
+        if self.marks(record).exit is None:
+            with record.stderr.open("a") as log:
+                log.write(f"{because}\n")
+            put(
+                record.directory / _EXIT_MARK,
+                ExitMark(exit_code=exit_code, at=time.time(), cpu_ticks=0).model_dump_json(),
+            )
+        return True
+
     def mark_cancelled(self, record: JobRecord) -> bool:
         """Write down when somebody first asked for the end of a job; False if that was before."""
         return create_once(record.directory / _CANCEL_MARK, "")

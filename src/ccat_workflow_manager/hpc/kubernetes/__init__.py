@@ -1,0 +1,1 @@
+"""The Kubernetes backend: jobs of a cluster, through its API."""
