@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from camera import Camera, Small, Workshop, observe_nights, small_scans
 from harness import Bench, Observation, observe, write_small_raw
 
 
@@ -37,3 +38,26 @@ def old_opacity(seed_one: Observation) -> Path:
 def map_with_old_opacity(seed_one: Observation, old_opacity: Path) -> Path:
     """Directory of the products that `grid` makes of that scan alone."""
     return seed_one.grid(old_opacity)
+
+
+@pytest.fixture(scope="session")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Camera:
+    """Two nights of the first seed."""
+    return observe_nights(tmp_path_factory.mktemp("camera-1"), 1, nights=2)
+
+
+@pytest.fixture(scope="session")
+def other_camera(tmp_path_factory: pytest.TempPathFactory) -> Camera:
+    """A night of another seed, with other faults."""
+    return observe_nights(tmp_path_factory.mktemp("camera-3"), 3, nights=1)
+
+
+@pytest.fixture(scope="session")
+def small(camera: Camera, tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Scans of a few detectors and samples, of the first night."""
+    return small_scans(camera, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def shop(bench: Bench, small: Small) -> Workshop:
+    return Workshop(bench, small)

@@ -67,12 +67,17 @@ class Bench:
         *,
         raw: Sequence[Path] = (),
         upstream: Sequence[Path] = (),
+        auxiliary: Sequence[Path] = (),
         final: bool = False,
         **parameters: Any,
     ) -> Outcome:
         """Execute `chai baseline` or the like in this process, which spares its start."""
         program, step = command.split()
-        inputs = {"raw": [package(path) for path in raw], "upstream": [product(path) for path in upstream]}
+        inputs = {
+            "raw": [package(path) for path in raw],
+            "upstream": [product(path) for path in upstream],
+            "auxiliary": [{"name": "calibration", **product(path)} for path in auxiliary],
+        }
         return self.execute(program, step, self.prepare(step, inputs=inputs, parameters=parameters, final=final))
 
     def execute(self, program: str, step: str, environ: Mapping[str, str]) -> Outcome:

@@ -5,7 +5,8 @@ import pytest
 from astropy.wcs import WCS
 
 from ccat_pipelines.chai import spectra
-from ccat_pipelines.chai.maps import MapAccumulator, MapGrid, Samples, deproject, project
+from ccat_pipelines.chai.maps import MapAccumulator, Samples
+from ccat_pipelines.sky import MapGrid, deproject, project
 
 
 def test_the_y_factor_gives_back_receiver_temperature_and_gain() -> None:

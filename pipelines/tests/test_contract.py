@@ -27,7 +27,14 @@ def test_a_wrong_parameter_exits_78_and_is_named(bench: Bench, small_raw: Path, 
     assert outcome.message.count("\n") == 1
 
 
-@pytest.mark.parametrize("step", ["chai calibrate", "chai baseline", "chai grid", "chai check", "gbt getps"])
+STEPS = {
+    "chai": ["calibrate", "baseline", "grid", "check"],
+    "gbt": ["getps"],
+    "primecam": ["calibrate-planet", "map", "fit", "check"],
+}
+
+
+@pytest.mark.parametrize("step", [f"{program} {step}" for program, steps in STEPS.items() for step in steps])
 def test_every_step_refuses_an_unknown_parameter(bench: Bench, step: str) -> None:
     outcome = bench.run(step, colour="red")
     assert outcome.exit_code == 78

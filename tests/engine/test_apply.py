@@ -26,6 +26,7 @@ from ccat_ops_db.states import VersionState
 from ccat_ops_db.verbs.definitions import apply_definitions
 from tests.engine.toy import install
 
+EXAMPLES = Path(__file__).parents[2] / "pipelines" / "examples"
 BASE = """
 sources:
   - {name: M17, ra_deg: 275.1, dec_deg: -16.2}
@@ -131,6 +132,17 @@ def test_the_second_time_nothing_changes(applied: Desk) -> None:
     before = applied.rows()
     assert applied.apply(BASE) == {}
     assert applied.rows() == before
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda one: one.name)
+def test_what_is_shipped_is_applied_and_then_changes_nothing(desk: Desk, example: Path) -> None:
+    install(desk.folder / "env", version="1.0.0", name="ccat_pipelines")
+    text = example.read_text().replace("../../build/pipelines-env", "env")
+    told = desk.apply(text)
+    assert {said.partition(" ")[0] for said in told.values()} == {"created"}
+    defined = yaml.safe_load(text)["pipelines"]
+    assert [name for kind, name in told if kind == "pipeline"] == [pipeline["name"] for pipeline in defined]
+    assert desk.apply(text) == {}
 
 
 def test_a_trigger_is_stored_with_its_schedule(desk: Desk) -> None:

@@ -21,7 +21,7 @@ def run_step(package: str, step: str, *, environ: Mapping[str, str]) -> int:
     """Run the step `run(execution)` of a package under the container contract and return the exit code."""
     use_one_thread()
     try:
-        import_module(f"{package}.{step}").run(load(environ))
+        import_module(f"{package}.{step.replace('-', '_')}").run(load(environ))
     except StepError as error:
         sys.stderr.write(f"{package.rpartition('.')[2]} {step}: {error}\n")
         return error.exit_code

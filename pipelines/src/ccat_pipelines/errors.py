@@ -23,11 +23,11 @@ class BadConfigurationError(StepError):
 
 
 class DamagedFileError(BadDataError):
-    """A FITS file is not what was once written."""
+    """A file is not what was once written."""
 
-    def __init__(self, path: Path, *, hdu: str, problem: str) -> None:
-        """Name the file, the header-data unit and what is wrong with it."""
-        super().__init__(f"{path}, HDU {hdu}: {problem}: fetch a good copy from the archive and run again")
+    def __init__(self, path: Path, *, part: str, problem: str) -> None:
+        """Name the file, the part of it and what is wrong with that."""
+        super().__init__(f"{path}, {part}: {problem}: fetch a good copy from the archive and run again")
 
 
 class UnreadableFileError(BadDataError):

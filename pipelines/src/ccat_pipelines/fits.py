@@ -31,7 +31,7 @@ def read(file: InputFile, *, wants: Mapping[str, Iterable[str]], checksums: bool
     file.confirm(content)
     for name, keys in wants.items():
         if name not in units:
-            raise DamagedFileError(file.path, hdu=name, problem="is missing")
+            raise DamagedFileError(file.path, part=f"HDU {name}", problem="is missing")
         _demand(file.path, units[name], keys)
     return units
 
@@ -51,7 +51,7 @@ def _parse(path: Path, content: bytes, *, checksums: bool) -> dict[str, Any]:
                 where = f"{number + 1}"
     except Exception as error:  # whatever a parser trips over in a damaged file, the file is damaged
         problem = str(error).strip().replace("\n", " ") or type(error).__name__
-        raise DamagedFileError(path, hdu=where, problem=problem) from error
+        raise DamagedFileError(path, part=f"HDU {where}", problem=problem) from error
     return units
 
 
@@ -59,7 +59,7 @@ def _demand(path: Path, hdu: Any, keys: Iterable[str]) -> None:
     there = {*hdu.header, *(hdu.columns.names if hasattr(hdu, "columns") else ())}
     missing = [key for key in keys if key not in there]
     if missing:
-        raise DamagedFileError(path, hdu=hdu.name, problem=f"has no {', '.join(missing)}")
+        raise DamagedFileError(path, part=f"HDU {hdu.name}", problem=f"has no {', '.join(missing)}")
 
 
 def _verify(content: bytes, hdu: Any) -> None:
@@ -78,6 +78,17 @@ def ones_complement_sum(content: bytes) -> int:
     while total > ALL_ONES:
         total = (total & ALL_ONES) + (total >> 32)
     return total
+
+
+def columns(hdu: Any) -> dict[str, Any]:
+    """Return the columns of a table extension as native arrays, text as text."""
+    arrays = {name: np.asarray(hdu.data[name]) for name in hdu.columns.names}
+    return {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
+
+
+def native(hdu: Any) -> np.ndarray:
+    """Return an image extension in this machine's byte order, which arithmetic is fast in."""
+    return np.asarray(hdu.data).astype(np.float32)
 
 
 def primary(cards: Any, stamp: Iterable[Card] = (), data: np.ndarray | None = None) -> fits.PrimaryHDU:

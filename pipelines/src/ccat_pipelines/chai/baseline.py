@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 
+from ccat_pipelines.arrays import Booleans, Floats
 from ccat_pipelines.chai import spectra
 from ccat_pipelines.chai.scan import Scan, read_scan, write_scan
 from ccat_pipelines.contract import Execution
@@ -57,7 +58,7 @@ def run(execution: Execution) -> None:
     )
 
 
-def baseline(scan: Scan, free: spectra.Booleans, parameters: Parameters) -> Scan:
+def baseline(scan: Scan, free: Booleans, parameters: Parameters) -> Scan:
     """Return the scan less its baselines, with weights 1/rms², K⁻², which are 0 for flagged pixels."""
     basis = _basis(scan, free, parameters)
     flat = spectra.subtract_baseline(scan.spectra, basis, free)
@@ -72,7 +73,7 @@ def baseline(scan: Scan, free: spectra.Booleans, parameters: Parameters) -> Scan
     )
 
 
-def _basis(scan: Scan, free: spectra.Booleans, parameters: Parameters) -> spectra.Floats:
+def _basis(scan: Scan, free: Booleans, parameters: Parameters) -> Floats:
     """Return the functions to fit, (channel, term); none at all if the step is not enabled."""
     if not parameters.enabled:
         return np.empty((free.size, 0))

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import numpy as np
 
 from ccat_pipelines import fits
+from ccat_pipelines.arrays import Floats
 from ccat_pipelines.chai import spectra
-from ccat_pipelines.chai.scan import LAYOUT, Scan, columns, native, spectral_axis, write_scan
+from ccat_pipelines.chai.scan import LAYOUT, Scan, spectral_axis, write_scan
 from ccat_pipelines.contract import Execution
 from ccat_pipelines.errors import BadDataError
 from ccat_pipelines.parameters import Range
@@ -47,7 +48,7 @@ def run(execution: Execution) -> None:
     parameters = execution.parameters(Parameters)
     raw = execution.only("raw", "*.fits", remedy=ONE_SCAN)
     units = fits.read(raw, wants=RAW)
-    missing = {"HOT", "COLD", "OFF", "ON"} - set(columns(units["POINTING"])["MODE"])
+    missing = {"HOT", "COLD", "OFF", "ON"} - set(fits.columns(units["POINTING"])["MODE"])
     if missing:
         raise IncompleteScanError(raw.path, missing)
     with np.errstate(divide="ignore", invalid="ignore"):  # a dead pixel has no gain; `baseline` flags it
@@ -57,7 +58,7 @@ def run(execution: Execution) -> None:
 
 def calibrate(units: Any, parameters: Parameters) -> Scan:
     """Return the ON integrations of a raw scan as antenna temperature, K, each less its nearest OFF."""
-    header, counts, pointing = units["PRIMARY"].header, native(units["SPECTRA"]), columns(units["POINTING"])
+    header, counts, pointing = units["PRIMARY"].header, fits.native(units["SPECTRA"]), fits.columns(units["POINTING"])
     mode = pointing.pop("MODE")
     hot, cold = counts[mode == "HOT"].mean(axis=0), counts[mode == "COLD"].mean(axis=0)
     loads = {"t_hot": header["THOT"], "t_cold": header["TCOLD"]}
@@ -76,11 +77,11 @@ def calibrate(units: Any, parameters: Parameters) -> Scan:
         axis=spectral_axis(units["SPECTRA"].header, 1),
         spectra=signal,
         pointing={**on, "OFF": nearest, "OFFEXPO": off["EXPOSURE"][nearest]},
-        pixels={**columns(units["PIXELS"]), "TRX": np.median(trx, axis=-1), "TSYS": t_sys},
+        pixels={**fits.columns(units["PIXELS"]), "TRX": np.median(trx, axis=-1), "TSYS": t_sys},
     )
 
 
-def _coupling(header: Any, parameters: Parameters, elevation_deg: spectra.Floats) -> spectra.Floats:
+def _coupling(header: Any, parameters: Parameters, elevation_deg: Floats) -> Floats:
     """Return which fraction of a source's temperature reaches the receiver, by integration."""
     opacity = header["TAU"] if parameters.opacity is None else parameters.opacity
     efficiency = header["FEFF"] if parameters.forward_efficiency is None else parameters.forward_efficiency

@@ -1,20 +1,20 @@
 """Step `check`: a map of simulated scans against the truth that they were made of."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import curve_fit
 
 from ccat_pipelines import fits
-from ccat_pipelines.chai.maps import MapGrid
-from ccat_pipelines.chai.scan import columns, native, spectral_axis, velocity_kms
+from ccat_pipelines.arrays import Floats
+from ccat_pipelines.chai.scan import spectral_axis, velocity_kms
 from ccat_pipelines.chai.simulate import Source
-from ccat_pipelines.chai.spectra import Floats, line_free
+from ccat_pipelines.chai.spectra import line_free
+from ccat_pipelines.checks import Check, conclude, truth
 from ccat_pipelines.contract import Execution
-from ccat_pipelines.errors import BadConfigurationError, BadDataError, StepError
+from ccat_pipelines.errors import BadDataError
+from ccat_pipelines.sky import MapGrid
 
 AFTER_GRID = "make the step depend on one `chai grid` step and group both alike"
 WANTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -39,45 +39,12 @@ class Parameters:
     fail_out_of_band: bool = False
 
 
-class TruthError(BadConfigurationError):
-    """The truth file is not there, or is not that of these scans."""
-
-    def __init__(self, path: str, problem: object) -> None:
-        """Name the file and what is wrong with it."""
-        super().__init__(f"truth_file {path}: {problem}: give the truth.json that `chai make-raw` wrote with the scans")
-
-
 class NoSourceError(BadDataError):
     """The map shows nothing that a Gaussian can be fitted to."""
 
     def __init__(self, why: str) -> None:
         """Say what the fit ran into."""
         super().__init__(f"moment0.fits: no source to fit ({why}): look at the map and its scans")
-
-
-class OutOfBandError(StepError):
-    """The map disagrees with the truth."""
-
-    def __init__(self, checks: "list[Check]") -> None:
-        """Name every value that is out of its band."""
-        super().__init__(
-            "out of band: " + ", ".join(f"{c.name} = {c.value:.4g} not in {c.low:g}…{c.high:g}" for c in checks)
-        )
-
-
-@dataclass(frozen=True)
-class Check:
-    """A figure of the map and the band that it has to be in."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the value is in its band."""
-        return self.low <= self.value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +67,7 @@ def run(execution: Execution) -> None:
     products = read_products(execution)
     source, broken = read_truth(parameters.truth_file, products.scans)
     checks = compare(products, source, broken)
-    execution.write_json("metrics.json", metrics(checks))
-    execution.write_json("report.json", report(checks, products.scans))
-    failed = [check for check in checks if not check.ok]
-    if failed and parameters.fail_out_of_band:
-        raise OutOfBandError(failed)
+    conclude(execution, checks, scans=products.scans, fail_out_of_band=parameters.fail_out_of_band)
 
 
 def read_products(execution: Execution) -> Products:
@@ -112,15 +75,15 @@ def read_products(execution: Execution) -> Products:
     cube_units, moment0_units, weight_units = (
         fits.read(execution.only("upstream", name, remedy=AFTER_GRID), wants=wants) for name, wants in WANTS.items()
     )
-    header, cube = cube_units["PRIMARY"].header, native(cube_units["PRIMARY"])
-    flags = columns(cube_units["FLAGS"])
+    header, cube = cube_units["PRIMARY"].header, fits.native(cube_units["PRIMARY"])
+    flags = fits.columns(cube_units["FLAGS"])
     pixels = zip(flags["SCAN"].tolist(), flags["PIXEL"].tolist(), flags["FLAGGED"].tolist(), strict=True)
     return Products(
         grid=MapGrid.of(header),
         kernel_fwhm=header["KERNFWHM"],
         cube=cube,
-        moment0=native(moment0_units["PRIMARY"]),
-        weight=native(weight_units["PRIMARY"]),
+        moment0=fits.native(moment0_units["PRIMARY"]),
+        weight=fits.native(weight_units["PRIMARY"]),
         line_free=line_free(
             velocity_kms(spectral_axis(header, 3), len(cube)),
             center_kms=header["VLSR"],
@@ -133,16 +96,9 @@ def read_products(execution: Execution) -> Products:
 
 def read_truth(path: str, scans: set[str]) -> tuple[Source, set[tuple[str, int]]]:
     """Return the true source, and which pixels are broken in which of these scans."""
-    try:
-        truth = json.loads(Path(path).read_text(encoding="utf-8"))
-        source, broken = Source(**truth["source"]), truth["broken_pixels"]
+    with truth(path, maker="chai make-raw") as known:
+        source, broken = Source(**known["source"]), known["broken_pixels"]
         return source, {(scan, pixel) for scan in scans for pixel in broken[scan]}
-    except OSError as error:
-        raise TruthError(path, error.strerror) from error
-    except KeyError as error:
-        raise TruthError(path, f"does not know {error}") from error
-    except (ValueError, TypeError) as error:
-        raise TruthError(path, error) from error
 
 
 def compare(products: Products, source: Source, broken: set[tuple[str, int]]) -> list[Check]:
@@ -196,17 +152,3 @@ def rms_ratio(products: Products) -> float:
     """Return the cube's noise off the line over that predicted by the weight map, root mean square over the map."""
     pull = products.cube[products.line_free] ** 2 * products.weight
     return float(np.sqrt(np.nanmean(pull)))
-
-
-def metrics(checks: list[Check]) -> dict[str, float]:
-    """Return every value with its band, and whether all are in theirs, as flat numbers."""
-    figures: dict[str, float] = {"in_band": int(all(check.ok for check in checks))}
-    for check in checks:
-        figures |= {check.name: check.value, f"{check.name}_low": check.low, f"{check.name}_high": check.high}
-    return figures
-
-
-def report(checks: list[Check], scans: set[str]) -> dict[str, Any]:
-    """Return the checks for people and programs that want to know what failed."""
-    rows = [{"name": c.name, "value": c.value, "band": [c.low, c.high], "ok": c.ok} for c in checks]
-    return {"in_band": all(check.ok for check in checks), "scans": sorted(scans), "checks": rows}

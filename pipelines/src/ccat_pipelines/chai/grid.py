@@ -7,13 +7,15 @@ from typing import Annotated, Any
 import numpy as np
 
 from ccat_pipelines import fits
-from ccat_pipelines.chai.maps import MapAccumulator, MapGrid, Samples, project
-from ccat_pipelines.chai.preview import write_preview
+from ccat_pipelines.arrays import Floats
+from ccat_pipelines.chai.maps import MapAccumulator, Samples
 from ccat_pipelines.chai.scan import OBSERVATION, Columns, Scan, read_scan, velocity_kms
-from ccat_pipelines.chai.spectra import Floats, line_free, off_share
+from ccat_pipelines.chai.spectra import line_free, off_share
 from ccat_pipelines.contract import Execution, InputFile
 from ccat_pipelines.errors import BadConfigurationError, BadDataError
 from ccat_pipelines.parameters import Positive, Range
+from ccat_pipelines.preview import write_preview
+from ccat_pipelines.sky import MapGrid, project
 
 AFTER_BASELINE = "make the step depend on a `chai baseline` step"
 FLAGS = ("SCAN", "PIXEL", "RMS", "FLAGGED")

@@ -1,23 +1,19 @@
 """Write simulated raw scans as the instrument would, with a description for whoever registers them, and the truth."""
 
-import hashlib
-import json
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
 
 from ccat_pipelines import fits
 from ccat_pipelines.chai import simulate
-from ccat_pipelines.chai.maps import deproject
 from ccat_pipelines.chai.scan import UNITS
 from ccat_pipelines.chai.simulate import RawScan, Source
+from ccat_pipelines.simulated import Exposure, moment, write_json
+from ccat_pipelines.sky import deproject
 
 INSTRUMENT, MODULE = "CHAI", "LFA"
-NAMESPACE = UUID("6c9a4e0e-3f61-5b6e-9d43-0d3ad9b7a1c4")  # of the ids that the simulated instrument gives
 SCANS_PER_NIGHT = 3
-FIRST_SCAN_UTC = time(2, tzinfo=UTC)  # 21:30 local solar time on the evening that names the night
 
 
 def make_raw(out: Path, *, seed: int, scans: int, first_night: date) -> None:
@@ -27,35 +23,22 @@ def make_raw(out: Path, *, seed: int, scans: int, first_night: date) -> None:
     described = [_write(out, number, seed=seed, first_night=first_night) for number in range(1, scans + 1)]
     place = {"name": source.name, "ra_deg": source.ra_deg, "dec_deg": source.dec_deg}
     observed = {"instrument": INSTRUMENT, "instrument_module": MODULE, "source": place, "scans": described}
-    _write_json(out / "scans.json", observed)
-    _write_json(out / "truth.json", _truth(source, described, seed))
+    write_json(out / "scans.json", observed)
+    write_json(out / "truth.json", _truth(source, described, seed))
 
 
 def _write(out: Path, number: int, *, seed: int, first_night: date) -> dict[str, Any]:
     """Simulate and write one scan; return its description."""
     nights, position = divmod(number - 1, SCANS_PER_NIGHT)
     night = first_night + timedelta(days=nights)
-    start = datetime.combine(night + timedelta(days=1), FIRST_SCAN_UTC) + timedelta(hours=position)
+    start = moment(night, timedelta(hours=position))
     raw = simulate.make_scan(number, seed=seed)
-    end = start + timedelta(seconds=float(raw.pointing["TIME"][-1] + raw.pointing["EXPOSURE"][-1] / 2))
+    duration = timedelta(seconds=float(raw.pointing["TIME"][-1] + raw.pointing["EXPOSURE"][-1] / 2))
     name = f"{INSTRUMENT}-{MODULE}-{night}-{number:04}".lower()
-    identity = uuid5(NAMESPACE, f"{seed}/{name}")
+    scan = Exposure(name=name, seed=seed, night=night, start=start, end=start + duration, module=MODULE)
     path = out / f"{name}.fits"
-    cards = {"SCANID": name, "EOUID": str(identity), "DATE-BEG": _fits_time(start), "DATE-END": _fits_time(end)}
-    _write_fits(path, raw, {**cards, **_cards(simulate.make_source(seed), raw)})
-    content = path.read_bytes()
-    return {
-        "id": str(identity),
-        "scan_id": name,
-        "file": path.name,
-        "file_id": str(uuid5(identity, path.name)),
-        "size_bytes": len(content),
-        "checksum": "sha256:" + hashlib.sha256(content).hexdigest(),
-        "start": start.isoformat(),
-        "end": end.isoformat(),
-        "observing_night": night.isoformat(),
-        "instrument_module": MODULE,
-    }
+    _write_fits(path, raw, {**scan.cards(), **_cards(simulate.make_source(seed), raw)})
+    return scan.describe(path)
 
 
 def _cards(source: Source, raw: RawScan) -> dict[str, Any]:
@@ -98,12 +81,3 @@ def _truth(source: Source, described: list[dict[str, Any]], seed: int) -> dict[s
         scan = described[simulate.SCAN_WITH_BROKEN_PIXELS - 1]["scan_id"]
         broken[scan] = list(simulate.make_receiver(seed).broken)
     return {"seed": seed, "source": asdict(source), "broken_pixels": broken}
-
-
-def _fits_time(moment: datetime) -> str:
-    """Return a UTC time as FITS wants it, which is without an offset."""
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ccat_pipelines import fits
-from ccat_pipelines.chai.spectra import Floats
+from ccat_pipelines.arrays import Floats
 from ccat_pipelines.contract import Card, InputFile
 
 Columns = dict[str, Any]
@@ -63,27 +63,16 @@ def velocity_kms(axis: Mapping[str, Any], n_channels: int) -> Floats:
     return (axis["CRVAL1"] + channels * axis["CDELT1"]) / 1000
 
 
-def columns(hdu: Any) -> Columns:
-    """Return the columns of a table extension as native arrays, text as text."""
-    arrays = {name: np.asarray(hdu.data[name]) for name in hdu.columns.names}
-    return {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
-
-
-def native(hdu: Any) -> Floats:
-    """Return an image extension in this machine's byte order, which arithmetic is fast in."""
-    return np.asarray(hdu.data).astype(np.float32)
-
-
 def read_scan(file: InputFile, *, weighted: bool = False) -> Scan:
     """Read a reduced scan; a weighted one is a product of `baseline`."""
     units = fits.read(file, wants=AFTER_BASELINE if weighted else AFTER_CALIBRATE)
     return Scan(
         header=units["PRIMARY"].header,
         axis=spectral_axis(units["SPECTRA"].header, 1),
-        spectra=native(units["SPECTRA"]),
-        pointing=columns(units["POINTING"]),
-        pixels=columns(units["PIXELS"]),
-        weight=native(units["WEIGHT"]) if weighted else None,
+        spectra=fits.native(units["SPECTRA"]),
+        pointing=fits.columns(units["POINTING"]),
+        pixels=fits.columns(units["PIXELS"]),
+        weight=fits.native(units["WEIGHT"]) if weighted else None,
     )
 
 

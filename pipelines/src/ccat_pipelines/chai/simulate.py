@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ccat_pipelines.chai.spectra import Floats, bandwidth_hz, polynomials, transmission, waves
+from ccat_pipelines.arrays import Floats
+from ccat_pipelines.chai.spectra import bandwidth_hz, polynomials, transmission, waves
 
 N_PIXELS, N_CHANNELS = 64, 1024
 CHANNEL_KMS = 1.0

@@ -6,8 +6,7 @@ Arrays of spectra have the axes (integration, pixel, channel) unless said otherw
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Booleans = NDArray[np.bool_]
+from ccat_pipelines.arrays import Booleans, Floats
 
 SPEED_OF_LIGHT_KMS = 299_792.458
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccat_pipelines import fits
+from ccat_pipelines.arrays import Floats
 from ccat_pipelines.contract import Execution
 from ccat_pipelines.errors import BadDataError
-
-Floats = NDArray[np.floating]
 
 ONE_FILE = "group the step so that it gets one SDFITS file at a time"
 TABLE = "SINGLE DISH"

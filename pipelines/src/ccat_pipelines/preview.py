@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ccat_pipelines.chai.spectra import Floats
+from ccat_pipelines.arrays import Floats
 
 # Ten steps of matplotlib's viridis, which also reads well in grey and for the color-blind
 VIRIDIS = np.array(
