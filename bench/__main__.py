@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import typer
 
-from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, rules
-from bench.figures import Figure, tell
+from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, rules, slurm
+from bench.figures import Figure, NotMeasurable, tell
 
 BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
     "collect": collect.measure,
@@ -22,7 +22,10 @@ BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
     "lineage": lineage.measure,
     "plan": plan.measure,
     "rules": rules.measure,
+    "slurm": slurm.measure,
 }
+NOT_MEASURED: Final = 77
+"""Exit code, by custom that of a test which was skipped."""
 RESULTS: Final = Path(__file__).with_name("results.json")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -32,15 +35,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def measure_all(context: typer.Context) -> None:
     """Measure one thing; without a name all of them, each in a process of its own, into bench/results.json."""
     if context.invoked_subcommand is None:
-        RESULTS.write_text(json.dumps([_measured(name) for name in BENCHMARKS], indent=2) + "\n")
+        found = [_measured(name) for name in BENCHMARKS]
+        RESULTS.write_text(json.dumps([one for one in found if one is not None], indent=2) + "\n")
 
 
 def _measured(name: str) -> Any:
-    """The last line of a benchmark, all of whose lines are passed on."""
+    """The last line of a benchmark, all of whose lines are passed on; None where this machine lacks what it needs."""
     line = ""
     with subprocess.Popen([sys.executable, "-m", "bench", name], stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
+    if process.returncode == NOT_MEASURED:
+        return None
     if process.returncode:
         raise typer.Exit(process.returncode)
     return json.loads(line)
@@ -49,7 +55,11 @@ def _measured(name: str) -> Any:
 def _command(name: str, measure: Callable[..., Iterable[Figure]]) -> Callable[..., None]:
     @functools.wraps(measure)
     def command(**options: Any) -> None:
-        tell(name, measure(**options))
+        try:
+            tell(name, measure(**options))
+        except NotMeasurable as error:
+            print(f"{name} cannot be measured here: {error}", file=sys.stderr)
+            raise typer.Exit(NOT_MEASURED) from error
 
     return command
 

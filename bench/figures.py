@@ -20,6 +20,10 @@ from ccat.stack.programs import postgresql_programs
 _TIMES: Final = 3
 
 
+class NotMeasurable(Exception):
+    """This machine lacks something that is measured; the text says how to get it."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """Something that was measured; its key ends in its unit."""

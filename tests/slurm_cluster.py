@@ -19,6 +19,7 @@ from tests.needs import give_up
 from tests.service.support import free_port
 
 _PROGRAMS: Final = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
+_IN_USE: Final = frozenset({"idle", "mixed", "allocated", "completing"})
 _ADVICE: Final = "apt-get install slurm-wlm slurmdbd munge mariadb-server (tests start a cluster of their own)"
 
 
@@ -84,13 +85,39 @@ class SlurmCluster:
         self.start("slurmd")
         self.until_ready()
 
+    def restart_controller(self) -> None:
+        """Start slurmctld after it was killed.
+
+        It has forgotten its last seconds. What ended in these it takes for running, until its node says what runs
+        there: by itself that is minutes later.
+        """
+        self.start("slurmctld")
+        self.until_ready()
+        self.kill("slurmd")  # jobs do not notice
+        self.start("slurmd")
+        self.until_ready()
+
+    def resume(self) -> None:
+        """Use the node again, as an administrator does, where Slurm drained it for a job that it could not report."""
+        if "drain" in self._state():
+            self.run("scontrol", "update", f"NodeName={_host()}", "State=RESUME")
+            _until(lambda: self._state() in _IN_USE, "the node")
+
     def until_ready(self) -> None:
         """Wait until the node takes jobs."""
-        _until(lambda: self._state() in {"idle", "mixed", "allocated"}, "slurmctld and slurmd")
+        _until(lambda: self._state() in {*_IN_USE, "drained", "draining"}, "slurmctld and slurmd")
+        self.resume()
 
     def until_accounting_answers(self) -> None:
         """Wait until slurmdbd answers."""
         _until(lambda: self._answers("sacctmgr", "-n", "list", "cluster"), "slurmdbd")
+
+    def restart_accounting(self) -> None:
+        """Start slurmdbd after it was killed, and wait until it is told of jobs again."""
+        self.start("slurmdbd")
+        self.until_accounting_answers()
+        job = self.run("sbatch", "--parsable", "--wait", "--output=/dev/null", "--wrap=true").strip()
+        _until(lambda: f"{job}.batch" in self.run("sacct", "-n", "-P", "-o", "JobID", "-j", job), "its accounts")
 
     def stop_all(self) -> None:
         """End everything that was started, jobs too."""
@@ -228,15 +255,20 @@ class SlurmCluster:
 @contextlib.contextmanager
 def slurm_cluster(directory: Path, *, has_accounting: bool = True) -> Iterator[SlurmCluster]:
     """A running cluster; its files lie in a directory whose name is short, as it holds sockets."""
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
-    if missing:
-        give_up(f"{', '.join(missing)} not found; {_ADVICE}")
+    if missing := what_is_missing():
+        give_up(missing)
     cluster = SlurmCluster(directory, has_accounting)
     try:
         cluster.start_all()
         yield cluster
     finally:
         cluster.stop_all()
+
+
+def what_is_missing() -> str | None:
+    """What this machine lacks for a cluster, and how to get it; None where it has everything."""
+    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    return f"{', '.join(missing)} not found; {_ADVICE}" if missing else None
 
 
 def _user() -> str:

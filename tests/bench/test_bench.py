@@ -12,6 +12,8 @@ import pytest
 
 from tests.chaos.killing import FLUSH, POSTMASTER, REDIS, WRAPPER, Kill
 from tests.chaos.play import Outcome
+from tests.needs import give_up
+from tests.slurm_cluster import what_is_missing
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +74,20 @@ tell("latency", islice(measure(size=2), 3))  # before the fourth is asked for, n
 def test_the_benchmark_of_whole_lives_tells_the_rate_and_the_cost_of_runs_beside_those_of_celery_alone() -> None:
     wanted = {"runs_per_s", "celery_ratio", "local_steps_per_s", "cpu_ms_per_step"}
     assert wanted <= figures("lifecycle", bench("lifecycle", "--size", "30", "--local", "10", within=300))
+
+
+def test_the_benchmark_of_slurm_tells_what_arrays_are_worth_and_what_a_round_costs() -> None:
+    if missing := what_is_missing():
+        give_up(missing)
+    wanted = {"array_ratio", "calls_per_round", "detect_p50_s"}
+    assert wanted <= figures("slurm", bench("slurm", "--size", "4", within=100))
+
+
+def test_what_cannot_be_measured_here_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/nothing")
+    done = bench("slurm")
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "apt-get install slurm-wlm" in done.stderr
 
 
 @pytest.mark.timeout(400)

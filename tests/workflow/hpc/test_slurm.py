@@ -16,6 +16,7 @@ from redis import Redis
 
 from ccat.crashing import points
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobRefused, JobSpec, JobState, Placement
+from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
 from ccat_workflow_manager.hpc.failures import failure_class, one_line_cause
 from ccat_workflow_manager.hpc.slurm.asking import Slurm
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
@@ -42,6 +43,7 @@ def cluster() -> Iterator[SlurmCluster]:
 def slurm(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
     """The same, as this process finds it; its jobs end with the test."""
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    cluster.resume()
     yield cluster
     cluster.run("scancel", "--quiet", f"--user={os.geteuid()}")
 
@@ -74,7 +76,7 @@ class Silent(Slurm):
 @pytest.fixture
 def backend(slurm: SlurmCluster, tmp_path: Path) -> SlurmBackend:
     del slurm
-    return SlurmBackend(tmp_path, grace=GRACE, bundle_size=10, jobs_per_task=2, patience=timedelta(seconds=2))
+    return SlurmBackend(tmp_path, grace=GRACE, bundle_size=10, jobs_per_task=2, patience=timedelta(seconds=8))
 
 
 @pytest.fixture
@@ -302,8 +304,7 @@ def test_nothing_is_declared_failed_while_the_controller_is_down(bench: Bench, s
         with pytest.raises(BackendUnavailable, match="sbatch"):
             bench.submit("true")
     finally:
-        slurm.start("slurmctld")
-        slurm.until_ready()
+        slurm.restart_controller()
     until(lambda: bench.look(job_id).is_over, within=120)
     assert bench.look(job_id).exit_code == 3
     assert starts(bench) == 1
@@ -315,8 +316,7 @@ def test_without_an_answer_of_the_accounting_exit_marks_tell(bench: Bench, slurm
         seen = bench.outcome(bench.submit("exit 3"))
         assert (seen.exit_code, seen.peak_memory_bytes) == (3, None)
     finally:
-        slurm.start("slurmdbd")
-        slurm.until_accounting_answers()
+        slurm.restart_accounting()
 
 
 def test_a_job_whose_processes_were_killed_is_lost_and_never_a_success(bench: Bench) -> None:
@@ -379,7 +379,8 @@ def test_a_job_runs_once_wherever_processes_die_while_it_is_handed_in(bench: Ben
     for number in range(1, 1000):  # of the time before the cluster counted anew
         for name in (f"{number}", f"{number}_0:0"):
             (ids / name).symlink_to("a-job-of-before")
-    jobs = {point: once(bench) for point in POINTS if "prune" not in point and "forget" not in point}
+    elsewhere = ("prune", "forget", "conclude_unstarted")  # see the tests that follow
+    jobs = {point: once(bench) for point in POINTS if not any(f".{name}:" in point for name in elsewhere)}
     for number, (point, job) in enumerate(jobs.items()):
         way = "submit" if number % 4 < 2 else "submit_bundle"  # each at both moments of a place
         assert die(tmp_path, way, written(job), at=point), point
@@ -396,6 +397,19 @@ def test_a_job_that_slurm_refuses_is_refused_again_where_who_was_told_so_died(
     assert die(tmp_path, "submit", written(job), at=f"{FILES}.forget:unlink:{moment}")
     with pytest.raises(JobRefused):
         adopted_or_handed_in(bench, job)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_why_a_job_never_started_is_in_its_log_also_where_who_wrote_it_died(tmp_path: Path, moment: str) -> None:
+    job = Bench(SlurmBackend(tmp_path), tmp_path).spec("true")
+    files = ClusterFiles(tmp_path, grace=GRACE)
+    record = files.keep(job)
+    assert die(tmp_path, "conclude_unstarted", job.name, at=f"{FILES}.conclude_unstarted:open:{moment}")
+    for _ in range(2):
+        assert files.conclude_unstarted(record, exit_code=78, because="its image is not there")
+    end = files.marks(record).exit
+    assert end is not None
+    assert (end.exit_code, job.stderr.read_text()) == (78, "its image is not there\n")
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if "prune" in point])

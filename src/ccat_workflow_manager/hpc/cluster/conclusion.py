@@ -68,14 +68,17 @@ def conclude(
     if heard.phase is Phase.ENDED:
         return _ended_without_a_mark(marks, heard, now=now, patience=patience)
     if marks.was_forestalled:
-        return _seen(JobState.FINISHED, marks, heard)
+        is_ours = _was_cancelled(marks, heard)
+        lost = "the cluster forgot it before it started" if not is_ours else None
+        return _seen(JobState.FINISHED if is_ours else JobState.LOST, marks, heard, trouble=lost)
     return _seen(JobState.UNKNOWN, marks, heard, trouble=heard.reason)
 
 
 def _in_turn(marks: Marks, heard: Heard) -> Heard:
     """What the cluster says of a task that runs several jobs one after the other, as far as it is about one of them."""
     if marks.was_forestalled and heard.phase is not Phase.ABSENT:
-        return Heard(phase=Phase.ENDED, cancelled=True)
+        is_ours = marks.cancelled_at is not None
+        return Heard(phase=Phase.ENDED, cancelled=is_ours, is_lost=not is_ours, reason="it had been given up")
     if heard.phase is Phase.RUNNING and marks.exit:
         return Heard(phase=Phase.ENDED, host=heard.host)
     if heard.phase is Phase.RUNNING and not marks.has_start:

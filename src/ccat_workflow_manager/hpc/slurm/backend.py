@@ -28,6 +28,9 @@ _AT_ONCE: Final = 1000
 """Jobs that one command names; what is more waits for the next round."""
 _LAG: Final = timedelta(seconds=5)
 """After its end, until a job that has left its exit mark is concluded without what the accounting says of it."""
+_LAG_OF_STEPS: Final = timedelta(seconds=1)
+_FORGOTTEN: Final = timedelta(minutes=2)
+"""After a job was handed in, until nobody knowing it means that it is forgotten."""
 _LOOKED_BACK: Final = timedelta(hours=1)
 """More than clocks differ."""
 
@@ -112,6 +115,7 @@ class SlurmBackend:
         over = [one.slurm_id for one in looks if one.record and not _is_live(queued.get(one.slurm_id))]
         accounted, trouble = self._accounted(over[:_AT_ONCE])
         now = datetime.now(UTC)
+        self._give_up_forgotten(looks, queued, accounted, now=now)
         waits = self._has_accounting and not trouble
         seen = {}
         for one in looks:
@@ -173,6 +177,19 @@ class SlurmBackend:
         cpus = parse_sinfo(self._slurm.run(commands.sinfo(cluster=self._cluster)))
         all_cpus, idle = cpus or (None, None)
         return Capacity(cpus=all_cpus, memory_gb=None, free_cpus=idle, free_memory_gb=None)
+
+    def _give_up_forgotten(
+        self, looks: Sequence["_Look"], queued: Mapping[str, Row], accounted: Mapping[str, Row], *, now: datetime
+    ) -> None:
+        """Keep jobs from ever starting that Slurm does not know any more; the next look says that they are lost.
+
+        A controller that was killed may have forgotten what it took in its last seconds.
+        """
+        for one in looks:
+            if one.slurm_id in queued or has_ended(accounted.get(one.slurm_id)) or one.record is None:
+                continue
+            if one.marks and not one.marks.has_start and now - one.record.submitted_at > _FORGOTTEN:
+                self._files.forestall(one.record)
 
     def _hold_pace(self) -> None:
         if self._pace:
@@ -279,9 +296,16 @@ class _Look:
             return JobObservation(state=JobState.UNKNOWN)
         heard = hear(queued, accounted, name=self.record.cluster_name)
         end, is_alone = self.marks.exit, self.record.place is None
-        if waits and is_alone and end and not has_ended(accounted) and now - end.ended_at < _LAG:
+        if waits and is_alone and end and now - end.ended_at < _lag(accounted):
             return JobObservation(state=JobState.RUNNING, started_at=heard.started_at)
         return conclude(self.record, self.marks, heard, now=now, patience=patience)
+
+
+def _lag(accounted: Row | None) -> timedelta:
+    """How long after its end a job waits for more of its accounts: what its steps used comes a little after the end."""
+    if accounted is None or not has_ended(accounted):
+        return _LAG
+    return timedelta() if accounted.peak_memory_bytes is not None else _LAG_OF_STEPS
 
 
 def _is_live(row: Row | None) -> bool:

@@ -1,8 +1,8 @@
 """Does one thing with a Slurm backend, and dies of it where it is told to.
 
-    python slurm_mortal.py BASE submit|submit_bundle|observe|cancel JOB...
+    python slurm_mortal.py BASE submit|submit_bundle|observe|cancel|conclude_unstarted JOB...
 
-A job is a JSON file; where it is named by its id instead, that is what is observed or cancelled.
+A job is a JSON file; what is observed or cancelled is named by its id, and what is concluded by its name.
 """
 
 import sys
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from ccat.crashing import arm_from_environment
 from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
 
 SPEC = TypeAdapter(JobSpec)
@@ -21,6 +22,12 @@ SPEC = TypeAdapter(JobSpec)
 
 def main(base: str, what: str, *jobs: str) -> None:
     arm_from_environment()
+    if what == "conclude_unstarted":
+        files = ClusterFiles(Path(base), grace=timedelta())
+        record = files.record(jobs[0])
+        assert record is not None
+        files.conclude_unstarted(record, exit_code=78, because="its image is not there")
+        return
     backend = SlurmBackend(Path(base), grace=timedelta(seconds=0.2), bundle_size=10)
     match what:
         case "submit":
