@@ -24,7 +24,7 @@ PIPELINES_SOURCES := $(shell find pipelines/pyproject.toml pipelines/src -not -n
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(SYSTEM) $(PIPELINES) ## two nights at the telescope, from raw files to a map with its lineage; ends by itself
+demo: $(SYSTEM) $(PIPELINES) ## two nights of two instruments, from raw files to maps with their lineage; ends by itself
 	@$(BIN)/ccat demo $(ARGS)
 
 # File after file as they stand: the few long tests that are alone in theirs would come last otherwise.

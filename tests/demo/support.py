@@ -73,9 +73,9 @@ class Demo:
         return report
 
     def raw_files(self) -> Mapping[str, str]:
-        """Name → checksum of every raw file."""
-        [description] = self.cache.glob("raw-*/scans.json")
-        return {scan["file"]: scan["checksum"] for scan in json.loads(description.read_text())["scans"]}
+        """Name → checksum of every raw file of both instruments."""
+        described = [json.loads(one.read_text())["scans"] for one in self.cache.glob("raw-*/scans.json")]
+        return {scan["file"]: scan["checksum"] for scans in described for scan in scans}
 
     def processes(self) -> list[psutil.Process]:
         """What is alive of it: with its mark, or working in its directory as servers and jobs do."""

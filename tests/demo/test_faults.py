@@ -12,17 +12,22 @@ pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "act", "told"),
     [
-        ("old-opacity", "peak_ratio: expected 0.96 … 1.05, found 0."),
-        ("skip-baseline", "rms_ratio: expected 0.96 … 1.04, found "),
-        ("scan-twice", "calibrate: expected 2 runs, found 3 runs, not expected: scan 1 again (1.0.0, missing)."),
+        ("old-opacity", "Night one", "CHAI all scans, peak_ratio: expected 0.96 … 1.05, found 0."),
+        ("skip-baseline", "Night one", "CHAI all scans, rms_ratio: expected 0.96 … 1.04, found "),
+        (
+            "scan-twice",
+            "Night one",
+            "CHAI calibrate: expected 2 runs, found 3 runs, not expected: scan 1 again (1.0.0, missing).",
+        ),
+        ("old-ephemeris", "Night two", "Prime-Cam night 2, responsivity_ratio: expected 0.99 … 1.01, found 0.8"),
     ],
 )
-def test_a_fault_ends_the_demo_with_1_and_is_told(demo: Demo, fault: str, told: str) -> None:
+def test_a_fault_ends_the_demo_with_1_and_is_told(demo: Demo, fault: str, act: str, told: str) -> None:
     ended = demo.play("--fault", fault)
     assert ended.exit_code == 1
-    assert ended.errors.startswith("error: Night one: not as expected. ")
+    assert ended.errors.startswith(f"error: {act}: not as expected. ")
     assert told in ended.errors
 
 

@@ -33,7 +33,7 @@ def demo(
     keep: Keep = False,
     seed: Seed = 1,
 ) -> None:
-    """Play two nights at the telescope, from raw files to a map with its lineage, and check everything."""
+    """Play two nights of two instruments, from raw files to maps with their lineage, and check everything."""
     _play(Options(data_dir=data_dir, environment=pipelines_env, cache=cache, fault=fault, keep=keep, seed=seed))
 
 

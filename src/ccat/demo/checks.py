@@ -8,7 +8,8 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
 
-from ccat.demo.story import CHECK, FIGURES, ExpectedRun
+from ccat.demo.instruments import INSTRUMENT_OF, INSTRUMENTS
+from ccat.demo.story import CHECK, ExpectedRun, ExpectedWait
 from ccat_ops_db.states import RunStatus
 
 
@@ -17,6 +18,7 @@ class Run:
     """A run as `ccat runs` lists it; its subject is what the story calls its sub-group."""
 
     id: int
+    instrument: str
     step: str
     subject: str
     status: str
@@ -35,11 +37,24 @@ class Run:
         return self.status == RunStatus.COMPLETED
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """A sub-group that waits for something, as `ccat gap` tells it."""
+
+    pipeline: str
+    step: str
+    subject: str
+    because: str
+
+    def __str__(self) -> str:
+        return f"{INSTRUMENT_OF[self.pipeline]} {self.step} of {self.subject} {self.because}"
+
+
 def subject_of(sub_group_key: str, names: Mapping[str, str]) -> str:
-    """What the story calls a sub-group: the name of its last dimension's value, of which `names` knows some."""
-    value = unquote(sub_group_key.rpartition("=")[2])
-    dimension = sub_group_key.rpartition("=")[0].rpartition(",")[2]
-    return names.get(value) or names.get(dimension) or sub_group_key
+    """What the story calls a sub-group: by a value of its dimensions, or else by a dimension, that `names` knows."""
+    dimensions = [dimension.partition("=") for dimension in sub_group_key.split(",")]
+    words = [*(unquote(value) for _, _, value in dimensions), *(name for name, _, _ in dimensions)]
+    return next((names[word] for word in words if word in names), sub_group_key)
 
 
 def run_deviations(expected: Iterable[ExpectedRun], found: Sequence[Run]) -> list[str]:
@@ -54,16 +69,16 @@ def run_deviations(expected: Iterable[ExpectedRun], found: Sequence[Run]) -> lis
 
 
 _Told = tuple[str, str]
-"""Step, and all that is compared of a run, as text."""
+"""Step with its instrument, and all that is compared of a run, as text."""
 
 
 def _told(run: ExpectedRun) -> _Told:
-    return run.step, f"{run.subject} ({run.version}, {run.reason})"
+    return f"{run.instrument} {run.step}", f"{run.subject} ({run.version}, {run.reason})"
 
 
 def _made(run: Run) -> _Told:
     state = "" if run.is_completed else f" {run.status}{f' ({run.failure})' if run.failure else ''}"
-    return run.step, f"{run.subject} ({run.version}, {run.reason}){state}"
+    return f"{run.instrument} {run.step}", f"{run.subject} ({run.version}, {run.reason}){state}"
 
 
 def _of(counts: Counter[_Told], step: str) -> Counter[str]:
@@ -80,10 +95,30 @@ def _difference(step: str, wanted: Counter[_Told], made: Counter[_Told]) -> str:
     return "".join(f", {what}: {', '.join(sorted(texts.elements()))}" for what, texts in parts if texts)
 
 
-@dataclass(frozen=True)
-class Value:
-    """A science value with the band that it must be in."""
+def wait_deviations(expected: Sequence[ExpectedWait], found: Sequence[Wait]) -> list[str]:
+    """A sentence for whatever does not wait as it should, or waits and should not."""
+    missing = [one for one in expected if not any(_is_it(one, wait) for wait in found)]
+    excess = [wait for wait in found if not any(_is_it(one, wait) for one in expected)]
+    return [
+        *(
+            f"{INSTRUMENT_OF[one.pipeline]} {one.step} of {one.subject} {one.because}…: expected, not found"
+            for one in missing
+        ),
+        *(f"{wait}: found, not expected" for wait in excess),
+    ]
 
+
+def _is_it(expected: ExpectedWait, found: Wait) -> bool:
+    place = (expected.pipeline, expected.step, expected.subject)
+    return place == (found.pipeline, found.step, found.subject) and found.because.startswith(expected.because)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A science value of a map, with the band that it must be in."""
+
+    instrument: str
+    subject: str
     name: str
     value: float
     low: float
@@ -95,38 +130,70 @@ class Value:
         return self.low <= self.value <= self.high
 
 
-def science_values(runs: Sequence[Run]) -> list[Value]:
-    """What the last check among these runs found; its quality metrics hold `x`, `x_low` and `x_high` for each value."""
-    metrics = next((run.metrics or {} for run in reversed(runs) if run.step == CHECK), {})
+def science_values(runs: Iterable[Run]) -> list[Value]:
+    """What the newest check of each map found; its quality metrics hold `x`, `x_low` and `x_high` for each value."""
+    newest = {(run.instrument, run.subject): run.metrics or {} for run in runs if run.step == CHECK}
     return [
-        Value(name, *(metrics[f"{name}{end}"] for end in ("", "_low", "_high")))
-        for name in metrics
-        if f"{name}_low" in metrics and f"{name}_high" in metrics
+        Value(
+            instrument=instrument,
+            subject=subject,
+            name=name,
+            value=newest[instrument, subject][name],
+            low=newest[instrument, subject][f"{name}_low"],
+            high=newest[instrument, subject][f"{name}_high"],
+        )
+        for instrument, subject in sorted(newest)
+        for name in _with_band(newest[instrument, subject])
     ]
 
 
-def science_deviations(values: Sequence[Value]) -> list[str]:
-    """A sentence for every science value that is absent or outside of its band."""
-    names = {one.name for one in values}
-    absent = [f"{name}: expected a value, found none" for name in FIGURES if name not in names]
+def _with_band(metrics: Mapping[str, float]) -> list[str]:
+    return [name for name in metrics if f"{name}_low" in metrics and f"{name}_high" in metrics]
+
+
+def science_deviations(expected: Iterable[ExpectedRun], values: Sequence[Value]) -> list[str]:
+    """A sentence for every science value of the checked maps that is absent or outside of its band."""
+    figures = {one.name: one.figures for one in INSTRUMENTS}
+    found = {(one.instrument, one.subject, one.name) for one in values}
+    absent = [
+        f"{run.instrument} {run.subject}, {name}: expected a value, found none"
+        for run in expected
+        if run.step == CHECK
+        for name in figures[run.instrument]
+        if (run.instrument, run.subject, name) not in found
+    ]
     outside = [
-        f"{one.name}: expected {one.low:g} … {one.high:g}, found {one.value:.4g}" for one in values if not one.ok
+        f"{one.instrument} {one.subject}, {one.name}: expected {one.low:g} … {one.high:g}, found {one.value:.4g}"
+        for one in values
+        if not one.ok
     ]
     return absent + outside
 
 
 def repeated_products(products: Iterable[Mapping[str, object]]) -> list[str]:
     """A sentence for every product that is registered more than once as the current one."""
-    seen = Counter((one["step"], str(one["sub_group"]), one["path"]) for one in products)
+    seen = Counter((f"{one['pipeline']}/{one['step']}", str(one["sub_group"]), one["path"]) for one in products)
     return [f"{step}: expected one current {path} of {of}, found {n}" for (step, of, path), n in seen.items() if n > 1]
 
 
-def lineage_deviations(lineage: Mapping[str, Any], raw: Mapping[str, str]) -> list[str]:
-    """A sentence for every raw file, name → checksum, that the lineage of the final map does not lead back to."""
+def absent_maps(values: Iterable[Value], found: Iterable[tuple[str, str]]) -> list[str]:
+    """A sentence for every map that was checked, by instrument and subject, and is not among the current products."""
+    checked = {(one.instrument, one.subject) for one in values}
+    return [
+        f"{instrument} {subject}: expected a current map, found none"
+        for instrument, subject in sorted(checked - set(found))
+    ]
+
+
+def lineage_deviations(lineage: Mapping[str, Any], raw: Mapping[str, str], *, of: str) -> list[str]:
+    """A sentence for every raw file, name → checksum, to which the lineage of a map does not lead, or should not."""
     packages = lineage["packages"].values()
     reached = {(PurePath(file["path"]).name, file["checksum"]) for package in packages for file in package["files"]}
+    wanted = set(raw.items())
     return [
-        f"lineage of the final map: expected the raw file {name} with {checksum}, found none"
-        for name, checksum in raw.items()
-        if (name, checksum) not in reached
+        f"lineage of {of}: expected the raw file {name} with {checksum}, found none"
+        for name, checksum in sorted(wanted - reached)
+    ] + [
+        f"lineage of {of}: expected nothing else, found the raw file {name} with {checksum}"
+        for name, checksum in sorted(reached - wanted)
     ]

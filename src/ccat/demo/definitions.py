@@ -1,23 +1,33 @@
-"""The example's definitions as the demo applies them. Pure."""
+"""The examples' definitions as the demo applies them. Pure."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 
+def together(examples: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several files of definitions as one."""
+    sections: defaultdict[str, list[Any]] = defaultdict(list)
+    for example in examples:
+        for section, entries in example.items():
+            sections[section] += entries
+    return dict(sections)
+
+
 def prepared(
-    example: Mapping[str, Any], *, environment: Path, truth_file: Path, cooldown_seconds: int
+    examples: Mapping[str, Any], *, environment: Path, truth_files: Mapping[str, Path], cooldown_seconds: int
 ) -> dict[str, Any]:
-    """The example for this machine: where its software and the truth lie, and how long maps rest."""
-    definitions = deepcopy(dict(example))
+    """The examples for this machine: where software and, by config, the truth lie, and how long maps rest."""
+    definitions = deepcopy(dict(examples))
     for software in definitions["software"]:
         for version in software["versions"]:
             version["environment"] = str(environment)
-    for step in definitions["pipelines"][0]["steps"]:
+    for step in (step for pipeline in definitions["pipelines"] for step in pipeline["steps"]):
         if "cooldown_seconds" in step:
             step["cooldown_seconds"] = cooldown_seconds
-    return with_parameters(definitions, {"chai-check": {"truth_file": str(truth_file)}})
+    return with_parameters(definitions, {name: {"truth_file": str(file)} for name, file in truth_files.items()})
 
 
 def with_parameters(definitions: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

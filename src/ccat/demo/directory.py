@@ -49,7 +49,7 @@ class DemoDirectory:
     @property
     def definitions(self) -> Path:
         """The file that is applied."""
-        return self.root / "chai.yaml"
+        return self.root / "pipelines.yaml"
 
     @property
     def cache(self) -> Path:

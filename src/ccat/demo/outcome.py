@@ -6,13 +6,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ccat.demo.checks import Run, Value, lineage_deviations, repeated_products
+from ccat.demo.checks import Run, Value, absent_maps, lineage_deviations, repeated_products, science_values
+from ccat.demo.instruments import INSTRUMENTS
 from ccat.demo.stage import Stage
+from ccat.demo.story import ALL_SCANS
 
-_MAP: Final = ("grid", "science/moment0.fits")
-"""Step and path of the final map."""
-_FIRST_STEP: Final = "calibrate"
-"""The step that takes raw data, and has no cooldown."""
+_FINAL_MAPS: Final = frozenset((one.name, *one.final_map) for one in INSTRUMENTS)
+_FIRST_STEPS: Final = frozenset((one.name, one.first_step) for one in INSTRUMENTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalMap:
+    """A map as it is in the end, and what it was made of."""
+
+    instrument: str
+    subject: str
+    lineage: Mapping[str, Any]
+    lineage_tree: str
+
+    def __str__(self) -> str:
+        return f"the {self.instrument} map of {self.subject}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,42 +36,62 @@ class Outcome:
     values: Sequence[Value]
     products: Sequence[Mapping[str, Any]]
     """Current products, the oldest first."""
-    lineage: Mapping[str, Any]
-    lineage_tree: str
+    maps: Sequence[FinalMap]
     latencies: Sequence[timedelta]
     """From "package archived" to "run submitted", of each run of the first step."""
     deviations: Sequence[str]
 
 
-def look_back(stage: Stage, runs: Sequence[Run], values: Sequence[Value]) -> Outcome:
+def look_back(stage: Stage, runs: Sequence[Run]) -> Outcome:
     """Ask the system about what it made."""
-    ask = stage.ccat.ask
-    with ThreadPoolExecutor(2) as side_by_side:
-        packages = side_by_side.submit(ask, "packages", "--limit", "1000")
-        products = ask("products", "--limit", "1000")[::-1]
-        final_map = next(str(one["id"]) for one in products if (one["step"], one["path"]) == _MAP)
-        tree = side_by_side.submit(stage.ccat.show, "lineage", final_map)
-        lineage = ask("lineage", final_map)
+    makers = {run.id: run for run in runs}
+    with ThreadPoolExecutor() as side_by_side:
+        packages = side_by_side.submit(stage.ccat.ask, "packages", "--limit", "1000")
+        products = stage.ccat.ask("products", "--limit", "1000")[::-1]
+        final = [one for one in products if _final(one, makers[one["run"]]) in _FINAL_MAPS]
+        maps = list(side_by_side.map(lambda one: _map(stage, one["id"], makers[one["run"]]), final))
+    values = science_values(runs)
     return Outcome(
         runs=runs,
         values=values,
         products=products,
-        lineage=lineage,
-        lineage_tree=tree.result(),
-        latencies=_latencies(runs, lineage, packages.result()),
+        maps=sorted(maps, key=str),
+        latencies=_latencies(runs, maps, packages.result()),
         deviations=[
             *repeated_products(products),
-            *lineage_deviations(lineage, {scan.file.name: scan.checksum for scan in stage.scans.values()}),
+            *absent_maps(values, ((one.instrument, one.subject) for one in maps)),
+            *(line for one in maps for line in lineage_deviations(one.lineage, _raw(stage, one), of=str(one))),
         ],
     )
 
 
-def _latencies(
-    runs: Sequence[Run], lineage: Mapping[str, Any], packages: Sequence[Mapping[str, Any]]
-) -> list[timedelta]:
+def _final(product: Mapping[str, Any], run: Run) -> tuple[str, str, str]:
+    return run.instrument, run.step, product["path"]
+
+
+def _map(stage: Stage, product: int, run: Run) -> FinalMap:
+    return FinalMap(
+        instrument=run.instrument,
+        subject=run.subject,
+        lineage=stage.ccat.ask("lineage", str(product)),
+        lineage_tree=stage.ccat.show("lineage", str(product)),
+    )
+
+
+def _raw(stage: Stage, one: FinalMap) -> Mapping[str, str]:
+    """Name → checksum of the raw files that a map is to be made of, which are also those of the planet of its night."""
+    return {
+        scan.file.name: scan.checksum
+        for scan in stage.scans.values()
+        if scan.instrument.name == one.instrument and one.subject in {ALL_SCANS, stage.names[scan.night]}
+    }
+
+
+def _latencies(runs: Sequence[Run], maps: Sequence[FinalMap], packages: Sequence[Mapping[str, Any]]) -> list[timedelta]:
     archived = {one["id"]: datetime.fromisoformat(one["archived_at"]) for one in packages}
+    known = {int(number): run for one in maps for number, run in one.lineage["runs"].items()}
     return [
-        run.submitted_at - max(archived[number] for number in lineage["runs"][str(run.id)]["package_ids"])
+        run.submitted_at - max(archived[number] for number in known[run.id]["package_ids"])
         for run in runs
-        if run.step == _FIRST_STEP and run.submitted_at
+        if (run.instrument, run.step) in _FIRST_STEPS and run.submitted_at
     ]

@@ -4,19 +4,20 @@ import math
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import yaml
 from rich.console import Console
 
 from ccat.demo import definitions
-from ccat.demo.checks import Run, Value, run_deviations, science_deviations, science_values, subject_of
+from ccat.demo.checks import Run, run_deviations, science_deviations, science_values, wait_deviations
 from ccat.demo.directory import demo_directory
 from ccat.demo.options import Options
 from ccat.demo.outcome import look_back
+from ccat.demo.reading import runs_since, waits_in
 from ccat.demo.report import as_json, show, show_places
-from ccat.demo.software import EXAMPLE
+from ccat.demo.software import EXAMPLES
 from ccat.demo.stage import BEATS, Stage, running_stack, set_stage
 from ccat.demo.story import FIRST_VERSION, NEXT_VERSION, RELEASED, STORY, Act
 from ccat.demo.telescope import Scan, another_of, observe_and_deliver
@@ -46,14 +47,12 @@ def play(options: Options, console: Console) -> None:
         teller.title("Preparations")
         stage = set_stage(options, directory, teller)
         runs: list[Run] = []
-        values: list[Value] = []
         with running_stack(stage, keep=options.keep) as took:
             _define(stage, rest=_rest(took))
             for act in STORY:
-                made, values = _perform(stage, act, known=runs)
-                runs += made
-            with teller.beat("following the lineage of the final map"):
-                outcome = look_back(stage, runs, values)
+                runs += _perform(stage, act, known=runs)
+            with teller.beat("following the lineage of the final maps"):
+                outcome = look_back(stage, runs)
             _require("The end", outcome.deviations)
             show(outcome, console)
         directory.report.write_text(as_json(outcome, seconds=teller.seconds))
@@ -84,18 +83,19 @@ def _rest(start_took: timedelta) -> timedelta:
 def _define(stage: Stage, *, rest: timedelta) -> None:
     seconds = math.ceil(rest.total_seconds())
     prepared = definitions.prepared(
-        yaml.safe_load(EXAMPLE.read_text()),
+        definitions.together(yaml.safe_load(example.read_text()) for example in EXAMPLES.values()),
         environment=stage.environments[FIRST_VERSION],
-        truth_file=stage.truth_file,
+        truth_files=stage.truth_files,
         cooldown_seconds=seconds,
     )
-    with stage.teller.beat("applying the definitions of the pipeline"):
+    with stage.teller.beat("applying the definitions of the pipelines"):
         _apply(stage, definitions.with_parameters(prepared, stage.fault.parameters))
-    stage.teller.say(f"The pipeline of {EXAMPLE} is defined; here its maps rest for {seconds} s")
+    examples = " and ".join(map(str, EXAMPLES.values()))
+    stage.teller.say(f"The pipelines of {examples} are defined; here their maps rest for {seconds} s")
 
 
-def _perform(stage: Stage, act: Act, *, known: Sequence[Run]) -> tuple[list[Run], list[Value]]:
-    """The runs that followed from an act, and the science values of the map at its end."""
+def _perform(stage: Stage, act: Act, *, known: Sequence[Run]) -> list[Run]:
+    """The runs that followed from an act; raises NotAsExpected also where its maps are not as the truth."""
     teller = stage.teller
     teller.title(act.title)
     teller.say(act.tale)
@@ -104,14 +104,20 @@ def _perform(stage: Stage, act: Act, *, known: Sequence[Run]) -> tuple[list[Run]
     with teller.beat("waiting"):
         stage.ccat.ask("wait", "--timeout", str(_PATIENCE.total_seconds()), on_news=teller.update)
     with teller.beat("looking at what was done"):
-        made = _runs_since(stage, known[-1].id if known else 0)
-        for run in made:
-            teller.say(f"run {run.id}: {run.step} of {run.subject} with {run.version}, {run.reason}: {run.because}")
-        _require(act.title, run_deviations(act.expected, made))
+        made = runs_since(stage, known[-1].id if known else 0)
+        waiting = waits_in(stage, dict.fromkeys(one.pipeline for one in act.waiting))
+        for line in (*map(_told, made), *map(str, waiting)):
+            teller.say(line)
+        _require(act.title, run_deviations(act.expected, made) + wait_deviations(act.waiting, waiting))
     values = science_values(made)
-    _require(act.title, science_deviations(values))
+    _require(act.title, science_deviations(act.expected, values))
     teller.say(f"{len(made)} runs, exactly those expected; {len(values)} science values, each in its band")
-    return made, values
+    return made
+
+
+def _told(run: Run) -> str:
+    subject = f"{run.instrument} {run.step} of {run.subject}"
+    return f"run {run.id}: {subject} with {run.version}, {run.reason}: {run.because}"
 
 
 def _happen(stage: Stage, act: Act) -> str:
@@ -122,14 +128,14 @@ def _happen(stage: Stage, act: Act) -> str:
         _apply(stage, definitions.with_release(first, NEXT_VERSION, series=RELEASED, environment=environment))
         return f"Released: {', '.join(f'{name} {NEXT_VERSION} (series {series})' for name, series in RELEASED.items())}"
     observed, arriving = _cast(stage, act.observed), _cast(stage, act.arriving)
-    observe_and_deliver(stage.ccat, observed=observed, arriving=arriving, disk=stage.disk)
+    observe_and_deliver(stage.ccat, observed=observed, arriving=arriving, storage=stage.directory.stack.storage)
     return f"Registered: {', '.join(f'{scan.name} ({scan.file.name})' for scan in arriving)}"
 
 
-def _cast(stage: Stage, numbers: Iterable[int]) -> list[Scan]:
-    """The scans with these numbers, as far as the fault lets them be, and as often."""
-    there = [stage.scans[number] for number in numbers if number not in stage.fault.dropped]
-    return there + [another_of(stage.scans[number]) for number in numbers if number in stage.fault.doubled]
+def _cast(stage: Stage, names: Iterable[str]) -> list[Scan]:
+    """The scans of these names, as far as the fault lets them be, and as often."""
+    there = [stage.scans[name] for name in names if name not in stage.fault.dropped]
+    return there + [another_of(stage.scans[name]) for name in names if name in stage.fault.doubled]
 
 
 def _apply(stage: Stage, document: Mapping[str, Any]) -> None:
@@ -141,23 +147,3 @@ def _apply(stage: Stage, document: Mapping[str, Any]) -> None:
 def _require(title: str, deviations: Sequence[str]) -> None:
     if deviations:
         raise NotAsExpected(title, deviations)
-
-
-def _runs_since(stage: Stage, last: int) -> list[Run]:
-    rows = stage.ccat.ask("runs", "--limit", "1000")
-    return [_run(stage, row) for row in reversed(rows) if row["id"] > last]
-
-
-def _run(stage: Stage, row: Mapping[str, Any]) -> Run:
-    same = ("id", "step", "status", "reason", "because", "version", "failure", "metrics")
-    return Run(
-        **{name: row[name] for name in same},
-        subject=subject_of(row["sub_group_key"], stage.names),
-        created_at=datetime.fromisoformat(row["created_at"]),
-        submitted_at=_moment(row["submitted_at"]),
-        finished_at=_moment(row["finished_at"]),
-    )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ccat.demo.checks import Run
+from ccat.demo.instruments import INSTRUMENTS
 from ccat.demo.outcome import Outcome
 from ccat.demo.stage import Stage
 
@@ -20,26 +21,31 @@ _TARGET: Final = timedelta(seconds=2)
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """Print what was made, the science values, the lineage of the final map, and how quickly it went."""
-    subjects = {run.id: run.subject for run in outcome.runs}
+    """Print what was made, the science values, the lineage of the final maps, and how quickly it went."""
+    of = {run.id: (run.instrument, run.step, run.subject) for run in outcome.runs}
     _table(
         console,
         "Runs",
-        columns=["id", "step", "of", "version", "reason", "seconds"],
+        columns=["id", "instrument", "step", "of", "version", "reason", "seconds"],
         rows=map(_run_cells, outcome.runs),
     )
     rows = [
-        (one["id"], one["step"], subjects[one["run"]], one["type"], one["path"], f"{one['size_bytes'] / 1e6:.1f}")
+        (one["id"], *of[one["run"]], one["type"], one["path"], f"{one['size_bytes'] / 1e6:.1f}")
         for one in outcome.products
     ]
-    _table(console, "Current products", columns=["id", "step", "of", "type", "path", "MB"], rows=rows)
+    _table(console, "Current products", columns=["id", "instrument", "step", "of", "type", "path", "MB"], rows=rows)
     checked = [
-        (one.name, f"{one.value:.4g}", f"{one.low:g}", f"{one.high:g}", "ok" if one.ok else "OUT OF BAND")
+        (
+            *(one.instrument, one.subject, one.name),
+            *(f"{one.value:.4g}", f"{one.low:g}", f"{one.high:g}", "ok" if one.ok else "OUT OF BAND"),
+        )
         for one in outcome.values
     ]
-    _table(console, "The final map against the truth", columns=["value", "found", "low", "high", ""], rows=checked)
-    console.print("\n[bold]Lineage of the final map[/bold]")
-    console.print(Text(outcome.lineage_tree.rstrip()), soft_wrap=True)
+    columns = ["instrument", "of", "value", "found", "low", "high", ""]
+    _table(console, "The final maps against the truth", columns=columns, rows=checked)
+    for one in outcome.maps:
+        console.print(f"\n[bold]Lineage of {one}[/bold]", highlight=False)
+        console.print(Text(one.lineage_tree.rstrip()), soft_wrap=True)
     console.print(f"\n{latency_sentence(outcome.latencies)}", highlight=False, soft_wrap=True)
 
 
@@ -47,7 +53,7 @@ def show_places(stage: Stage, console: Console) -> None:
     """Say where everything lies."""
     directory = stage.directory
     places = {
-        "raw files at the telescope": stage.disk,
+        **{f"raw files of {one.name}": directory.disk_of(one.disk) for one in INSTRUMENTS},
         "products, run by run": directory.disk_of("cologne/ramses"),
         "long-term archive": directory.disk_of("cologne/lta"),
         "definitions that were applied": directory.definitions,
@@ -74,14 +80,16 @@ def as_json(outcome: Outcome, *, seconds: float) -> str:
         "products": outcome.products,
         "science": [{**asdict(value), "ok": value.ok} for value in outcome.values],
         "latency_seconds": [latency.total_seconds() for latency in outcome.latencies],
-        "lineage": outcome.lineage,
+        "maps": [
+            {"instrument": one.instrument, "subject": one.subject, "lineage": one.lineage} for one in outcome.maps
+        ],
     }
     return json.dumps(document, indent=1, default=datetime.isoformat) + "\n"
 
 
 def _run_cells(run: Run) -> tuple[object, ...]:
     seconds = f"{(run.finished_at - run.created_at).total_seconds():.1f}" if run.finished_at else ""
-    return run.id, run.step, run.subject, run.version, run.reason, seconds
+    return run.id, run.instrument, run.step, run.subject, run.version, run.reason, seconds
 
 
 def _table(console: Console, title: str, *, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ccat.demo.commands import CommandFailed, run
+from ccat.demo.instruments import INSTRUMENTS
 from ccat.demo.story import FIRST_VERSION
 from ccat_ops_db.distributions import code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
@@ -16,7 +17,8 @@ from ccat_ops_db.errors import CcatError
 DISTRIBUTION: Final = "ccat-pipelines"
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
 SOURCE: Final = _CHECKOUT / "pipelines"
-EXAMPLE: Final = SOURCE / "examples" / "chai.yaml"
+EXAMPLES: Final = {one.name: SOURCE / "examples" / one.example for one in INSTRUMENTS}
+"""Definitions, by instrument."""
 _REQUIREMENTS: Final = _CHECKOUT / "requirements" / "pipelines.txt"
 _READY: Final = ".ready"
 
@@ -35,7 +37,8 @@ class PipelinesMissing(CcatError):
 
 def installed_digest(environment: Path) -> str:
     """Short digest of the code of the installed reductions; raises PipelinesMissing."""
-    for needed in (environment / "bin" / "chai", EXAMPLE, _REQUIREMENTS):
+    programs = [environment / "bin" / one.program for one in INSTRUMENTS]
+    for needed in (*programs, *EXAMPLES.values(), _REQUIREMENTS):
         if not needed.exists():
             raise PipelinesMissing(needed)
     return code_digest(installed_distribution(environment, DISTRIBUTION)).removeprefix("sha256:")[:12]

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,10 +12,11 @@ from typing import Final
 
 from ccat.demo.commands import Ccat
 from ccat.demo.directory import DemoDirectory, clear
+from ccat.demo.instruments import INSTRUMENTS, Instrument
 from ccat.demo.options import Options
 from ccat.demo.software import installed_digest, release
 from ccat.demo.story import FAULTS, FIRST_VERSION, NEXT_VERSION, Fault
-from ccat.demo.telescope import DISK, Scan, another_of, names_of, observe
+from ccat.demo.telescope import Scan, another_of, names_of, observe
 from ccat.demo.telling import Teller
 
 BEATS: Final = 6
@@ -29,7 +31,8 @@ class Stage:
     ccat: Ccat
     teller: Teller
     fault: Fault
-    scans: Mapping[int, Scan]
+    scans: Mapping[str, Scan]
+    """By the name that the story calls each."""
     environments: Mapping[str, Path]
     """Version of the reduction software → where it is installed."""
 
@@ -39,14 +42,9 @@ class Stage:
         return names_of([*self.scans.values(), *map(another_of, self.scans.values())])
 
     @property
-    def truth_file(self) -> Path:
-        """What the scans were made of."""
-        return self.scans[1].file.with_name("truth.json")
-
-    @property
-    def disk(self) -> Path:
-        """The instrument's disk."""
-        return self.directory.disk_of(DISK)
+    def truth_files(self) -> Mapping[str, Path]:
+        """What the scans were made of, by the config that has to know it."""
+        return {one.instrument.check_config: one.file.with_name("truth.json") for one in self.scans.values()}
 
 
 def set_stage(options: Options, directory: DemoDirectory, teller: Teller) -> Stage:
@@ -58,9 +56,9 @@ def set_stage(options: Options, directory: DemoDirectory, teller: Teller) -> Sta
     with teller.beat("removing what the last demo left"):
         _take_down(ccat, directory)
         clear(directory)
-    with teller.beat("simulating four scans"):
-        scans = observe(environment, cache / f"raw-{digest}-seed-{options.seed}", seed=options.seed)
-    teller.say(f"Four raw scans with known truth lie in {scans[1].file.parent}")
+    with teller.beat("simulating the scans of both instruments"):
+        scans = _observe_all(environment, cache, digest=digest, seed=options.seed)
+    teller.say(f"{len(scans)} raw scans of two instruments, with known truth, lie in {cache}")
     if options.fault:
         teller.say(f"With a fault, {options.fault}: {FAULTS[options.fault].tale}")
     with teller.beat(f"installing version {NEXT_VERSION} of the reduction software, for later"):
@@ -73,6 +71,17 @@ def set_stage(options: Options, directory: DemoDirectory, teller: Teller) -> Sta
         scans=scans,
         environments={FIRST_VERSION: environment, NEXT_VERSION: later},
     )
+
+
+def _observe_all(environment: Path, cache: Path, *, digest: str, seed: int) -> Mapping[str, Scan]:
+    """Scans of all instruments, which are simulated side by side."""
+
+    def of(instrument: Instrument) -> Mapping[str, Scan]:
+        directory = cache / f"raw-{instrument.program}-{digest}-seed-{seed}"
+        return observe(instrument, directory, environment=environment, seed=seed)
+
+    with ThreadPoolExecutor() as side_by_side:
+        return {name: scan for scans in side_by_side.map(of, INSTRUMENTS) for name, scan in scans.items()}
 
 
 @contextmanager
