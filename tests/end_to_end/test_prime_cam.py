@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end.installation import REPOSITORY, Installation
 
+pytestmark = pytest.mark.timeout(600)
 PRIMECAM = REPOSITORY / "build/pipelines-env/bin/primecam"
 LOCATION, MODULE = "ccat/primecam_raw_data", "Prime-Cam/280GHz"
 NIGHTS = ("2026-04-01", "2026-04-02")

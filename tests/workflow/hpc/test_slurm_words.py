@@ -276,6 +276,13 @@ def test_who_is_cancelled_before_its_turn_has_ended_and_only_who_asked_is_told_s
     assert conclude(IN_TURN, marks(code=143), just_before, now=NOW).cancelled
 
 
+def test_a_job_that_a_signal_ended_is_not_judged_before_it_is_seen_whether_its_task_ends_too() -> None:
+    at_once, later = NOW - timedelta(seconds=59), NOW
+    assert conclude(IN_TURN, marks(code=143), Heard(phase=Phase.RUNNING), now=at_once).state is JobState.RUNNING
+    seen = conclude(IN_TURN, marks(code=143), Heard(phase=Phase.RUNNING), now=later)
+    assert (seen.state, seen.exit_code, seen.cancelled) == (JobState.FINISHED, 143, False)
+
+
 # Errors
 
 

@@ -11,6 +11,8 @@ from ccat_workflow_manager.hpc.cluster.marks import ExitMark, JobRecord, Marks
 PATIENCE: Final = timedelta(seconds=30)
 """After the end of a job, until its exit mark is seen on a disk that other hosts write."""
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
+_ENDED_BY_SIGNAL: Final = frozenset({137, 143})
+_TO_END: Final = timedelta(seconds=10)
 _ENDED_BY_TIMEOUT: Final = frozenset({124, 137})
 _KILLED: Final = 137
 
@@ -57,7 +59,7 @@ def conclude(
 
     A job of which neither speaks is UNKNOWN, and never over. For `patience` after its end its exit mark is waited for.
     """
-    heard = _in_turn(marks, heard) if record.place is not None else heard
+    heard = _in_turn(marks, heard, now=now) if record.place is not None else heard
     heard = _with_memory(record, marks, heard)
     if heard.phase in _LIVE:
         return _seen(_LIVE[heard.phase], marks, heard, queue_reason=heard.reason)
@@ -74,15 +76,13 @@ def conclude(
     return _seen(JobState.UNKNOWN, marks, heard, trouble=heard.reason)
 
 
-def _in_turn(marks: Marks, heard: Heard) -> Heard:
+def _in_turn(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
     """What the cluster says of a task that runs several jobs one after the other, as far as it is about one of them."""
     if marks.was_forestalled and heard.phase is not Phase.ABSENT:
         is_ours = marks.cancelled_at is not None
         return Heard(phase=Phase.ENDED, cancelled=is_ours, is_lost=not is_ours, reason="it had been given up")
-    if heard.phase is Phase.RUNNING and marks.exit:
-        return Heard(phase=Phase.ENDED, host=heard.host)
-    if heard.phase is Phase.RUNNING and not marks.has_start:
-        return Heard(phase=Phase.PENDING, reason="others of its array task go before it")
+    if heard.phase is Phase.RUNNING:
+        return _while_its_task_runs(marks, heard, now=now)
     if heard.phase is Phase.ENDED and not marks.has_start:
         reason = heard.reason or "nothing is known of why"
         return replace(heard, is_lost=True, cancelled=False, reason=f"its array task ended before its turn: {reason}")
@@ -91,6 +91,16 @@ def _in_turn(marks: Marks, heard: Heard) -> Heard:
         was_cancelled = heard.cancelled and is_last and marks.exit.exit_code != 0
         return Heard(phase=Phase.ENDED, host=heard.host, cancelled=was_cancelled)
     return replace(heard, exit_code=None)
+
+
+def _while_its_task_runs(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
+    if marks.exit is None:
+        waits = Heard(phase=Phase.PENDING, reason="others of its array task go before it")
+        return heard if marks.has_start else waits
+    by_signal = marks.exit.exit_code in _ENDED_BY_SIGNAL and marks.cancelled_at is None
+    if by_signal and now - marks.exit.ended_at < _TO_END:  # its task may be about to end too, by somebody's wish
+        return heard
+    return Heard(phase=Phase.ENDED, host=heard.host)
 
 
 def _with_memory(record: JobRecord, marks: Marks, heard: Heard) -> Heard:

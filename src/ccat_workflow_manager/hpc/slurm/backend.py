@@ -28,7 +28,7 @@ _AT_ONCE: Final = 1000
 """Jobs that one command names; what is more waits for the next round."""
 _LAG: Final = timedelta(seconds=5)
 """After its end, until a job that has left its exit mark is concluded without what the accounting says of it."""
-_LAG_OF_STEPS: Final = timedelta(seconds=1)
+_SHORT: Final = timedelta(seconds=2)
 _FORGOTTEN: Final = timedelta(minutes=2)
 """After a job was handed in, until nobody knowing it means that it is forgotten."""
 _LOOKED_BACK: Final = timedelta(hours=1)
@@ -296,16 +296,20 @@ class _Look:
             return JobObservation(state=JobState.UNKNOWN)
         heard = hear(queued, accounted, name=self.record.cluster_name)
         end, is_alone = self.marks.exit, self.record.place is None
-        if waits and is_alone and end and now - end.ended_at < _lag(accounted):
+        if waits and is_alone and end and now - end.ended_at < _lag(self.marks, accounted):
             return JobObservation(state=JobState.RUNNING, started_at=heard.started_at)
         return conclude(self.record, self.marks, heard, now=now, patience=patience)
 
 
-def _lag(accounted: Row | None) -> timedelta:
-    """How long after its end a job waits for more of its accounts: what its steps used comes a little after the end."""
-    if accounted is None or not has_ended(accounted):
-        return _LAG
-    return timedelta() if accounted.peak_memory_bytes is not None else _LAG_OF_STEPS
+def _lag(marks: Marks, accounted: Row | None) -> timedelta:
+    """How long after its end a job waits for more of its accounts: what its steps used comes a little after the end.
+
+    Of the shortest it may never come.
+    """
+    started_at = marks.start.started_at if marks.start else None
+    is_short = bool(started_at and marks.exit and marks.exit.ended_at - started_at < _SHORT)
+    is_whole = accounted is not None and (is_short or accounted.peak_memory_bytes is not None)
+    return timedelta() if is_whole and has_ended(accounted) else _LAG
 
 
 def _is_live(row: Row | None) -> bool:
