@@ -29,11 +29,11 @@ The list is generated from the code: each commit and each call outside of the pr
 workflow-manager and the sending of its messages, which start, follow and end runs; the alerts and the signs of life by
 which services are missed; the look at what is free on disks; and the one place, `ccat.wiring.transaction`, in which
 every `ccat` command commits what people ask for. A command with several transactions, which looks first and then acts,
-comes there several times: `#2`. Data transfer is not in it, nor are `opsdb_init`, `opsdb_migrate` and the embedded
-stack.
+comes there several times: `#2`. Data transfer is not in it, nor are `opsdb_init`, `opsdb_migrate`, the embedded stack,
+and the questions of the Kubernetes backend to its API.
 
-`tests/workflow/verbs/crashes` lets processes die at every one of them, and fails where none comes by. What is so when
-they are started again:
+`tests/workflow/verbs/crashes`, and of clusters `tests/workflow/hpc/test_slurm.py`, let processes die at every one of
+them, and fail where none comes by. What is so when they are started again:
 
 - A run is made once.
 - An alert is told at least once. It is told twice only where a process dies when it has told it, or one of two

@@ -217,6 +217,7 @@ class RunAttempt(Base):
         is_path_inside("directory"),
         is_positive("memory_gb"),
         is_positive("time_hours"),
+        sa.Index("ix_run_attempt_bundle", "job_bundle_id", postgresql_where=sa.text("job_bundle_id IS NOT NULL")),
         sa.Index("ix_run_attempt_abandoned", "id", postgresql_where=sa.text("abandoned_at IS NOT NULL")),
     )
 
@@ -227,7 +228,7 @@ class RunAttempt(Base):
     job_name: Mapped[str] = mapped_column(unique=True, comment="Key by which the cluster is asked after any doubt.")
     job_id: Mapped[str | None] = mapped_column(comment="Name that the cluster gave it.")
     job_bundle_id: Mapped[int | None] = mapped_column(
-        sa.ForeignKey("job_bundle.id"), index=True, comment="Bundle with which it was handed in; NULL: by itself."
+        sa.ForeignKey("job_bundle.id"), comment="Bundle with which it was last to be handed in; NULL: by itself."
     )
     memory_gb: Mapped[float | None] = mapped_column(comment="Memory that it asks the cluster for.")
     time_hours: Mapped[float | None] = mapped_column(comment="Time limit that it asks the cluster for.")

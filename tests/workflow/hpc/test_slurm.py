@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from redis import Redis
 
 from ccat.crashing import points
+from ccat.stack.redis import RedisAddress
 from ccat_workflow_manager.hpc.base import BackendUnavailable, JobRefused, JobSpec, JobState, Placement
 from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
 from ccat_workflow_manager.hpc.failures import failure_class, one_line_cause
@@ -379,8 +380,7 @@ def test_measures_come_from_the_accounting_where_it_has_them(bench: Bench) -> No
 # Death
 
 
-POINTS = [point for point in points() if point.startswith(OF_CLUSTERS) and "pacing" not in point]
-"""The pace is kept in Redis, which holds nothing that a job depends on."""
+POINTS = [point for point in points() if point.startswith(OF_CLUSTERS)]
 
 
 def die(base: Path, what: str, *jobs: str, at: str) -> bool:
@@ -399,9 +399,12 @@ def written(job: JobSpec) -> str:
     return str(file)
 
 
-def test_a_job_runs_once_wherever_processes_die_while_it_is_handed_in(bench: Bench, tmp_path: Path) -> None:
+def test_a_job_runs_once_wherever_processes_die_while_it_is_handed_in(
+    bench: Bench, tmp_path: Path, redis_address: RedisAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At each point one process dies; a healthy one goes on, and in the end all is as if nobody had died."""
     assert isinstance(bench.backend, SlurmBackend)
+    monkeypatch.setenv("CCAT_TEST_REDIS", redis_address.url)
     ids = tmp_path / "cluster-jobs/ids"
     ids.mkdir(parents=True)
     for number in range(1, 1000):  # of the time before the cluster counted anew

@@ -45,15 +45,20 @@ def upgrade() -> None:
             "job_bundle_id",
             sa.BigInteger(),
             nullable=True,
-            comment="Bundle with which it was handed in; NULL: by itself.",
+            comment="Bundle with which it was last to be handed in; NULL: by itself.",
         ),
     )
     op.create_foreign_key(op.f("fk_run_attempt_job_bundle_id"), "run_attempt", _BUNDLE, ["job_bundle_id"], ["id"])
-    op.create_index(op.f("ix_run_attempt_job_bundle_id"), "run_attempt", ["job_bundle_id"])
+    op.create_index(
+        "ix_run_attempt_bundle",
+        "run_attempt",
+        ["job_bundle_id"],
+        postgresql_where=sa.text("job_bundle_id IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_run_attempt_job_bundle_id"), "run_attempt")
+    op.drop_index("ix_run_attempt_bundle", "run_attempt")
     op.drop_constraint(op.f("fk_run_attempt_job_bundle_id"), "run_attempt")
     op.drop_column("run_attempt", "job_bundle_id")
     op.drop_table(_BUNDLE)

@@ -21,7 +21,7 @@ _ccat_tell() {
 trap '_ccat_signals=$((_ccat_signals + 1))' HUP INT
 trap '_ccat_signals=$((_ccat_signals + 1)); _ccat_asked=1; _ccat_tell' TERM
 
-now() { command -p date +%s.%N; }
+_ccat_now() { command -p date +%s.%N; }
 
 # Room for the exit mark is taken, and kept open, before anything runs: it can be left however full the disk is by then.
 # Blanks behind a mark do no harm.
@@ -32,7 +32,7 @@ exec 9<>"$_ccat_exit"
 # Made by one process only, whoever else tries; whoever reads it before its line is whole waits a little.
 set -C
 {
-    printf '{"id": "%s", "host": "%s", "at": %s}\n' "$_ccat_id" "$(command -p uname -n)" "$(now)" >"$_ccat_start"
+    printf '{"id": "%s", "host": "%s", "at": %s}\n' "$_ccat_id" "$(command -p uname -n)" "$(_ccat_now)" >"$_ccat_start"
 } 2>/dev/null || exit 75
 set +C
 
@@ -54,5 +54,5 @@ done
 
 read -r _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x \
     _ccat_x _ccat_x _ccat_user _ccat_system _ccat_x </proc/self/stat
-printf '{"exit_code": %d, "at": %s, "cpu_ticks": %d}\n' "$_ccat_code" "$(now)" "$((_ccat_user + _ccat_system))" >&9
+printf '{"exit_code": %d, "at": %s, "cpu_ticks": %d}\n' "$_ccat_code" "$(_ccat_now)" "$((_ccat_user + _ccat_system))" >&9
 exit "$_ccat_code"

@@ -56,7 +56,6 @@ class SlurmBackend:
         patience: timedelta = PATIENCE,
         slurm: Slurm | None = None,
     ) -> None:
-        self._base = base
         self._cluster = cluster
         self._pace = pace
         self._grace = grace
@@ -112,8 +111,8 @@ class SlurmBackend:
         self._files.prune()
         looks = [_Look.at(self._files, job_id) for job_id in job_ids]
         queued = self._queued()
-        over = [one.slurm_id for one in looks if one.record and not _is_live(queued.get(one.slurm_id))]
-        accounted, trouble = self._accounted(over[:_AT_ONCE])
+        over = {one.slurm_id: None for one in looks if one.record and not _is_live(queued.get(one.slurm_id))}
+        accounted, trouble = self._accounted(list(over)[:_AT_ONCE])  # jobs of one task of an array: one question
         now = datetime.now(UTC)
         self._give_up_forgotten(looks, queued, accounted, now=now)
         waits = self._has_accounting and not trouble

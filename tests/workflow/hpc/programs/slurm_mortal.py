@@ -5,17 +5,20 @@
 A job is a JSON file; what is observed or cancelled is named by its id, and what is concluded by its name.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from pydantic import TypeAdapter
+from redis import Redis
 
 from ccat.crashing import arm_from_environment
 from ccat_workflow_manager.hpc.base import JobSpec
 from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
+from ccat_workflow_manager.hpc.slurm.pacing import Pace
 
 SPEC = TypeAdapter(JobSpec)
 
@@ -28,7 +31,9 @@ def main(base: str, what: str, *jobs: str) -> None:
         assert record is not None
         files.conclude_unstarted(record, exit_code=78, because="its image is not there")
         return
-    backend = SlurmBackend(Path(base), grace=timedelta(seconds=0.2), bundle_size=10)
+    redis = os.environ.get("CCAT_TEST_REDIS")
+    pace = Pace(Redis.from_url(redis), key="slurm:submissions:1", per_minute=1000) if redis else None
+    backend = SlurmBackend(Path(base), grace=timedelta(seconds=0.2), bundle_size=10, pace=pace)
     match what:
         case "submit":
             backend.submit(_spec(jobs[0]))
