@@ -11,6 +11,7 @@ from ccat.stack.postgresql import embedded_postgresql
 from ccat.stack.redis import RedisAddress, embedded_redis
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
+from tests.apptainer import build, make_sandbox, require_apptainer
 
 # Machines are noisy: how long an example takes, or its making on a machine that never made any text, says nothing.
 settings.register_profile("ccat", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -46,6 +47,14 @@ def template_database(postgresql_url: str) -> str:
     migrate(engine)
     engine.dispose()
     return "migrated"
+
+
+@pytest.fixture(scope="session")
+def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SIF file with a shell and a few programs; the test ends where there is no Apptainer."""
+    require_apptainer()
+    directory = tmp_path_factory.mktemp("image")
+    return build(directory / "small.sif", make_sandbox(directory / "sandbox"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import typer
 
 from ccat.cli.errors import reported
+from ccat.containers import containers_of
 from ccat.watch.hook import Hook
 from ccat.watch.looking import Watch, watching
 from ccat.wiring import all_locations, open_database, process_name, roots_of, served_locations
@@ -196,7 +197,8 @@ def celery_worker(*, concurrency: int, backend: MakeBackend = backend_of) -> Non
         app, questions = process.app(settings), process.app(settings)
         backends = {one.id: backend(one, settings) for one in served}
         bases = {one.id: one.base for one in served}
-        register(app, Workplace(process.database, backends, bases, process.name))
+        containers = containers_of(served, settings, process.database)
+        register(app, Workplace(process.database, backends, bases, process.name, containers))
         health = process.health(settings, "workflow")
         names, roots = [one.queue_name for one in served], {one.id: one.root for one in served}
         work, prompt = queues(names), Prompt(questions, prompt_queues(names))

@@ -38,3 +38,6 @@ class WorkflowManagerSettings(RedisSettings, ComponentSettings):
     alert_backlog_hours: PositiveFloat = 12
     """What has waited for so long is told."""
     sif_cache_dir: Path = Path("/data/sif-cache")
+    """Where locations keep their container images that name no place of their own."""
+    sif_cache_gb: PositiveFloat = 100
+    """Beyond this, images go that were wanted least recently."""

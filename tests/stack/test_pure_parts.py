@@ -28,10 +28,12 @@ def test_settings_survive_the_file_whatever_the_path(directory: str) -> None:
         database_url=f"postgresql+psycopg://ccat:x@/ccat?host={directory}",
         redis=RedisAddress("127.0.0.1", 20_000, "secret"),
         pipeline_base_dir=Path(directory),
+        sif_cache_dir=Path(directory) / "images",
     )
     found = tomllib.loads(as_toml(settings))
     assert found["ops_db"]["url"] == settings.database_url
     assert found["workflow_manager"]["pipeline_base_dir"] == directory
+    assert Path(found["workflow_manager"]["sif_cache_dir"]) == Path(directory) / "images"
     assert found["data_transfer"] == {"redis_host": "127.0.0.1", "redis_port": 20_000, "redis_password": "secret"}
     assert "processing_location_id" not in found["workflow_manager"]
 

@@ -46,6 +46,11 @@ class StackDirectory:
         return self.storage / "cologne" / "ramses" / "pipelines"
 
     @property
+    def images(self) -> Path:
+        """The container images of the local processing location."""
+        return self.root / "images"
+
+    @property
     def storage(self) -> Path:
         """The files at the seeded data locations."""
         return self.root / "storage"

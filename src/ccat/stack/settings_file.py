@@ -15,6 +15,7 @@ class StackSettings:
     database_url: str
     redis: RedisAddress
     pipeline_base_dir: Path
+    sif_cache_dir: Path
     processing_location_ids: Sequence[int] = ()
     """Unknown, and not written, as long as the database is not prepared."""
 
@@ -26,7 +27,8 @@ def as_toml(settings: StackSettings) -> str:
         "redis_port": settings.redis.port,
         "redis_password": settings.redis.password,
     }
-    workflow_manager = {**redis, "pipeline_base_dir": str(settings.pipeline_base_dir)}
+    directories = {"pipeline_base_dir": str(settings.pipeline_base_dir), "sif_cache_dir": str(settings.sif_cache_dir)}
+    workflow_manager = {**redis, **directories}
     if settings.processing_location_ids:
         workflow_manager["processing_location_id"] = ",".join(map(str, settings.processing_location_ids))
     sections: dict[str, dict[str, str | int]] = {

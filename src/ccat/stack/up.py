@@ -58,7 +58,12 @@ def _bring_up(supervisor: Supervisor, directory: StackDirectory, program: Progra
     cluster = postgresql.prepare(directory.postgresql)
     supervisor.bring_up(postgresql.service(cluster))
     address = redis.start_on_free_port(directory.redis, supervisor.bring_up)
-    settings = StackSettings(database_url=cluster.url, redis=address, pipeline_base_dir=directory.pipelines)
+    settings = StackSettings(
+        database_url=cluster.url,
+        redis=address,
+        pipeline_base_dir=directory.pipelines,
+        sif_cache_dir=directory.images,
+    )
     write_private(directory.settings, as_toml(settings))
     for preparation in program.preparations:
         supervisor.prepare(_in_stack(preparation, directory))

@@ -3,6 +3,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, field_validator, model_validator
 
+from ccat_ops_db.definitions.images import ImageReference
 from ccat_ops_db.definitions.limits import Limits
 from ccat_ops_db.definitions.steps import Step
 from ccat_ops_db.definitions.words import (
@@ -68,7 +69,9 @@ class SoftwareVersion(Piece):
     distribution: Text | None = None
     """Installed Python distribution whose RECORD identifies the code."""
     image: Text | None = None
+    """Path of a SIF file, relative to the file that names it, or where Apptainer gets it from: `docker://…`."""
     image_digest: Digest | None = None
+    """Of an image from `docker://` the digest of its manifest, else SHA-256 of the SIF file."""
 
     @model_validator(mode="after")
     def _has_what_its_runtime_needs(self) -> "SoftwareVersion":
@@ -83,6 +86,8 @@ class SoftwareVersion(Piece):
         for name in other:
             if getattr(self, name) is not None:
                 raise ValueError(f"runtime {self.runtime} takes no `{name}`")
+        if self.image is not None and self.image_digest is not None:
+            ImageReference.parse(self.image).confirm(self.image_digest)
         return self
 
 

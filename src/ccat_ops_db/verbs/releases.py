@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.definitions import document as written
+from ccat_ops_db.definitions.images import ImageReference, ImageSource
 from ccat_ops_db.definitions.parsing import InvalidDefinition
 from ccat_ops_db.distributions import DistributionMissing, code_digest, installed_distribution
 from ccat_ops_db.errors import CcatError
@@ -116,13 +117,14 @@ def _apply_version(
 ) -> Change:
     one, where = told.version, f"{told.place}: {told.name}"
     environment = str((folder / one.environment).resolve()) if one.environment else None
+    image = _place_of_image(one.image, folder) if one.image else None
     known = _known_version(session, software.id, one.version, where=where)
     is_history = one.state is not VersionState.RELEASED  # what starts nothing need not be installed any more
     values = {
         "series": one.series,
         "runtime": one.runtime,
         "command": list(one.command),
-        "image_ref": one.image,
+        "image_ref": image,
         "environment_prefix": environment,
         "distribution": one.distribution,
         "content_digest": known.content_digest if known and is_history else _content_digest(told, environment),
@@ -137,7 +139,7 @@ def _apply_version(
     for field in ("content_digest", "series", "command"):
         if getattr(known, field) != values[field]:
             raise VersionChanged(where, field, recorded=getattr(known, field), told=values[field])
-    place = update(known, {"environment_prefix": environment, "image_ref": one.image}, kind="version", name=told.name)
+    place = update(known, {"environment_prefix": environment, "image_ref": image}, kind="version", name=told.name)
     if known.state is one.state:
         return place
     _move(session, known, one.state, told=told, by=by)
@@ -166,6 +168,12 @@ def _move(
     if version.state is VersionState.WITHDRAWN:
         reinstate(session, root, now=now, by=by)
     advance(session, models.ReductionSoftwareVersion, [version.id], to=to, because="applied", by=by)
+
+
+def _place_of_image(image: str, folder: Path) -> str:
+    if ImageReference.parse(image).source is ImageSource.FILE:
+        return str((folder / image).resolve())
+    return image
 
 
 def _content_digest(told: _Told, environment: str | None) -> str:

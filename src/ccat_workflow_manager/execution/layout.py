@@ -87,6 +87,10 @@ class AttemptLayout:
         return self.output if is_final else self.workspace / _checked(step_key)
 
 
+INSIDE: Final = AttemptLayout(Path("/workflow"))
+"""An attempt as software in an image sees it, wherever it lies."""
+
+
 @dataclass(frozen=True)
 class RunLayout:
     """Directories of one run."""

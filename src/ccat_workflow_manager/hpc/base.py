@@ -72,6 +72,13 @@ class JobSpec:
     nodes: int = 1
     ntasks: int = 1
     placement: Placement = Placement()
+    inner_prefix: str = ""
+    """What the name of a variable begins with that has to come through to the software of the job."""
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Variables that the backend adds, by which a job's processes are known, in an image or not."""
+        return {f"{prefix}{JOB_VARIABLE}": str(self.directory) for prefix in ("", self.inner_prefix)}
 
     @property
     def cpus(self) -> int:

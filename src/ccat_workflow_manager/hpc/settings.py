@@ -1,10 +1,15 @@
+import shlex
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
 from ccat_workflow_manager.hpc.base import Placement
+
+
+def _split_as_a_shell(value: Any) -> Any:
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
 
 
 class PlaceSettings(pydantic.BaseModel):
@@ -21,7 +26,18 @@ class PlaceSettings(pydantic.BaseModel):
         return timedelta(milliseconds=100)
 
 
-class LocalSettings(PlaceSettings):
+class ContainerSettings(PlaceSettings):
+    """`backend_settings` of a location that runs software in images."""
+
+    sif_cache_dir: Path | None = None
+    """Where container images are kept that all its hosts see; a relative one is taken below the location's path."""
+    apptainer_options: Annotated[tuple[str, ...], pydantic.BeforeValidator(_split_as_a_shell)] = ()
+    """What `apptainer exec` is told besides, such as `--userns`."""
+    gpu_option: Literal["--nv", "--rocm", "--nvccli"] = "--nv"
+    """How GPUs get into a container."""
+
+
+class LocalSettings(ContainerSettings):
     """`backend_settings` of a location whose jobs run on the host of its workers."""
 
     cpus: pydantic.PositiveInt | None = None
@@ -32,7 +48,7 @@ class LocalSettings(PlaceSettings):
     """Control group, delegated to the account of the workers, whose children hold jobs to their memory."""
 
 
-class SlurmSettings(PlaceSettings):
+class SlurmSettings(ContainerSettings):
     """`backend_settings` of a location whose jobs a Slurm cluster runs."""
 
     cluster: str | None = None

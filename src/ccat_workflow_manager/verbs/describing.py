@@ -9,14 +9,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager
 
 from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.queries.configs import config_of
 from ccat_ops_db.sets import is_given, once_more
 from ccat_ops_db.states import RunStatus
 from ccat_workflow_manager.execution import manifest as told
-from ccat_workflow_manager.execution.command import Execution, process_job
+from ccat_workflow_manager.execution.command import Execution, job
+from ccat_workflow_manager.execution.container import Container
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
 from ccat_workflow_manager.execution.prepare import Input, Recorded
 from ccat_workflow_manager.hpc.base import JobSpec
+from ccat_workflow_manager.hpc.images.containers import Containers
+from ccat_workflow_manager.hpc.images.fetching import Image
 from ccat_workflow_manager.plan.resources import allotted
 from ccat_workflow_manager.verbs.asking import asked_or_first
 from ccat_workflow_manager.verbs.inputs import Product, Raw, RunInputs
@@ -74,6 +78,26 @@ _SHARED: Final = (
 """What describes runs, and many have in common: read once for all of them."""
 
 
+class NoContainers(CcatError):
+    """A location that runs no images was given software in one."""
+
+    code = "no_containers"
+
+    def __init__(self, software: str, location: str) -> None:
+        super().__init__(
+            f"{software} is in an image, and location {location} runs none: give the pipeline a location whose backend "
+            "is local or slurm, or release the software as runtime process"
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a location has for its runs: the root of their directories, and how it runs images, if it does."""
+
+    base: Path
+    containers: Containers | None = None
+
+
 @dataclass(frozen=True)
 class Description:
     """Everything that preparing an attempt needs."""
@@ -114,12 +138,12 @@ def root_of(run: _Run, base: Path) -> Path:
     return Path(run.location.path) if isinstance(run.location, models.DiskDataLocation) else base
 
 
-def describe(attempt: models.RunAttempt, inputs: RunInputs, *, base: Path) -> Description:
-    """What an attempt executes, reads and is told. Raises InputGone."""
+def describe(attempt: models.RunAttempt, inputs: RunInputs, *, place: Place) -> Description:
+    """What an attempt executes, reads and is told. Raises InputGone, or NoContainers."""
     run = attempt.run
     inputs.require_all(run)
-    root = root_of(run, base)
-    execution = execution_of(attempt, base=base)
+    root = root_of(run, place.base)
+    execution = execution_of(attempt, place=place)
     return Description(
         execution=execution,
         manifest=_manifest(attempt, execution, _told(inputs)),
@@ -135,21 +159,27 @@ def describe(attempt: models.RunAttempt, inputs: RunInputs, *, base: Path) -> De
 def job_of(attempt: models.RunAttempt, execution: Execution) -> JobSpec:
     """The job of a prepared attempt."""
     asked = asked_or_first(attempt)
-    job = process_job(
+    plain = job(
         execution,
         name=attempt.job_name,
         memory_gb=asked.memory_gb,
         time_limit=asked.time_limit,
         priority=attempt.run.priority,
     )
-    return allotted(job, attempt.run.step_revision.resources)
+    return allotted(plain, attempt.run.step_revision.resources)
 
 
-def execution_of(attempt: models.RunAttempt, *, base: Path) -> Execution:
-    """Command, directories and environment of an attempt."""
+def image_of(run: _Run) -> Image | None:
+    """The image that the software of a run is in, if it is in one."""
+    version = run.software_version
+    return Image(version.image_ref, version.content_digest) if version.image_ref else None
+
+
+def execution_of(attempt: models.RunAttempt, *, place: Place) -> Execution:
+    """Command, directories and environment of an attempt. Raises NoContainers."""
     run, version, config = attempt.run, attempt.run.software_version, attempt.run.config_revision
     return Execution(
-        layout=AttemptLayout(base / attempt.directory),
+        layout=AttemptLayout(place.base / attempt.directory),
         pipeline_id=run.pipeline_id,
         run_id=run.id,
         attempt=attempt.number,
@@ -159,8 +189,24 @@ def execution_of(attempt: models.RunAttempt, *, base: Path) -> Execution:
         is_final=run.step_revision.is_final,
         command=tuple(version.command),
         environment_prefix=Path(version.environment_prefix) if version.environment_prefix else None,
+        container=_container(run, place),
         variables=config.environment if config else {},
         cpu=run.step_revision.resources["cpu"],
+    )
+
+
+def _container(run: _Run, place: Place) -> Container | None:
+    image = image_of(run)
+    if image is None:
+        return None
+    if place.containers is None:
+        version = run.software_version
+        raise NoContainers(f"{version.reduction_software.name} {version.version}", run.location.name)
+    gpu = [place.containers.gpu_option] if run.step_revision.resources.get("gpus") else []
+    return Container(
+        sif=place.containers.cache.place(image.digest),
+        roots=(root_of(run, place.base),),
+        options=(*place.containers.options, *gpu),
     )
 
 
@@ -210,7 +256,10 @@ def _manifest(attempt: models.RunAttempt, execution: Execution, inputs: told.Inp
         step=told.ManifestStep(name=run.step_revision.name, is_final=run.step_revision.is_final),
         sub_group=told.ManifestSubGroup(key=run.sub_group_key, dimensions=run.sub_group_labels),
         software=told.ManifestSoftware(
-            name=version.reduction_software.name, version=version.version, image_ref=version.image_ref
+            name=version.reduction_software.name,
+            version=version.version,
+            image_ref=version.image_ref,
+            image_digest=version.content_digest if version.image_ref else None,
         ),
         config=told.ManifestConfig(
             name=config.name if config else None,
@@ -218,7 +267,7 @@ def _manifest(attempt: models.RunAttempt, execution: Execution, inputs: told.Inp
             parameters=dict(config.parameters) if config else {},
         ),
         inputs=inputs,
-        output=told.Output(dir=str(execution.output)),
+        output=told.Output(dir=str(execution.seen_output)),
     )
 
 

@@ -26,12 +26,14 @@ from ccat_service.spaces import require_mounted, told, try_to_write
 from ccat_workflow_manager.execution.durable import alone
 from ccat_workflow_manager.execution.prepare import AttemptHasStarted, InputChanged, prepare
 from ccat_workflow_manager.hpc.base import BackendUnavailable, Bundling, JobRefused, JobSpec
+from ccat_workflow_manager.hpc.images.errors import ImageAwaited
 from ccat_workflow_manager.plan.bundles import in_bundles
 from ccat_workflow_manager.verbs.bundling import open_bundle, record_bundle
 from ccat_workflow_manager.verbs.describing import (
     current_attempts,
     describe,
     execution_of,
+    image_of,
     job_of,
     root_of,
     run_directory,
@@ -150,7 +152,7 @@ def _by_location(found: Iterable[Item], run_of: Callable[[Item], _Run]) -> Mappi
 
 
 def _prepared(workplace: Workplace, attempt: models.RunAttempt) -> Prepared:
-    return Prepared(attempt, job_of(attempt, execution_of(attempt, base=workplace.base_of(attempt.run))))
+    return Prepared(attempt, job_of(attempt, execution_of(attempt, place=workplace.place_of(attempt.run))))
 
 
 def prepare_all(workplace: Workplace, attempts: Sequence[models.RunAttempt]) -> list[Prepared]:
@@ -187,6 +189,8 @@ def _scoped(
         raise
     except OSError as error:
         _wait_or_fail(workplace, attempt, error)
+    except ImageAwaited as error:
+        _wait(workplace, [attempt.run_id], str(error))
     except CcatError as error:
         kind = FailureClass.INFRASTRUCTURE if error.transient else FailureClass.CONFIGURATION
         _fail_unless_handed_in(workplace, attempt, Failure(kind, str(error)))
@@ -206,7 +210,10 @@ def _wait_or_fail(workplace: Workplace, attempt: models.RunAttempt, met: OSError
 
 def _prepare(workplace: Workplace, code: ReleasedCode, attempt: models.RunAttempt, *, inputs: RunInputs) -> Prepared:
     code.require(attempt.run.software_version)
-    found = describe(attempt, inputs, base=workplace.base_of(attempt.run))
+    place, image = workplace.place_of(attempt.run), image_of(attempt.run)
+    found = describe(attempt, inputs, place=place)
+    if image and place.containers:
+        place.containers.cache.require(image)
     try:
         prepare(found.execution, inputs=found.inputs, manifest=found.manifest)
     except AttemptHasStarted:

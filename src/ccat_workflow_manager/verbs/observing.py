@@ -19,6 +19,7 @@ from ccat_ops_db.states import RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
 from ccat_service.trouble import is_transient
+from ccat_workflow_manager.execution.container import container_trouble
 from ccat_workflow_manager.hpc.base import Backend, BackendUnavailable, JobObservation, JobState
 from ccat_workflow_manager.hpc.failures import one_line_cause
 from ccat_workflow_manager.plan.outcomes import Followed, Outcome, has_to_end, outcome, waits_for
@@ -305,8 +306,13 @@ def _failure(news: _News) -> Failure | None:
     found = news.outcome
     if found is None or found.failure is None:
         return None
-    cause = found.because or one_line_cause(news.log_tail or "", news.seen, memory_gb=news.watched.memory_gb)
-    return Failure(found.failure, cause, news.log_tail, found.exhausted, may_live=found.may_live)
+    log_tail = news.log_tail or ""
+    trouble = None if found.because else container_trouble(news.seen.exit_code, log_tail)
+    kind, cause = trouble or (
+        found.failure,
+        found.because or one_line_cause(log_tail, news.seen, memory_gb=news.watched.memory_gb),
+    )
+    return Failure(kind, cause, news.log_tail, found.exhausted, may_live=found.may_live)
 
 
 def _move(session: Session, news: Iterable[_News], *, now: datetime, by: str) -> None:

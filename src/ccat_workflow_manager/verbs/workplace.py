@@ -1,5 +1,5 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,8 @@ from ccat_service.logging import StructuredLogger
 from ccat_service.retries import first_line
 from ccat_service.trouble import is_transient
 from ccat_workflow_manager.hpc.base import Backend
-from ccat_workflow_manager.verbs.describing import current_attempts
+from ccat_workflow_manager.hpc.images.containers import Containers
+from ccat_workflow_manager.verbs.describing import Place, current_attempts
 
 _Run = models.ExecutedReductionStep
 _Attempt = models.RunAttempt
@@ -46,10 +47,16 @@ class Workplace:
     """Root of the run directories of each location, by the location's id."""
     name: str
     """Signs what this worker moves."""
+    containers: Mapping[int, Containers] = field(default_factory=dict)
+    """How locations run images, by the location's id; the others run none."""
 
     def base_of(self, run: _Run) -> Path:
         """Root of the run directories where a run is."""
         return self.bases[run.data_location_id]
+
+    def place_of(self, run: _Run) -> Place:
+        """What the location of a run has for it."""
+        return Place(self.base_of(run), self.containers.get(run.data_location_id))
 
     def backend_of(self, run: _Run) -> Backend:
         """Where the jobs of a run are."""

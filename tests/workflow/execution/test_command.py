@@ -1,12 +1,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from ccat_workflow_manager.execution.command import Execution, process_environment, process_job
+from ccat_workflow_manager.execution.command import Execution, job, software_environment
 
 
 def test_the_environment_is_the_contract_with_real_paths(execution: Execution) -> None:
     attempt = execution.layout.directory
-    assert process_environment(execution) == {
+    assert software_environment(execution) == {
         "PATH": "/opt/chai/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": f"{attempt}/workspace/.home",
         "TMPDIR": f"{attempt}/workspace/.tmp",
@@ -31,14 +31,14 @@ def test_the_environment_is_the_contract_with_real_paths(execution: Execution) -
 
 
 def test_an_intermediate_step_writes_to_its_workspace(execution: Execution) -> None:
-    environment = process_environment(replace(execution, is_final=False, environment_prefix=None))
+    environment = software_environment(replace(execution, is_final=False, environment_prefix=None))
     assert environment["WORKFLOW_OUTPUT_DIR"] == f"{execution.layout.workspace}/grid"
     assert environment["PATH"] == "/usr/local/bin:/usr/bin:/bin"
 
 
 def test_a_job_runs_the_software_as_it_is_in_its_workspace(execution: Execution) -> None:
-    job = process_job(execution, name="ccat-0badcafe-42-1", memory_gb=4, time_limit=timedelta(hours=1), priority=7)
-    assert job.command == ("chai-grid", "--quick")
-    assert (job.directory, job.working_directory) == (execution.layout.directory, execution.layout.workspace)
-    assert (job.stdout, job.stderr) == (execution.layout.stdout, execution.layout.stderr)
-    assert (job.cpu, job.memory_gb, job.time_limit, job.priority) == (2, 4, timedelta(hours=1), 7)
+    made = job(execution, name="ccat-0badcafe-42-1", memory_gb=4, time_limit=timedelta(hours=1), priority=7)
+    assert made.command == ("chai-grid", "--quick")
+    assert (made.directory, made.working_directory) == (execution.layout.directory, execution.layout.workspace)
+    assert (made.stdout, made.stderr) == (execution.layout.stdout, execution.layout.stderr)
+    assert (made.cpu, made.memory_gb, made.time_limit, made.priority) == (2, 4, timedelta(hours=1), 7)

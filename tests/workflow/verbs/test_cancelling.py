@@ -17,7 +17,7 @@ from ccat_workflow_manager.hpc.base import BackendUnavailable, JobSpec
 from ccat_workflow_manager.hpc.local.backend import LocalBackend
 from ccat_workflow_manager.verbs.cancelling import locations_to_follow
 from ccat_workflow_manager.verbs.collecting import collect_runs
-from ccat_workflow_manager.verbs.describing import current_attempts, execution_of, job_of
+from ccat_workflow_manager.verbs.describing import Place, current_attempts, execution_of, job_of
 from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts
 from ccat_workflow_manager.verbs.observing import observe_locations
@@ -161,7 +161,7 @@ def test_a_job_that_is_handed_in_for_a_run_that_is_cancelled_already_is_ended_th
     long.look()
     assert (long.run.status, long.attempt.abandoned_at is None) == (RunStatus.CANCELLED, False)
 
-    works.workplace.backends[works.location_id].submit(job_of(attempt, execution_of(attempt, base=works.base)))
+    works.workplace.backends[works.location_id].submit(job_of(attempt, execution_of(attempt, place=Place(works.base))))
     ten_seconds_later = sa.update(models.RunAttempt).where(models.RunAttempt.id == attempt.id)
     works.execute(ten_seconds_later.values(cancel_asked_at=None))
     long.look()

@@ -11,7 +11,7 @@ import pytest
 
 from ccat_ops_db.states import AlertKind
 from ccat_workflow_manager.hpc.kubernetes.settings import KubernetesSettings
-from ccat_workflow_manager.hpc.settings import LocalSettings, PlaceSettings, SlurmSettings
+from ccat_workflow_manager.hpc.settings import ContainerSettings, LocalSettings, PlaceSettings, SlurmSettings
 from ccat_workflow_manager.settings import WorkflowManagerSettings
 from tests.workflow.verbs.conftest import Say
 
@@ -48,10 +48,12 @@ def test_a_script_tells_people(script: str, tmp_path: Path) -> None:
 def test_every_kind_of_alert_and_every_setting_is_explained() -> None:
     told = {f"CCAT_WORKFLOW_MANAGER_{name.upper()}" for name in WorkflowManagerSettings.model_fields if "alert" in name}
     assert explained("Who is told without asking") == {*AlertKind, *told}
-    assert explained("Locations and their disks") == LocalSettings.model_fields.keys()
+    of_images = ContainerSettings.model_fields.keys() - PlaceSettings.model_fields.keys()
+    assert explained("Software in images") == {*of_images, "CCAT_WORKFLOW_MANAGER_SIF_CACHE_GB"}
+    assert explained("Locations and their disks") == LocalSettings.model_fields.keys() - of_images
     common = {*PlaceSettings.model_fields, "poll_seconds", "grace_seconds"}
     assert explained("A Kubernetes cluster") >= KubernetesSettings.model_fields.keys() - common
-    assert explained("A Slurm cluster") == SlurmSettings.model_fields.keys() - PlaceSettings.model_fields.keys()
+    assert explained("A Slurm cluster") == SlurmSettings.model_fields.keys() - ContainerSettings.model_fields.keys()
 
 
 def explained(title: str) -> set[str]:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Final
 
 from ccat_service.processes import boot_id
-from ccat_workflow_manager.hpc.base import JOB_VARIABLE, JobSpec
+from ccat_workflow_manager.hpc.base import JobSpec
 from ccat_workflow_manager.hpc.local.host import oom_kills, uptime
 
 _JOB_SCRIPT: Final = str(Path(__file__).with_name("job.sh"))
@@ -29,7 +29,7 @@ def launch(spec: JobSpec, *, grace: timedelta, cgroup: Path | None, on_end: Call
     pid = os.posix_spawn(
         command[0],
         command,
-        {**spec.environment, JOB_VARIABLE: str(spec.directory)},
+        {**spec.environment, **spec.marks},
         file_actions=_streams(),
         setsid=True,
         setsigmask=(),

@@ -17,6 +17,8 @@ OF_CLUSTERS: Final = (
     *("ccat_workflow_manager.hpc.documents.put:", "ccat_workflow_manager.hpc.documents.draft:fsync:"),
 )
 """Where those of tests/workflow/hpc/test_slurm.py begin."""
+OF_IMAGES: Final = ("ccat_workflow_manager.hpc.images.",)
+"""Where those of tests/workflow/hpc/test_pulled_images.py begin."""
 SAID: Final = ("ccat.processes.", "ccat.wiring.")
 """Where those of test_commands.py begin; all others are test_crash_points.py's."""
 _PROGRAMS: Final = Path(__file__).parent / "programs"

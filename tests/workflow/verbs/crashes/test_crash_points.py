@@ -16,7 +16,7 @@ from ccat_workflow_manager.verbs.describing import run_directory
 from tests.workflow.hpc.bench import jobs_below
 from tests.workflow.verbs.conftest import OpenWorks
 from tests.workflow.verbs.crashes.lives import LIVES, SCRIPT, STEP, Life, finish
-from tests.workflow.verbs.crashes.mortals import LOOKED, OF_CLUSTERS, SAID, Mortals
+from tests.workflow.verbs.crashes.mortals import LOOKED, OF_CLUSTERS, OF_IMAGES, SAID, Mortals
 from tests.workflow.verbs.manager_process import ManagerProcess
 from tests.workflow.verbs.works import Works, eventually
 
@@ -48,7 +48,7 @@ def mortals(scene: Works, redis_address: RedisAddress) -> Iterator[Mortals]:
 
 
 def test_the_lives_come_by_every_point(mortals: Mortals) -> None:
-    of_lives = {point for point in points() if not point.startswith((*LOOKED, *OF_CLUSTERS, *SAID))}
+    of_lives = {point for point in points() if not point.startswith((*LOOKED, *OF_CLUSTERS, *OF_IMAGES, *SAID))}
     missing = sorted(of_lives - mortals.ways.keys())
     assert not missing, "\n".join(["add a life to lives.py that comes by", *missing])
 

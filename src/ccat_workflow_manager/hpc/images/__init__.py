@@ -1,0 +1,1 @@
+"""Container images: brought here once, by their digest, and kept within bounds."""

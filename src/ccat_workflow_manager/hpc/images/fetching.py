@@ -1,0 +1,114 @@
+"""One image is brought here: copied where it is a file, else pulled by Apptainer; then looked at."""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ccat_ops_db.definitions.images import ImageReference, ImageSource
+from ccat_ops_db.errors import CcatError
+from ccat_workflow_manager.hpc.images import sif
+from ccat_workflow_manager.hpc.images.errors import ImageNotFetched, ImageUnusable
+
+_NEVER: Final = re.compile(
+    r"manifest unknown|name unknown|not found|no such|unauthorized|denied|forbidden|invalid reference|no image found"
+    r"|does not match|unsupported|status code: 40[134]|40[134] (?:unauthorized|forbidden|not found)",
+    re.IGNORECASE,
+)
+"""What a registry says of an image that it will never give, as things stand."""
+_NO_HOST: Final = "no such host"
+_NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|^(?:FATAL|ERROR):\s*", re.MULTILINE)
+_LONGEST: Final = 300
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A container image, and the digest by which it is known."""
+
+    reference: str
+    digest: str
+
+
+def fetch(image: Image, to: Path, *, held: Sequence[int] = ()) -> None:
+    """Make `to` the SIF file of an image, on disk; what is `held` stays open as long as anything works at that.
+
+    Raises ImageUnusable or ImageNotFetched.
+    """
+    reference = ImageReference.parse(image.reference)
+    if reference.source is ImageSource.FILE:
+        _copy(image, Path(reference.rest), to)
+    else:
+        _pull(image, reference.exactly(image.digest), to, held=held)
+    with to.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def confirm(image: Image, path: Path) -> None:
+    """Raise ImageUnusable unless a file is the image that it should be, and runs here."""
+    with path.open("rb") as file:
+        wrong = sif.trouble(file.read(sif.HEADER_BYTES))
+        if wrong is not None:
+            problem, remedy = wrong
+            raise ImageUnusable(image.reference, problem=problem, remedy=remedy)
+        if ImageReference.parse(image.reference).source is ImageSource.DOCKER:
+            return  # made here from what has the digest, which who pulled it has seen to
+        file.seek(0)
+        found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if found != image.digest:
+        problem = f"its digest is {found}, and {image.digest} was released"
+        raise ImageUnusable(image.reference, problem=problem, remedy="put back what was, or release a new version")
+
+
+def _copy(image: Image, source: Path, to: Path) -> None:
+    try:
+        with source.open("rb") as file:
+            wrong = sif.trouble(file.read(sif.HEADER_BYTES))
+        if wrong is None:
+            shutil.copyfile(source, to)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        if not to.parent.is_dir():
+            raise ImageNotFetched(image.reference, f"{to.parent} is away") from error
+        problem, remedy = f"{error.strerror} ({source})", "name a SIF file that the workers can read"
+        raise ImageUnusable(image.reference, problem=problem, remedy=remedy) from error
+    if wrong is not None:
+        problem, remedy = wrong
+        raise ImageUnusable(image.reference, problem=problem, remedy=remedy)
+
+
+def _pull(image: Image, reference: str, to: Path, *, held: Sequence[int]) -> None:
+    # Its own cache would be a second one, without bounds.
+    command = ["apptainer", "--nocolor", "pull", "--disable-cache", str(to), reference]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            pass_fds=held,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        problem, remedy = "`apptainer` is not installed where the worker runs", "install it there"
+        raise ImageUnusable(image.reference, problem=problem, remedy=remedy) from error
+    if done.returncode != 0:
+        raise trouble_of_pull(image, done.stderr or done.stdout, code=done.returncode)
+
+
+def trouble_of_pull(image: Image, said: str, *, code: int) -> CcatError:
+    """Return the error that the last words of a pull stand for."""
+    lines = [line.strip() for line in _NOISE.sub("", said).splitlines() if line.strip()]
+    last = (lines[-1] if lines else f"`apptainer pull` ended with exit code {code}")[-_LONGEST:]
+    if _NEVER.search(last.replace(_NO_HOST, "")):
+        return ImageUnusable(
+            image.reference, problem=last, remedy="mend `image` or `image_digest`, or the rights there"
+        )
+    return ImageNotFetched(image.reference, last)
