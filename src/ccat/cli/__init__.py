@@ -23,6 +23,7 @@ from ccat.cli import (
     logs,
     night,
     packages,
+    pipelines,
     plans,
     processes,
     products,
@@ -61,6 +62,7 @@ app.add_typer(locations.app, name="location", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)
+app.add_typer(pipelines.app, name="pipelines", rich_help_panel=PIPELINES)
 for order in (triggers.trigger, triggers.triggers, triggers.pause, triggers.resume):
     app.command(rich_help_panel=PIPELINES)(order)
 app.command(rich_help_panel=PIPELINES)(gaps.gap)

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,8 @@ from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, counted, labels, 
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.lookup import PIPELINE, STEP, require
+from ccat_ops_db.plan.advice import efficiency, span
+from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.runs import Coverage, Filter, coverage, get_run, list_runs
 from ccat_ops_db.states import RunStatus
 
@@ -16,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="One run: what it did, and why.")
 _ATTEMPT = ["number", "directory", "job_name", "exit_code", "failure_class", "cause", "log_tail", "submitted_at"]
 _ATTEMPT += ["started_at", "ended_at", "wall_time_s", "cpu_time_s", "peak_memory_bytes", "host", "job_id"]
 _ATTEMPT += ["memory_gb", "time_hours", "exhausted", "fingerprint"]
-_MEASURED = {"exit_code", "peak_memory_bytes", "wall_time_s"}
+_COLUMNS = ["number", "exit_code", "cause", "memory", "time", "cpu", "host", "directory"]
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, max=LARGEST_ID, help="Number of the run.")]
 
@@ -93,7 +96,7 @@ def _detail(run: models.ExecutedReductionStep, covered: Coverage) -> dict[str, A
     return {
         **as_row(run),
         "coverage": covered,
-        "attempts": [{name: getattr(attempt, name) for name in _ATTEMPT} for attempt in run.attempts],
+        "attempts": [_attempt(one, run.step_revision.resources) for one in run.attempts],
         "products": [
             {"id": one.id, "path": one.relative_path, "type": one.type, "state": one.state, "checksum": one.checksum}
             for one in run.products
@@ -101,10 +104,32 @@ def _detail(run: models.ExecutedReductionStep, covered: Coverage) -> dict[str, A
     }
 
 
-def _measured(attempt: dict[str, Any], column: str) -> object:
-    """A cell of an attempt; what nobody could measure of a job that is over is said to be unknown."""
-    value, is_over = attempt[column], attempt["started_at"] and attempt["ended_at"]
-    return "unknown" if value is None and is_over and column in _MEASURED else value
+def _attempt(attempt: models.RunAttempt, resources: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of an attempt, with what it used beside what it had."""
+    cpus = resources["cpu"] * resources.get("ntasks", 1)
+    told = {name: getattr(attempt, name) for name in _ATTEMPT}
+    return {**told, "cpus": cpus, "cpu_efficiency": efficiency(attempt.cpu_time_s, attempt.wall_time_s, cpus)}
+
+
+def _cells_of(attempt: dict[str, Any]) -> list[object]:
+    """An attempt in a table; what nobody could measure of a job that is over is said to be unknown."""
+    is_over = attempt["started_at"] and attempt["ended_at"]
+    unknown = "unknown" if is_over else None
+    peak, wall, busy = (attempt[name] for name in ("peak_memory_bytes", "wall_time_s", "cpu_efficiency"))
+    memory, time = attempt["memory_gb"], attempt["time_hours"]
+    told = {
+        **attempt,
+        "exit_code": unknown if attempt["exit_code"] is None else attempt["exit_code"],
+        "memory": _beside(unknown if peak is None else size(peak), None if memory is None else f"{memory:g} GB"),
+        "time": _beside(unknown if wall is None else span(wall / 3600), None if time is None else span(time)),
+        "cpu": _beside(None if busy is None else f"{busy * 100:.0f} %", str(attempt["cpus"])),
+    }
+    return [told[name] for name in _COLUMNS]
+
+
+def _beside(used: str | None, had: str | None) -> str | None:
+    """What was used beside what there was of it, as far as either is known."""
+    return f"{used or ''} of {had}".strip() if had else used
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -113,9 +138,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["failure"]:
         typer.echo(f"\n{found['failure']}")
     typer.echo(f"\n{_covered(found['coverage'], found['status'])}")
-    columns = ["number", "exit_code", "cause", "memory_gb", "peak_memory_bytes", "time_hours", "wall_time_s", "host"]
-    columns += ["directory"]
-    print_table("\nattempts", columns, [[_measured(one, name) for name in columns] for one in found["attempts"]])
+    print_table("\nattempts", _COLUMNS, map(_cells_of, found["attempts"]))
     columns = ["id", "type", "state", "path", "checksum"]
     print_table("\nproducts", columns, [[one[name] for name in columns] for one in found["products"]])
 

@@ -53,6 +53,9 @@ class ExecutedReductionStep(Leased, Base):
         ),
         sa.Index("ix_executed_reduction_step_step_sub_group", "reduction_step_id", "sub_group_key", "id"),
         sa.Index(
+            "ix_executed_reduction_step_version_step", "software_version_id", "reduction_step_id", "inputs_frozen_at"
+        ),
+        sa.Index(
             "ix_executed_reduction_step_trigger", "trigger_id", postgresql_where=sa.text("trigger_id IS NOT NULL")
         ),
         sa.Index("ix_executed_reduction_step_active_status", "status", "id", postgresql_where=sa.text(ACTIVE_RUN)),
@@ -109,7 +112,7 @@ class ExecutedReductionStep(Leased, Base):
         sa.ForeignKey("data_location.id"), comment="PROCESSING location where it runs."
     )
     software_version_id: Mapped[int] = mapped_column(
-        sa.ForeignKey("reduction_software_version.id"), index=True, comment="Version of the software that it runs."
+        sa.ForeignKey("reduction_software_version.id"), comment="Version of the software that it runs."
     )
     config_revision_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("reduction_step_config_revision.id"), index=True, comment="Parameters that it runs with."
