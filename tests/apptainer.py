@@ -20,9 +20,18 @@ _DIRECTORIES: Final = ("usr/bin", "proc", "sys", "dev", "tmp", "var/tmp", "etc",
 
 
 def require_apptainer() -> None:
-    """End the test where there is no Apptainer, or where it may not make containers."""
+    """End the test where there is no Apptainer."""
     if shutil.which("apptainer") is None:
         give_up(f"no Apptainer here: {_ADVICE}")
+
+
+def require_containers(image: Path) -> Path:
+    """The image, if it can be run here; else the test ends."""
+    words = ["apptainer", "--quiet", "exec", *OPTIONS, "--containall", str(image), "sh", "-c", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        give_up(f"Apptainer cannot run containers here: {done.stderr.strip()}")
+    return image
 
 
 def make_sandbox(directory: Path, programs: Iterable[str] = PROGRAMS) -> Path:

@@ -11,7 +11,7 @@ from ccat.stack.postgresql import embedded_postgresql
 from ccat.stack.redis import RedisAddress, embedded_redis
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
-from tests.apptainer import build, make_sandbox, require_apptainer
+from tests.apptainer import build, make_sandbox, require_apptainer, require_containers
 
 # Machines are noisy: how long an example takes, or its making on a machine that never made any text, says nothing.
 settings.register_profile("ccat", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,7 +54,7 @@ def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SIF file with a shell and a few programs; the test ends where there is no Apptainer."""
     require_apptainer()
     directory = tmp_path_factory.mktemp("image")
-    return build(directory / "small.sif", make_sandbox(directory / "sandbox"))
+    return require_containers(build(directory / "small.sif", make_sandbox(directory / "sandbox")))
 
 
 @pytest.fixture

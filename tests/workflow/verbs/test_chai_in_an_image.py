@@ -25,7 +25,7 @@ from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_workflow_manager.hpc.images.cache import SifCache
 from ccat_workflow_manager.hpc.images.containers import Containers
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
-from tests.apptainer import OPTIONS, require_apptainer
+from tests.apptainer import OPTIONS
 from tests.chai_image import ENVIRONMENT, build_chai_image
 from tests.end_to_end.installation import REPOSITORY
 from tests.slurm_cluster import slurm_cluster
@@ -38,8 +38,8 @@ EXAMPLE = yaml.safe_load((REPOSITORY / "pipelines/examples/chai.yaml").read_text
 
 
 @pytest.fixture(scope="module")
-def chai_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    require_apptainer()
+def chai_image(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert small_image.exists()
     return build_chai_image(tmp_path_factory.mktemp("image"))
 
 
