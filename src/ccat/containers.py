@@ -22,7 +22,7 @@ def containers_of(
             directory = one.root / (given.sif_cache_dir or settings.sif_cache_dir)
             most, in_use = int(settings.sif_cache_gb * GIGABYTE), _in_use(database)
             cache = caches.setdefault(directory, SifCache(directory, most_bytes=most, in_use=in_use))
-            found[one.id] = Containers(cache, given.apptainer_options, given.gpu_option)
+            found[one.id] = Containers(cache, given.apptainer, given.apptainer_options, given.gpu_option)
     return found
 
 

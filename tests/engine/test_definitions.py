@@ -606,6 +606,18 @@ def test_only_a_number_is_a_number_and_only_true_and_false_are_that(file: Path, 
         ("configs: [{name: a, environment: {N: true}}]", f"configs[0].environment.N: {TRUE}"),
         ("configs: [{name: a, environment: {N: off}}]", f"configs[0].environment.N: {FALSE}"),
         (image(image_digest="'sha256:abc'"), f"{VERSION}.image_digest: `sha256:abc` {DIGEST}"),
+        (
+            image(image="'shub://chai'"),
+            (
+                f"{VERSION}: `shub:` brings no image: it is the path of a SIF file, or begins with "
+                "docker://, oras://, library://, https://, http://."
+            ),
+        ),
+        (image(image="'docker:chai'"), f"{VERSION}: `docker:chai` names no image: write docker://PLACE/NAME."),
+        (
+            image(image=f"'docker://quay.example/chai@sha256:{'1' * 64}'"),
+            f"{VERSION}: the image is pinned to sha256:{'1' * 64}, and `image_digest` says sha256:{'0' * 64}.",
+        ),
         (f"configs: [{{name: {'a' * 101}}}]", "configs[0].name: it is longer than 100 characters."),
         (version(version=f"'1.{'9' * 5000}'"), f"{VERSION}.version: it is longer than 100 characters."),
         (rule(value="NO"), f"{RULE}.value: the column holds text, not false. {FALSE}"),

@@ -19,6 +19,8 @@ _OWN_CODES: Final = frozenset({1, 255})
 """With which Apptainer ends where it could not start the software."""
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _MESSAGE: Final = re.compile(r"(?P<level>FATAL|ERROR|WARNING|INFO)\s*:\s+(?P<text>.*)")
+_ABSENT: Final = re.compile(r"timeout: failed to run command .*apptainer.*: (?P<why>[^:]+)")
+_NOT_RUN: Final = frozenset({126, 127})
 _MISUSED: Final = "Error for command "
 _NOT_IN_IMAGE: Final = re.compile(
     r"executable file not found|^stat .*: no such file|^permission denied|^is a directory|^exec .* failed:"
@@ -31,11 +33,12 @@ class Container:
     """An image and what a location adds.
 
     `roots` are the directories in which the inputs lie: links lead there, so they keep their place, and cannot be
-    written. `options` are those of the location.
+    written. `program` is Apptainer, and `options` are those of the location.
     """
 
     sif: Path
     roots: tuple[Path, ...]
+    program: str = "apptainer"
     options: tuple[str, ...] = ()
 
 
@@ -55,7 +58,7 @@ def container_command(
     home = layout.home.relative_to(layout.workspace)  # where the job starts: a colon before it would end the path
     mounts = [_mount(*one) for one in (*temporary, *inputs, *ours)]  # a location may lie below /tmp
     return (
-        *("apptainer", "--quiet", "--nocolor", "exec", "--containall", "--no-eval"),
+        *(container.program, "--quiet", "--nocolor", "exec", "--containall", "--no-eval"),
         *("--home", f"{home}:{INSIDE.home}", "--pwd", str(INSIDE.workspace)),
         *container.options,
         *(word for mount in mounts for word in ("--mount", mount)),
@@ -89,6 +92,10 @@ def container_trouble(exit_code: int | None, log_tail: str) -> tuple[FailureClas
     It is so where nothing stands in the log but what Apptainer said: software that ran ends with any code.
     """
     lines = [line.strip() for line in _COLOUR.sub("", log_tail).splitlines() if line.strip()]
+    absent = _ABSENT.fullmatch(lines[-1]) if lines else None
+    if exit_code in _NOT_RUN and absent:
+        cause = f"Apptainer cannot be run where the job ran: {absent['why']}; install it on every host of the location"
+        return FailureClass.CONFIGURATION, f"{cause}, or say in its `apptainer` where it is"
     if exit_code not in _OWN_CODES or not lines:
         return None
     misused = next((line for line in lines if line.startswith(_MISUSED)), None)

@@ -31,6 +31,8 @@ class ContainerSettings(PlaceSettings):
 
     sif_cache_dir: Path | None = None
     """Where container images are kept that all its hosts see; a relative one is taken below the location's path."""
+    apptainer: str = pydantic.Field(default="apptainer", min_length=1)
+    """The program on the hosts of jobs, with its path where that is not /usr/local/bin, /usr/bin or /bin."""
     apptainer_options: Annotated[tuple[str, ...], pydantic.BeforeValidator(_split_as_a_shell)] = ()
     """What `apptainer exec` is told besides, such as `--userns`."""
     gpu_option: Literal["--nv", "--rocm", "--nvccli"] = "--nv"

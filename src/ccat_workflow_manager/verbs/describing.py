@@ -206,6 +206,7 @@ def _container(run: _Run, place: Place) -> Container | None:
     return Container(
         sif=place.containers.cache.place(image.digest),
         roots=(root_of(run, place.base),),
+        program=place.containers.program,
         options=(*place.containers.options, *gpu),
     )
 

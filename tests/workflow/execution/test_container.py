@@ -109,6 +109,12 @@ OPEN = "While checking container encryption: could not open image"
             CONFIGURATION,
             "its image /c/0.sif cannot be opened where the job ran: no such file or directory; the cache of images has",
         ),
+        (
+            127,
+            "timeout: failed to run command \u2018apptainer\u2019: No such file or directory\n",
+            CONFIGURATION,
+            "Apptainer cannot be run where the job ran: No such file or directory; install it on every host",
+        ),
         (1, 'Usage:\n\nError for command "exec": unknown flag: --bogus\n', CONFIGURATION, "unknown flag: --bogus"),
         (
             255,
@@ -142,6 +148,7 @@ def test_what_apptainer_says_when_it_cannot_start_the_software_is_told_in_one_li
         (2, 'FATAL:   "chai": executable file not found in $PATH\n'),
         (0, "FATAL:   permission denied\n"),
         (None, "FATAL:   permission denied\n"),
+        (127, "timeout: failed to run command 'chai': No such file or directory"),
         (255, ""),
         (255, "WARNING: it is late\n"),
     ],

@@ -57,7 +57,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def works(open_works: OpenWorks, tmp_path: Path) -> Iterator[Works]:
     with open_works(tmp_path / "works") as found:
         cache = SifCache(tmp_path / "cache", most_bytes=10**9)
-        found.workplace = replace(found.workplace, containers={found.location_id: Containers(cache, OPTIONS)})
+        found.workplace = replace(found.workplace, containers={found.location_id: Containers(cache, options=OPTIONS)})
         yield found
 
 

@@ -32,7 +32,7 @@ def works(open_works: OpenWorks, small_image: Path, tmp_path: Path) -> Iterator[
     """An installation that runs images, of which there is a small one."""
     with open_works(tmp_path / 'of "ours": a, b') as found:
         cache = SifCache(tmp_path / "cache", most_bytes=10**9)
-        containers = {found.location_id: Containers(cache, OPTIONS)}
+        containers = {found.location_id: Containers(cache, options=OPTIONS)}
         found.workplace = replace(found.workplace, containers=containers)
         shutil.copy(small_image, tmp_path / "software.sif")
         yield found
@@ -54,7 +54,7 @@ def in_image(image: Path, *command: str, version: str = "1.0", digest: str | Non
         "series": "1",
         "runtime": "apptainer",
         "command": list(command),
-        "image": str(image),
+        "image": f"../{image.name}",  # seen from where the definitions lie
         "image_digest": found,
     }
 
@@ -230,7 +230,7 @@ def test_a_run_waits_for_its_image_and_says_so(works: Works, tmp_path: Path, mon
 
     monkeypatch.setattr(caching, "fetch", slowly)
     cache = SifCache(tmp_path / "cache", most_bytes=10**9, patience=timedelta())
-    works.workplace = replace(works.workplace, containers={works.location_id: Containers(cache, OPTIONS)})
+    works.workplace = replace(works.workplace, containers={works.location_id: Containers(cache, options=OPTIONS)})
     define(works, sh(image_of(tmp_path), MERGE))
     works.observe("counts")
     eventually(lambda: works.round() >= 0 and works.runs() and works.runs()[-1].waiting_for)

@@ -8,6 +8,7 @@ class Containers:
     """How a location runs software in images: where these are, and what it adds to Apptainer's options."""
 
     cache: SifCache
+    program: str = "apptainer"
     options: tuple[str, ...] = ()
     gpu_option: str = "--nv"
     """Added for steps that ask for GPUs."""
