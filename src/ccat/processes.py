@@ -169,7 +169,7 @@ def _slurm_backend(location: ServedLocation, given: SlurmSettings, settings: Wor
         bundle_size=given.array_size,
         jobs_per_task=given.jobs_per_task,
         longest_bundled=timedelta(minutes=given.small_minutes),
-        grace=timedelta(seconds=given.grace_seconds),
+        grace=given.grace,
     )
 
 
@@ -182,7 +182,7 @@ def _kubernetes_backend(
         root=location.root,
         settings=given,
         api=kubernetes.KubernetesApi.connect(given, namespace=settings.k8s_namespace),
-        grace=timedelta(seconds=given.grace_seconds),
+        grace=given.grace,
     )
     return backend
 

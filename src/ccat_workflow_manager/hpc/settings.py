@@ -26,6 +26,25 @@ class PlaceSettings(pydantic.BaseModel):
         return timedelta(milliseconds=100)
 
 
+class ClusterSettings(PlaceSettings):
+    """`backend_settings` of a location whose jobs a cluster runs."""
+
+    poll_seconds: float = pydantic.Field(default=3, ge=0.5, le=600)
+    """Pause between two questions about the jobs there."""
+    grace_seconds: float = pydantic.Field(default=30, ge=0, le=3600)
+    """Between asking a job to end and ending it."""
+
+    @property
+    def poll(self) -> timedelta:
+        """Pause between two questions about the jobs there."""
+        return timedelta(seconds=self.poll_seconds)
+
+    @property
+    def grace(self) -> timedelta:
+        """Between asking a job to end and ending it."""
+        return timedelta(seconds=self.grace_seconds)
+
+
 class ContainerSettings(PlaceSettings):
     """`backend_settings` of a location that runs software in images."""
 
@@ -50,7 +69,7 @@ class LocalSettings(ContainerSettings):
     """Control group, delegated to the account of the workers, whose children hold jobs to their memory."""
 
 
-class SlurmSettings(ContainerSettings):
+class SlurmSettings(ClusterSettings, ContainerSettings):
     """`backend_settings` of a location whose jobs a Slurm cluster runs."""
 
     cluster: str | None = None
@@ -68,15 +87,6 @@ class SlurmSettings(ContainerSettings):
     """How many of them one task of the array runs, one after the other."""
     submissions_per_minute: pydantic.PositiveInt = 120
     """Most jobs and arrays that are handed in, by all workers of the location together."""
-    poll_seconds: float = pydantic.Field(default=3, ge=0.5, le=600)
-    """Pause between two questions about the jobs there."""
-    grace_seconds: float = pydantic.Field(default=30, ge=0, le=3600)
-    """Between asking a job to end and ending it."""
-
-    @property
-    def poll(self) -> timedelta:
-        """Pause between two questions about the jobs there."""
-        return timedelta(seconds=self.poll_seconds)
 
     @property
     def placement(self) -> Placement:

@@ -2,13 +2,12 @@
 
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 
-from ccat_workflow_manager.hpc.settings import PlaceSettings
+from ccat_workflow_manager.hpc.settings import ClusterSettings
 
 
 def _read_text(value: Any) -> Any:
@@ -72,7 +71,7 @@ class Toleration(pydantic.BaseModel):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
-class KubernetesSettings(PlaceSettings, Volume):
+class KubernetesSettings(ClusterSettings, Volume):
     """`backend_settings` of a location whose jobs run on a Kubernetes cluster.
 
     Its `claim` or `host_path` has the location's root, which jobs see at the same path as we do.
@@ -111,12 +110,3 @@ class KubernetesSettings(PlaceSettings, Volume):
     """After a node has taken a pod, until its job has failed whose container cannot start, as for want of its image."""
     answer_seconds: pydantic.PositiveFloat = 30
     """How long an answer of the API is waited for."""
-    poll_seconds: float = pydantic.Field(default=3, ge=0.5, le=600)
-    """Pause between two questions about the jobs there."""
-    grace_seconds: float = pydantic.Field(default=30, ge=0, le=3600)
-    """Between asking a job to end and ending it."""
-
-    @property
-    def poll(self) -> timedelta:
-        """Pause between two questions about the jobs there."""
-        return timedelta(seconds=self.poll_seconds)
