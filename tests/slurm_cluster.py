@@ -30,6 +30,8 @@ class SlurmCluster:
     directory: Path
     has_accounting: bool = True
     min_job_age_s: int = 10
+    cpus: int = 2
+    """Also on a machine that has others."""
     ports: dict[str, int] = field(
         default_factory=lambda: {name: free_port() for name in ("ctld", "slurmd", "dbd", "mariadb")}
     )
@@ -103,6 +105,10 @@ class SlurmCluster:
             self.run("scontrol", "update", f"NodeName={_host()}", "State=RESUME")
             _until(lambda: self._state() in _IN_USE, "the node")
 
+    def has_saved(self, *, since: float) -> bool:
+        """Whether slurmctld has written down the state of all jobs since then, which it does every few seconds."""
+        return (self.directory / "state/job_state").stat().st_mtime > since
+
     def until_ready(self) -> None:
         """Wait until the node takes jobs."""
         _until(lambda: self._state() in {*_IN_USE, "drained", "draining"}, "slurmctld and slurmd")
@@ -113,17 +119,15 @@ class SlurmCluster:
         _until(lambda: self._answers("sacctmgr", "-n", "list", "cluster"), "slurmdbd")
 
     def restart_accounting(self) -> None:
-        """Start slurmdbd after it was killed, and wait until it is told of jobs again."""
+        """Start slurmdbd after it was killed, and wait until it answers; slurmctld tells it of jobs seconds later."""
         self.start("slurmdbd")
         self.until_accounting_answers()
-        job = self.run("sbatch", "--parsable", "--wait", "--output=/dev/null", "--wrap=true").strip()
-        _until(lambda: f"{job}.batch" in self.run("sacct", "-n", "-P", "-o", "JobID", "-j", job), "its accounts")
 
     def stop_all(self) -> None:
         """End everything that was started, jobs too."""
         with contextlib.suppress(subprocess.SubprocessError):
             self.run("scancel", "--state=RUNNING", f"--user={os.geteuid()}")
-        steps = [one for one in psutil.process_iter() if _is_step_of(one, self.conf)]
+        steps = [one for one in psutil.process_iter() if _is_step_of(one, self.directory / "spool")]
         for daemon in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
             if daemon in self._daemons:
                 process = self._daemons.pop(daemon)
@@ -213,12 +217,14 @@ class SlurmCluster:
             "JobAcctGatherParams": "OverMemoryKill",
             "JobAcctGatherFrequency": 1,
             "KillWait": 1,
+            "MessageTimeout": 5,
             "ReturnToService": 2,
             "CommunicationParameters": "NoInAddrAny,NoCtldInAddrAny",
             "SlurmctldPidFile": self.directory / "slurmctld.pid",
             "SlurmdPidFile": self.directory / "slurmd.pid",
             "StateSaveLocation": self.directory / "state",
             "SlurmdSpoolDir": self.directory / "spool",
+            "SlurmdParameters": "config_overrides",
         }
         if self.has_accounting:
             settings |= {
@@ -228,7 +234,7 @@ class SlurmCluster:
                 "AccountingStoragePass": self._munge,
             }
         lines = [f"{name}={value}" for name, value in settings.items()]
-        lines.append(f"NodeName={_host()} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} State=UNKNOWN")
+        lines.append(f"NodeName={_host()} NodeAddr=127.0.0.1 CPUs={self.cpus} RealMemory={memory} State=UNKNOWN")
         lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
         return "\n".join(lines) + "\n"
 
@@ -279,9 +285,11 @@ def _host() -> str:
     return socket.gethostname().partition(".")[0]
 
 
-def _is_step_of(process: psutil.Process, conf: Path) -> bool:
+def _is_step_of(process: psutil.Process, spool: Path) -> bool:
+    """Whether it looks after a job of this cluster; its title lies where its environment was."""
     try:
-        return process.name().startswith("slurmstepd") and process.environ().get("SLURM_CONF") == str(conf)
+        is_step = process.name().startswith("slurmstepd")
+        return is_step and any(str(one.laddr).startswith(f"{spool}/") for one in process.net_connections("unix"))
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
 

@@ -2,6 +2,8 @@
 
 import shlex
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from ccat_workflow_manager.hpc.cluster.conclusion import ABSENT, Heard, Phase, c
 from ccat_workflow_manager.hpc.cluster.marks import ExitMark, JobRecord, Marks, StartMark
 from ccat_workflow_manager.hpc.cluster.script import run_script
 from ccat_workflow_manager.hpc.slurm import commands
-from ccat_workflow_manager.hpc.slurm.asking import NoAccounting, SlurmRefuses, trouble_of
+from ccat_workflow_manager.hpc.slurm.asking import NoAccounting, Slurm, SlurmRefuses, trouble_of
+from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
 from ccat_workflow_manager.hpc.slurm.commands import Cluster
 from ccat_workflow_manager.hpc.slurm.hearing import hear
 from ccat_workflow_manager.hpc.slurm.parsing import (
@@ -194,12 +197,22 @@ def row(state: str, *, name: str = NAME) -> Row:
         (None, row("RUNNING"), Phase.ABSENT),
         (None, None, Phase.ABSENT),
         (row("RUNNING", name="of somebody else"), None, Phase.ABSENT),
+        (None, row("COMPLETED", name="of somebody else"), Phase.ABSENT),
+        (None, row("COMPLETED", name="allocation"), Phase.ABSENT),
     ],
 )
 def test_the_controller_knows_who_lives_and_the_accounting_how_they_ended(
     queued: Row | None, accounted: Row | None, phase: Phase
 ) -> None:
     assert hear(queued, accounted, name=NAME).phase is phase
+
+
+def test_the_accounting_tells_measures_before_it_has_heard_the_name_of_a_job() -> None:
+    told = replace(row("COMPLETED", name="allocation"), peak_memory_bytes=7)
+    assert hear(row("COMPLETED"), told, name=NAME).peak_memory_bytes == 7
+    assert hear(row("COMPLETING"), told, name=NAME).peak_memory_bytes == 7
+    for other in (replace(told, name="of somebody else"), replace(told, started_at=NOW)):
+        assert hear(row("COMPLETED"), other, name=NAME).peak_memory_bytes is None
 
 
 @pytest.mark.parametrize(
@@ -228,6 +241,28 @@ def test_the_exit_mark_tells_how_the_software_ended(heard: Heard) -> None:
 @pytest.mark.parametrize("found", [marks(), marks(start=None)])
 def test_a_job_of_which_nobody_knows_anything_is_unknown_and_never_over(found: Marks) -> None:
     assert conclude(RECORD, found, ABSENT, now=NOW + timedelta(days=100)).state is JobState.UNKNOWN
+
+
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.PENDING])
+@pytest.mark.parametrize("record", [RECORD, IN_TURN])
+def test_the_exit_mark_is_believed_whatever_a_controller_that_died_says_of_the_job(
+    record: JobRecord, phase: Phase
+) -> None:
+    """It has forgotten its last seconds: the end of the job, or even its start."""
+    at_once = NOW - timedelta(minutes=1)
+    seen = conclude(record, marks(code=0), Heard(phase=phase, reason="Resources", peak_memory_bytes=7), now=at_once)
+    assert (seen.state, seen.exit_code, seen.trouble) == (JobState.FINISHED, 0, None)
+    asked = marks(code=143, cancelled=NOW - timedelta(minutes=2))
+    seen = conclude(record, asked, Heard(phase=phase), now=at_once)
+    assert (seen.state, seen.cancelled) == (JobState.FINISHED, True)
+
+
+@pytest.mark.parametrize("code", [1, 143])
+def test_why_a_job_failed_the_cluster_may_say_for_a_minute_before_the_exit_mark_alone_is_believed(code: int) -> None:
+    lives, ended = Heard(phase=Phase.RUNNING, peak_memory_bytes=7), NOW - timedelta(minutes=1)
+    assert conclude(RECORD, marks(code=code), lives, now=ended + timedelta(seconds=59)).state is JobState.RUNNING
+    seen = conclude(RECORD, marks(code=code), lives, now=ended + timedelta(seconds=60))
+    assert (seen.state, seen.exit_code, seen.peak_memory_bytes) == (JobState.FINISHED, code, 7)
 
 
 def test_an_exit_mark_is_waited_for_and_then_the_cluster_is_believed() -> None:
@@ -281,6 +316,67 @@ def test_a_job_that_a_signal_ended_is_not_judged_before_it_is_seen_whether_its_t
     assert conclude(IN_TURN, marks(code=143), Heard(phase=Phase.RUNNING), now=at_once).state is JobState.RUNNING
     seen = conclude(IN_TURN, marks(code=143), Heard(phase=Phase.RUNNING), now=later)
     assert (seen.state, seen.exit_code, seen.cancelled) == (JobState.FINISHED, 143, False)
+
+
+# Numbers
+
+
+class Recorded(Slurm):
+    """Slurm, whose answers are given or fail to come, and what it was told to end."""
+
+    def __init__(self, *rows: str) -> None:
+        super().__init__()
+        self.answers = {"sbatch": "12\n", "squeue": "".join(f"{row}\n" for row in rows)}
+        self.ended: list[str] = []
+        self.silent: set[str] = set()
+
+    def run(self, command: Sequence[str], *, given: str = "") -> str:
+        del given
+        if command[0] in self.silent:
+            raise BackendUnavailable("slurm", f"`{command[0]}` did not answer")
+        if command[0] == "scancel":
+            self.ended.append(command[-1])
+        return self.answers.get(command[0], "")
+
+
+def handed_in(backend: SlurmBackend, base: Path, name: str) -> str:
+    """A job of this name; its id."""
+    directory = base / name
+    directory.mkdir()
+    return backend.submit(JobSpec(**{**vars(SPEC), "name": name, "directory": directory}))
+
+
+def test_of_a_number_that_slurm_gives_again_each_job_keeps_its_own(tmp_path: Path) -> None:
+    """Slurm gives it again where its controller died before it had saved what it took."""
+    slurm = Recorded("12|second|RUNNING|2026-04-05T10:00:00|N/A|node7|None")
+    backend = SlurmBackend(tmp_path, slurm=slurm, patience=timedelta())
+    first, second = (handed_in(backend, tmp_path, name) for name in ("first", "second"))
+    assert (first, second) == ("12", "12:2")
+    assert backend.find(["first", "second"]) == {"first": first, "second": second}
+    states = [(backend.observe([first])[first].state, backend.observe([second])[second].state) for _ in range(2)]
+    assert states == [(JobState.UNKNOWN, JobState.RUNNING), (JobState.LOST, JobState.RUNNING)]
+
+
+def test_a_job_that_never_started_is_forgotten_only_where_the_accounting_does_not_know_it_either(
+    tmp_path: Path,
+) -> None:
+    slurm = Recorded()
+    backend = SlurmBackend(tmp_path, slurm=slurm, patience=timedelta())
+    job = handed_in(backend, tmp_path, "first")
+    slurm.silent.add("sacct")
+    assert [backend.observe([job])[job].state for _ in range(3)] == [JobState.UNKNOWN] * 3
+    slurm.silent.clear()
+    assert [backend.observe([job])[job].state for _ in range(2)] == [JobState.UNKNOWN, JobState.LOST]
+
+
+def test_whoever_is_cancelled_takes_no_other_job_along_that_has_its_number(tmp_path: Path) -> None:
+    slurm = Recorded("12|second|PENDING|N/A|N/A|n/a|Resources")
+    backend = SlurmBackend(tmp_path, slurm=slurm)
+    first, second = (handed_in(backend, tmp_path, name) for name in ("first", "second"))
+    backend.cancel([first])
+    assert slurm.ended == []
+    backend.cancel([second])
+    assert slurm.ended == ["12"]
 
 
 # Errors

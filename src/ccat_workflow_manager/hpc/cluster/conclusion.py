@@ -13,6 +13,8 @@ PATIENCE: Final = timedelta(seconds=30)
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
 _ENDED_BY_SIGNAL: Final = frozenset({137, 143})
 _TO_END: Final = timedelta(seconds=10)
+_TO_SAY_WHY: Final = timedelta(minutes=1)
+"""After a job left the exit mark of a failure, until a cluster that takes it for alive will not say why it failed."""
 _ENDED_BY_TIMEOUT: Final = frozenset({124, 137})
 _KILLED: Final = 137
 
@@ -55,11 +57,11 @@ _LIVE: Final = {Phase.PENDING: JobState.PENDING, Phase.RUNNING: JobState.RUNNING
 def conclude(
     record: JobRecord, marks: Marks, heard: Heard, *, now: datetime, patience: timedelta = PATIENCE
 ) -> JobObservation:
-    """Say what is known of a job. The exit mark tells how the software ended, once the cluster has let go of the job.
+    """Say what is known of a job: its exit mark tells how the software ended, whatever the cluster says of the job.
 
     A job of which neither speaks is UNKNOWN, and never over. For `patience` after its end its exit mark is waited for.
     """
-    heard = _in_turn(marks, heard, now=now) if record.place is not None else heard
+    heard = (_alone if record.place is None else _in_turn)(marks, heard, now=now)
     heard = _with_memory(record, marks, heard)
     if heard.phase in _LIVE:
         return _seen(_LIVE[heard.phase], marks, heard, queue_reason=heard.reason)
@@ -76,12 +78,25 @@ def conclude(
     return _seen(JobState.UNKNOWN, marks, heard, trouble=heard.reason)
 
 
+def _alone(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
+    """What the cluster says of a job; that it lives only as long as the job itself has not left another word.
+
+    A controller that died has forgotten its last seconds, and a host may tell it of the end minutes later.
+    """
+    if heard.phase not in _LIVE or marks.exit is None:
+        return heard
+    is_clear = marks.exit.exit_code == 0 or marks.cancelled_at is not None
+    if not is_clear and now - marks.exit.ended_at < _TO_SAY_WHY:
+        return heard
+    return replace(heard, phase=Phase.ENDED, reason=None)
+
+
 def _in_turn(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
     """What the cluster says of a task that runs several jobs one after the other, as far as it is about one of them."""
     if marks.was_forestalled and heard.phase is not Phase.ABSENT:
         is_ours = marks.cancelled_at is not None
         return Heard(phase=Phase.ENDED, cancelled=is_ours, is_lost=not is_ours, reason="it had been given up")
-    if heard.phase is Phase.RUNNING:
+    if heard.phase is Phase.RUNNING or (heard.phase is Phase.PENDING and marks.exit):  # its start may be forgotten
         return _while_its_task_runs(marks, heard, now=now)
     if heard.phase is Phase.ENDED and not marks.has_start:
         reason = heard.reason or "nothing is known of why"

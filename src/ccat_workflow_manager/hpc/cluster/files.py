@@ -3,7 +3,7 @@
 | file | made by | says |
 |---|---|---|
 | `cluster-jobs/<name>.json` | `keep`, before the cluster hears of it | the job may exist, and this is what it is |
-| `cluster-jobs/<name>.id`, `cluster-jobs/ids/<id>` | `know` | which id it has at the cluster, and whose that is |
+| `cluster-jobs/<name>.id`, `cluster-jobs/ids/<id>` | `know` | which id we know it by, and whose that is, for ever |
 | `cluster-jobs/job-<digest>.sh` | `keep` | how every job lives, as hosts of the cluster need not have our code |
 | `job.run` | `keep` | its command and environment, for our account's eyes only |
 | `job.start` | the job itself, or whoever cancels it before | it has started, or never will |
@@ -15,12 +15,12 @@ The last four lie in the directory of the attempt.
 
 import contextlib
 import errno
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -88,17 +88,23 @@ class ClusterFiles:
         except KeyError:
             return None
 
-    def know(self, name: str, job_id: str) -> None:
-        """Write down which id a job has at the cluster."""
-        _point(self._ids / job_id, name)
-        _point(self._records / f"{name}.id", job_id)
+    def know(self, name: str, job_id: str) -> str:
+        """Write down which id a job has at the cluster; the id by which we know it, which is no other job's.
+
+        A cluster that has forgotten jobs gives their ids again, while those are still asked for: behind a colon stands
+        then how often that was.
+        """
+        ids = chain([job_id], (f"{job_id}:{times}" for times in count(2)))
+        known_by = next(one for one in ids if _point(self._ids / one, name))
+        _point(self._records / f"{name}.id", known_by)
+        return known_by
 
     def id_of(self, name: str) -> str | None:
-        """Id at the cluster of the job with a name, as far as that was ever known."""
+        """Id by which we know the job with a name, as far as it ever had one."""
         return _target(self._records / f"{name}.id")
 
     def with_id(self, job_id: str) -> JobRecord | None:
-        """The job that has this id at the cluster. Raises OSError where the disk is away."""
+        """The job that we know by this id. Raises OSError where the disk is away."""
         name = _target(self._ids / job_id)
         if name is None:
             self.require_disk()
@@ -173,15 +179,13 @@ class ClusterFiles:
         return path
 
 
-def _point(place: Path, target: str) -> None:
-    """Make a link that says something, whatever it said before."""
+def _point(place: Path, target: str) -> bool:
+    """Make a link that says something, unless there is one; whether it says that now."""
     try:
         place.symlink_to(target)
     except FileExistsError:
-        if _target(place) != target:
-            draft = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-            draft.symlink_to(target)
-            draft.replace(place)
+        return _target(place) == target
+    return True
 
 
 def _target(place: Path) -> str | None:

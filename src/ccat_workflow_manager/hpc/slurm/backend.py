@@ -18,7 +18,7 @@ from ccat_workflow_manager.hpc.refusing import refuse_malformed
 from ccat_workflow_manager.hpc.slurm import commands
 from ccat_workflow_manager.hpc.slurm.asking import NoAccounting, Slurm, SlurmRefuses, is_about_ended_jobs
 from ccat_workflow_manager.hpc.slurm.commands import Cluster
-from ccat_workflow_manager.hpc.slurm.hearing import has_ended, hear
+from ccat_workflow_manager.hpc.slurm.hearing import has_ended, hear, of_job
 from ccat_workflow_manager.hpc.slurm.pacing import Pace
 from ccat_workflow_manager.hpc.slurm.parsing import Row, parse_sacct, parse_sbatch, parse_sinfo, parse_squeue
 
@@ -29,8 +29,6 @@ _AT_ONCE: Final = 1000
 _LAG: Final = timedelta(seconds=5)
 """After its end, until a job that has left its exit mark is concluded without what the accounting says of it."""
 _SHORT: Final = timedelta(seconds=2)
-_FORGOTTEN: Final = timedelta(minutes=2)
-"""After a job was handed in, until nobody knowing it means that it is forgotten."""
 _LOOKED_BACK: Final = timedelta(hours=1)
 """More than clocks differ."""
 
@@ -78,8 +76,7 @@ class SlurmBackend:
         output = spec.directory / "job.slurm"
         command = commands.sbatch(spec, cluster=self._cluster, grace=self._grace, name=spec.name, output=output)
         number = self._sbatch(command, commands.batch_script(spec.directory), name=spec.name, jobs=[spec.name])
-        self._files.know(spec.name, number)
-        return number
+        return self._files.know(spec.name, number)
 
     def submit_bundle(self, name: str, specs: Sequence[JobSpec]) -> Mapping[str, str]:
         """Hand in jobs that ask for the same as one array, of which each task runs several one after the other."""
@@ -102,19 +99,18 @@ class SlurmBackend:
         script = commands.array_script(directories, jobs_per_task=self._jobs_per_task)
         number = self._sbatch(command, script, name=name, jobs=[spec.name for spec in specs])
         ids = {spec.name: f"{number}_{task}:{place}" for spec, (task, place) in zip(specs, places, strict=True)}
-        for job_name, job_id in ids.items():
-            self._files.know(job_name, job_id)
-        return ids
+        return {job_name: self._files.know(job_name, job_id) for job_name, job_id in ids.items()}
 
     def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
         """Look at jobs with one question to the controller and, where some have ended, one to the accounting."""
         self._files.prune()
         looks = [_Look.at(self._files, job_id) for job_id in job_ids]
         queued = self._queued()
-        over = {one.slurm_id: None for one in looks if one.record and not _is_live(queued.get(one.slurm_id))}
+        over = {one.slurm_id: None for one in looks if one.may_be_over(queued)}
         accounted, trouble = self._accounted(list(over)[:_AT_ONCE])  # jobs of one task of an array: one question
         now = datetime.now(UTC)
-        self._give_up_forgotten(looks, queued, accounted, now=now)
+        if not trouble:  # else it may have ended, and only the accounting knows how
+            self._give_up_forgotten(looks, queued, accounted, now=now)
         waits = self._has_accounting and not trouble
         seen = {}
         for one in looks:
@@ -133,7 +129,7 @@ class SlurmBackend:
                 continue
             known = self._files.id_of(name)
             if known is None and (known := self._started_as(record)):
-                self._files.know(name, known)
+                known = self._files.know(name, known)
             if known:
                 found[name] = known
             else:
@@ -148,20 +144,20 @@ class SlurmBackend:
         The first process of a job asks its software once, and lives to write down how that ended. That of a task with
         several jobs sees by itself which of them is to be cancelled.
         """
-        ends, asks = list[str](), list[str]()
+        ends, asks = list[_Look](), list[_Look]()
         for one in (_Look.at(self._files, job_id) for job_id in job_ids):
             if one.record is None or one.marks is None or one.marks.exit:
                 continue
             is_first = self._files.mark_cancelled(one.record)
             if self._files.forestall(one.record) or one.marks.was_forestalled:
-                ends += [one.slurm_id] if one.record.place is None else []  # others of its task are to run
+                ends += [one] if one.record.place is None else []  # others of its task are to run
             elif one.is_overdue(self._grace):
-                ends.append(one.slurm_id)
+                ends.append(one)
             elif is_first and one.record.place is None:
-                asks.append(one.slurm_id)
-        for ids, gently in ((ends, False), (asks, True)):
-            for some in (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)):
-                self._scancel(some, gently=gently)
+                asks.append(one)
+        queued = self._queued() if ends or asks else {}  # a number may be that of another job by now
+        for looks, gently in ((ends, False), (asks, True)):
+            self._scancel([one.slurm_id for one in looks if one.row(queued)], gently=gently)
 
     def logs(self, job_id: str, *, lines: int = 50) -> str:
         """Return the last lines of standard output and errors; nothing where the job wrote none."""
@@ -182,12 +178,13 @@ class SlurmBackend:
     ) -> None:
         """Keep jobs from ever starting that Slurm does not know any more; the next look says that they are lost.
 
-        A controller that was killed may have forgotten what it took in its last seconds.
+        A controller that was killed may have forgotten what it took in its last seconds. Patience is for the start mark
+        of one that started, and was forgotten since: it may not be seen yet.
         """
         for one in looks:
-            if one.slurm_id in queued or has_ended(accounted.get(one.slurm_id)) or one.record is None:
+            if one.row(queued) or has_ended(one.row(accounted)) or one.record is None:
                 continue
-            if one.marks and not one.marks.has_start and now - one.record.submitted_at > _FORGOTTEN:
+            if one.marks and not one.marks.has_start and now - one.record.submitted_at > self._patience:
                 self._files.forestall(one.record)
 
     def _hold_pace(self) -> None:
@@ -242,16 +239,16 @@ class SlurmBackend:
             ids = [row.job_id for row in rows if row.name == record.cluster_name and _task(row) == record.task]
             if ids:
                 job_id = ids[-1] if record.place is None else f"{ids[-1]}:{record.place}"
-                found[record.name] = job_id
-                self._files.know(record.name, job_id)
+                found[record.name] = self._files.know(record.name, job_id)
         return found
 
     def _scancel(self, job_ids: Sequence[str], *, gently: bool) -> None:
-        try:
-            self._slurm.run(commands.scancel(job_ids, cluster=self._cluster, gently=gently))
-        except BackendUnavailable as error:
-            if not is_about_ended_jobs(str(error)):
-                raise
+        for some in (job_ids[start : start + _AT_ONCE] for start in range(0, len(job_ids), _AT_ONCE)):
+            try:
+                self._slurm.run(commands.scancel(some, cluster=self._cluster, gently=gently))
+            except BackendUnavailable as error:
+                if not is_about_ended_jobs(str(error)):
+                    raise
 
     def _outputs(self, job_id: str) -> list[Path]:
         record = self._files.with_id(job_id)
@@ -283,6 +280,18 @@ class _Look:
         start = self.marks.start if self.marks else None
         return ((start.id if start else None) or self.job_id).partition(":")[0]
 
+    def row(self, rows: Mapping[str, Row]) -> Row | None:
+        """What Slurm says of the job, and not of another one to which it gave the same number."""
+        row = rows.get(self.slurm_id)
+        return row if row and self.record and row.name == self.record.cluster_name else None
+
+    def may_be_over(self, queued: Mapping[str, Row]) -> bool:
+        """Whether the accounting may have news of it: of one that shared its task, only that the task ended."""
+        if self.record is None or self.marks is None:
+            return False
+        row, is_alone = self.row(queued), self.record.place is None
+        return row is None or has_ended(row) or (is_alone and self.marks.exit is not None)
+
     def is_overdue(self, grace: timedelta) -> bool:
         """Whether it was asked to end so long ago that it should have."""
         asked_at = self.marks.cancelled_at if self.marks else None
@@ -293,6 +302,7 @@ class _Look:
     ) -> JobObservation:
         if self.record is None or self.marks is None:
             return JobObservation(state=JobState.UNKNOWN)
+        queued, accounted = of_job(self.record.cluster_name, queued, accounted)
         heard = hear(queued, accounted, name=self.record.cluster_name)
         end, is_alone = self.marks.exit, self.record.place is None
         if waits and is_alone and end and now - end.ended_at < _lag(self.marks, accounted):
@@ -309,10 +319,6 @@ def _lag(marks: Marks, accounted: Row | None) -> timedelta:
     is_short = bool(started_at and marks.exit and marks.exit.ended_at - started_at < _SHORT)
     is_whole = accounted is not None and (is_short or accounted.peak_memory_bytes is not None)
     return timedelta() if is_whole and has_ended(accounted) else _LAG
-
-
-def _is_live(row: Row | None) -> bool:
-    return row is not None and not has_ended(row)
 
 
 def _task(row: Row) -> int | None:

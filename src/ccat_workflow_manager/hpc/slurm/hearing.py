@@ -9,6 +9,7 @@ from ccat_workflow_manager.hpc.slurm.parsing import Row
 _PENDING: Final = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
+_UNNAMED: Final = "allocation"
 _LOST: Final = {
     "NODE_FAIL": "its node failed",
     "BOOT_FAIL": "its node did not boot",
@@ -40,16 +41,26 @@ def has_ended(row: Row | None) -> bool:
     return row is not None and row.state in _ENDED
 
 
-def hear(queued: Row | None, accounted: Row | None, *, name: str) -> Heard:
-    """Put together what the controller and the accounting say of a job; what they say of another one is left out.
+def of_job(name: str, queued: Row | None, accounted: Row | None) -> tuple[Row | None, Row | None]:
+    """What the controller and the accounting say of a job, without what they say of another one by its number.
 
-    Numbers are given again once the cluster counts anew, so a row counts for the job with its name only.
+    Numbers are given again where the cluster counts anew or has forgotten jobs, so a row counts for the job with its
+    name only. The accounting hears that name up to five seconds after it heard of the job: until then a row without
+    one counts where it tells the start that the controller tells.
     """
-    queued, accounted = _of(name, queued), _of(name, accounted)
+    queued = queued if queued is not None and queued.name == name else None
+    if queued and accounted and accounted.name == _UNNAMED and accounted.started_at == queued.started_at:
+        return queued, replace(accounted, name=name)
+    return queued, accounted if accounted is not None and accounted.name == name else None
+
+
+def hear(queued: Row | None, accounted: Row | None, *, name: str) -> Heard:
+    """Put together what the controller and the accounting say of a job; what they say of another one is left out."""
+    queued, accounted = of_job(name, queued, accounted)
     if queued is not None and queued.state in _PENDING:
         return Heard(phase=Phase.PENDING, reason=_why(queued.reason))
     if queued is not None and queued.state not in _ENDED:  # also a state of a later version: it is not over
-        return Heard(phase=Phase.RUNNING, started_at=queued.started_at, host=queued.host)
+        return _running(queued, accounted)
     ended = accounted if accounted is not None and accounted.state in _ENDED else queued
     if ended is not None:
         return _ended(ended)
@@ -59,8 +70,15 @@ def hear(queued: Row | None, accounted: Row | None, *, name: str) -> Heard:
     return ABSENT
 
 
-def _of(name: str, row: Row | None) -> Row | None:
-    return row if row is not None and row.name == name else None
+def _running(row: Row, accounted: Row | None) -> Heard:
+    """It lives, or its hosts clean up after it: then its measures are there."""
+    return Heard(
+        phase=Phase.RUNNING,
+        started_at=row.started_at,
+        host=row.host,
+        peak_memory_bytes=accounted.peak_memory_bytes if accounted else None,
+        cpu_time=accounted.cpu_time if accounted else None,
+    )
 
 
 def _ended(row: Row) -> Heard:
