@@ -34,10 +34,10 @@ _ROOTS: Final = (
 """Where the places are. Every command commits in `ccat.wiring.transaction`."""
 _ELSEWHERE: Final = (
     *("ccat_workflow_manager.hpc.fake", "ccat_workflow_manager.hpc.local.cgroups"),
-    "ccat.processes.transfer_worker",
+    *("ccat.processes.transfer_worker", "ccat_workflow_manager.contract"),
 )
-"""What is not there in production, and what few hosts have: kept by the kernel for as long as it has processes. And
-data transfer."""
+"""What is not there in production, such as the test of the contract, of which nothing is to outlive its command; and
+what few hosts have: kept by the kernel for as long as it has processes. And data transfer."""
 _TRANSACTIONS: Final = frozenset({"transaction", "in_transaction"})
 _ON_DISK: Final = frozenset(
     {

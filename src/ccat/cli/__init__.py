@@ -10,6 +10,7 @@ from ccat.cli import (
     accepting,
     alerts,
     cancelling,
+    contract,
     definitions,
     demo,
     descent,
@@ -83,6 +84,7 @@ app.command("withdraw", rich_help_panel=PIPELINES)(withdrawing.withdraw_it)
 app.command("reinstate", rich_help_panel=PIPELINES)(withdrawing.reinstate_it)
 app.command(rich_help_panel=PIPELINES)(withdrawing.withdrawals)
 app.command(rich_help_panel=PIPELINES)(waiting.wait)
+app.add_typer(contract.app, name="contract", rich_help_panel=PIPELINES)
 
 for name, process in processes.PROCESSES.items():
     app.command(name, rich_help_panel=PROCESSES)(process)

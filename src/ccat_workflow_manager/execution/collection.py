@@ -91,7 +91,7 @@ def examine(collection: Collection) -> Collected:
     """
     output = collection.output
     products = scan(output, is_final=collection.is_final)
-    _confirm_required(products, collection)
+    confirm_required(products, collection)
     collected = Collected(products=annotate(products, output), metrics=read_metrics(output))
     content = collected.model_dump_json(indent=2).encode()
     write_read_only(collection.record, content, is_kept=True)
@@ -109,7 +109,8 @@ def publish(collection: Collection) -> None:
     sync_directory(collection.run.directory)
 
 
-def _confirm_required(products: Sequence[Product], collection: Collection) -> None:
+def confirm_required(products: Sequence[Product], collection: Collection) -> None:
+    """Raise RequiredOutputMissing unless everything is there that the step must make."""
     found = [product.path for product in products]
     if not found and not collection.required_outputs:
         raise RequiredOutputMissing(found=found)

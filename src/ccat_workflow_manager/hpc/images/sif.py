@@ -23,10 +23,15 @@ _ARCHITECTURES: Final = {
 """Numbers that SIF gives to processors, and what `uname -m` calls them."""
 
 
+def is_sif(header: bytes) -> bool:
+    """Whether a file that begins so is a SIF file."""
+    return header[_MAGIC] == b"SIF_MAGIC"
+
+
 def trouble(header: bytes, *, machine: str | None = None) -> tuple[str, str] | None:
     """What keeps a file that begins so from running on a machine, this one if none is named, and what to do."""
     here = machine or platform.machine()
-    if header[_MAGIC] != b"SIF_MAGIC":
+    if not is_sif(header):
         return "it is no SIF file", "make one with `apptainer build IMAGE.sif DEFINITION`"
     built_for = _ARCHITECTURES.get(header[_ARCHITECTURE])
     if built_for is not None and built_for != here:
