@@ -11,6 +11,7 @@ DIGEST = f"sha256:{'0' * 64}"
         ("chai.sif", ImageSource.FILE, "chai.sif"),
         ("/images/a:b/chai.sif", ImageSource.FILE, "/images/a:b/chai.sif"),
         ("docker://chai", ImageSource.DOCKER, f"docker://chai@{DIGEST}"),
+        ("DOCKER://chai", ImageSource.DOCKER, f"docker://chai@{DIGEST}"),
         ("docker://quay.example:5000/ccat/chai", ImageSource.DOCKER, f"docker://quay.example:5000/ccat/chai@{DIGEST}"),
         ("docker://quay.example/ccat/chai:1.2-rc.1", ImageSource.DOCKER, f"docker://quay.example/ccat/chai@{DIGEST}"),
         (f"docker://quay.example/chai:1@{DIGEST}", ImageSource.DOCKER, f"docker://quay.example/chai@{DIGEST}"),
@@ -28,7 +29,10 @@ def test_what_is_asked_for_is_what_was_released_and_not_what_a_tag_means(
     assert reference.exactly(DIGEST) == asked
 
 
-@pytest.mark.parametrize("text", ["docker://", "docker:chai", "docker-daemon:chai", "docker://a b", "file:///chai.sif"])
+WRONG = ["docker://", "docker:chai", "docker-daemon:chai", "docker://a b", "file:///chai.sif", "docker:///chai"]
+
+
+@pytest.mark.parametrize("text", [*WRONG, "docker://chai@sha256:abc", f"docker://chai@{DIGEST}@{DIGEST}"])
 def test_what_brings_no_image_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="image"):
+    with pytest.raises(ValueError, match=r"image|digest"):
         ImageReference.parse(text)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):(.*)", re.DOTALL)
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _PINNED: Final = re.compile(r"(?P<name>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})")
 _TAG: Final = re.compile(r":[A-Za-z0-9_][A-Za-z0-9._-]*$")
 
@@ -36,14 +36,16 @@ class ImageReference:
         matched = _SCHEME.fullmatch(text)
         if matched is None:
             return cls(ImageSource.FILE, text)
-        scheme, rest = matched.groups()
+        scheme, rest = matched[1].lower(), matched[2]
         known = [str(one) for one in ImageSource if one is not ImageSource.FILE]
         if scheme not in known:
             listed = ", ".join(f"{one}://" for one in known)
             raise ValueError(f"`{scheme}:` brings no image: it is the path of a SIF file, or begins with {listed}")
         name = rest.removeprefix("//")
-        if not rest.startswith("//") or not name or re.search(r"\s", name):
+        if not rest.startswith("//") or not re.fullmatch(r"[^/\s]\S*", name):
             raise ValueError(f"`{text}` names no image: write {scheme}://PLACE/NAME")
+        if scheme == ImageSource.DOCKER and "@" in name and not _PINNED.fullmatch(name):
+            raise ValueError(f"`{text}` names no digest behind its `@`: write sha256: and 64 digits")
         return cls(ImageSource(scheme), name)
 
     def confirm(self, digest: str) -> None:

@@ -11,6 +11,10 @@ FEWEST: Final = 5
 """So many attempts have to be measured before anything is judged by them."""
 WORTH_IT: Final = 1.25
 """Times as much, or as little, that is worth a change; below that advice would change with every attempt."""
+_BRIM: Final = 1.05
+"""Times the most that was used, within which what is asked for is too little."""
+_OFTEN: Final = 0.05
+"""Of attempts that ran out of something, so many show that all need more; fewer are tried again with more."""
 _GROWTH: Final = 1.5
 """Times as much as what did not suffice."""
 _BUSY: Final = 1.5
@@ -146,7 +150,7 @@ _MEMORY: Final = _Kind(
     "memory",
     headroom=1.25,
     floor=0.5,
-    fact="its largest of {} attempts used {} of {}",
+    fact="its largest of {} attempts used {}",
     told=gigabytes,
     given=lambda amount: f"{amount:g} GB",
     of=lambda measured: measured.memory,
@@ -156,7 +160,7 @@ _TIME: Final = _Kind(
     "time",
     headroom=1.5,
     floor=0.1,
-    fact="its longest of {} attempts took {} of {}",
+    fact="its longest of {} attempts took {}",
     told=span,
     given=span,
     of=lambda measured: measured.time,
@@ -192,33 +196,43 @@ def _too_few(number: int) -> str:
 
 def _amount(kind: _Kind, asked: _Request, measured: Measured) -> _Finding:
     used = kind.of(measured)
-    need = _need(kind, used)
+    need = _need(kind, measured)
     if need <= asked.amount and (used.known < FEWEST or asked.tasks > 1):
         return _Finding(kind.name, _unknown(kind, used), is_open=True)
     enough = sensible(max(need, kind.floor))
-    is_short = need > asked.amount and enough > asked.amount * WORTH_IT
+    is_at_the_brim = max(used.most or 0.0, _too_little(kind, measured)) * _BRIM > asked.amount
+    little_more = asked.amount * (1 if is_at_the_brim else WORTH_IT)
+    is_short = need > asked.amount and enough > little_more
     because, wanted = _fact(kind, asked.amount, measured, is_short=is_short), min(enough, asked.cap)
     is_capped = is_short and wanted < enough
     if is_capped:
         because += f", and `max_{kind.name}` allows no more than {asked.cap:g}: raise that"
-    is_worth_it = (is_short and wanted > asked.amount * WORTH_IT) or wanted * WORTH_IT < asked.amount
+    is_worth_it = (is_short and wanted > little_more) or wanted * WORTH_IT < asked.amount
     return _Finding(kind.name, because, wanted if is_worth_it else None, is_open=is_capped)
 
 
-def _need(kind: _Kind, used: Used) -> float:
+def _need(kind: _Kind, measured: Measured) -> float:
     """What suffices, as far as is known."""
-    most, too_little = used.most or 0.0, used.ran_out_at or 0.0
+    most, too_little = kind.of(measured).most or 0.0, _too_little(kind, measured)
     return max(most * kind.headroom, too_little * _GROWTH if too_little >= most else 0.0)
+
+
+def _too_little(kind: _Kind, measured: Measured) -> float:
+    """The most that did not suffice, where that was no exception."""
+    used = kind.of(measured)
+    return used.ran_out_at or 0.0 if used.ran_out > measured.attempts * _OFTEN else 0.0
 
 
 def _fact(kind: _Kind, asked: float, measured: Measured, *, is_short: bool) -> str:
     """What was measured, in one sentence: that there was too little, where there still is."""
     used = kind.of(measured)
-    most, too_little = used.most or 0.0, used.ran_out_at or 0.0
-    if too_little >= most and (is_short or not used.known):
-        had = kind.given(too_little)
-        return f"{used.ran_out:,} of {measured.attempts:,} attempts ran out of {kind.what}, and had {had} or less"
-    return kind.fact.format(f"{used.known:,}", kind.told(most), kind.given(asked))
+    most, too_little = used.most or 0.0, _too_little(kind, measured)
+    ran_out = f"{used.ran_out:,} of {measured.attempts:,} attempts ran out of {kind.what}"
+    if (too_little and too_little >= most and is_short) or not used.known:
+        return f"{ran_out}, and had {kind.given(used.ran_out_at or 0.0)} or less"
+    beside = f" of {kind.given(asked)}" if most <= asked else f", and {kind.given(asked)} is asked for"
+    fact = kind.fact.format(f"{used.known:,}", kind.told(most)) + beside
+    return f"{fact}; {ran_out}, and are tried again with more" if used.ran_out and not too_little else fact
 
 
 def _unknown(kind: _Kind, used: Used) -> str:

@@ -24,9 +24,8 @@ from ccat_workflow_manager.hpc.local.processes import (
     signal_all,
     used_memory,
 )
-from ccat_workflow_manager.hpc.local.watching import Watch
+from ccat_workflow_manager.hpc.local.watching import HELPERS, Watch
 
-_WATCHMAN: Final = "timeout"
 _LOOK_EVERY: Final = timedelta(milliseconds=20)
 _LOOK_LATER: Final = timedelta(milliseconds=200)
 """A job that takes long is looked at less often."""
@@ -73,7 +72,7 @@ class Runner:
 
     def _ask_to_end(self, job: Job) -> bool:
         """Send SIGTERM as a cancellation does; False where there is no software to get it yet, or any more."""
-        if all(one.name == _WATCHMAN for one in self._software(job)):
+        if all(one.name in HELPERS for one in self._software(job)):
             return False
         is_asked = self._files.mark_cancelled(job)
         self._watch.ask_to_end([job.name])

@@ -60,7 +60,8 @@ class Execution:
 def software_environment(execution: Execution) -> dict[str, str]:
     """Return what the software finds in its environment, and nothing else but, in an image, the image's own.
 
-    A config may change what the system sets, such as a thread limit, but nothing of the contract.
+    A config may change what the system sets, such as a thread limit, but nothing of the contract, nor the home of
+    software in an image.
     """
     return {**_surroundings(execution), **execution.variables, **_contract(execution)}
 

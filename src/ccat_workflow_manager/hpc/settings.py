@@ -54,7 +54,7 @@ class ContainerSettings(PlaceSettings):
     """The program on the hosts of jobs, with its path where that is not /usr/local/bin, /usr/bin or /bin."""
     apptainer_options: Annotated[tuple[str, ...], pydantic.BeforeValidator(_split_as_a_shell)] = ()
     """What `apptainer exec` is told besides, such as `--userns`."""
-    gpu_option: Literal["--nv", "--rocm", "--nvccli"] = "--nv"
+    gpu_option: Literal["--nv", "--rocm"] = "--nv"
     """How GPUs get into a container."""
 
 

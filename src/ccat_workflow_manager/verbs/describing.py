@@ -1,7 +1,7 @@
 """From the rows of a run to what is executed: read once, then values only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from ccat_ops_db.sets import is_given, once_more
 from ccat_ops_db.states import RunStatus
 from ccat_workflow_manager.execution import manifest as told
 from ccat_workflow_manager.execution.command import Execution, job
-from ccat_workflow_manager.execution.container import Container
+from ccat_workflow_manager.execution.container import Container, linked_roots
 from ccat_workflow_manager.execution.layout import AttemptLayout, RunLayout, run_layout
 from ccat_workflow_manager.execution.prepare import Input, Recorded
 from ccat_workflow_manager.hpc.base import JobSpec
@@ -143,14 +143,18 @@ def describe(attempt: models.RunAttempt, inputs: RunInputs, *, place: Place) -> 
     run = attempt.run
     inputs.require_all(run)
     root = root_of(run, place.base)
+    links = [
+        *(_raw_input(one, root) for one in inputs.raw),
+        *(_product_input(one, root) for one in inputs.products),
+    ]
     execution = execution_of(attempt, place=place)
+    if execution.container:
+        roots = linked_roots(root, (one.target for one in links))
+        execution = replace(execution, container=replace(execution.container, roots=roots))
     return Description(
         execution=execution,
         manifest=_manifest(attempt, execution, _told(inputs)),
-        inputs=[
-            *(_raw_input(one, root) for one in inputs.raw),
-            *(_product_input(one, root) for one in inputs.products),
-        ],
+        inputs=links,
         copies={_raw_label(one): one.copy_id for one in inputs.raw}
         | {_product_label(one): one.copy_id for one in inputs.products},
     )

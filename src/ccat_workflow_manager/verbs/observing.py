@@ -2,7 +2,7 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from ccat_ops_db import models
 from ccat_ops_db.claims import is_free, release
 from ccat_ops_db.moves import advance
 from ccat_ops_db.sets import Brought, is_among, is_given, table_of
-from ccat_ops_db.states import RunStatus
+from ccat_ops_db.states import FailureClass, RunStatus
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
 from ccat_service.trouble import is_transient
@@ -66,6 +66,11 @@ _FOLLOWED: Final = (
     .join(_Run.step_revision)
     .where(_Run.data_location_id == sa.bindparam("location", type_=sa.BigInteger()))
     .where(has_status(*_WATCHED), _Attempt.job_id.is_not(None))
+)
+_IN_IMAGES: Final = (
+    sa.select(_Run.id)
+    .join(_Run.software_version)
+    .where(is_given(_Run.id, "runs"), models.ReductionSoftwareVersion.image_ref.is_not(None))
 )
 _LOCKED: Final = sa.select(_Run.id).where(is_given(_Run.id, "runs")).order_by(_Run.id).with_for_update()
 _STATUS: Final = sa.select(_Run.id, _NEWEST, _Run.status, _Run.is_to_be_cancelled).where(is_given(_Run.id, "runs"))
@@ -248,7 +253,8 @@ def _apply(session: Session, news: Sequence[_News], *, now: datetime, by: str) -
     ended = [one for one in current if one.outcome is not None]
     _note(session, waiting)
     _measure(session, ended)
-    failed = {one.watched.attempt_id: failure for one in ended if (failure := _failure(one))}
+    in_images = _in_images(session, ended)
+    failed = {one.watched.attempt_id: failure for one in ended if (failure := _failure(one, in_images))}
     if failed:
         fail_attempts(session, failed, expected=_WATCHED, now=now, by=by)
     _move(session, [one for one in ended if one.watched.attempt_id not in failed], now=now, by=by)
@@ -302,12 +308,18 @@ def _seconds(time: timedelta | None) -> float | None:
     return time.total_seconds() if time is not None else None
 
 
-def _failure(news: _News) -> Failure | None:
+def _in_images(session: Session, news: Iterable[_News]) -> Collection[int]:
+    """Runs whose software failed by its exit code and is in an image: it may be that this never started."""
+    failed = [one.run_id for one in news if one.outcome and one.outcome.failure is FailureClass.PAYLOAD]
+    return session.scalars(_IN_IMAGES, {"runs": failed}).all() if failed else ()
+
+
+def _failure(news: _News, in_images: Collection[int]) -> Failure | None:
     found = news.outcome
     if found is None or found.failure is None:
         return None
     log_tail = news.log_tail or ""
-    trouble = None if found.because else container_trouble(news.seen.exit_code, log_tail)
+    trouble = container_trouble(news.seen.exit_code, log_tail) if news.run_id in in_images else None
     kind, cause = trouble or (
         found.failure,
         found.because or one_line_cause(log_tail, news.seen, memory_gb=news.watched.memory_gb),

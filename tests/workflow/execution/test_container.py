@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ccat_ops_db.states import FailureClass
 from ccat_workflow_manager.execution.command import Execution, job, software_environment
-from ccat_workflow_manager.execution.container import Container, container_command, container_trouble
+from ccat_workflow_manager.execution.container import Container, container_command, container_trouble, linked_roots
 from ccat_workflow_manager.execution.layout import AttemptLayout
 
 CONTAINER = Container(sif=Path("/cache/0bad.sif"), roots=(Path("/data/ramses"),), options=("--userns", "--nv"))
@@ -105,9 +105,9 @@ OPEN = "While checking container encryption: could not open image"
         (255, "FATAL:   exec /a failed: fork/exec /a: no such file or directory\n", CONFIGURATION, "exec /a failed"),
         (
             255,
-            f"FATAL:   {OPEN} /c/0.sif: failed to retrieve path: lstat /c/0.sif: no such file or directory",
-            CONFIGURATION,
-            "its image /c/0.sif cannot be opened where the job ran: no such file or directory; the cache of images has",
+            f"FATAL:   {OPEN} /c a/0.sif: failed to retrieve path: lstat /c a/0.sif: no such file or directory",
+            INFRASTRUCTURE,
+            "its image /c a/0.sif cannot be opened where the job ran: no such file or directory; the cache of images",
         ),
         (
             127,
@@ -122,6 +122,14 @@ OPEN = "While checking container encryption: could not open image"
             INFRASTRUCTURE,
             "Apptainer could not start the software: container creation failed: mount hook",
         ),
+        (
+            255,
+            f"FATAL:   {OPEN} /c/0.sif: the image's architecture (arm64) could not run on the host's (amd64)",
+            CONFIGURATION,
+            "its image cannot be used where the job ran: the image's architecture (arm64) could not run on the host's",
+        ),
+        (255, f"FATAL:   {OPEN} /c/0.sif: image format not recognized", CONFIGURATION, "image format not recognized"),
+        (255, f"FATAL:   {OPEN} /c/0.sif: stale NFS file handle", INFRASTRUCTURE, "stale NFS file handle; the cache"),
         (
             1,
             "\x1b[91mERROR  : Requesting capability set 0x1 while permitted capability set is 0x0\n\x1b[0m",
@@ -148,10 +156,27 @@ def test_what_apptainer_says_when_it_cannot_start_the_software_is_told_in_one_li
         (2, 'FATAL:   "chai": executable file not found in $PATH\n'),
         (0, "FATAL:   permission denied\n"),
         (None, "FATAL:   permission denied\n"),
-        (127, "timeout: failed to run command 'chai': No such file or directory"),
+        (1, "INFO: reading scan 1\nERROR: opacity is negative\n"),
+        (1, "ERROR   opacity is negative\n"),
+        (1, 'Error for command "exec": unknown flag: --bogus\nand more\n'),
+        (1, "Error for command chai: no such scan\n"),
         (255, ""),
         (255, "WARNING: it is late\n"),
     ],
 )
 def test_what_the_software_said_itself_is_its_own(code: int | None, log: str) -> None:
     assert container_trouble(code, log) is None
+
+
+def test_where_inputs_lie_elsewhere_by_a_link_that_place_is_seen_too(tmp_path: Path) -> None:
+    root, other = tmp_path / "ramses", tmp_path / "disk2/ccat"
+    for directory in (root / "staging/1", other / "staging/2", other / "staging/3"):
+        directory.mkdir(parents=True)
+    (root / "more").symlink_to(other)
+    assert linked_roots(root, [root / "staging/1"]) == (root,)
+    inputs = [root / "staging/1", root / "more/staging/2", root / "more/staging/3", root / "more/staging/gone"]
+    assert linked_roots(root, inputs) == (root, other)
+    (tmp_path / "link").symlink_to(root)
+    assert linked_roots(tmp_path / "link", [tmp_path / "link/staging/1"]) == (tmp_path / "link",)
+    (root / "one").symlink_to(other / "staging/2")
+    assert linked_roots(root, [root / "one"]) == (root, other / "staging/2")

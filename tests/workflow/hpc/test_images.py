@@ -1,10 +1,13 @@
 """The cache of images, with files that have the header of a SIF file and nothing else of one."""
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -15,7 +18,9 @@ from ccat_workflow_manager.hpc.images import sif
 from ccat_workflow_manager.hpc.images.cache import SifCache
 from ccat_workflow_manager.hpc.images.errors import ImageAwaited, ImageNotFetched, ImageUnusable
 from ccat_workflow_manager.hpc.images.fetching import Image, fetch, trouble_of_pull
+from tests.workflow.hpc.bench import until
 
+PATIENCE = timedelta(minutes=1)
 CODES = {name: code for code, name in sif._ARCHITECTURES.items()}
 
 
@@ -31,7 +36,7 @@ def image_file(path: Path, content: bytes = b"", **keys: str) -> Image:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> SifCache:
-    return SifCache(tmp_path / "cache", most_bytes=10**9)
+    return SifCache(tmp_path / "cache", most_bytes=10**9, patience=PATIENCE)
 
 
 def files(cache: SifCache) -> list[str]:
@@ -69,7 +74,9 @@ def test_an_image_that_many_want_at_once_is_fetched_once(
         fetch(image, to, held=held)
 
     monkeypatch.setattr(caching, "fetch", counted)
-    others = [SifCache(cache._directory, most_bytes=10**9) for _ in range(4)]  # as other workers have
+    others = [
+        SifCache(cache._directory, most_bytes=10**9, patience=PATIENCE) for _ in range(4)
+    ]  # as other workers have
 
     def want(one: SifCache) -> None:
         together.wait()
@@ -141,22 +148,115 @@ def test_an_image_that_cannot_be_used_is_refused_in_one_line(cache: SifCache, tm
 
 
 def test_a_failure_is_told_to_all_that_ask_for_a_while_and_then_tried_again(
-    cache: SifCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: SifCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    image, fetched = Image("https://127.0.0.1/chai.sif", f"sha256:{'0' * 64}"), list[Path]()
+
+    def fail(image: Image, to: Path, **_: object) -> None:
+        fetched.append(to)
+        raise ImageNotFetched(image.reference, "no answer")
+
+    monkeypatch.setattr(caching, "fetch", fail)
+    for _ in range(3):
+        with pytest.raises(ImageNotFetched, match="no answer"):
+            cache.require(image)
+    assert len(fetched) == 1
+    monkeypatch.setattr(caching, "_REMEMBERED_S", -1.0)
+    with pytest.raises(ImageAwaited):  # it has failed again, and that is too long ago
+        cache.require(image)
+    assert len(fetched) == 2
+
+
+def test_a_file_that_was_mended_is_taken_at_once_also_where_nobody_had_heard_that_it_failed(tmp_path: Path) -> None:
+    cache = SifCache(tmp_path / "cache", most_bytes=10**9, patience=timedelta())
     image = image_file(tmp_path / "chai.sif")
     mended = (tmp_path / "chai.sif").rename(tmp_path / "aside.sif")
+    with contextlib.suppress(ImageAwaited, ImageUnusable):
+        cache.require(image)
+    until(lambda: not cache._fetches)
     with pytest.raises(ImageUnusable):
         cache.require(image)
     mended.rename(tmp_path / "chai.sif")
-    with pytest.raises(ImageUnusable):
-        cache.require(image)
-    monkeypatch.setattr(caching, "_REMEMBERED_S", 0.0)
+    until(lambda: is_here(cache, image))
+
+
+def is_here(cache: SifCache, image: Image) -> bool:
+    try:
+        return cache.require(image).exists()
+    except ImageAwaited:
+        return False
+
+
+def test_trouble_of_making_room_is_none_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[object]()
+    monkeypatch.setattr("threading.excepthook", told.append)
+
+    def away() -> list[str]:
+        raise ConnectionError
+
+    cache = SifCache(tmp_path / "cache", most_bytes=1, in_use=away, patience=PATIENCE)
+    assert cache.require(image_file(tmp_path / "chai.sif")).exists()
+    assert len(told) == 1
+
+
+def test_where_the_disk_is_full_what_nobody_needs_makes_room(
+    cache: SifCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, image, tries = image_file(tmp_path / "old.sif", b"old"), image_file(tmp_path / "chai.sif"), list[int]()
+    cache.require(old)
+    age(cache, old, hours=9)
+
+    def fetch_into_what_is_left(image: Image, to: Path, *, held: Sequence[int]) -> None:
+        tries.append(len(files(cache)))
+        if files(cache):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fetch(image, to, held=held)
+
+    monkeypatch.setattr(caching, "fetch", fetch_into_what_is_left)
+    cache.require(image)
+    assert tries == [1, 0]
+    assert files(cache) == [cache.place(image.digest).name]
+
+
+def test_drafts_of_the_dead_are_removed_whatever_is_fetched_next(cache: SifCache, tmp_path: Path) -> None:
+    cache._directory.mkdir()
+    for digit in "12":
+        (cache._directory / f".{digit * 64}.0badcafe.sif").write_bytes(b"half")
+        (cache._directory / f"{digit * 64}.lock").touch()
+    with (cache._directory / f"{'2' * 64}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cache.require(image_file(tmp_path / "chai.sif"))
+        until(lambda: not cache._fetches)
+        until(lambda: not list(cache._directory.glob(f".{'1' * 64}.*")))
+        assert [path.name for path in cache._directory.glob(".*")] == [f".{'2' * 64}.0badcafe.sif"]
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(
+    cache: SifCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Thread) -> None:
+        raise RuntimeError
+
+    image = image_file(tmp_path / "chai.sif")
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            cache.require(image)
     assert cache.require(image).exists()
+
+
+def test_a_disk_without_locks_is_named(cache: SifCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(ImageNotFetched, match="its disk has no file locks"):
+        cache.require(image_file(tmp_path / "chai.sif"))
 
 
 def test_a_cache_that_cannot_be_written_is_trouble_that_passes(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    cache = SifCache(tmp_path / "file" / "cache", most_bytes=10**9)
+    cache = SifCache(tmp_path / "file" / "cache", most_bytes=10**9, patience=PATIENCE)
     with pytest.raises(ImageNotFetched, match=r"could not be fetched: Not a directory .* it is tried again") as caught:
         cache.require(image_file(tmp_path / "chai.sif"))
     assert caught.value.transient
@@ -175,27 +275,30 @@ def test_a_defect_of_ours_is_a_failure_that_is_told_and_not_a_run_that_waits_for
 
 
 def test_past_its_bounds_the_cache_gives_up_what_was_wanted_least_recently(tmp_path: Path) -> None:
-    cache = SifCache(tmp_path / "cache", most_bytes=2 * len(sif_bytes(b"a" * 1000)))
+    cache = SifCache(tmp_path / "cache", most_bytes=2 * len(sif_bytes(b"a" * 1000)), patience=PATIENCE)
     images = [image_file(tmp_path / f"{number}.sif", str(number).encode() * 1000) for number in range(4)]
     for hours, image in zip((5, 9, 7), images, strict=False):
         cache.require(image)
         age(cache, image, hours)
     cache.require(images[3])
+    until(lambda: len(files(cache)) == 2)
     assert files(cache) == sorted(cache.place(image.digest).name for image in (images[0], images[3]))
 
 
 def test_an_image_that_is_in_use_or_was_wanted_lately_stays(tmp_path: Path) -> None:
     images = [image_file(tmp_path / f"{number}.sif", str(number).encode() * 1000) for number in range(3)]
-    cache = SifCache(tmp_path / "cache", most_bytes=1, in_use=lambda: [images[0].digest])
+    cache = SifCache(tmp_path / "cache", most_bytes=1, in_use=lambda: [images[0].digest], patience=PATIENCE)
     for image in images[:2]:
         cache.require(image)
     age(cache, images[0], hours=9)
     cache.require(images[2])
+    until(lambda: not cache._fetches)
     assert len(files(cache)) == 3
     age(cache, images[0], hours=9)
     age(cache, images[1], hours=9)
     cache.place(images[2].digest).unlink()
     cache.require(images[2])
+    until(lambda: len(files(cache)) == 2)
     assert files(cache) == sorted(cache.place(image.digest).name for image in (images[0], images[2]))
 
 
@@ -211,8 +314,11 @@ IMAGE = Image("docker://quay.example/chai:1", "sha256:" + "0" * 64)
         ("FATAL:   While pulling: dial tcp 10.0.0.1:443: i/o timeout", ImageNotFetched),
         ("FATAL:   While pulling: write /cache/x: no space left on device", ImageNotFetched),
         ("FATAL:   While pulling: received unexpected HTTP status: 503 Service Unavailable", ImageNotFetched),
+        ("FATAL:   While pulling: toomanyrequests: 429: denied: rate limit exceeded", ImageNotFetched),
+        ("FATAL:   While pulling: open /cache/.0.1.sif: permission denied", ImageNotFetched),
+        ("FATAL:   while extracting: mkdir /scratch/build-temp-1: permission denied", ImageNotFetched),
         ("", ImageNotFetched),
     ],
 )
 def test_what_a_registry_will_never_give_is_not_asked_for_again(said: str, kind: type[Exception]) -> None:
-    assert type(trouble_of_pull(IMAGE, said, code=255)) is kind
+    assert type(trouble_of_pull(IMAGE, said, code=255, here=Path("/cache"))) is kind

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,13 +14,14 @@ from datetime import timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ccat.crashing import points
 from ccat_workflow_manager.hpc.images.cache import SifCache
 from ccat_workflow_manager.hpc.images.errors import ImageAwaited, ImageNotFetched, ImageUnusable
-from ccat_workflow_manager.hpc.images.fetching import Image
-from tests.apptainer import OPTIONS
+from ccat_workflow_manager.hpc.images.fetching import Image, fetch
+from tests.apptainer import OPTIONS, build
 from tests.oci_registry import Registry, registry
 from tests.service.support import free_port
 
@@ -83,6 +85,15 @@ def test_a_registry_that_does_not_answer_is_asked_again(cache: SifCache) -> None
         cache.require(image)
 
 
+@pytest.mark.usefixtures("small_image")
+def test_a_registry_that_says_nothing_any_more_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = Image(f"docker://127.0.0.1:{silent.getsockname()[1]}/chai", "sha256:" + "0" * 64)
+        with pytest.raises(ImageNotFetched, match=r"it did not come within 0:00:01; it is tried again"):
+            fetch(image, tmp_path / "chai.sif", longest=timedelta(seconds=1))
+    assert pulls_into(tmp_path) == []
+
+
 def test_a_sif_file_on_the_web_comes_if_it_is_the_one_that_was_released(cache: SifCache, small_image: Path) -> None:
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(small_image.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -117,7 +128,24 @@ def test_there_are_points_at_which_who_fetches_may_die() -> None:
     assert any("_copy" in point for point in POINTS)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point for point in POINTS if "killpg" in point])
+@pytest.mark.usefixtures("small_image")
+def test_who_dies_while_a_pull_is_given_up_leaves_no_more_than_that_pull(point: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reference = f"docker://127.0.0.1:{silent.getsockname()[1]}/chai"
+        words = [sys.executable, str(MORTAL), str(tmp_path), reference, "sha256:" + "0" * 64, "0.3"]
+        done = subprocess.run(words, env={**os.environ, "CCAT_CRASH_AT": point}, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert len(pulls_into(tmp_path)) == ("before" in point)
+    wait_for(lambda: not pulls_into(tmp_path))
+
+
+def pulls_into(directory: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [one for one in found if str(directory) in " ".join(one.info["cmdline"] or ())]
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if "killpg" not in point])
 def test_who_dies_while_an_image_is_fetched_leaves_it_to_the_next(
     point: str, cache: SifCache, shelf: Registry, small_image: Path
 ) -> None:
@@ -133,7 +161,9 @@ def test_who_dies_while_an_image_is_fetched_leaves_it_to_the_next(
     assert subprocess.run(words, env={**os.environ, "CCAT_CRASH_AT": point}, check=False).returncode == -signal.SIGKILL
     wait_for(lambda: is_here(cache, image))
     assert run(cache.place(image.digest), "id")
-    assert list(cache._directory.glob(".*")) == []
+    another = build(small_image.with_name("another.sif"), small_image.parent / "sandbox")
+    assert cache.require(Image(str(another), f"sha256:{hashlib.sha256(another.read_bytes()).hexdigest()}")).exists()
+    wait_for(lambda: list(cache._directory.glob(".*")) == [])
 
 
 def is_here(cache: SifCache, image: Image) -> bool:

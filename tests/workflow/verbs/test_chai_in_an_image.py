@@ -28,12 +28,19 @@ from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
 from tests.apptainer import OPTIONS
 from tests.chai_image import ENVIRONMENT, build_chai_image
 from tests.end_to_end.installation import REPOSITORY
-from tests.slurm_cluster import slurm_cluster
-from tests.workflow.verbs.conftest import OpenWorks
-from tests.workflow.verbs.works import Works
+from tests.slurm_cluster import SlurmCluster, slurm_cluster
+from tests.workflow.verbs.conftest import OpenWorks, Say
+from tests.workflow.verbs.works import Works, eventually
 
 pytestmark = pytest.mark.timeout(300)
 SCANS = 2
+DATA = """
+import hashlib, sys
+from astropy.io import fits
+for name in sys.argv[1:]:
+    with fits.open(name) as file:
+        print(hashlib.sha256(b"".join(one.data.tobytes() for one in file if one.data is not None)).hexdigest())
+"""
 EXAMPLE = yaml.safe_load((REPOSITORY / "pipelines/examples/chai.yaml").read_text())
 
 
@@ -56,7 +63,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def works(open_works: OpenWorks, tmp_path: Path) -> Iterator[Works]:
     with open_works(tmp_path / "works") as found:
-        cache = SifCache(tmp_path / "cache", most_bytes=10**9)
+        cache = SifCache(tmp_path / "cache", most_bytes=10**9, patience=timedelta(minutes=1))
         found.workplace = replace(found.workplace, containers={found.location_id: Containers(cache, options=OPTIONS)})
         yield found
 
@@ -119,7 +126,23 @@ def made(works: Works, raw: Path, *, image: Path | None) -> dict[str, str]:
         for one in run.products
     }
     # The headers of maps name their sub-group by the id of its source, which each test has another of.
-    return {name: checksum for name, checksum in found.items() if "science/" not in name}
+    maps = {name: works.root / "cologne/ramses" / path for name, path in maps_of(works).items()}
+    return {**{name: checksum for name, checksum in found.items() if "science/" not in name}, **digests_of_data(maps)}
+
+
+def maps_of(works: Works) -> dict[str, str]:
+    """Where the maps lie, by their names."""
+    copies = {one.data_product_id: one.path for one in works.all(models.DataProductPhysicalCopy)}
+    products = works.all(models.DataProduct)
+    return {one.relative_path: copies[one.id] for one in products if one.relative_path.startswith("science/")}
+
+
+def digests_of_data(files: dict[str, Path]) -> dict[str, str]:
+    """Digests of the arrays in FITS files, without their headers."""
+    python, names = str(ENVIRONMENT / "bin/python"), list(files)
+    words = [python, "-c", DATA, *(str(files[name]) for name in names)]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return dict(zip(names, told, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +153,51 @@ def expected(open_works: OpenWorks, raw: Path, tmp_path_factory: pytest.TempPath
 
 
 def test_on_this_host(expected: dict[str, str], works: Works, raw: Path, chai_image: Path) -> None:
-    assert len(expected) == 2 * SCANS + 2
+    assert len(expected) == 2 * SCANS + 5
     assert made(works, raw, image=chai_image) == expected
     assert all((one.peak_memory_bytes or 0) > 10**7 for one in works.all(models.RunAttempt))
 
 
-def test_through_slurm(
-    expected: dict[str, str], works: Works, raw: Path, chai_image: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    with tempfile.TemporaryDirectory(prefix="slurm-") as directory, slurm_cluster(Path(directory)) as found:
+        yield found
+
+
+@pytest.fixture
+def on_slurm(works: Works, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Works:
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    backend = SlurmBackend(works.base, grace=timedelta(seconds=3), bundle_size=1)
+    works.workplace = replace(works.workplace, backends={works.location_id: backend})
+    return works
+
+
+def test_through_slurm(expected: dict[str, str], on_slurm: Works, raw: Path, chai_image: Path) -> None:
+    assert made(on_slurm, raw, image=chai_image) == expected
+
+
+def test_software_in_an_image_is_asked_to_end_through_slurm_while_its_image_is_there(
+    on_slurm: Works, small_image: Path, say: Say, cluster: SlurmCluster
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="slurm-") as directory, slurm_cluster(Path(directory)) as cluster:
-        monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-        backend = SlurmBackend(works.base, grace=timedelta(seconds=1), bundle_size=1)
-        works.workplace = replace(works.workplace, backends={works.location_id: backend})
-        assert made(works, raw, image=chai_image) == expected
+    script = """
+        trap 'cat /etc/passwd >/dev/null && echo asked >>"$WORKFLOW_LOG_DIR/asked"; exit 0' TERM
+        touch "$WORKFLOW_LOG_DIR/up"
+        while :; do sleep 0.05; done
+    """
+    step = {"key": "wait", "group_by": ["executed_obs_unit"], "software": "waiting"}
+    version = {"version": "1.0", "series": "1", "command": ["/bin/sh", "-c", script], **_place(small_image)}
+    on_slurm.apply(
+        {
+            "software": [{"name": "waiting", "versions": [version]}],
+            "groupings": [{"name": "all", "rules": []}],
+            "pipelines": [{"name": "toy", "grouping": "all", "location": "cologne/ramses", "steps": [step]}],
+        }
+    )
+    on_slurm.observe("counts")
+    eventually(lambda: on_slurm.round() >= 0 and list(on_slurm.base.rglob("logs/up")), within=60)
+    assert say("run", "cancel", on_slurm.run().id, "--because", "clouds").exit_code == 0
+    on_slurm.settle(within=60)
+    assert on_slurm.run().status is RunStatus.CANCELLED
+    [asked] = on_slurm.base.rglob("logs/asked")
+    assert asked.read_text() == "asked\n"
+    assert cluster.run("squeue", "--noheader").strip() == ""

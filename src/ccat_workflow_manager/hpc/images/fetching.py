@@ -1,15 +1,17 @@
 """One image is brought here: copied where it is a file, else pulled by Apptainer; then looked at."""
 
-import errno
 import hashlib
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from ccat_ops_db.definitions.images import ImageReference, ImageSource
 from ccat_ops_db.errors import CcatError
@@ -17,15 +19,19 @@ from ccat_workflow_manager.hpc.images import sif
 from ccat_workflow_manager.hpc.images.errors import ImageNotFetched, ImageUnusable
 
 _NEVER: Final = re.compile(
-    r"manifest unknown|name unknown|not found|no such|unauthorized|denied|forbidden|invalid reference|no image found"
-    r"|does not match|unsupported|status code: 40[134]|40[134] (?:unauthorized|forbidden|not found)",
+    r"manifest unknown|name unknown|not found|does not exist|unauthorized|denied|forbidden|invalid reference"
+    r"|no image found|does not match|unsupported|status code: 40[134]|40[134] (?:unauthorized|forbidden|not found)",
     re.IGNORECASE,
 )
 """What a registry says of an image that it will never give, as things stand."""
-_NO_HOST: Final = "no such host"
+_PASSES: Final = re.compile(r"too ?many requests|rate limit|429|no such host|timeout|no space left", re.IGNORECASE)
+"""What it says of itself, or what the network or the disk does."""
 _NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|^(?:FATAL|ERROR):\s*", re.MULTILINE)
 _LONGEST: Final = 300
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+LONGEST_PULL: Final = timedelta(hours=2)
+"""After this a pull is ended: a registry that says nothing any more is asked again."""
+
+Signature: TypeAlias = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,19 @@ class Image:
     digest: str
 
 
-def fetch(image: Image, to: Path, *, held: Sequence[int] = ()) -> None:
+def signature(image: Image) -> Signature:
+    """What the file of an image looks like now; None where it is not there, or is no file."""
+    reference = ImageReference.parse(image.reference)
+    if reference.source is not ImageSource.FILE:
+        return None
+    try:
+        status = Path(reference.rest).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def fetch(image: Image, to: Path, *, held: Sequence[int] = (), longest: timedelta = LONGEST_PULL) -> None:
     """Make `to` the SIF file of an image, on disk; what is `held` stays open as long as anything works at that.
 
     Raises ImageUnusable or ImageNotFetched.
@@ -45,7 +63,7 @@ def fetch(image: Image, to: Path, *, held: Sequence[int] = ()) -> None:
     if reference.source is ImageSource.FILE:
         _copy(image, Path(reference.rest), to)
     else:
-        _pull(image, reference.exactly(image.digest), to, held=held)
+        _pull(image, reference.exactly(image.digest), to, held=held, longest=longest)
     with to.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -82,32 +100,39 @@ def _copy(image: Image, source: Path, to: Path) -> None:
         raise ImageUnusable(image.reference, problem=problem, remedy=remedy)
 
 
-def _pull(image: Image, reference: str, to: Path, *, held: Sequence[int]) -> None:
+def _pull(image: Image, reference: str, to: Path, *, held: Sequence[int], longest: timedelta) -> None:
     # Its own cache would be a second one, without bounds.
     command = ["apptainer", "--nocolor", "pull", "--disable-cache", str(to), reference]
     try:
-        done = subprocess.run(
+        pull = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            check=False,
             pass_fds=held,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        problem, remedy = "`apptainer` is not installed where the worker runs", "install it there"
-        raise ImageUnusable(image.reference, problem=problem, remedy=remedy) from error
-    if done.returncode != 0:
-        raise trouble_of_pull(image, done.stderr or done.stdout, code=done.returncode)
+    except (FileNotFoundError, PermissionError) as error:
+        problem = f"`apptainer` cannot be run on {socket.gethostname()}, where the worker is: {error.strerror}"
+        raise ImageUnusable(image.reference, problem=problem, remedy="install it there") from error
+    try:
+        said, _ = pull.communicate(timeout=longest.total_seconds())
+    except subprocess.TimeoutExpired:
+        os.killpg(pull.pid, signal.SIGKILL)
+        pull.communicate()
+        raise ImageNotFetched(image.reference, f"it did not come within {longest}") from None
+    if pull.returncode != 0:
+        raise trouble_of_pull(image, said, code=pull.returncode, here=to.parent)
 
 
-def trouble_of_pull(image: Image, said: str, *, code: int) -> CcatError:
-    """Return the error that the last words of a pull stand for."""
+def trouble_of_pull(image: Image, said: str, *, code: int, here: Path) -> CcatError:
+    """Return the error that the last words of a pull stand for, which puts the image into a directory."""
     lines = [line.strip() for line in _NOISE.sub("", said).splitlines() if line.strip()]
     last = (lines[-1] if lines else f"`apptainer pull` ended with exit code {code}")[-_LONGEST:]
-    if _NEVER.search(last.replace(_NO_HOST, "")):
+    is_ours = _PASSES.search(last) or str(here) in last or "build-temp" in last
+    if _NEVER.search(last) and not is_ours:
         return ImageUnusable(
             image.reference, problem=last, remedy="mend `image` or `image_digest`, or the rights there"
         )

@@ -16,7 +16,8 @@ from ccat_workflow_manager.hpc.local.marks import Limit
 from ccat_workflow_manager.hpc.local.observation import Ending, Now, ending, interpret, passed_its_time
 from ccat_workflow_manager.hpc.local.processes import Process, most_memory, processes_of, signal_all, used_memory
 
-_WATCHMAN: Final = "timeout"
+HELPERS: Final = frozenset({"timeout", "squashfuse_ll", "squashfuse", "fuse2fs", "fuse-overlayfs", "gocryptfs"})
+"""Processes of a job that are no software: who ends it in time, and who keeps its image open until it has ended."""
 _MEASURED_EVERY: Final = timedelta(milliseconds=500)
 
 Found = Mapping[Path, Sequence[Process]]
@@ -78,7 +79,7 @@ class Watch:
         jobs = [job for name in names if (job := self.read(name))]
         found = _processes(jobs)
         for job in jobs:
-            software = [one for one in _victims(job, found, Ending.SOFTWARE) if one.name != _WATCHMAN]
+            software = [one for one in _victims(job, found, Ending.SOFTWARE) if one.name not in HELPERS]
             signal_all(software, signal.SIGTERM)
 
     def _mark_overtime(self, jobs: Iterable[Job], now: Now) -> None:
