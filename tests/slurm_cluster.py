@@ -59,6 +59,7 @@ class SlurmCluster:
             ],
             "mariadbd": [
                 *("mariadbd", "--no-defaults", f"--user={_user()}", f"--datadir={self.directory}/db"),
+                f"--tmpdir={self.directory}",
                 *("--bind-address=127.0.0.1", f"--port={self.ports['mariadb']}", "--skip-name-resolve"),
                 *(f"--socket={self._mariadb}", f"--pid-file={self.directory}/mariadbd.pid"),
                 *("--innodb-buffer-pool-size=256M", "--innodb-lock-wait-timeout=900"),
@@ -87,12 +88,16 @@ class SlurmCluster:
         self.start("slurmd")
         self.until_ready()
 
-    def restart_controller(self) -> None:
+    def restart_controller(self, *, first_job: int | None = None) -> None:
         """Start slurmctld after it was killed.
 
         It has forgotten its last seconds. What ended in these it takes for running, until its node says what runs
-        there: by itself that is minutes later.
+        there: by itself that is minutes later. It gives numbers again that it has forgotten, which its node refuses for
+        minutes, unless there is a number from which it goes on.
         """
+        if first_job is not None:
+            with self.conf.open("a") as conf:
+                conf.write(f"FirstJobId={first_job}\n")
         self.start("slurmctld")
         self.until_ready()
         self.kill("slurmd")  # jobs do not notice
@@ -114,6 +119,9 @@ class SlurmCluster:
         _until(lambda: self._state() in {*_IN_USE, "drained", "draining"}, "slurmctld and slurmd")
         self.resume()
 
+    def _steps(self) -> list[psutil.Process]:
+        return [one for one in psutil.process_iter() if _is_step_of(one, self.directory / "spool")]
+
     def until_accounting_answers(self) -> None:
         """Wait until slurmdbd answers."""
         _until(lambda: self._answers("sacctmgr", "-n", "list", "cluster"), "slurmdbd")
@@ -127,7 +135,7 @@ class SlurmCluster:
         """End everything that was started, jobs too."""
         with contextlib.suppress(subprocess.SubprocessError):
             self.run("scancel", "--state=RUNNING", f"--user={os.geteuid()}")
-        steps = [one for one in psutil.process_iter() if _is_step_of(one, self.directory / "spool")]
+        steps = self._steps()
         for daemon in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
             if daemon in self._daemons:
                 process = self._daemons.pop(daemon)
@@ -167,6 +175,7 @@ class SlurmCluster:
             ["mariadb-install-db", "--no-defaults", f"--user={_user()}", f"--datadir={self.directory}/db"],
             check=True,
             capture_output=True,
+            env={**os.environ, "TMPDIR": str(self.directory)},  # in one that others share it trips over their tables
         )
         self.start("mariadbd")
         statements = (

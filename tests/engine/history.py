@@ -133,7 +133,7 @@ class History:
         self.session(lambda session: apply_definitions(session, definitions, folder=Path("/"), by="a test"))
 
     def _version(self, version: str, series: str, state: str = "released") -> dict[str, Any]:
-        image = {"runtime": "apptainer", "image": "image", "image_digest": content_digest(version)}
+        image = {"runtime": "apptainer", "image": "docker://toy", "image_digest": content_digest(version)}
         return {"version": version, "series": series, "state": state, "command": ["run"], **image}
 
     def release(self, key: str, version: str, *, series: str = "1") -> None:

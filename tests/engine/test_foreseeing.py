@@ -316,6 +316,15 @@ def test_a_config_that_is_withdrawn_is_told_though_the_file_changes_nothing(sett
     )
 
 
+def test_an_image_that_is_not_here_is_told_of_the_version_that_names_it(settled: Desk, tmp_path: Path) -> None:
+    version = {"version": "9.0", "series": "9", "runtime": "apptainer", "command": ["chai"], "image": "chai.sif"}
+    settled.edit(software=[{"name": "chai", "versions": [{**version, "image_digest": f"sha256:{'0' * 64}"}]}])
+    away = f"warning: chai 9.0: there is no file {tmp_path / 'chai.sif'} here; where the workers do not see it either"
+    assert settled.apply("--dry-run").stderr == f"{away}, its runs fail\n"
+    (tmp_path / "chai.sif").touch()
+    assert settled.apply().stderr == ""
+
+
 def test_an_upstream_that_is_not_finer_is_told(settled: Desk) -> None:
     nightly = {"key": "grid", "group_by": ["observing_night"], "depends_on": ["calibrate"]}
     by_source = {"key": "all", "group_by": ["source"], "depends_on": ["grid"]}

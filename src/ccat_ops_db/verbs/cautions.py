@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,9 +22,10 @@ from ccat_ops_db.verbs.changes import Change
 def cautions(session: Session, changes: Sequence[Change], *, now: datetime) -> Sequence[str]:
     """A sentence for each thing about definitions that is probably not meant.
 
-    A config, also one that stays as it is, whose newest revision is withdrawn. Of what is changed: a grouping, also one
-    that a changed pipeline uses, that selects nothing; a step that takes products which were made from more than its
-    own packages; a rule that demands sameness in what runs of the other step mix; inputs that lie at another location.
+    A config, also one that stays as it is, whose newest revision is withdrawn. Of what is changed: a version whose
+    image is a file that is not here; a grouping, also one that a changed pipeline uses, that selects nothing; a step
+    that takes products which were made from more than its own packages; a rule that demands sameness in what runs of
+    the other step mix; inputs that lie at another location.
     """
     changed = [(one.kind, one.name) for one in changes if one.action != "unchanged"]
     revisions = session.scalars(
@@ -36,7 +38,8 @@ def cautions(session: Session, changes: Sequence[Change], *, now: datetime) -> S
     empty = [_empty(name) for name in groupings if not _selects(session, name, now=now)]
     told = ((*_not_finer(one), *_mixing(session, one), *_elsewhere(session, one)) for one in revisions)
     withdrawn = _withdrawn(session, [one.name for one in changes if one.kind == CONFIG.what])
-    return [*withdrawn, *empty, *(caution for cautions in told for caution in cautions)]
+    away = _images_away(session, {name for what, name in changed if what == "version"})
+    return [*withdrawn, *away, *empty, *(caution for cautions in told for caution in cautions)]
 
 
 def _withdrawn(session: Session, configs: Collection[str]) -> Iterator[str]:
@@ -56,6 +59,15 @@ def _withdrawn(session: Session, configs: Collection[str]) -> Iterator[str]:
             f"config {name}/{number}, which is the newest, was withdrawn: {because}. What needs it starts nothing "
             f"until the config is changed, or until `ccat reinstate config {name}/{number}` if it was right"
         )
+
+
+def _images_away(session: Session, names: Collection[str]) -> Iterator[str]:
+    """Of versions, as `software version`, those whose image is a file that nobody sees from here."""
+    version, software = models.ReductionSoftwareVersion, models.ReductionSoftware
+    files = sa.select(software.name + " " + version.version, version.image_ref).join(version.reduction_software)
+    for name, image in session.execute(files.where(version.image_ref.startswith("/")).order_by(version.id)):
+        if name in names and image is not None and not Path(image).is_file():
+            yield f"{name}: there is no file {image} here; where the workers do not see it either, its runs fail"
 
 
 def _names(changed: Iterable[tuple[str, str]], kind: Named[Any]) -> list[str]:

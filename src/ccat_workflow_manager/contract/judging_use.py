@@ -77,7 +77,7 @@ def memory(case: Case) -> Said:
         return broken(f"{cause(case, case.seen[Trial.RUN])}: ask for more by --memory-gb, or use less")
     peak = observation.peak_memory_bytes
     if not peak:
-        return kept(f"it ended before its memory could be measured; {asked:g} GB are asked for")
+        return not_judged(f"it ended before its memory could be measured; {asked:g} GB are asked for")
     return kept(f"{peak / GIGABYTE:.2f} GB at most, of {asked:g} GB that are asked for")
 
 

@@ -304,7 +304,7 @@ def test_nothing_is_declared_failed_while_the_controller_is_down(bench: Bench, s
         with pytest.raises(BackendUnavailable, match="sbatch"):
             bench.submit("true")
     finally:
-        slurm.restart_controller()
+        slurm.restart_controller(first_job=1000)
     until(lambda: bench.look(job_id).is_over, within=60)
     assert bench.look(job_id).exit_code == 0  # whatever the controller remembers of it
     assert starts(bench) == 1
@@ -314,7 +314,7 @@ def test_without_an_answer_of_the_accounting_exit_marks_tell(bench: Bench, slurm
     slurm.kill("slurmdbd")
     try:
         seen = bench.outcome(bench.submit("exit 3"))
-        assert (seen.exit_code, seen.peak_memory_bytes) == (3, None)
+        assert (seen.exit_code, seen.peak_memory_bytes) == (3, None), seen
     finally:
         slurm.restart_accounting()
 
@@ -349,7 +349,7 @@ def test_a_job_whose_processes_were_killed_is_lost_and_never_a_success(bench: Be
     os.kill(wrapper, SIGKILL)
     until(lambda: bench.look(job_id).is_over, within=60)
     seen = bench.look(job_id)
-    assert (seen.state, seen.exit_code) == (JobState.LOST, None)
+    assert (seen.state, seen.exit_code) == (JobState.LOST, None), seen
     assert one_line_cause("", seen, memory_gb=1).startswith("the job was lost on ")
     assert failure_class(seen) is not None
 

@@ -135,7 +135,7 @@ def test_what_a_host_has_is_passed_on_only_where_it_is_set(tmp_path: Path) -> No
 def test_lines_of_squeue_are_read() -> None:
     found = parse_squeue(SQUEUE)
     assert list(found) == ["12", "13", "14_0", "14_1", "15"]
-    assert found["12"] == Row(job_id="12", name=NAME, state="PENDING", reason="Resources", host="n/a")
+    assert found["12"] == Row(job_id="12", name=NAME, state="PENDING", reason="Resources", host=None)
     assert found["13"].started_at == datetime(2026, 4, 5, 10, tzinfo=UTC)
     assert found["14_1"].reason == "ReqNodeNotAvail, UnavailableNodes:node[1-3]"
 
@@ -205,6 +205,16 @@ def test_the_controller_knows_who_lives_and_the_accounting_how_they_ended(
     queued: Row | None, accounted: Row | None, phase: Phase
 ) -> None:
     assert hear(queued, accounted, name=NAME).phase is phase
+
+
+def test_an_end_that_the_accounting_has_not_written_down_whole_tells_no_exit_code() -> None:
+    begun = replace(row("FAILED", name="allocation"), exit_code=0)
+    for queued, accounted in ((row("FAILED"), begun), (row("FAILED"), replace(begun, name=NAME)), (None, begun)):
+        assert hear(queued, accounted, name=NAME).exit_code is None
+    assert hear(None, replace(begun, name=NAME), name=NAME).exit_code is None
+    ended = replace(begun, name=NAME, exit_code=3, ended_at=NOW)
+    assert hear(row("FAILED"), ended, name=NAME).exit_code == 3
+    assert hear(row("COMPLETED"), replace(ended, state="COMPLETED", exit_code=0), name=NAME).exit_code == 0
 
 
 def test_the_accounting_tells_measures_before_it_has_heard_the_name_of_a_job() -> None:
@@ -299,6 +309,17 @@ def test_a_killed_job_that_used_more_than_it_asked_for_ran_out_of_memory() -> No
 )
 def test_of_a_task_with_several_jobs_each_is_told_by_its_own_marks(found: Marks, heard: Heard, state: JobState) -> None:
     assert conclude(IN_TURN, found, heard, now=NOW).state is state
+
+
+def test_a_job_that_the_cluster_cancels_between_giving_it_to_a_host_and_its_start_is_lost_and_no_wish() -> None:
+    taken_back = Heard(phase=Phase.ENDED, cancelled=True, started_at=NOW, ended_at=NOW, host="node7")
+    seen = conclude(RECORD, marks(start=None), taken_back, now=NOW)
+    assert (seen.state, seen.cancelled) == (JobState.LOST, False)
+    assert seen.trouble == "the cluster gave it to a host, and cancelled it before it started there"
+    for wished in (replace(taken_back, host=None), taken_back):
+        by_us = marks(start=None, cancelled=NOW if wished.host else None)
+        assert conclude(RECORD, by_us, wished, now=NOW).cancelled
+    assert conclude(RECORD, marks(), taken_back, now=NOW).cancelled  # somebody's who saw it run
 
 
 def test_who_is_cancelled_before_its_turn_has_ended_and_only_who_asked_is_told_so() -> None:

@@ -15,6 +15,7 @@ _ENDED_BY_SIGNAL: Final = frozenset({137, 143})
 _TO_END: Final = timedelta(seconds=10)
 _TO_SAY_WHY: Final = timedelta(minutes=1)
 """After a job left the exit mark of a failure, until a cluster that takes it for alive will not say why it failed."""
+_TAKEN_BACK: Final = "the cluster gave it to a host, and cancelled it before it started there"
 _ENDED_BY_TIMEOUT: Final = frozenset({124, 137})
 _KILLED: Final = 137
 
@@ -149,6 +150,8 @@ def _finished(marks: Marks, end: ExitMark, heard: Heard, *, time_limit: timedelt
 
 def _ended_without_a_mark(marks: Marks, heard: Heard, *, now: datetime, patience: timedelta) -> JobObservation:
     """It ended, as the cluster says, and left no exit mark that is seen, yet or at all."""
+    if _was_taken_back(marks, heard):
+        return replace(_seen(JobState.LOST, marks, heard, trouble=_TAKEN_BACK), cancelled=False)
     if _was_cancelled(marks, heard):
         return _seen(JobState.FINISHED, marks, heard, exit_code=heard.exit_code)
     if heard.timed_out or heard.out_of_memory:
@@ -160,6 +163,14 @@ def _ended_without_a_mark(marks: Marks, heard: Heard, *, now: datetime, patience
     how = heard.reason or (f"exit code {heard.exit_code}" if heard.exit_code is not None else "no exit code")
     when = "it ended" if marks.has_start else "it ended before its software started"
     return _seen(JobState.LOST, marks, heard, trouble=f"{when}: {how}")
+
+
+def _was_taken_back(marks: Marks, heard: Heard) -> bool:
+    """Whether the cluster itself cancelled a job that it had given to a host, before that began with it.
+
+    So it does where its controller died and gives a number again that a host still has a job of.
+    """
+    return heard.cancelled and marks.cancelled_at is None and heard.host is not None and not marks.has_start
 
 
 def _was_cancelled(marks: Marks, heard: Heard) -> bool:

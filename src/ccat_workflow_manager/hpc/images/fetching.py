@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,10 @@ _NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|^(?:FATAL|ERROR):\s*", re.MULTILINE)
 _LONGEST: Final = 300
 LONGEST_PULL: Final = timedelta(hours=2)
 """After this a pull is ended: a registry that says nothing any more is asked again."""
+
+_SCRATCH: Final = "ccat-pull-"
+_SCRATCH_VARIABLE: Final = "APPTAINER_TMPDIR"
+"""Where Apptainer unpacks layers: of a pull that is ended, it would be left behind."""
 
 Signature: TypeAlias = tuple[int, int, int] | None
 
@@ -104,27 +109,36 @@ def _pull(image: Image, reference: str, to: Path, *, held: Sequence[int], longes
     # Its own cache would be a second one, without bounds.
     command = ["apptainer", "--nocolor", "pull", "--disable-cache", str(to), reference]
     try:
-        pull = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            pass_fds=held,
-            start_new_session=True,
-        )
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=os.environ.get(_SCRATCH_VARIABLE)) as scratch:
+            said, code = _run(command, held=held, longest=longest, scratch=scratch)
     except (FileNotFoundError, PermissionError) as error:
         problem = f"`apptainer` cannot be run on {socket.gethostname()}, where the worker is: {error.strerror}"
         raise ImageUnusable(image.reference, problem=problem, remedy="install it there") from error
-    try:
-        said, _ = pull.communicate(timeout=longest.total_seconds())
     except subprocess.TimeoutExpired:
-        os.killpg(pull.pid, signal.SIGKILL)
-        pull.communicate()
         raise ImageNotFetched(image.reference, f"it did not come within {longest}") from None
-    if pull.returncode != 0:
-        raise trouble_of_pull(image, said, code=pull.returncode, here=to.parent)
+    if code != 0:
+        raise trouble_of_pull(image, said, code=code, here=to.parent)
+
+
+def _run(command: Sequence[str], *, held: Sequence[int], longest: timedelta, scratch: str) -> tuple[str, int]:
+    """What a command says, and how it ends; what it has begun is ended with it when it takes too long."""
+    with subprocess.Popen(
+        command,
+        env={**os.environ, _SCRATCH_VARIABLE: scratch},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        pass_fds=held,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=longest.total_seconds())
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return said, process.returncode
 
 
 def trouble_of_pull(image: Image, said: str, *, code: int, here: Path) -> CcatError:

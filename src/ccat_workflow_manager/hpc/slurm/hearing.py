@@ -61,13 +61,25 @@ def hear(queued: Row | None, accounted: Row | None, *, name: str) -> Heard:
         return Heard(phase=Phase.PENDING, reason=_why(queued.reason))
     if queued is not None and queued.state not in _ENDED:  # also a state of a later version: it is not over
         return _running(queued, accounted)
-    ended = accounted if accounted is not None and accounted.state in _ENDED else queued
+    ended = _end(queued, accounted)
     if ended is not None:
         return _ended(ended)
     if accounted is not None:
         told = f"Slurm accounts for it as {accounted.state}, and its controller does not know it"
         return replace(ABSENT, reason=told)
     return ABSENT
+
+
+def _end(queued: Row | None, accounted: Row | None) -> Row | None:
+    """What tells how a job ended: the accounting, once it has written all of it down.
+
+    There the state comes first, and a code of 0 with it; the moment and the code come later.
+    """
+    if accounted is None or accounted.state not in _ENDED:
+        return queued
+    if accounted.ended_at is not None or queued is None:
+        return accounted
+    return replace(queued, peak_memory_bytes=accounted.peak_memory_bytes, cpu_time=accounted.cpu_time)
 
 
 def _running(row: Row, accounted: Row | None) -> Heard:
@@ -82,7 +94,7 @@ def _running(row: Row, accounted: Row | None) -> Heard:
 
 
 def _ended(row: Row) -> Heard:
-    code = 0 if row.state == "COMPLETED" else row.exit_code if row.signal is None else None
+    code = 0 if row.state == "COMPLETED" else (row.exit_code or None) if row.signal is None else None
     by_signal = f"signal {row.signal} ended it" if row.signal is not None else None
     return Heard(
         phase=Phase.ENDED,

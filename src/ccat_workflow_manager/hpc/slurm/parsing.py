@@ -8,7 +8,7 @@ from typing import Final
 
 from ccat_workflow_manager.hpc.slurm.commands import SACCT_FIELDS, SEPARATOR, SQUEUE_FIELDS
 
-_TOO_LITTLE: Final = {"", "N/A", "Unknown", "None", "NONE", "(null)", "None assigned"}
+_TOO_LITTLE: Final = {"n/a", "", "N/A", "Unknown", "None", "NONE", "(null)", "None assigned"}
 _CLUSTER_LINE: Final = "CLUSTER: "
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE: Final = re.compile(r"(?P<number>[0-9.]+)(?P<unit>[KMGT]?)")
