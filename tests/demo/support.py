@@ -1,5 +1,6 @@
 """A demo as people start it, and what tests ask about it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -80,6 +81,14 @@ class Demo:
     def processes(self) -> list[psutil.Process]:
         """What is alive of it: with its mark, or working in its directory as servers and jobs do."""
         return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def process_names(self) -> list[str]:
+        """How they are called."""
+        names = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                names.append(process.name())
+        return names
 
     def _owns(self, process: psutil.Process) -> bool:
         try:

@@ -42,7 +42,7 @@ def test_a_dropped_scan_is_told_too_and_the_stack_stays_up_where_it_is_to_be_kep
 
 def test_an_interrupt_takes_down_what_is_being_started(demo: Demo) -> None:
     with demo.start() as process:
-        eventually(lambda: "postgres" in [one.name() for one in demo.processes()])
+        eventually(lambda: "postgres" in demo.process_names())
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "interrupted; nothing runs any more\n")

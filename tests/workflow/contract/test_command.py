@@ -72,7 +72,7 @@ def test_programs_get_everything_under_stable_names(tmp_path: Path) -> None:
     assert {tuple(one) for one in told["points"]} == {("point", "verdict", "said")}
     run = told["trials"][0]
     assert (run["trial"], run["exit_code"], run["products"]) == (Trial.RUN, 0, ["copy.txt"])
-    assert run["wall_seconds"] > 0
+    assert run["wall_seconds"] >= 0  # it may take no tick of the clock
     kept = Path(run["directory"])
     assert (kept / "output/copy.txt").is_file()
     manifest = json.loads((kept / "config/manifest.json").read_text())
