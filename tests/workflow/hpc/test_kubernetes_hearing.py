@@ -111,6 +111,9 @@ def test_a_pod_that_waits_says_why(seen: SeenPod, expected: str) -> None:
             {"is_lost": True, "reason": "its node node-1 does not answer"},
         ),
         (pod("Unknown", ends_by=NOW - timedelta(hours=1)), {"is_lost": True}),
+        (pod("Failed", state=ended(143), ends_by=NOW), {"is_lost": True, "exit_code": None}),
+        (pod("Failed", state=ended(3), ends_by=NOW), {"is_lost": False, "exit_code": 3}),
+        (pod("Failed", state=ended(143)), {"is_lost": False, "exit_code": None}),
     ],
 )
 def test_how_a_pod_ended(seen: SeenPod, expected: dict[str, Any]) -> None:

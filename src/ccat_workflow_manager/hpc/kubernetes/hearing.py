@@ -131,6 +131,8 @@ def _why_taken(pod: SeenPod, end: V1ContainerStateTerminated | None) -> str | No
         return _sentence(disrupted.reason, disrupted.message)
     if pod.status.phase not in {"Succeeded", "Failed"}:
         return f"its node {pod.node} does not answer"
+    if pod.ends_by is not None and end is not None and end.exit_code > _BY_SIGNAL:
+        return "somebody, or its Job, had its pod ended"
     return None
 
 
