@@ -20,6 +20,8 @@ from tests.service.support import free_port
 
 _PROGRAMS: Final = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
 _IN_USE: Final = frozenset({"idle", "mixed", "allocated", "completing"})
+_PATH: Final = f"{os.environ['PATH']}:/usr/sbin"
+"""Where daemons lie also for those who are not root."""
 _ADVICE: Final = "apt-get install slurm-wlm slurmdbd munge mariadb-server (tests start a cluster of their own)"
 
 
@@ -44,12 +46,12 @@ class SlurmCluster:
 
     def run(self, *command: str) -> str:
         """What a command of Slurm prints."""
-        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(self.conf)}
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def start(self, daemon: str) -> None:
         """Start one of munged, mariadbd, slurmdbd, slurmctld and slurmd, which must not be running."""
-        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(self.conf)}
         log = (self.directory / f"{daemon}.log").open("ab")
         command = {
             "munged": [
@@ -282,7 +284,7 @@ def slurm_cluster(directory: Path, *, has_accounting: bool = True) -> Iterator[S
 
 def what_is_missing() -> str | None:
     """What this machine lacks for a cluster, and how to get it; None where it has everything."""
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    missing = [program for program in _PROGRAMS if shutil.which(program, path=_PATH) is None]
     return f"{', '.join(missing)} not found; {_ADVICE}" if missing else None
 
 

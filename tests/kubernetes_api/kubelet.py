@@ -48,16 +48,14 @@ class Kubelet:
     _sampled_at: float = 0
 
     def sync(self) -> None:
-        if self.is_away:
-            return
-        if self.containers and time.monotonic() - self._sampled_at > _BETWEEN_SAMPLES_S:
+        if not self.is_away and self.containers and time.monotonic() - self._sampled_at > _BETWEEN_SAMPLES_S:
             known = processes()
             for one in self.containers.values():
                 one.hold_to_memory(known)
             self._sampled_at = time.monotonic()
         with self.state.lock:
-            mine = [pod for pod in self.state.all("pods") if pod["spec"].get("nodeName")]
-            for pod in mine:
+            pods = [] if self.is_away else self.state.all("pods")  # asked here: who takes it away holds the lock next
+            for pod in [pod for pod in pods if pod["spec"].get("nodeName")]:
                 if pod["status"]["phase"] not in {"Succeeded", "Failed"}:
                     self._sync(pod)
 
