@@ -7,23 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from signal import SIGKILL
 from threading import Event
 from typing import Final
 
-from ccat_workflow_manager.hpc.base import GIGABYTE, JobObservation, JobSpec
+from ccat_workflow_manager.hpc.base import JobObservation, JobSpec
 from ccat_workflow_manager.hpc.local.files import Job, JobFiles
 from ccat_workflow_manager.hpc.local.host import uptime
 from ccat_workflow_manager.hpc.local.launching import launch
-from ccat_workflow_manager.hpc.local.marks import Limit
 from ccat_workflow_manager.hpc.local.observation import Now, ending
-from ccat_workflow_manager.hpc.local.processes import (
-    Process,
-    most_memory,
-    processes_of,
-    signal_all,
-    used_memory,
-)
+from ccat_workflow_manager.hpc.local.processes import Process, processes_of
 from ccat_workflow_manager.hpc.local.watching import HELPERS, Watch
 
 _LOOK_EVERY: Final = timedelta(milliseconds=20)
@@ -87,14 +79,7 @@ class Runner:
         """Measure memory oftener than the backend does, and kill for what it would kill for."""
         if job.start is None or job.has_ended:  # what goes on after its end is to be seen before it is killed
             return
-        processes, limit = self._software(job), job.record.spec.memory_gb * GIGABYTE
-        used = sum(one.resident for one in processes)
-        if used > limit:  # what they share may have been counted many times
-            used = used_memory(processes)
-        self._files.keep_peak(job, max(used, most_memory(processes)))
-        if used > limit:
-            self._files.mark_limit(job, Limit.MEMORY)
-            signal_all(processes, SIGKILL)
+        self._watch.hold_to_memory(job)
         now = Now(time=datetime.now(UTC), uptime=uptime(), host=self._host, grace=self._grace)
         if ending(job, now):
             self._watch.look([job.name])

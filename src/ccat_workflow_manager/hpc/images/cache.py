@@ -110,37 +110,31 @@ class SifCache:
         return thread
 
     def _fetch(self, image: Image) -> None:
-        source = signature(image)
+        source, is_new = signature(image), False
         failed: CcatError | None = ImageNotFetched(image.reference, _DEFECT)
         try:
-            failed = self._try_to_fetch(image)
+            is_new, failed = self._fetch_alone(image), None
+        except CcatError as error:
+            failed = error
+        except OSError as error:
+            problem = "its disk has no file locks" if error.errno in _NO_LOCKS else error.strerror or str(error)
+            failed = ImageNotFetched(image.reference, f"{problem} ({self._directory})")
         finally:
             with self._mutex:
                 self._failed.pop(image.digest, None)
                 if failed is not None:
                     self._failed[image.digest] = _Failed(failed, time.monotonic(), source)
                 del self._fetches[image.digest]
-        if failed is None:  # what goes wrong now is no trouble of the image
+        if is_new:  # what goes wrong now is no trouble of the image
             self._evict(self._most_bytes, but=image.digest)
 
-    def _try_to_fetch(self, image: Image) -> CcatError | None:
-        """Fetch an image; what was in the way."""
-        try:
-            self._fetch_alone(image)
-        except CcatError as error:
-            return error
-        except OSError as error:
-            problem = "its disk has no file locks" if error.errno in _NO_LOCKS else error.strerror or str(error)
-            return ImageNotFetched(image.reference, f"{problem} ({self._directory})")
-        return None
-
-    def _fetch_alone(self, image: Image) -> None:
-        """Fetch an image, unless another worker is at it; where the disk is full, at the cost of those not needed."""
+    def _fetch_alone(self, image: Image) -> bool:
+        """Fetch an image, where the disk is full at the cost of others; False where another worker is at it, or was."""
         path = self.place(image.digest)
         self._directory.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")) as lock:
             if lock is None or path.exists():
-                return
+                return False
             self._remove_drafts(path.stem)
             try:
                 self._bring(image, path, lock)
@@ -150,6 +144,7 @@ class SifCache:
                 self._evict(0, but=image.digest)
                 self._bring(image, path, lock)
         _log.info("image fetched", image=image.reference, file=str(path))
+        return True
 
     def _bring(self, image: Image, path: Path, lock: int) -> None:
         draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{_SUFFIX}")

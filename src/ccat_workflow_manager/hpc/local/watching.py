@@ -54,7 +54,7 @@ class Watch:
         measured = self._to_be_measured(jobs.values())
         found = _processes([*(job for job, _ in ends), *measured])
         for job in measured:
-            self._measure(job, found)
+            self._hold_to_memory(job, found)
         for job, how in ends:
             signal_all(_victims(job, found, how), signal.SIGKILL)
         return {**unknown, **{name: self._conclude(job, found) for name, job in jobs.items()}}
@@ -98,7 +98,11 @@ class Watch:
         self._measured_at = now
         return [job for job in jobs if job.is_alive and job.exit is None and job.record.host == self._host]
 
-    def _measure(self, job: Job, found: Found) -> None:
+    def hold_to_memory(self, job: Job) -> None:
+        """Measure what a job uses, and kill its software for more than it may, without waiting for the next look."""
+        self._hold_to_memory(job, _processes([job]))
+
+    def _hold_to_memory(self, job: Job, found: Found) -> None:
         processes, limit = found.get(job.record.spec.directory, []), job.record.spec.memory_gb * GIGABYTE
         used = sum(one.resident for one in processes)
         if used > limit:  # what they share may have been counted many times
