@@ -1,4 +1,4 @@
-"""A real Slurm cluster of one node, with accounting, whose daemons a test may kill and start again."""
+"""A real Slurm cluster of one node with accounting, and a partition that goes first; a test may kill its daemons."""
 
 import contextlib
 import os
@@ -222,6 +222,8 @@ class SlurmCluster:
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_Core_Memory",
             "DefMemPerCPU": 500,
+            "PreemptType": "preempt/partition_prio",
+            "PreemptMode": "CANCEL",
             "MinJobAge": self.min_job_age_s,
             "MaxArraySize": 1001,
             "JobAcctGatherType": "jobacct_gather/linux",
@@ -246,7 +248,13 @@ class SlurmCluster:
             }
         lines = [f"{name}={value}" for name, value in settings.items()]
         lines.append(f"NodeName={_host()} NodeAddr=127.0.0.1 CPUs={self.cpus} RealMemory={memory} State=UNKNOWN")
-        lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
+        partitions = {  # urgent jobs take the CPUs of others away, which are ended or, in `again`, would be requeued
+            "main": "Default=YES PriorityTier=1",
+            "again": "PriorityTier=1 PreemptMode=REQUEUE",
+            "urgent": "PriorityTier=2 PreemptMode=OFF",
+        }
+        for name, how in partitions.items():
+            lines.append(f"PartitionName={name} Nodes=ALL MaxTime=INFINITE State=UP {how}")
         return "\n".join(lines) + "\n"
 
     def _slurmdbd_conf(self) -> str:

@@ -21,6 +21,7 @@ from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
 from ccat_workflow_manager.hpc.failures import failure_class, one_line_cause
 from ccat_workflow_manager.hpc.slurm.asking import Slurm
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
+from ccat_workflow_manager.hpc.slurm.commands import Cluster
 from ccat_workflow_manager.hpc.slurm.pacing import Pace
 from tests.slurm_cluster import SlurmCluster, slurm_cluster
 from tests.workflow.hpc.bench import Bench, until
@@ -173,6 +174,28 @@ def test_slurm_is_asked_once_a_round_whatever_the_number_of_jobs(slurm: SlurmClu
     assert sorted(asked.asked) == ["sacct", "squeue"]
 
 
+def test_one_of_several_clusters_is_named_to_every_command(slurm: SlurmCluster, tmp_path: Path) -> None:
+    del slurm
+    backend = SlurmBackend(tmp_path, cluster=Cluster("test"), grace=GRACE, jobs_per_task=2)
+    bench = Bench(backend, tmp_path)
+    specs = [bench.spec("exit 3"), bench.spec("exit 4")]
+    ids = [bench.submit("exit 2"), *backend.submit_bundle("ccat-00000000-bundle-7", specs).values()]
+    stopped = bench.submit("sleep 100")
+    until(lambda: bench.look(stopped).state is JobState.RUNNING)
+    backend.cancel([stopped])
+    assert [bench.outcome(job_id).exit_code for job_id in ids] == [2, 3, 4]
+    assert bench.outcome(stopped).cancelled
+    assert backend.capacity().cpus == 2
+    lost = SlurmBackend(tmp_path / "elsewhere", cluster=Cluster("test"), grace=GRACE, slurm=Silent())
+    job = Bench(lost, tmp_path / "elsewhere").spec("exit 5")
+    with pytest.raises(BackendUnavailable):
+        lost.submit(job)
+    assert Bench(lost, tmp_path).outcome(lost.find([job.name])[job.name]).exit_code == 5
+    unknown = SlurmBackend(tmp_path, cluster=Cluster("nowhere"), slurm=Slurm())
+    with pytest.raises(BackendUnavailable, match="nowhere"):
+        unknown.observe(ids)
+
+
 def test_no_more_is_handed_in_than_the_cluster_likes(slurm: SlurmCluster, tmp_path: Path, redis: Redis) -> None:
     del slurm
     backends = [
@@ -216,6 +239,60 @@ def test_where_slurm_was_given_a_job_twice_only_one_runs_and_that_one_is_followe
     assert twin != second
     assert bench.outcome(second).exit_code == 3
     assert starts(bench) == 1
+
+
+# What goes first
+
+
+def preempt(bench: Bench) -> None:
+    """Have a job that needs the whole node and goes first, to its end."""
+    first = bench.submit("true", cpu=2, placement=Placement(partition="urgent"))
+    assert bench.outcome(first).exit_code == 0
+
+
+@pytest.mark.parametrize("partition", ["main", "again"])
+def test_a_job_that_is_preempted_is_lost_whatever_its_software_makes_of_it_and_does_not_come_back(
+    bench: Bench, partition: str
+) -> None:
+    ways = ("sleep 100", "trap 'exit 1' TERM; while :; do sleep 0.1; done")
+    jobs = [once(bench, f"echo here; {way}", placement=Placement(partition=partition)) for way in ways]
+    ids = [bench.backend.submit(job) for job in jobs]
+    for job in jobs:
+        bench.until_it_says(job, "here")
+    preempt(bench)
+    seen = [bench.outcome(job_id) for job_id in ids]
+    assert [(one.state, one.cancelled) for one in seen] == [(JobState.LOST, False)] * len(ways)
+    assert {one.trouble for one in seen} == {"it was preempted by a job that goes first"}
+    assert starts(bench) == len(ways)
+
+
+def test_of_an_array_what_runs_as_its_task_is_preempted_is_lost_and_all_else_is_done(bench: Bench) -> None:
+    assert isinstance(bench.backend, SlurmBackend)
+    scripts = ("true", "echo here; trap 'exit 1' TERM; while :; do sleep 0.1; done", "true")
+    specs = [once(bench, script, cpu=2) for script in scripts]
+    ids = bench.backend.submit_bundle("ccat-00000000-bundle-6", specs)
+    bench.until_it_says(specs[1], "here")
+    preempt(bench)
+    seen = [bench.outcome(ids[spec.name]) for spec in specs]
+    assert [one.exit_code if one.state is JobState.FINISHED else one.trouble for one in seen] == [
+        *(0, "it was preempted by a job that goes first", 0)
+    ]
+    assert starts(bench) == len(scripts)
+
+
+def test_a_job_that_the_cluster_suspends_beyond_its_time_is_lost_and_did_not_take_too_long(
+    bench: Bench, slurm: SlurmCluster
+) -> None:
+    job = bench.spec("echo here; sleep 100", time_limit=timedelta(seconds=2))
+    job_id = bench.backend.submit(job)
+    bench.until_it_says(job, "here")
+    slurm.run("scontrol", "suspend", job_id)
+    assert bench.look(job_id).state is JobState.RUNNING
+    time.sleep(3)
+    slurm.run("scontrol", "resume", job_id)
+    seen = bench.outcome(job_id)
+    assert seen.state is JobState.LOST, seen
+    assert "and its time limit passed meanwhile" in one_line_cause("", seen, memory_gb=1)
 
 
 # Arrays

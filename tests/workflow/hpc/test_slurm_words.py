@@ -55,12 +55,12 @@ CLUSTER: ramses
 15|ccat-00000000-3-1|FAILED|2026-04-05T10:00:00|2026-04-05T10:00:09|node7|NonZeroExitCode
 """
 SACCT = """\
-13|ccat-00000000-2-1|CANCELLED by 1000|0:0|2026-04-05T10:00:00|2026-04-05T10:30:00|node7|00:01.500|
-13.batch|batch|CANCELLED|0:15|2026-04-05T10:00:00|2026-04-05T10:30:00|node7|00:01.500|1.50M
-13.extern|extern|COMPLETED|0:0|2026-04-05T10:00:00|2026-04-05T10:30:00|node7|00:00:00|0
-15|ccat-00000000-3-1|OUT_OF_ME+|0:125|2026-04-05T10:00:00|Unknown|node7|1-02:03:04|
-15.batch|batch|OUT_OF_ME+|0:125|2026-04-05T10:00:00|Unknown|node7|1-02:03:04|206648K
-14_[2-9]|ccat-00000000-bundle-1|PENDING|0:0|Unknown|Unknown|None assigned|00:00:00|
+13|ccat-00000000-2-1|CANCELLED by 1000|0:0|2026-04-05T10:00:00|2026-04-05T10:30:00|node7|00:01.500||00:00:00
+13.batch|batch|CANCELLED|0:15|2026-04-05T10:00:00|2026-04-05T10:30:00|node7|00:01.500|1.50M|00:00:00
+13.extern|extern|COMPLETED|0:0|2026-04-05T10:00:00|2026-04-05T10:30:00|node7|00:00:00|0|00:00:00
+15|ccat-00000000-3-1|OUT_OF_ME+|0:125|2026-04-05T10:00:00|Unknown|node7|1-02:03:04||00:05:00
+15.batch|batch|OUT_OF_ME+|0:125|2026-04-05T10:00:00|Unknown|node7|1-02:03:04|206648K|00:00:00
+14_[2-9]|ccat-00000000-bundle-1|PENDING|0:0|Unknown|Unknown|None assigned|00:00:00||00:00:00
 a line that is none
 """
 
@@ -148,6 +148,7 @@ def test_lines_of_sacct_are_read() -> None:
     assert (found["15"].signal, found["15"].exit_code, found["15"].ended_at) == (125, 0, None)
     assert found["15"].cpu_time == timedelta(days=1, hours=2, minutes=3, seconds=4)
     assert found["15"].peak_memory_bytes == 206648 * 2**10
+    assert (found["13"].suspended, found["15"].suspended) == (timedelta(), timedelta(minutes=5))
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,33 @@ def test_what_the_cluster_takes_away_is_lost_with_the_reason_whatever_the_exit_m
     assert seen.state is JobState.LOST
     assert (seen.trouble or "").startswith(reason)
     assert conclude(RECORD, marks(code=0), heard, now=NOW).exit_code == 0
+
+
+@pytest.mark.parametrize("code", [1, 143])
+def test_who_shares_a_task_and_fails_as_it_is_taken_away_is_lost_with_it(code: int) -> None:
+    """Its task may be seen as running for a moment after it."""
+    ended = NOW - timedelta(minutes=1)
+    for later, lives in ((9, JobState.RUNNING), (10, JobState.FINISHED)):
+        now = ended + timedelta(seconds=later)
+        assert conclude(IN_TURN, marks(code=code), Heard(phase=Phase.RUNNING), now=now).state is lives
+    taken = replace(hear(row("PREEMPTED"), None, name=NAME), ended_at=ended + timedelta(seconds=2))
+    seen = conclude(IN_TURN, marks(code=code), taken, now=NOW)
+    assert (seen.state, seen.trouble) == (JobState.LOST, "it was preempted by a job that goes first")
+    long_before = replace(taken, ended_at=NOW)
+    assert conclude(IN_TURN, marks(code=code), long_before, now=NOW).exit_code == code
+    assert conclude(IN_TURN, marks(code=0), taken, now=NOW).exit_code == 0
+
+
+def test_a_job_whose_time_passed_while_it_was_suspended_is_lost_and_did_not_take_too_long() -> None:
+    record = RECORD.model_copy(update={"time_limit": timedelta(minutes=3)})  # it took four
+    held_up = Heard(phase=Phase.ENDED, suspended=timedelta(seconds=61))
+    seen = conclude(record, marks(code=124), held_up, now=NOW)
+    assert (seen.state, seen.timed_out) == (JobState.LOST, False)
+    assert seen.trouble == "the cluster suspended it for 61 s, and its time limit passed meanwhile"
+    for suspended in (None, timedelta(), timedelta(seconds=60)):
+        found = conclude(record, marks(code=124), replace(held_up, suspended=suspended), now=NOW)
+        assert (found.state, found.timed_out) == (JobState.FINISHED, True)
+    assert conclude(record, marks(code=3), held_up, now=NOW).exit_code == 3
 
 
 # Concluding

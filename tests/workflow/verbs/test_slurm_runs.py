@@ -1,4 +1,4 @@
-"""Runs on a real Slurm cluster whose controller and accounting die in the middle of them."""
+"""Runs on a real Slurm cluster that takes jobs away, and whose controller and accounting die in the middle of them."""
 
 import tempfile
 from collections import Counter
@@ -108,6 +108,27 @@ def is_all_over(works: Works, cluster: SlurmCluster) -> bool:
     cluster.resume()
     works.retry_now()
     return works.round() == 0 and works.activity().is_over
+
+
+def test_runs_whose_jobs_are_preempted_are_tried_again_and_end_once(
+    works: Works, cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    define(works, go)
+    observe(works, 2)
+    eventually(lambda: works.round() >= 0 and len(held(works)) == cluster.cpus, within=60)
+    taken = {run.id for run in held(works)}
+    first = ["--partition=urgent", f"--cpus-per-task={cluster.cpus}", "--output=/dev/null", "--wrap=true"]
+    cluster.run("sbatch", "--wait", *first)
+    go.touch()
+    eventually(lambda: is_all_over(works, cluster), within=60)
+    for run in works.runs():
+        causes = [attempt.cause for attempt in run.attempts]
+        assert run.status is RunStatus.COMPLETED
+        assert marks(works, run) == (["start", "start", "end"] if run.id in taken else ["start", "end"])
+        assert [bool(cause and "it was preempted by a job that goes first" in cause) for cause in causes] == (
+            [True, False] if run.id in taken else [False]
+        )
 
 
 def test_nothing_is_lost_or_done_twice_while_the_controller_is_killed_and_comes_back(

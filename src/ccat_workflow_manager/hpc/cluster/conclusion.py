@@ -11,8 +11,8 @@ from ccat_workflow_manager.hpc.cluster.marks import ExitMark, JobRecord, Marks
 PATIENCE: Final = timedelta(seconds=30)
 """After the end of a job, until its exit mark is seen on a disk that other hosts write."""
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
-_ENDED_BY_SIGNAL: Final = frozenset({137, 143})
 _TO_END: Final = timedelta(seconds=10)
+"""After a job failed that shares its task with others, until it is sure that its task was not ended with it."""
 _TO_SAY_WHY: Final = timedelta(minutes=1)
 """After a job left the exit mark of a failure, until a cluster that takes it for alive will not say why it failed."""
 _TAKEN_BACK: Final = "the cluster gave it to a host, and cancelled it before it started there"
@@ -49,6 +49,8 @@ class Heard:
     host: str | None = None
     peak_memory_bytes: int | None = None
     cpu_time: timedelta | None = None
+    suspended: timedelta | None = None
+    """For how long its processes were kept from running: its own clock goes on meanwhile."""
 
 
 ABSENT: Final = Heard(phase=Phase.ABSENT)
@@ -69,7 +71,9 @@ def conclude(
     if heard.is_lost and not (marks.exit and marks.exit.exit_code == 0):
         return _seen(JobState.LOST, marks, heard, trouble=heard.reason)
     if marks.exit:
-        return _finished(marks, marks.exit, heard, time_limit=record.time_limit)
+        found = _finished(marks, marks.exit, heard, time_limit=record.time_limit)
+        held_up = _held_up(found, heard, time_limit=record.time_limit)
+        return _seen(JobState.LOST, marks, heard, trouble=held_up) if held_up else found
     if heard.phase is Phase.ENDED:
         return _ended_without_a_mark(marks, heard, now=now, patience=patience)
     if marks.was_forestalled:
@@ -104,8 +108,15 @@ def _in_turn(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
         return replace(heard, is_lost=True, cancelled=False, reason=f"its array task ended before its turn: {reason}")
     if heard.phase is Phase.ENDED and marks.exit:
         is_last = heard.ended_at is None or marks.exit.ended_at > heard.ended_at - _CLOCKS_DIFFER
-        was_cancelled = heard.cancelled and is_last and marks.exit.exit_code != 0
-        return Heard(phase=Phase.ENDED, host=heard.host, cancelled=was_cancelled)
+        with_its_task = is_last and marks.exit.exit_code != 0
+        return Heard(
+            phase=Phase.ENDED,
+            reason=heard.reason,
+            host=heard.host,
+            cancelled=heard.cancelled and with_its_task,
+            is_lost=heard.is_lost and with_its_task,
+            suspended=heard.suspended,
+        )
     return replace(heard, exit_code=None)
 
 
@@ -113,8 +124,8 @@ def _while_its_task_runs(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
     if marks.exit is None:
         waits = Heard(phase=Phase.PENDING, reason="others of its array task go before it")
         return heard if marks.has_start else waits
-    by_signal = marks.exit.exit_code in _ENDED_BY_SIGNAL and marks.cancelled_at is None
-    if by_signal and now - marks.exit.ended_at < _TO_END:  # its task may be about to end too, by somebody's wish
+    by_itself = marks.exit.exit_code != 0 and marks.cancelled_at is None
+    if by_itself and now - marks.exit.ended_at < _TO_END:  # its task may be about to end too: preempted, or cancelled
         return heard
     return Heard(phase=Phase.ENDED, host=heard.host)
 
@@ -146,6 +157,14 @@ def _finished(marks: Marks, end: ExitMark, heard: Heard, *, time_limit: timedelt
         peak_memory_bytes=heard.peak_memory_bytes,
         host=(marks.start.host if marks.start else None) or heard.host,
     )
+
+
+def _held_up(found: JobObservation, heard: Heard, *, time_limit: timedelta) -> str | None:
+    """Why a job took longer than it may, where that was not its own doing."""
+    suspended = heard.suspended or timedelta()
+    if not found.timed_out or not suspended or (found.wall_time or timedelta()) - suspended >= time_limit:
+        return None
+    return f"the cluster suspended it for {suspended.total_seconds():.0f} s, and its time limit passed meanwhile"
 
 
 def _ended_without_a_mark(marks: Marks, heard: Heard, *, now: datetime, patience: timedelta) -> JobObservation:

@@ -17,7 +17,9 @@ _MEBIBYTE: Final = 2**20
 _MARGIN: Final = timedelta(minutes=1)
 """Beyond the time limit and the grace, so that the job ends by itself and leaves its exit mark."""
 SQUEUE_FIELDS: Final = ("%i", "%j", "%T", "%S", "%e", "%B", "%r")
-SACCT_FIELDS: Final = ("JobID", "JobName", "State", "ExitCode", "Start", "End", "NodeList", "TotalCPU", "MaxRSS")
+SACCT_FIELDS: Final = (
+    *("JobID", "JobName", "State", "ExitCode", "Start", "End", "NodeList", "TotalCPU", "MaxRSS", "Suspended"),
+)
 SEPARATOR: Final = "|"
 _GIVEN_WITH_GPUS: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 _GIVEN_WITH_TASKS: Final = (

@@ -79,7 +79,12 @@ def _end(queued: Row | None, accounted: Row | None) -> Row | None:
         return queued
     if accounted.ended_at is not None or queued is None:
         return accounted
-    return replace(queued, peak_memory_bytes=accounted.peak_memory_bytes, cpu_time=accounted.cpu_time)
+    return replace(
+        queued,
+        peak_memory_bytes=accounted.peak_memory_bytes,
+        cpu_time=accounted.cpu_time,
+        suspended=accounted.suspended,
+    )
 
 
 def _running(row: Row, accounted: Row | None) -> Heard:
@@ -109,6 +114,7 @@ def _ended(row: Row) -> Heard:
         host=row.host,
         peak_memory_bytes=row.peak_memory_bytes,
         cpu_time=row.cpu_time,
+        suspended=row.suspended,
     )
 
 

@@ -31,6 +31,7 @@ class Row:
     signal: int | None = None
     peak_memory_bytes: int | None = None
     cpu_time: timedelta | None = None
+    suspended: timedelta | None = None
 
 
 def parse_squeue(text: str) -> Mapping[str, Row]:
@@ -113,6 +114,7 @@ def _sacct_row(job_id: str, value: Mapping[str, str]) -> Row:
         exit_code=int(code) if code.isdecimal() else None,
         signal=int(signal) if signal.isdecimal() and signal != "0" else None,
         cpu_time=parse_duration(value["TotalCPU"]),
+        suspended=parse_duration(value["Suspended"]),
     )
 
 
