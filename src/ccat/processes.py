@@ -20,6 +20,7 @@ from ccat_data_transfer.queues import locations_to_serve, queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
 from ccat_service.database import DatabaseConnection
 from ccat_service.health import HealthCheck
@@ -219,7 +220,7 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
     with _process("transfer-worker") as process:
         settings = DataTransferSettings.load()
         with process.database.transaction() as session:
-            expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob)
+            expire_orphans(session, *NOUNS)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
         locations = all_locations(process.database)

@@ -200,6 +200,51 @@ class NoBackend(CcatError):
         super().__init__(f"Location {location} is on {storage}; data transfer reaches locations on disk only.")
 
 
+class MoverFails(CcatError):
+    """What moves files from site to site did not bring them all."""
+
+    code = "mover_fails"
+    transient = True
+
+    def __init__(self, program: str, location: str, host: str | None, *, said: str) -> None:
+        at = f"{location} on {host}" if host else location
+        super().__init__(f"{program} does not bring everything from location {at}: {said}.")
+
+
+class MoverMissing(CcatError):
+    """The program that moves files along a route is not installed."""
+
+    code = "mover_missing"
+    transient = True
+
+    def __init__(self, program: str, host: str) -> None:
+        super().__init__(f"There is no {program} on {host}: install it, or give the route another method.")
+
+
+class MoverUnknown(CcatError):
+    """A route has a method that nothing here can carry out."""
+
+    code = "mover_unknown"
+
+    def __init__(self, method: str, route: str) -> None:
+        super().__init__(
+            f"Route {route} has the method {method}, which is foreseen and not built: "
+            f"`ccat route set {route} --method rsync`, then `ccat transfer retry`."
+        )
+
+
+class BadArrivals(CcatError):
+    """Packages came to another site with other bytes than were sent."""
+
+    code = "bad_arrivals"
+    transient = True
+
+    def __init__(self, parcel: str, problems: Sequence[str]) -> None:
+        super().__init__(
+            f"Transfer package {parcel} did not arrive whole; what is bad is sent again: {'; '.join(problems)}."
+        )
+
+
 class GivenUp(CcatError):
     """The workers of a transfer were lost too often."""
 

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer import plan
-from ccat_data_transfer.queues import Operation, queue_of
-from ccat_data_transfer.tasks import ARCHIVE, PACK, STAGE
+from ccat_data_transfer.queues import queue_of
+from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.attempts import LEASE
-from ccat_data_transfer.verbs.outcomes import recover_lost
+from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
+from ccat_data_transfer.verbs.shipping import next_shipment, ship
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import Status
@@ -24,18 +25,16 @@ from ccat_service.retries import first_line
 from ccat_service.tasks import CeleryTask, TaskApp
 from ccat_service.trouble import is_transient
 
-_NOUNS: Final = (models.LongTermArchiveTransfer, models.StagingJob)
 _MAY_GIVE_WORK: Final = (Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 WAKES_ON: Final = (
     "executed_obs_unit:ended",
     "physical_copy:present",
     "raw_data_package:waiting",
     "raw_data_package:failed",
-    *(f"{noun.__tablename__}:{status}" for noun in _NOUNS for status in (*_MAY_GIVE_WORK, LOST)),
+    *(f"{noun.__tablename__}:{status}" for noun in NOUNS for status in (*_MAY_GIVE_WORK, LOST)),
 )
 """A transfer that ends, in any way, makes room for the next one."""
 
-_TASKS: Final = {Operation.PACKING: PACK, Operation.ARCHIVING: ARCHIVE, Operation.STAGING: STAGE}
 _PACKAGES_PER_ROUND: Final = 100
 
 _log = StructuredLogger(__name__)
@@ -57,29 +56,33 @@ class TransferContext:
 
 
 def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
-    """The manager that packs what instruments registered, archives it, and stages what is asked for."""
+    """The manager that packs what instruments registered, moves and archives it, and stages what is asked for."""
     return Manager(name="transfer-manager", context=context, tick=tick, wakes_on=WAKES_ON, due=due)
 
 
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, and schedule what may go on; returns how much that was."""
-    return _recover(context) + _plan(context) + sum(_schedule(context, lane) for lane in LANES)
+    return _recover(context) + _plan(context) + _ship(context) + sum(_schedule(context, lane) for lane in LANES)
 
 
 def due(context: TransferContext) -> datetime | None:
-    """When the next quiet period, pause or lease ends."""
+    """When the next quiet period, pause or lease ends, or a transfer package has waited for long enough."""
 
     def look(session: Session) -> datetime | None:
         found = unpacked_files(session)
         quiet = [plan.quiet_from(files, context.quiet_period) for files in found.groups]
-        ends = [next_moment(session, noun) for noun in _NOUNS]
+        ends = [*(next_moment(session, noun) for noun in NOUNS), next_shipment(session)]
         return min((end for end in (*quiet, *ends) if end is not None and end > found.now), default=None)
 
     return in_transaction(context.engine, look)
 
 
 def _recover(context: TransferContext) -> int:
-    return sum(in_transaction(context.engine, partial(recover_lost, noun=noun, by=context.name)) for noun in _NOUNS)
+    return sum(in_transaction(context.engine, partial(recover_lost, noun=noun, by=context.name)) for noun in NOUNS)
+
+
+def _ship(context: TransferContext) -> int:
+    return in_transaction(context.engine, partial(ship, by=context.name))
 
 
 def _plan(context: TransferContext) -> int:
@@ -117,7 +120,7 @@ def _schedule(context: TransferContext, lane: Lane) -> int:
 
 def _schedule_one(context: TransferContext, lane: Lane, location_id: int) -> bool:
     """Send a message for one transfer: copies are long, so that idle workers should share them."""
-    task: CeleryTask[int] = CeleryTask(context.app, _TASKS[lane.operation])
+    task: CeleryTask[int] = CeleryTask(context.app, task_name(lane.operation))
 
     def work(session: Session) -> bool:
         transfer_id = schedule_next(session, lane, location_id, by=context.name, lease=context.lease)

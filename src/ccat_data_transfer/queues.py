@@ -1,7 +1,8 @@
 """Which queue a piece of work goes to, and which queues a worker listens to.
 
-A queue is named by the location whose disk cannot be reached from elsewhere: packing by the SOURCE that is read,
-archiving and staging by the location that is written.
+A queue is named by the location whose disk cannot be reached from elsewhere: packing by the SOURCE that is read, all
+else by the location that is written; but what is far from an object store is written into it by the workers of the
+BUFFER that it is read from.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -18,14 +19,17 @@ class Operation(StrEnum):
     """What workers of data transfer do at a location."""
 
     PACKING = "packing"
+    TRANSFERRING = "transferring"
+    UNPACKING = "unpacking"
     ARCHIVING = "archiving"
     STAGING = "staging"
 
 
-_OPERATION_AT: Final[Mapping[LocationType, Operation]] = {
-    LocationType.SOURCE: Operation.PACKING,
-    LocationType.LONG_TERM_ARCHIVE: Operation.ARCHIVING,
-    LocationType.PROCESSING: Operation.STAGING,
+_OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
+    LocationType.SOURCE: (Operation.PACKING,),
+    LocationType.BUFFER: (Operation.TRANSFERRING, Operation.UNPACKING, Operation.ARCHIVING),
+    LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING,),
+    LocationType.PROCESSING: (Operation.STAGING,),
 }
 
 
@@ -40,9 +44,9 @@ def queues_to_serve(locations: Iterable[models.DataLocation], serves: Collection
     Raises UnknownName for what is neither.
     """
     return sorted(
-        queue_of(location, _OPERATION_AT[location.location_type])
+        queue_of(location, operation)
         for location in locations_to_serve(locations, serves)
-        if location.location_type in _OPERATION_AT
+        for operation in _OPERATIONS_AT[location.location_type]
     )
 
 

@@ -311,6 +311,17 @@ class RouteType(StrEnum):
     CUSTOM = "custom"
 
 
+class Mover(StrEnum):
+    """What moves bytes along a route."""
+
+    COPY = "copy"
+    """The workers of the destination see the files of the origin: one machine, or a disk that both have."""
+    RSYNC = "rsync"
+    """Over SSH."""
+    BBCP = "bbcp"
+    """Over several streams at once; foreseen, and not built."""
+
+
 class Runtime(StrEnum):
     """How a software version is executed."""
 

@@ -57,6 +57,7 @@ BAD_VALUES: list[tuple[type[Base], str, list[Any], str]] = [
         (noun, column, [0, -1], f"{column}_is_positive")
         for noun, column in [
             (models.DataLocation, "live_limit"),
+            (models.DataTransferRoute, "package_bytes"),
             (models.User, "live_limit"),
             (models.Installation, "live_limit_per_user"),
         ]
@@ -169,6 +170,11 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.DataLocation, {"space_checked_at": START}, "space_has_a_moment"),
     (models.Pause, {"pipeline_id": 1, "data_location_id": 1}, "is_of_one_thing"),
     (models.DataTransferRoute, {"destination_site_id": 1, "origin_site_id": 1}, "leads_somewhere_else"),
+    (models.DataTransferRoute, {"package_wait_seconds": -1}, "package_wait_seconds_is_not_negative"),
+    (models.DataTransferRoute, {"route_type": states.RouteType.RELAY}, "relay_has_a_site"),
+    (models.DataTransferRoute, {"route_type": states.RouteType.RELAY, "via_site_id": 1}, "relay_is_another_site"),
+    (models.DataTransferRoute, {"route_type": states.RouteType.CUSTOM}, "custom_has_locations"),
+    (models.DataTransferRoute, {"origin_id": 1}, "custom_has_locations"),
 ]
 
 BAD_ROWS = [
@@ -181,15 +187,19 @@ BAD_ROWS = [
 def rows(shared_engine: sa.Engine, world: World) -> Rows:
     """A valid row of each noun that has a constraint, by its id."""
     with transaction(shared_engine) as session:
-        more: list[Base] = [
-            models.ConstantElevationSource(name="strip", elevation_deg=60),
+        route = add(
+            session,
             models.DataTransferRoute(
                 name="ccat_to_cologne",
                 origin_site_id=_id(session, models.Site, short_name="ccat"),
                 destination_site_id=_id(session, models.Site, short_name="cologne"),
                 route_type=states.RouteType.DIRECT,
-                method="posix",
+                method=states.Mover.COPY,
             ),
+        )
+        more: list[Base] = [
+            route,
+            models.ConstantElevationSource(name="strip", elevation_deg=60),
             models.RawDataFilePhysicalCopy(
                 raw_data_file_id=world.file, data_location_id=world.source_location, path="scan-1.fits"
             ),
@@ -215,6 +225,7 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
             ),
             models.DataTransfer(
                 data_transfer_package_id=world.transfer_package,
+                data_transfer_route_id=route.id,
                 origin_id=world.source_location,
                 destination_id=world.archive,
             ),

@@ -1,20 +1,29 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
 
 from ccat_ops_db.session import create_engine
+from ccat_ops_db.states import LocationType
 from tests.transfer.support import Observatory
 
 
 @pytest.fixture(scope="session")
 def observatory_url(postgresql_url: str, template_database: str) -> Iterator[str]:
     """URL of one migrated database for all tests here: what costs most is to make one."""
+    with copied(postgresql_url, template_database, name="transfer") as url:
+        yield url
+
+
+@contextmanager
+def copied(postgresql_url: str, template: str, *, name: str) -> Iterator[str]:
+    """URL of a copy of a database."""
     administrator = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE transfer TEMPLATE {template_database}"))
-        yield administrator.url.set(database="transfer").render_as_string(hide_password=False)
-        connection.execute(sa.text("DROP DATABASE transfer WITH (FORCE)"))
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        yield administrator.url.set(database=name).render_as_string(hide_password=False)
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     administrator.dispose()
 
 
@@ -25,6 +34,30 @@ def initialized(observatory_url: str, tmp_path_factory: pytest.TempPathFactory) 
     observatory.set_up()
     yield observatory
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def far_url(postgresql_url: str, template_database: str) -> Iterator[str]:
+    """URL of the database of `far`."""
+    with copied(postgresql_url, template_database, name="far") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def set_up_far(far_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observatory]:
+    engine = create_engine(far_url, application_name="tests")
+    observatory = Observatory(engine, tmp_path_factory.mktemp("far") / "storage")
+    observatory.set_up()
+    observatory.add_location("cologne/buffer", LocationType.BUFFER)
+    yield observatory
+    engine.dispose()
+
+
+@pytest.fixture
+def far(set_up_far: Observatory) -> Iterator[Observatory]:
+    """An observatory whose archive is in Cologne, behind a buffer."""
+    yield set_up_far
+    set_up_far.forget()
 
 
 @pytest.fixture

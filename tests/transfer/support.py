@@ -15,16 +15,17 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.verbs.archiving import archive
+from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
-from ccat_data_transfer.verbs.outcomes import recover_lost
-from ccat_data_transfer.verbs.packing import pack
+from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
-from ccat_data_transfer.verbs.staging import stage
+from ccat_data_transfer.verbs.shipping import ship
 from ccat_ops_db import models
-from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, find
+from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
 from ccat_ops_db.session import transaction
+from ccat_ops_db.sets import table_of
+from ccat_ops_db.states import LocationType, Mover, RouteType
 from ccat_ops_db.verbs.initialization import initialize, reference_data
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_ops_db.verbs.staging import request_staging
@@ -39,12 +40,13 @@ OBSERVED: Final = (
     models.StagingJob,
     models.LongTermArchiveTransfer,
     models.PhysicalCopy,
+    models.DataTransfer,
     models.RawDataFile,
     models.RawDataPackage,
+    models.DataTransferPackage,
     models.ExecutedObsUnit,
 )
 """What a test leaves, in the order in which it can be deleted."""
-VERBS: Final = {Operation.PACKING: pack, Operation.ARCHIVING: archive, Operation.STAGING: stage}
 
 
 def eventually(look: Callable[[], Found], *, within: float = 10) -> Found:
@@ -96,8 +98,40 @@ class Observatory:
             for noun in OBSERVED:
                 session.execute(sa.delete(noun))
             session.execute(sa.update(models.DataLocation).values(active=True, free_space_reserve_bytes=0))
+            session.execute(sa.update(table_of(models.DiskDataLocation)).values(host=None))
+            as_seeded = {"method": Mover.COPY, "package_bytes": 10**12, "package_wait_seconds": 0}
+            session.execute(sa.update(models.DataTransferRoute).values(as_seeded))
         shutil.rmtree(self.root)
         self.make_directories()
+
+    def add_location(self, name: str, kind: LocationType) -> None:
+        """Add a location, `site/name`, and its site if that is new."""
+        short, _, short_name = name.partition("/")
+        with transaction(self.engine) as session:
+            site = session.scalars(sa.select(models.Site).filter_by(short_name=short)).one_or_none()
+            site = site or models.Site(short_name=short, name=short)
+            path = self.directory(name)
+            session.add(models.DiskDataLocation(site=site, name=short_name, location_type=kind, path=str(path)))
+        path.mkdir(parents=True)
+
+    def add_route(self, origin: str, destination: str, kind: RouteType = RouteType.DIRECT, **values: Any) -> None:
+        """Add a route between sites, or between locations where it is CUSTOM; `via` is a site."""
+        with transaction(self.engine) as session:
+            sites = [find(session, SITE, name.partition("/")[0]).id for name in (origin, destination)]
+            if kind is RouteType.CUSTOM:
+                ends = [find(session, LOCATION, name).id for name in (origin, destination)]
+                values |= {"origin_id": ends[0], "destination_id": ends[1]}
+            if "via" in values:
+                values["via_site_id"] = find(session, SITE, values.pop("via")).id
+            defaults = {"method": Mover.COPY, "package_wait_seconds": 0}
+            route = models.DataTransferRoute(
+                name=f"{origin}_to_{destination}".replace("/", "-"),
+                origin_site_id=sites[0],
+                destination_site_id=sites[1],
+                route_type=kind,
+                **(defaults | values),
+            )
+            session.add(route)
 
     def directory(self, location: str) -> Path:
         return self.root / location
@@ -175,13 +209,17 @@ class Observatory:
 
     def do_all(self) -> None:
         """Go on until nothing waits any more, lost leases included."""
-        while sum(self.do(operation) for operation in Operation):
+        while sum(self.do(operation) for operation in Operation) + self.ship():
             pass
+
+    def ship(self) -> int:
+        """Put what has to go to another site into transfer packages; how many these are."""
+        with transaction(self.engine) as session:
+            return ship(session, by="manager")
 
     def recover(self) -> int:
         with transaction(self.engine) as session:
-            nouns = (models.LongTermArchiveTransfer, models.StagingJob)
-            return sum(recover_lost(session, noun, by="manager") for noun in nouns)
+            return sum(recover_lost(session, noun, by="manager") for noun in NOUNS)
 
     def one(self, noun: type[Found], **where: Any) -> Found:
         with transaction(self.engine) as session:

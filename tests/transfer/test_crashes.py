@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
@@ -57,8 +58,17 @@ class Mortals:
 
 @pytest.fixture(scope="module")
 def mortals(observatory_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortals]:
+    yield from _mortals(observatory_url, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def far_mortals(far_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortals]:
+    yield from _mortals(far_url, tmp_path_factory)
+
+
+def _mortals(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortals]:
     log = tmp_path_factory.mktemp("mortals") / "log"
-    mortals = Mortals(observatory_url, log)
+    mortals = Mortals(url, log)
     yield mortals
     mortals.close()
     assert "Traceback" not in log.read_text()
@@ -92,20 +102,19 @@ def test_the_work_of_a_dead_worker_of_the_same_host_goes_on_long_before_its_leas
     mortals.ask(operation=Operation.PACKING, id=transfer_id, step=3, signal=SIGKILL, lease_s=3600)
     assert observatory.recover() == 0
     with transaction(observatory.engine) as session:
-        assert expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob) == 1
-        assert expire_orphans(session, models.LongTermArchiveTransfer, models.StagingJob) == 0
+        assert expire_orphans(session, *NOUNS) == 1
+        assert expire_orphans(session, *NOUNS) == 0
     assert observatory.recover() == 1
     assert observatory.do(Operation.PACKING) == 1
 
 
 def _underway(observatory: Observatory) -> int:
     with transaction(observatory.engine) as session:
-        nouns = (models.LongTermArchiveTransfer, models.StagingJob)
         return sum(
             session.scalars(
                 sa.select(sa.func.count()).where(noun.status.in_([Status.SCHEDULED, Status.IN_PROGRESS]))
             ).one()
-            for noun in nouns
+            for noun in NOUNS
         )
 
 
@@ -135,7 +144,7 @@ def test_workers_killed_at_every_step_leave_work_that_is_done_again_once(
     observatory: Observatory, mortals: Mortals
 ) -> None:
     packages = [observatory.observe(FILES) for _ in range(28)]
-    for operation in Operation:
+    for operation in (Operation.PACKING, Operation.ARCHIVING, Operation.STAGING):
         if operation is Operation.STAGING:
             observatory.request_staging(packages)
         killed = disturb(observatory, mortals, operation, then=SIGKILL)
@@ -143,6 +152,35 @@ def test_workers_killed_at_every_step_leave_work_that_is_done_again_once(
 
         assert len(killed) >= 8
     check_each_once(observatory, packages)
+
+
+@pytest.mark.parametrize("then", [SIGKILL, SIGSTOP])
+def test_workers_killed_or_frozen_at_every_step_of_a_crossing_leave_packages_that_arrive_once(
+    far: Observatory, far_mortals: Mortals, then: Signals
+) -> None:
+    packages = [far.observe(FILES) for _ in range(16)]
+    with transaction(far.engine) as session:
+        session.execute(sa.update(models.DataTransferRoute).values(package_bytes=1))  # a parcel for each
+    far.do(Operation.PACKING)
+    assert far.ship() == len(packages)
+    for operation in (Operation.TRANSFERRING, Operation.UNPACKING):
+        disturbed = disturb(far, far_mortals, operation, then=then)
+        finish(far, operation)
+        assert len(disturbed) >= {SIGKILL: 6, SIGSTOP: 2}[then]
+        if then is SIGSTOP:
+            assert {far_mortals.ask(**{"continue": pid})["ended"] for pid in disturbed} == {"done"}
+    far.do_all()
+    for package_id in packages:
+        package, copies = far.package(package_id), far.copies(package_id)
+        assert (package.state, set(copies)) == (PackageState.ARCHIVED, {"ccat/buffer", "cologne/buffer", "cologne/lta"})
+        for location, copy in copies.items():
+            assert digest((far.directory(location) / copy.path).read_bytes()) == package.checksum
+    assert far.leftovers() == []
+    assert not any((far.directory("cologne/buffer") / "transfer").iterdir())
+    with transaction(far.engine) as session:
+        change = models.StatusChange
+        ended = sa.select(change.object_id).where(change.noun == "data_transfer", change.to_status == "completed")
+        assert set(Counter(session.scalars(ended)).values()) == {1}
 
 
 def test_workers_frozen_at_every_step_do_no_harm_when_they_wake_up_after_others_did_their_work(

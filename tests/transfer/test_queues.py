@@ -24,6 +24,9 @@ LOCATIONS = [
         (
             [],
             [
+                "transfer.ccat_buffer_archiving",
+                "transfer.ccat_buffer_transferring",
+                "transfer.ccat_buffer_unpacking",
                 "transfer.ccat_chai_raw_data_packing",
                 "transfer.ccat_primecam_raw_data_packing",
                 "transfer.cologne_lta_archiving",
@@ -36,7 +39,10 @@ LOCATIONS = [
             ["ccat/chai_raw_data", "cologne/lta"],
             ["transfer.ccat_chai_raw_data_packing", "transfer.cologne_lta_archiving"],
         ),
-        (["ccat/buffer"], []),
+        (
+            ["ccat/buffer"],
+            ["transfer.ccat_buffer_archiving", "transfer.ccat_buffer_transferring", "transfer.ccat_buffer_unpacking"],
+        ),
     ],
 )
 def test_a_worker_listens_to_what_its_locations_can_do(serves: list[str], queues: list[str]) -> None:

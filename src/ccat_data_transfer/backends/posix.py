@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +119,43 @@ class Disk:
             sizes = [file.stat().st_size for file in target.rglob("*") if file.is_file()]
             return Stored(sum(sizes), None, _seal(target))
 
+    def inbox(self, path: str, *, needs: int) -> Path:
+        """Directory for what somebody else brings, made where there is none; raises LocationFull without room for it.
+
+        `needs` is what is still to come.
+        """
+        directory = self._below(path)
+        with self._explained(needs):
+            self._require_room(needs)
+            _make_directory(directory)
+            return directory
+
+    def missing_bytes(self, path: str, files: Iterable[tuple[str, int]]) -> int:
+        """How much of files, given by name and size, is not in an inbox yet."""
+        directory = self._below(path)
+        with self._explained():
+            return sum(max(size - _size(directory / name), 0) for name, size in files)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone is no trouble."""
+        found = self._below(path)
+        with self._explained():
+            found.unlink(missing_ok=True)
+            if found.parent.is_dir():
+                _flush_directory(found.parent)
+
+    def adopt(self, path: str, target: str) -> Stored:
+        """Give a file of an inbox, that was found right, its name, in place of any that has it; again if need be."""
+        found, wanted = self._below(path), self._below(target)
+        with self._explained():
+            _make_directory(wanted.parent)
+            if found.exists():
+                found.chmod(_READ_ONLY)
+                found.replace(wanted)
+                _flush_directory(found.parent)
+            _flush_directory(wanted.parent)
+            return Stored(wanted.stat().st_size, None, _seal(wanted))
+
     def files(self, path: str) -> set[str]:
         """Paths of what a directory holds, relative to it, directories left out."""
         top = self._below(path)
@@ -213,6 +250,10 @@ class _Tree:
         file.parent.mkdir(parents=True, exist_ok=True)
         with self.write(file) as sink:
             yield sink
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _seal(path: Path) -> Seal:

@@ -51,6 +51,10 @@ class Reader:
         self._progress()
         return data
 
+    def skip(self, size: int) -> None:
+        """Go on behind the first `size` bytes, which the digest leaves out."""
+        self._file.seek(size)
+
     def require(self, checksum: str) -> None:
         """Raise FileDiffers unless what was read so far has this digest."""
         if self.checksum != checksum:

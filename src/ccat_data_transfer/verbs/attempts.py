@@ -7,7 +7,7 @@ transactions begins by renewing its lease. Whoever has lost it records nothing.
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,15 @@ from typing import Final, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.backends.movers import MovesFiles, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import DefectMet, NoBackend, PassingTrouble
+from ccat_data_transfer.errors import DefectMet, MoverUnknown, NoBackend, PassingTrouble
 from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import DatabaseUnreachable, in_transaction
-from ccat_ops_db.states import Status
+from ccat_ops_db.states import Mover, Status
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
 from ccat_service.retries import Backoff, first_line
@@ -51,6 +52,7 @@ class Worker:
     """Shown in the history of whatever it moves."""
     lease: timedelta = LEASE
     backoff: Backoff = BACKOFF
+    rsync: Rsync = field(default_factory=Rsync)
 
 
 class LeaseLost(Exception):
@@ -127,8 +129,18 @@ class Attempt:
             root=Path(location.path),
             reserve_bytes=location.free_space_reserve_bytes,
             token=f"{self.transfer_id}-{self._token}",
-            progress=self._keep_lease,
+            progress=self.keep_lease,
         )
+
+    def mover(self, route: models.DataTransferRoute) -> MovesFiles:
+        """What brings files along a route; raises MoverUnknown."""
+        match route.method:
+            case Mover.COPY:
+                return copy
+            case Mover.RSYNC:
+                return self._worker.rsync
+            case Mover.BBCP:
+                raise MoverUnknown(route.method, route.name)
 
     def settle(self, session: Session, error: CcatError) -> None:
         """Have the transfer tried again later, for as long as the trouble lasts; else give it up."""
@@ -142,7 +154,8 @@ class Attempt:
             give_up(session, noun, self.transfer_id, error=error, by=self.by)
         claims.release(session, noun, ids, by=self._claimed_by)
 
-    def _keep_lease(self) -> None:
+    def keep_lease(self) -> None:
+        """Renew the lease where it is time to; raises LeaseLost."""
         if monotonic() < self._renew_at:
             return
         try:

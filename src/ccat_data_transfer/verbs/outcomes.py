@@ -1,6 +1,6 @@
 """What follows when a transfer did not end well."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
@@ -13,7 +13,8 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PackageState, Status
 
-Transfer: TypeAlias = models.LongTermArchiveTransfer | models.StagingJob
+Transfer: TypeAlias = models.LongTermArchiveTransfer | models.DataTransfer | models.StagingJob
+NOUNS: Final[Sequence[type[Transfer]]] = (models.LongTermArchiveTransfer, models.DataTransfer, models.StagingJob)
 
 TRIES: Final = 10
 """Workers that may be lost with a transfer before it is given up: it may be what kills them."""
@@ -40,16 +41,26 @@ def put_back(
 
 def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: CcatError, by: str) -> None:
     """Fail a transfer for good; a package that cannot get into its archive is FAILED with the same sentence."""
-    package_id = session.scalars(sa.select(noun.raw_data_package_id).where(noun.id == transfer_id)).one()
-    is_archiving = noun is models.LongTermArchiveTransfer
     because = str(error)
-    if is_archiving and isinstance(error, DefectMet | GivenUp):
-        because += f" Once that is mended, `ccat package retry {package_id}` takes it up again."
+    if isinstance(error, DefectMet | GivenUp) and (command := _retried_with(session, noun, transfer_id)):
+        because += f" Once that is mended, `{command}` takes it up again."
     values = {"failure": because}
     failed = advance(session, noun, [transfer_id], to=Status.FAILED, because=because, by=by, values=values)
-    if failed and is_archiving:
-        to = PackageState.FAILED
+    if failed and noun is models.LongTermArchiveTransfer:
+        to, package_id = PackageState.FAILED, _package_of(session, transfer_id)
         advance(session, models.RawDataPackage, [package_id], to=to, because=because, by=by, values=values)
+
+
+def _retried_with(session: Session, noun: type[Transfer], transfer_id: int) -> str | None:
+    """The command for a transfer that has failed for good; None where whoever wants it asks anew."""
+    if noun is models.LongTermArchiveTransfer:
+        return f"ccat package retry {_package_of(session, transfer_id)}"
+    return f"ccat transfer retry {transfer_id}" if noun is models.DataTransfer else None
+
+
+def _package_of(session: Session, transfer_id: int) -> int:
+    archiving = models.LongTermArchiveTransfer
+    return session.scalars(sa.select(archiving.raw_data_package_id).where(archiving.id == transfer_id)).one()
 
 
 def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer import plan
 from ccat_data_transfer.errors import NoLocation
+from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
@@ -18,6 +19,7 @@ _File, _Scan, _Copy, _Location = (
     models.RawDataFilePhysicalCopy,
     models.DataLocation,
 )
+_Disk, _Transfer = models.DiskDataLocation, models.LongTermArchiveTransfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,35 +138,46 @@ def _add_package(
     session.flush()
     ids = sa.literal([file.id for file in files], sa.ARRAY(sa.Uuid()))  # there may be any number
     session.execute(sa.update(_File).where(_File.id == sa.any_(ids)).values(raw_data_package_id=package.id))
-    source = session.get_one(_Location, files[0].location_id)
+    buffer = _preferred(session, LocationType.BUFFER, session.get_one(_Location, files[0].location_id).site)
     session.add(
         models.LongTermArchiveTransfer(
             raw_data_package_id=package.id,
-            origin_id=_preferred(session, LocationType.BUFFER, source.site).id,
-            destination_id=_preferred(session, LocationType.LONG_TERM_ARCHIVE).id,
+            origin_id=buffer.id,
+            destination_id=_archive(session, buffer).id,
             status=Status.PENDING,
         )
     )
-    _announce(session, models.RawDataPackage, PackageState.WAITING)
-    _announce(session, models.LongTermArchiveTransfer, Status.PENDING)
+    announce(session, models.RawDataPackage, PackageState.WAITING)
+    announce(session, models.LongTermArchiveTransfer, Status.PENDING)
     return package.id
 
 
-def _preferred(session: Session, location_type: LocationType, site: models.Site | None = None) -> models.DataLocation:
-    """The active location on disk with the highest priority, at a site or anywhere."""
-    candidates = sa.select(models.DiskDataLocation).where(
-        models.DiskDataLocation.location_type == location_type, models.DiskDataLocation.active
+def _archive(session: Session, buffer: models.DataLocation) -> models.DataLocation:
+    """The preferred archive of the site whose turn it is, of those that can be got to: all get packages one by one."""
+    of_archive = sa.select(sa.func.max(_Transfer.id)).where(_Transfer.destination_id == _Disk.id)
+    newest = of_archive.correlate(_Disk).scalar_subquery()
+    archives = sa.select(_Disk.id, _Disk.site_id, sa.func.coalesce(newest, 0)).where(
+        _Disk.location_type == LocationType.LONG_TERM_ARCHIVE, _Disk.active
     )
-    if site is not None:
-        candidates = candidates.where(models.DiskDataLocation.site_id == site.id)
-    chosen = session.scalars(
-        candidates.order_by(models.DiskDataLocation.priority.desc(), models.DiskDataLocation.id).limit(1)
-    ).one_or_none()
+    found = session.execute(archives.order_by(_Disk.id)).all()
+    here = the_map(session)
+    reached = [row for row in found if here.leads_to(buffer.id, row[0])] or found
+    if not reached:
+        raise NoLocation(LocationType.LONG_TERM_ARCHIVE, "at any site")
+    last = {site_id: max(number for _, site, number in reached if site == site_id) for _, site_id, _ in reached}
+    in_turn = min(last, key=lambda site_id: (last[site_id], site_id))
+    return _preferred(session, LocationType.LONG_TERM_ARCHIVE, session.get_one(models.Site, in_turn))
+
+
+def _preferred(session: Session, location_type: LocationType, site: models.Site) -> models.DataLocation:
+    """The active location on disk with the highest priority at a site."""
+    candidates = sa.select(_Disk).where(_Disk.location_type == location_type, _Disk.active, _Disk.site_id == site.id)
+    chosen = session.scalars(candidates.order_by(_Disk.priority.desc(), _Disk.id).limit(1)).one_or_none()
     if chosen is None:
-        raise NoLocation(location_type, f"at site {site.short_name}" if site else "at any site")
+        raise NoLocation(location_type, f"at site {site.short_name}")
     return chosen
 
 
-def _announce(session: Session, noun: type[models.Base], status: PackageState | Status) -> None:
+def announce(session: Session, noun: type[models.Base], status: PackageState | Status) -> None:
     """Wake whoever waits for new rows; those that move are announced by advance()."""
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{noun.__tablename__}:{status}")))

@@ -9,6 +9,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import Transfer
+from ccat_data_transfer.verbs.parcels import has_arrived
+from ccat_data_transfer.verbs.ways import is_packed, is_straight, writer_id
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus, Status
@@ -16,7 +18,7 @@ from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCop
 _FIRST_PATIENCE: Final = timedelta(seconds=4)
 """With a new transfer, before its message counts as lost."""
 
-_Archiving, _Staging = models.LongTermArchiveTransfer, models.StagingJob
+_Archiving, _Moving, _Staging = models.LongTermArchiveTransfer, models.DataTransfer, models.StagingJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +31,6 @@ class Lane:
     """Location whose workers do it, as SQL over the transfer."""
     belongs: sa.ColumnElement[bool]
     """Whether this operation is what the transfer needs next."""
-
-
-def _is_packed() -> sa.ColumnElement[bool]:
-    copy = aliased(models.PhysicalCopy)
-    return sa.exists().where(
-        copy.raw_data_package_id == _Archiving.raw_data_package_id,
-        copy.data_location_id == _Archiving.origin_id,
-        copy.status == PhysicalCopyStatus.PRESENT,
-    )
 
 
 def _source_id() -> sa.ColumnElement[int]:
@@ -57,11 +50,27 @@ def _source_id() -> sa.ColumnElement[int]:
 
 
 LANES: Final = (
-    Lane(operation=Operation.PACKING, noun=_Archiving, location_id=_source_id(), belongs=~_is_packed()),
-    Lane(operation=Operation.ARCHIVING, noun=_Archiving, location_id=_Archiving.destination_id, belongs=_is_packed()),
+    Lane(operation=Operation.PACKING, noun=_Archiving, location_id=_source_id(), belongs=sa.not_(is_packed())),
+    Lane(
+        operation=Operation.TRANSFERRING,
+        noun=_Moving,
+        location_id=_Moving.destination_id,
+        belongs=sa.not_(has_arrived()),
+    ),
+    Lane(operation=Operation.UNPACKING, noun=_Moving, location_id=_Moving.destination_id, belongs=has_arrived()),
+    Lane(
+        operation=Operation.ARCHIVING,
+        noun=_Archiving,
+        location_id=writer_id(),
+        belongs=sa.and_(is_packed(), is_straight()),
+    ),
     Lane(operation=Operation.STAGING, noun=_Staging, location_id=_Staging.data_location_id, belongs=sa.true()),
 )
-"""A package is packed, and then copied, under one archive transfer, whose lease covers each of the two."""
+"""A package is packed, and then copied, under one archive transfer, whose lease covers each of the two.
+
+Between the two it may be on its way to another site, under one data transfer after the other with many others: then its
+archive transfer has no lane. What is brought is unpacked under the same data transfer, without being brought anew.
+"""
 
 
 def waiting(session: Session, lane: Lane, *, outstanding: int) -> dict[int, int]:

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ccat_ops_db.models.base import Base, Identity, Json, Leased, is_not_negative, is_positive
-from ccat_ops_db.states import BackendName, LocationType, RouteType, StorageType
+from ccat_ops_db.states import BackendName, LocationType, Mover, RouteType, StorageType
 
 
 class Site(Base):
@@ -96,12 +96,20 @@ class TapeDataLocation(DataLocation):
 
 
 class DataTransferRoute(Base):
-    """How data get from one site to another."""
+    """How data get from one site towards another."""
 
     __tablename__ = "data_transfer_route"
     __table_args__ = (
         sa.UniqueConstraint("origin_site_id", "destination_site_id", "name"),
         sa.CheckConstraint("origin_site_id <> destination_site_id", name="leads_somewhere_else"),
+        sa.CheckConstraint("(route_type = 'relay') = (via_site_id IS NOT NULL)", name="relay_has_a_site"),
+        sa.CheckConstraint("via_site_id NOT IN (origin_site_id, destination_site_id)", name="relay_is_another_site"),
+        sa.CheckConstraint(
+            "(route_type = 'custom') = (origin_id IS NOT NULL) AND (origin_id IS NULL) = (destination_id IS NULL)",
+            name="custom_has_locations",
+        ),
+        is_positive("package_bytes"),
+        is_not_negative("package_wait_seconds"),
     )
 
     id: Mapped[Identity]
@@ -109,4 +117,20 @@ class DataTransferRoute(Base):
     origin_site_id: Mapped[int] = mapped_column(sa.ForeignKey("site.id"), comment="Where it starts.")
     destination_site_id: Mapped[int] = mapped_column(sa.ForeignKey("site.id"), comment="Where it ends.")
     route_type: Mapped[RouteType] = mapped_column(comment="How it leads there.")
-    method: Mapped[str] = mapped_column(comment="Program that moves the bytes, such as posix or bbcp.")
+    method: Mapped[Mover] = mapped_column(comment="What moves the bytes.")
+    via_site_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("site.id"), comment="Site that they go to first; RELAY only."
+    )
+    origin_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="Location whose data alone take it; CUSTOM only."
+    )
+    destination_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="Location that they go to; CUSTOM only."
+    )
+    package_bytes: Mapped[int] = mapped_column(
+        server_default=str(10**12), comment="A transfer package is sent once it holds as much."
+    )
+    package_wait_seconds: Mapped[int] = mapped_column(
+        server_default="600", comment="It is sent with less once its oldest data have waited as long."
+    )
+    active: Mapped[bool] = mapped_column(server_default=sa.true(), comment="Whether anything new is sent along it.")

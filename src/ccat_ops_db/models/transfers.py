@@ -26,7 +26,10 @@ class _Transfer(Leased):
 
 
 class LongTermArchiveTransfer(_Transfer, Base):
-    """The copy of a raw package from where it was packed into a long-term archive."""
+    """The way of a raw package into a long-term archive: packed, moved from site to site, and copied.
+
+    What carries it from site to site are data transfers, one after the other.
+    """
 
     __tablename__ = "long_term_archive_transfer"
     __table_args__ = (
@@ -38,11 +41,22 @@ class LongTermArchiveTransfer(_Transfer, Base):
             postgresql_where=sa.text(_LIVE),
         ),
         sa.Index("ix_long_term_archive_transfer_package", "raw_data_package_id", "destination_id"),
+        sa.Index("ix_long_term_archive_transfer_destination", "destination_id", "id"),
+        sa.Index(
+            "ix_long_term_archive_transfer_data_transfer",
+            "data_transfer_id",
+            postgresql_where=sa.text("data_transfer_id IS NOT NULL"),
+        ),
     )
 
     raw_data_package_id: Mapped[int] = mapped_column(sa.ForeignKey("raw_data_package.id"), comment="What is archived.")
-    origin_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it is read from.")
+    origin_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="Where its tar is, or is to be next; it moves on with the package."
+    )
     destination_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Archive that it goes to.")
+    data_transfer_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_transfer.id"), comment="What carried it from one site to another last."
+    )
 
 
 class StagingJob(_Transfer, Base):
@@ -67,7 +81,7 @@ class StagingJob(_Transfer, Base):
 
 
 class DataTransfer(_Transfer, Base):
-    """The movement of a transfer package from one buffer to another."""
+    """The movement of a transfer package from one buffer to another, where it is unpacked."""
 
     __tablename__ = "data_transfer"
     __table_args__ = (
@@ -83,7 +97,7 @@ class DataTransfer(_Transfer, Base):
     data_transfer_package_id: Mapped[int] = mapped_column(
         sa.ForeignKey("data_transfer_package.id"), comment="What is moved."
     )
-    data_transfer_route_id: Mapped[int | None] = mapped_column(
+    data_transfer_route_id: Mapped[int] = mapped_column(
         sa.ForeignKey("data_transfer_route.id"), comment="Route that it takes between sites."
     )
     origin_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it is read from.")

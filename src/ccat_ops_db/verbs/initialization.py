@@ -30,6 +30,7 @@ def initialize(session: Session, seed: Seed, *, storage_root: Path) -> None:
     _insert(session, models.ObsMode, seed["obs_modes"])
     _insert(session, models.Site, seed["sites"])
     _seed_locations(session, seed["locations"], storage_root)
+    _seed_routes(session, seed["routes"])
     _seed_roles(session, seed["roles"])
 
 
@@ -70,6 +71,19 @@ def _seed_locations(session: Session, locations: Sequence[Seed], storage_root: P
             path = str(storage_root / row["path"])
             session.add(models.DiskDataLocation(site_id=site_id, path=path, **details))
     session.flush()
+
+
+def _seed_routes(session: Session, routes: Sequence[Seed]) -> None:
+    sites = _ids(session, models.Site.short_name)
+    rows = [
+        {
+            **{key: value for key, value in row.items() if key not in {"origin", "destination"}},
+            "origin_site_id": sites[row["origin"]],
+            "destination_site_id": sites[row["destination"]],
+        }
+        for row in routes
+    ]
+    _insert(session, models.DataTransferRoute, rows)
 
 
 def _seed_roles(session: Session, roles: Mapping[str, Seed]) -> None:

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from ccat_data_transfer.backends.streams import Sink
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_ops_db.session import create_engine
 from ccat_service.logging import configure_logging
-from tests.transfer.support import VERBS
 
 
 class Steps:

@@ -15,6 +15,7 @@ from celery import Celery
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.tasks import VERBS as TRANSFER_VERBS
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
@@ -49,7 +50,6 @@ from ccat_workflow_manager.verbs.starting import Started, start_runs
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.engine.database import archive, plan
 from tests.engine.toy import install
-from tests.transfer.support import VERBS as TRANSFER_VERBS
 
 Found = TypeVar("Found")
 
