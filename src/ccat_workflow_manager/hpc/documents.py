@@ -68,7 +68,7 @@ def draft(path: Path, text: str, *, is_kept: bool = False) -> Iterator[Path]:
     """A file beside another, to be given the name of that one; where it was not, it is removed."""
     one = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(one, "x", opener=_private) as file:
+        with open(one, "x", encoding="utf-8", opener=_private) as file:
             file.write(text)
             if is_kept:
                 file.flush()

@@ -21,8 +21,9 @@ from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
 from ccat_workflow_manager.hpc.failures import failure_class, one_line_cause
 from ccat_workflow_manager.hpc.slurm.asking import Slurm
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
-from ccat_workflow_manager.hpc.slurm.commands import Cluster
+from ccat_workflow_manager.hpc.slurm.commands import Cluster, squeue
 from ccat_workflow_manager.hpc.slurm.pacing import Pace
+from ccat_workflow_manager.hpc.slurm.parsing import parse_squeue
 from tests.slurm_cluster import SlurmCluster, slurm_cluster
 from tests.workflow.hpc.bench import Bench, until
 from tests.workflow.hpc.test_contract import *  # noqa: F403 - the fixture `bench` of this module takes the place of the other one
@@ -124,6 +125,12 @@ def test_slurm_is_asked_for_all_that_a_job_asks_for(bench: Bench, slurm: SlurmCl
     assert [one for one in wanted if one not in told.split()] == []
 
 
+def test_a_job_runs_in_a_directory_whose_name_slurm_would_read_as_a_pattern(bench: Bench) -> None:
+    directory = bench.base / "100 %j" / "attempt-1"
+    directory.mkdir(parents=True)
+    assert bench.outcome(bench.submit("true", directory=directory)).exit_code == 0
+
+
 def test_several_tasks_find_each_other_by_what_slurm_tells_them(bench: Bench) -> None:
     job = bench.spec("srun --mpi=none --ntasks=2 echo task", ntasks=2, environment=dict(os.environ))
     assert bench.outcome(bench.backend.submit(job)).exit_code == 0, job.stderr.read_text()
@@ -194,6 +201,22 @@ def test_one_of_several_clusters_is_named_to_every_command(slurm: SlurmCluster, 
     unknown = SlurmBackend(tmp_path, cluster=Cluster("nowhere"), slurm=Slurm())
     with pytest.raises(BackendUnavailable, match="nowhere"):
         unknown.observe(ids)
+
+
+def test_jobs_in_a_partition_that_slurm_hides_are_seen_by_who_is_not_root(slurm: SlurmCluster) -> None:
+    """Their own jobs too: a job that is not seen counts as forgotten."""
+    somebody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
+    user = "65534" if somebody else str(os.geteuid())
+    slurm.run("scontrol", "create", "partitionname=hidden", "nodes=ALL", "hidden=yes")
+    hand_in = ("sbatch", "--parsable", "--partition=hidden", "--chdir=/tmp", "--output=/dev/null", "--wrap=sleep 60")
+    job = slurm.run(*somebody, *hand_in).strip()
+    try:
+        found = parse_squeue(slurm.run(*somebody, *squeue(user=user, cluster=Cluster())))
+        assert job in found
+    finally:
+        slurm.run("scancel", job)
+        until(lambda: "hidden" not in slurm.run("squeue", "--all", "--noheader", "--format=%P"))
+        slurm.run("scontrol", "delete", "partitionname=hidden")
 
 
 def test_no_more_is_handed_in_than_the_cluster_likes(slurm: SlurmCluster, tmp_path: Path, redis: Redis) -> None:
@@ -323,6 +346,21 @@ def test_one_job_of_an_array_is_cancelled_and_the_others_go_on(bench: Bench) -> 
     assert [spec.stdout.exists() and spec.stdout.read_text() for spec in specs] == [
         *("here\n", "here\ndone\n", "here\ndone\n", False)
     ]
+
+
+def test_a_job_of_a_task_that_is_ended_may_end_as_it_likes_and_none_starts_after_it(
+    bench: Bench, slurm: SlurmCluster
+) -> None:
+    assert isinstance(bench.backend, SlurmBackend)
+    saves = "trap 'echo saved; exit 3' TERM; echo here; while :; do sleep 0.05; done"
+    specs = [bench.spec(saves), bench.spec("echo started")]
+    ids = list(bench.backend.submit_bundle("ccat-00000000-bundle-6", specs).values())
+    bench.until_it_says(specs[0], "here")
+    slurm.run("scancel", ids[0].partition(":")[0])
+    seen = bench.outcome(ids[0])
+    assert (seen.exit_code, seen.cancelled, specs[0].stdout.read_text()) == (3, True, "here\nsaved\n")
+    assert bench.look(ids[1]).state is not JobState.RUNNING
+    assert not specs[1].stdout.exists()
 
 
 def test_what_waits_for_its_turn_in_a_task_that_ends_before_is_lost_and_not_cancelled(

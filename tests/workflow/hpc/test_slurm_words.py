@@ -244,9 +244,11 @@ def test_what_the_cluster_takes_away_is_lost_with_the_reason_whatever_the_exit_m
 def test_who_shares_a_task_and_fails_as_it_is_taken_away_is_lost_with_it(code: int) -> None:
     """Its task may be seen as running for a moment after it."""
     ended = NOW - timedelta(minutes=1)
+    asked = ExitMark(exit_code=code, at=ended.timestamp(), cpu_ticks=150, was_asked=True)
     for later, lives in ((9, JobState.RUNNING), (10, JobState.FINISHED)):
         now = ended + timedelta(seconds=later)
-        assert conclude(IN_TURN, marks(code=code), Heard(phase=Phase.RUNNING), now=now).state is lives
+        found = replace(marks(), exit=asked)
+        assert conclude(IN_TURN, found, Heard(phase=Phase.RUNNING), now=now).state is lives
     taken = replace(hear(row("PREEMPTED"), None, name=NAME), ended_at=ended + timedelta(seconds=2))
     seen = conclude(IN_TURN, marks(code=code), taken, now=NOW)
     assert (seen.state, seen.trouble) == (JobState.LOST, "it was preempted by a job that goes first")

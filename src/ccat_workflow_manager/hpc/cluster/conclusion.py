@@ -8,14 +8,17 @@ from typing import Final
 from ccat_workflow_manager.hpc.base import GIGABYTE, JobObservation, JobState
 from ccat_workflow_manager.hpc.cluster.marks import ExitMark, JobRecord, Marks
 
-PATIENCE: Final = timedelta(seconds=30)
-"""After the end of a job, until its exit mark is seen on a disk that other hosts write."""
+PATIENCE: Final = timedelta(seconds=65)
+"""After the end of a job, until its marks are seen on a disk that other hosts write. By NFS it may take a minute until
+a file is seen that was looked for before it was there."""
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
+_ENDED_BY_SIGNAL: Final = frozenset({137, 143})
 _TO_END: Final = timedelta(seconds=10)
-"""After a job failed that shares its task with others, until it is sure that its task was not ended with it."""
+"""After the end of a job that shares its task with others, until it is sure that its task was not ended with it."""
 _TO_SAY_WHY: Final = timedelta(minutes=1)
 """After a job left the exit mark of a failure, until a cluster that takes it for alive will not say why it failed."""
 _TAKEN_BACK: Final = "the cluster gave it to a host, and cancelled it before it started there"
+_NOBODY_TELLS: Final = "the cluster does not know it any more, and it has left no word of its end"
 _ENDED_BY_TIMEOUT: Final = frozenset({124, 137})
 _KILLED: Final = 137
 
@@ -62,9 +65,12 @@ def conclude(
 ) -> JobObservation:
     """Say what is known of a job: its exit mark tells how the software ended, whatever the cluster says of the job.
 
-    A job of which neither speaks is UNKNOWN, and never over. For `patience` after its end its exit mark is waited for.
+    A job of which neither speaks is UNKNOWN, and never over. For `patience` after its end its marks are waited for.
     """
-    heard = (_alone if record.place is None else _in_turn)(marks, heard, now=now)
+    if record.place is None:
+        heard = _alone(marks, heard, now=now)
+    else:
+        heard = _in_turn(marks, heard, now=now, patience=patience)
     heard = _with_memory(record, marks, heard)
     if heard.phase in _LIVE:
         return _seen(_LIVE[heard.phase], marks, heard, queue_reason=heard.reason)
@@ -80,7 +86,7 @@ def conclude(
         is_ours = _was_cancelled(marks, heard)
         lost = "the cluster forgot it before it started" if not is_ours else None
         return _seen(JobState.FINISHED if is_ours else JobState.LOST, marks, heard, trouble=lost)
-    return _seen(JobState.UNKNOWN, marks, heard, trouble=heard.reason)
+    return _seen(JobState.UNKNOWN, marks, heard, trouble=heard.reason or _NOBODY_TELLS)
 
 
 def _alone(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
@@ -96,7 +102,7 @@ def _alone(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
     return replace(heard, phase=Phase.ENDED, reason=None)
 
 
-def _in_turn(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
+def _in_turn(marks: Marks, heard: Heard, *, now: datetime, patience: timedelta) -> Heard:
     """What the cluster says of a task that runs several jobs one after the other, as far as it is about one of them."""
     if marks.was_forestalled and heard.phase is not Phase.ABSENT:
         is_ours = marks.cancelled_at is not None
@@ -104,30 +110,39 @@ def _in_turn(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
     if heard.phase is Phase.RUNNING or (heard.phase is Phase.PENDING and marks.exit):  # its start may be forgotten
         return _while_its_task_runs(marks, heard, now=now)
     if heard.phase is Phase.ENDED and not marks.has_start:
+        if heard.ended_at is not None and now - heard.ended_at < patience:
+            return Heard(phase=Phase.PENDING, reason="its array task has ended, maybe before its turn")
         reason = heard.reason or "nothing is known of why"
         return replace(heard, is_lost=True, cancelled=False, reason=f"its array task ended before its turn: {reason}")
     if heard.phase is Phase.ENDED and marks.exit:
-        is_last = heard.ended_at is None or marks.exit.ended_at > heard.ended_at - _CLOCKS_DIFFER
-        with_its_task = is_last and marks.exit.exit_code != 0
-        return Heard(
-            phase=Phase.ENDED,
-            reason=heard.reason,
-            host=heard.host,
-            cancelled=heard.cancelled and with_its_task,
-            is_lost=heard.is_lost and with_its_task,
-            suspended=heard.suspended,
-        )
+        return _as_its_task_ended(marks.exit, heard)
     return replace(heard, exit_code=None)
+
+
+def _as_its_task_ended(end: ExitMark, heard: Heard) -> Heard:
+    """What ended a task ended the job that ran then; what was over before had an end of its own."""
+    is_last = heard.ended_at is None or end.ended_at > heard.ended_at - _CLOCKS_DIFFER
+    was_hit = is_last and end.exit_code != 0
+    was_killed = heard.out_of_memory and end.exit_code == _KILLED
+    own = Heard(phase=Phase.ENDED, host=heard.host, out_of_memory=was_killed, suspended=heard.suspended)
+    if not was_hit:
+        return own
+    return replace(
+        own, reason=heard.reason, timed_out=heard.timed_out, cancelled=heard.cancelled, is_lost=heard.is_lost
+    )
 
 
 def _while_its_task_runs(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
     if marks.exit is None:
         waits = Heard(phase=Phase.PENDING, reason="others of its array task go before it")
         return heard if marks.has_start else waits
-    by_itself = marks.exit.exit_code != 0 and marks.cancelled_at is None
-    if by_itself and now - marks.exit.ended_at < _TO_END:  # its task may be about to end too: preempted, or cancelled
+    by_signal = marks.exit.exit_code in _ENDED_BY_SIGNAL and marks.cancelled_at is None
+    by_wish = marks.exit.was_asked and marks.exit.exit_code != 0 and marks.cancelled_at is None
+    if (by_signal or by_wish) and now - marks.exit.ended_at < _TO_END:  # its task may be about to end too
         return heard
-    return Heard(phase=Phase.ENDED, host=heard.host)
+    # Slurm tells only at the end of a task whether the kernel killed for memory; nobody else kills and lets it go on.
+    was_killed = by_signal and marks.exit.exit_code == _KILLED
+    return Heard(phase=Phase.ENDED, host=heard.host, out_of_memory=was_killed)
 
 
 def _with_memory(record: JobRecord, marks: Marks, heard: Heard) -> Heard:
@@ -177,10 +192,11 @@ def _ended_without_a_mark(marks: Marks, heard: Heard, *, now: datetime, patience
         return _seen(JobState.FINISHED, marks, heard, exit_code=heard.exit_code or _KILLED)
     if heard.ended_at is not None and now - heard.ended_at < patience:
         return _seen(JobState.RUNNING, marks, heard)
-    if heard.exit_code is not None and marks.has_start:
+    began = marks.has_start and not marks.was_forestalled
+    if heard.exit_code is not None and began:
         return _seen(JobState.FINISHED, marks, heard, exit_code=heard.exit_code)
     how = heard.reason or (f"exit code {heard.exit_code}" if heard.exit_code is not None else "no exit code")
-    when = "it ended" if marks.has_start else "it ended before its software started"
+    when = "it ended" if began else "it ended before its software started"
     return _seen(JobState.LOST, marks, heard, trouble=f"{when}: {how}")
 
 

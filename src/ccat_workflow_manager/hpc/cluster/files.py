@@ -46,7 +46,7 @@ class ClusterFiles:
         self._records = base / "cluster-jobs"
         self._ids = self._records / "ids"
         self._grace = grace
-        self._record = lru_cache(_REMEMBERED)(self._read_record)
+        self._followed = lru_cache(_REMEMBERED)(self._read_followed)
 
     def keep(
         self,
@@ -66,14 +66,12 @@ class ClusterFiles:
         script = run_script(spec, wrapper=self._wrapper(), grace=self._grace, passed=passed)
         put(spec.directory / RUN_SCRIPT, script)
         put(self._records / f"{spec.name}.json", record.model_dump_json())
-        self._record.cache_clear()
         return record
 
     def forget(self, names: Iterable[str]) -> None:
         """Take back what was written down of jobs that the cluster did not take, and never will."""
         for name in names:
             (self._records / f"{name}.json").unlink(missing_ok=True)
-        self._record.cache_clear()
 
     def keep_list(self, bundle: str, directories: Iterable[Path]) -> Path:
         """Write down the directories of jobs that are handed in together, a line for each; the file."""
@@ -82,11 +80,11 @@ class ClusterFiles:
         return path
 
     def record(self, name: str) -> JobRecord | None:
-        """What was handed in under a name. Raises OSError where the disk is away."""
-        try:
-            return self._record(name)
-        except KeyError:
-            return None
+        """What was handed in under a name, or is about to be. Raises OSError where the disk is away."""
+        record = document(read(self._records / f"{name}.json"), JobRecord)
+        if record is None:
+            self.require_disk()
+        return record
 
     def know(self, name: str, job_id: str) -> str:
         """Write down which id a job has at the cluster; the id by which we know it, which is no other job's.
@@ -109,7 +107,10 @@ class ClusterFiles:
         if name is None:
             self.require_disk()
             return None
-        return self.record(name)
+        try:
+            return self._followed(name)
+        except KeyError:
+            return None
 
     def marks(self, record: JobRecord) -> Marks:
         """What the files of a job say, each read before those that can only follow."""
@@ -160,13 +161,15 @@ class ClusterFiles:
             return
         pruned.touch()
         oldest = time.time() - _KEPT_FOR.total_seconds()
-        for path in [*self._records.glob("*.json"), *self._records.glob("*.list"), *self._ids.iterdir()]:
+        ours = (self._records.glob(f"*.{kind}") for kind in ("json", "list", "id"))
+        for path in [*chain.from_iterable(ours), *self._ids.iterdir()]:
             with contextlib.suppress(FileNotFoundError):  # removed by somebody else at the same moment
                 if path.lstat().st_mtime < oldest:
                     path.unlink()
 
-    def _read_record(self, name: str) -> JobRecord:
-        record = document(read(self._records / f"{name}.json"), JobRecord)
+    def _read_followed(self, name: str) -> JobRecord:
+        """That of a job with an id, which is never handed in again; before, others may still do that another way."""
+        record = self.record(name)
         if record is None:
             raise KeyError(name)  # an answer that changes is not remembered
         return record

@@ -19,9 +19,18 @@ _ccat_tell() {
     fi
 }
 trap '_ccat_signals=$((_ccat_signals + 1))' HUP INT
-trap '_ccat_signals=$((_ccat_signals + 1)); _ccat_asked=1; _ccat_tell' TERM
+trap '_ccat_signals=$((_ccat_signals + 1)); _ccat_asked=true; _ccat_tell' TERM
 
 _ccat_now() { command -p date +%s.%N; }
+
+# Ends the job with this exit code, of which it leaves the mark.
+_ccat_leave() {
+    read -r _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x \
+        _ccat_x _ccat_x _ccat_user _ccat_system _ccat_x </proc/self/stat
+    printf '{"exit_code": %d, "at": %s, "cpu_ticks": %d, "was_asked": %s}\n' \
+        "$1" "$(_ccat_now)" "$((_ccat_user + _ccat_system))" "${_ccat_asked:-false}" >&9
+    exit "$1"
+}
 
 # Room for the exit mark is taken, and kept open, before anything runs: it can be left however full the disk is by then.
 # Blanks behind a mark do no harm.
@@ -36,10 +45,11 @@ set -C
 } 2>/dev/null || exit 75
 set +C
 
-# After the mark: a job whose workspace is missing does not start again and again.
-cd "$_ccat_workspace" || exit 75
+# After the mark: a job whose directories are missing does not start again and again. Nothing of it is its software's
+# fault, and what the shell says of it is the reason.
+command exec </dev/null 2>>"$_ccat_stderr" >>"$_ccat_stdout" || _ccat_leave 75
+cd "$_ccat_workspace" || _ccat_leave 75
 unset PWD OLDPWD SHLVL   # the shell's own, not the job's
-exec </dev/null >>"$_ccat_stdout" 2>>"$_ccat_stderr"
 command -p timeout --foreground -k "$_ccat_grace" "$_ccat_seconds" "$@" 9>&- &
 _ccat_child=$!
 _ccat_tell
@@ -51,8 +61,4 @@ while [ "$_ccat_seen" != "$_ccat_signals" ]; do   # a signal ends `wait` before 
     _ccat_x=$?
     [ "$_ccat_x" -eq 127 ] || _ccat_code=$_ccat_x   # also: nobody is left to wait for
 done
-
-read -r _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x _ccat_x \
-    _ccat_x _ccat_x _ccat_user _ccat_system _ccat_x </proc/self/stat
-printf '{"exit_code": %d, "at": %s, "cpu_ticks": %d}\n' "$_ccat_code" "$(_ccat_now)" "$((_ccat_user + _ccat_system))" >&9
-exit "$_ccat_code"
+_ccat_leave "$_ccat_code"

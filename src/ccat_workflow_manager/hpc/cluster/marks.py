@@ -68,6 +68,8 @@ class ExitMark(Document):
     exit_code: int
     at: float
     cpu_ticks: int
+    was_asked: bool = False
+    """Whether somebody asked for the end: we, or the cluster for whatever reason."""
 
     @property
     def ended_at(self) -> datetime:

@@ -13,7 +13,7 @@ from ccat_workflow_manager.hpc.base import BackendUnavailable
 _OURS: Final = ("PATH", "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_JWT", "LD_LIBRARY_PATH")
 _FIXED: Final = {"LC_ALL": "C", "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"}
 """Slurm tells times in the zone of who asks."""
-_ACCOUNTING_OFF: Final = ("accounting storage is disabled", "Slurm accounting storage is disabled")
+_ACCOUNTING_OFF: Final = "accounting storage is disabled"
 _NEVER: Final = (
     *("invalid account", "invalid qos", "invalid partition", "invalid feature", "invalid constraint"),
     *("invalid generic resource", "invalid trackable resource", "invalid job array", "invalid node count"),
@@ -21,8 +21,10 @@ _NEVER: Final = (
     *("time limit specification", "memory specification can not", "more processors requested than permitted"),
     *("node count specification invalid", "group not permitted", "access/permission denied", "unrecognized option"),
     *("invalid wckey", "too long", "user not allowed", "job size specification", "invalid gres"),
+    *("no partition specified", "gres option unsupported", "cpu count specification invalid", "invalid numeric value"),
 )
 """What `sbatch` says of jobs that it would refuse again. All else may pass: also limits on how many jobs may wait."""
+_FAILED: Final = "Batch job submission failed"
 
 
 class NoAccounting(CcatError):
@@ -59,7 +61,7 @@ class Slurm:
                 command,
                 input=given,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=self._patience,
                 env=self._environment,
@@ -77,13 +79,22 @@ class Slurm:
 
 def trouble_of(program: str, said: str, *, code: int) -> CcatError:
     """Return the error that a command's last words stand for."""
-    if any(words.lower() in said.lower() for words in _ACCOUNTING_OFF):
+    if _ACCOUNTING_OFF in said.lower():
         return NoAccounting()
     lines = [line.partition("error: ")[2] or line for line in said.splitlines() if line.strip()]
     problem = "; ".join(dict.fromkeys(line.strip() for line in lines)) or f"exit code {code}"
-    if program == "sbatch" and any(words in said.lower() for words in _NEVER):
+    if program == "sbatch" and any(words in _verdict(lines) for words in _NEVER):
         return SlurmRefuses(problem)
     return BackendUnavailable("slurm", f"`{program}` says: {problem}")
+
+
+def _verdict(lines: Sequence[str]) -> str:
+    """What `sbatch` says of the job where it says so, without what a cluster's own plugins say to everybody.
+
+    Who is told of a time-out may have a job all the same, whatever stands beside it.
+    """
+    failed = [line for line in lines if _FAILED in line]
+    return " ".join(failed or lines).lower()
 
 
 def is_about_ended_jobs(said: str) -> bool:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,8 +27,11 @@ _log = StructuredLogger(__name__)
 _ANY: Final = Cluster()
 _AT_ONCE: Final = 1000
 """Jobs that one command names; what is more waits for the next round."""
+_NEXT_ROUND: Final = f"Slurm is asked how {_AT_ONCE} jobs ended at a time, and about this one in a moment"
 _LAG: Final = timedelta(seconds=5)
 """After its end, until a job that has left its exit mark is concluded without what the accounting says of it."""
+_SEEN_LATE: Final = timedelta(minutes=1)
+"""Until a host that shares our disk sees a file that we have made there."""
 _SHORT: Final = timedelta(seconds=2)
 _LOOKED_BACK: Final = timedelta(hours=1)
 """More than clocks differ."""
@@ -106,18 +110,24 @@ class SlurmBackend:
         self._files.prune()
         looks = [_Look.at(self._files, job_id) for job_id in job_ids]
         queued = self._queued()
-        over = {one.slurm_id: None for one in looks if one.may_be_over(queued)}
-        accounted, trouble = self._accounted(list(over)[:_AT_ONCE])  # jobs of one task of an array: one question
+        ended_first = sorted(looks, key=lambda one: not one.is_known_to_be_over(queued))
+        over = list(dict.fromkeys(one.slurm_id for one in ended_first if one.may_be_over(queued)))
+        accounted, trouble = self._accounted(over[:_AT_ONCE])  # jobs of one task of an array: one question
         now = datetime.now(UTC)
-        if not trouble:  # else it may have ended, and only the accounting knows how
-            self._give_up_forgotten(looks, queued, accounted, now=now)
         waits = self._has_accounting and not trouble
+        later = frozenset(over[_AT_ONCE:] if waits else ())
+        if not trouble:  # else it may have ended, and only the accounting knows how
+            told = [one for one in looks if one.slurm_id not in later]
+            self._give_up_forgotten(told, queued, accounted, now=now)
         seen = {}
         for one in looks:
+            if one.slurm_id in later:
+                seen[one.job_id] = JobObservation(state=JobState.UNKNOWN, trouble=_NEXT_ROUND)
+                continue
             rows = (queued.get(one.slurm_id), accounted.get(one.slurm_id))
             found = one.conclude(*rows, waits=waits, now=now, patience=self._patience)
-            is_unknown = found.state is JobState.UNKNOWN
-            seen[one.job_id] = replace(found, trouble=found.trouble or trouble) if is_unknown else found
+            is_unknown = found.state is JobState.UNKNOWN and trouble
+            seen[one.job_id] = replace(found, trouble=f"{found.trouble}; {trouble}") if is_unknown else found
         return seen
 
     def find(self, names: Collection[str]) -> Mapping[str, str]:
@@ -144,20 +154,11 @@ class SlurmBackend:
         The first process of a job asks its software once, and lives to write down how that ended. That of a task with
         several jobs sees by itself which of them is to be cancelled.
         """
-        ends, asks = list[_Look](), list[_Look]()
-        for one in (_Look.at(self._files, job_id) for job_id in job_ids):
-            if one.record is None or one.marks is None or one.marks.exit:
-                continue
-            is_first = self._files.mark_cancelled(one.record)
-            if self._files.forestall(one.record) or one.marks.was_forestalled:
-                ends += [one] if one.record.place is None else []  # others of its task are to run
-            elif one.is_overdue(self._grace):
-                ends.append(one)
-            elif is_first and one.record.place is None:
-                asks.append(one)
-        queued = self._queued() if ends or asks else {}  # a number may be that of another job by now
-        for looks, gently in ((ends, False), (asks, True)):
-            self._scancel([one.slurm_id for one in looks if one.row(queued)], gently=gently)
+        looks = [_Look.at(self._files, job_id) for job_id in job_ids]
+        wished = [(one, how) for one in looks if (how := self._wish(one))]
+        queued = self._queued() if wished else {}  # a number may be that of another job by now
+        for way in _Way:
+            self._scancel([one.slurm_id for one, how in wished if how is way and one.row(queued)], way)
 
     def logs(self, job_id: str, *, lines: int = 50) -> str:
         """Return the last lines of standard output and errors; nothing where the job wrote none."""
@@ -173,6 +174,23 @@ class SlurmBackend:
         all_cpus, idle = cpus or (None, None)
         return Capacity(cpus=all_cpus, memory_gb=None, free_cpus=idle, free_memory_gb=None)
 
+    def _wish(self, one: "_Look") -> "_Way | None":
+        """Write down that a job is to end, and say how Slurm is to be told; None where it is not."""
+        if one.record is None or one.marks is None or one.marks.exit:
+            return None
+        is_alone = one.record.place is None
+        try:
+            is_first = self._files.mark_cancelled(one.record)
+            never_starts = self._files.forestall(one.record) or one.marks.was_forestalled
+        except OSError as error:  # a full disk is no reason to go on, and others are to end all the same
+            _log.warning("the wish to end a job cannot be written down", job=one.job_id, error=str(error))
+            is_first, never_starts = True, not one.marks.has_start
+        if never_starts:
+            return _Way.AT_ONCE if is_alone else None  # others of its task are to run
+        if one.is_overdue(self._grace):
+            return _Way.AT_ONCE
+        return _Way.GENTLY if is_first and is_alone else None
+
     def _give_up_forgotten(
         self, looks: Sequence["_Look"], queued: Mapping[str, Row], accounted: Mapping[str, Row], *, now: datetime
     ) -> None:
@@ -185,7 +203,10 @@ class SlurmBackend:
             if one.row(queued) or has_ended(one.row(accounted)) or one.record is None:
                 continue
             if one.marks and not one.marks.has_start and now - one.record.submitted_at > self._patience:
-                self._files.forestall(one.record)
+                try:
+                    self._files.forestall(one.record)
+                except OSError as error:  # it stays unknown
+                    _log.warning("a job that Slurm forgot cannot be given up", job=one.job_id, error=str(error))
 
     def _hold_pace(self) -> None:
         if self._pace:
@@ -229,11 +250,7 @@ class SlurmBackend:
         missing = {record.cluster_name for record in records} - {row.name for row in rows}
         if missing and self._has_accounting:
             since = min(record.submitted_at for record in records) - _LOOKED_BACK
-            question = commands.sacct(cluster=self._cluster, names=missing, since=since)
-            try:
-                rows += parse_sacct(self._slurm.run(question)).values()
-            except NoAccounting:
-                self._has_accounting = False
+            rows += self._accounted_by_name(sorted(missing), since=since)
         found = {}
         for record in records:
             ids = [row.job_id for row in rows if row.name == record.cluster_name and _task(row) == record.task]
@@ -242,10 +259,21 @@ class SlurmBackend:
                 found[record.name] = self._files.know(record.name, job_id)
         return found
 
-    def _scancel(self, job_ids: Sequence[str], *, gently: bool) -> None:
-        for some in (job_ids[start : start + _AT_ONCE] for start in range(0, len(job_ids), _AT_ONCE)):
+    def _accounted_by_name(self, names: Sequence[str], *, since: datetime) -> list[Row]:
+        rows = list[Row]()
+        for some in _at_once(names):
+            question = commands.sacct(cluster=self._cluster, names=some, since=since)
             try:
-                self._slurm.run(commands.scancel(some, cluster=self._cluster, gently=gently))
+                rows += parse_sacct(self._slurm.run(question)).values()
+            except NoAccounting:
+                self._has_accounting = False
+                break
+        return rows
+
+    def _scancel(self, job_ids: Sequence[str], way: "_Way") -> None:
+        for some in _at_once(job_ids):
+            try:
+                self._slurm.run(commands.scancel(some, cluster=self._cluster, gently=way is _Way.GENTLY))
             except BackendUnavailable as error:
                 if not is_about_ended_jobs(str(error)):
                     raise
@@ -261,18 +289,31 @@ class SlurmBackend:
         return self.observe([job_id])[job_id].is_over
 
 
+class _Way(Enum):
+    """How Slurm is told that a job is to end."""
+
+    AT_ONCE = auto()
+    GENTLY = auto()
+
+
 @dataclass(frozen=True)
 class _Look:
-    """A job, and what its files say."""
+    """A job, and what its files say, or why they say nothing."""
 
     job_id: str
     record: JobRecord | None
     marks: Marks | None
+    trouble: str = "nothing is written down of a job with this id"
 
     @classmethod
     def at(cls, files: ClusterFiles, job_id: str) -> "_Look":
-        record = files.with_id(job_id)
-        return cls(job_id, record, files.marks(record) if record else None)
+        """Look at the files of one job. Raises OSError where the disk is away, and not where only these are damaged."""
+        try:
+            record = files.with_id(job_id)
+            return cls(job_id, record, files.marks(record) if record else None)
+        except OSError as error:
+            files.require_disk()
+            return cls(job_id, None, None, trouble=f"its files cannot be read: {error}")
 
     @property
     def slurm_id(self) -> str:
@@ -292,16 +333,22 @@ class _Look:
         row, is_alone = self.row(queued), self.record.place is None
         return row is None or has_ended(row) or (is_alone and self.marks.exit is not None)
 
+    def is_known_to_be_over(self, queued: Mapping[str, Row]) -> bool:
+        """Whether its own mark or Slurm's controller says so: once the accounting has told more, nobody asks again."""
+        return has_ended(self.row(queued)) or bool(self.marks and self.marks.exit)
+
     def is_overdue(self, grace: timedelta) -> bool:
-        """Whether it was asked to end so long ago that it should have."""
+        """Whether it was asked to end so long ago that it should have; where others share its task, later."""
         asked_at = self.marks.cancelled_at if self.marks else None
-        return asked_at is not None and datetime.now(UTC) - asked_at > grace + _LAG
+        is_alone = self.record is None or self.record.place is None
+        longest = grace + (_LAG if is_alone else _SEEN_LATE)
+        return asked_at is not None and datetime.now(UTC) - asked_at > longest
 
     def conclude(
         self, queued: Row | None, accounted: Row | None, *, waits: bool, now: datetime, patience: timedelta
     ) -> JobObservation:
         if self.record is None or self.marks is None:
-            return JobObservation(state=JobState.UNKNOWN)
+            return JobObservation(state=JobState.UNKNOWN, trouble=self.trouble)
         queued, accounted = of_job(self.record.cluster_name, queued, accounted)
         heard = hear(queued, accounted, name=self.record.cluster_name)
         end, is_alone = self.marks.exit, self.record.place is None
@@ -319,6 +366,11 @@ def _lag(marks: Marks, accounted: Row | None) -> timedelta:
     is_short = bool(started_at and marks.exit and marks.exit.ended_at - started_at < _SHORT)
     is_whole = accounted is not None and (is_short or accounted.peak_memory_bytes is not None)
     return timedelta() if is_whole and has_ended(accounted) else _LAG
+
+
+def _at_once(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many of them as one command names, and then the next."""
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
 
 
 def _task(row: Row) -> int | None:

@@ -71,8 +71,8 @@ def sbatch(
         "time": minutes,
         **_placement(spec.placement, cluster.placement),
         "chdir": spec.directory.parent,
-        "output": output,
-        "error": output,
+        "output": _literal(output),
+        "error": _literal(output),
     }
     options = [f"--{option}={value}" for option, value in asked.items() if value is not None]
     return ["sbatch", "--parsable", "--no-requeue", "--export=ALL", *cluster.options(), *options]
@@ -90,10 +90,11 @@ def array_script(directories: Path, *, jobs_per_task: int) -> str:
 
 
 def squeue(*, user: str, cluster: Cluster) -> list[str]:
-    """Return the question for all jobs of ours that Slurm has not forgotten, whatever their number."""
+    """Return the question for all jobs of ours that Slurm has not forgotten, in hidden partitions too."""
     fields = SEPARATOR.join(SQUEUE_FIELDS)
     return [
         "squeue",
+        "--all",
         "--noheader",
         "--array",
         "--states=all",
@@ -132,6 +133,11 @@ def sinfo(*, cluster: Cluster) -> list[str]:
         *([f"--partition={partition}"] if partition else []),
         *cluster.options(),
     ]
+
+
+def _literal(path: Path) -> str:
+    """A path for what a job writes, in which Slurm would read `%j` as the job's number."""
+    return str(path).replace("%", "%%")
 
 
 def _placement(asked: Placement, default: Placement) -> Mapping[str, str | None]:

@@ -19,6 +19,8 @@ _LOST: Final = {
     "LAUNCH_FAILED": "Slurm could not launch it",
     "RECONFIG_FAIL": "its node could not be made ready",
 }
+_NOT_LAUNCHED: Final = 53
+"""What Slurm accounts for as a signal where a host could not start a job, or open the file for its output."""
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", *_LOST})
 _WHY: Final = {
     "Priority": "jobs of a higher priority go first",
@@ -30,7 +32,15 @@ _WHY: Final = {
     "ReqNodeNotAvail": "a node that it needs is not available",
     "JobArrayTaskLimit": "so many of its array run as may at once",
     "BadConstraints": "no node is as it asks: change its `constraint`, or what it asks for",
-    "PartitionTimeLimit": "it asks for more time than its partition gives: lower its `time_hours`, or name another",
+    "PartitionTimeLimit": "it asks for more time than its partition gives: lower its `time_hours`, or the "
+    "`jobs_per_task` of its location, or name another partition",
+    "QOSMaxWallDurationPerJobLimit": "it asks for more time than its QOS gives: lower its `time_hours`, or the "
+    "`jobs_per_task` of its location, or name another `qos`",
+    "AssocMaxWallDurationPerJobLimit": "it asks for more time than its account gives: lower its `time_hours`, or the "
+    "`jobs_per_task` of its location, or name another `account`",
+    "AssocGrpCPUMinutesLimit": "its account has used up its time: ask the cluster for more, or name another `account`",
+    "InvalidAccount": "its account may not be used there: name another `account`",
+    "InvalidQOS": "its QOS may not be used there: name another `qos`",
     "PartitionNodeLimit": "it asks for more nodes than its partition gives: lower its `nodes`, or name another",
 }
 """Reasons that Slurm gives with one word, as people say them; others are told as they are."""
@@ -100,7 +110,7 @@ def _running(row: Row, accounted: Row | None) -> Heard:
 
 def _ended(row: Row) -> Heard:
     code = 0 if row.state == "COMPLETED" else (row.exit_code or None) if row.signal is None else None
-    by_signal = f"signal {row.signal} ended it" if row.signal is not None else None
+    by_signal = _by_signal(row.signal) if row.signal is not None else None
     return Heard(
         phase=Phase.ENDED,
         reason=_LOST.get(row.state) or by_signal or row.reason,
@@ -116,6 +126,10 @@ def _ended(row: Row) -> Heard:
         cpu_time=row.cpu_time,
         suspended=row.suspended,
     )
+
+
+def _by_signal(signal: int) -> str:
+    return "its host could not launch it" if signal == _NOT_LAUNCHED else f"signal {signal} ended it"
 
 
 def _why(reason: str | None) -> str | None:
