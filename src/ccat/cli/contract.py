@@ -1,3 +1,4 @@
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -5,10 +6,12 @@ import typer
 
 from ccat.cli.output import AsJson
 from ccat_ops_db.definitions.steps import Resources
+from ccat_ops_db.definitions.words import A_YEAR, MOST
 
 app = typer.Typer(no_args_is_help=True, help="What reduction software has to keep.")
 
 _ASKED = Resources()
+_A_DAY = 86_400
 _INPUTS, _STEP = "Its inputs", "Its step, as a definition has it"
 
 Words = Annotated[
@@ -47,10 +50,15 @@ Required = Annotated[
     list[str] | None,
     typer.Option("--required-output", metavar="GLOB", help="What it has to make.", rich_help_panel=_STEP),
 ]
-Cpu = Annotated[int, typer.Option(min=1, help="CPUs that it may use.", rich_help_panel=_STEP)]
-MemoryGb = Annotated[float, typer.Option(min=0.001, help="Past this it is killed.", rich_help_panel=_STEP)]
-TimeHours = Annotated[float, typer.Option(min=0.0001, help="After this it is killed.", rich_help_panel=_STEP)]
-Grace = Annotated[float, typer.Option(min=0, help="Seconds between SIGTERM and SIGKILL.", rich_help_panel=_STEP)]
+Cpu = Annotated[int, typer.Option(min=1, max=MOST, help="CPUs that it may use.", rich_help_panel=_STEP)]
+MemoryGb = Annotated[float, typer.Option(min=0.001, max=MOST, help="Past this it is killed.", rich_help_panel=_STEP)]
+TimeHours = Annotated[
+    float,
+    typer.Option(min=0.0001, max=A_YEAR / timedelta(hours=1), help="After this it is killed.", rich_help_panel=_STEP),
+]
+Grace = Annotated[
+    float, typer.Option(min=0, max=_A_DAY, help="Seconds between SIGTERM and SIGKILL.", rich_help_panel=_STEP)
+]
 ApptainerOptions = Annotated[
     list[str] | None, typer.Option("--apptainer-option", metavar="OPTION", help="Of the location, such as --userns.")
 ]

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
+from pydantic import ValidationError
 
 from ccat.cli.reading import read_yaml
+from ccat_ops_db.definitions.document import Config
 from ccat_ops_db.errors import CcatError
 from ccat_workflow_manager.contract.images import ImageNotNamed, confirm_named, is_image
 from ccat_workflow_manager.contract.values import Given, Subject
 from ccat_workflow_manager.execution.layout import AttemptLayout
 
+_NAMELESS: Final = "its first word is empty: name the program"
 _NAME_IT: Final = "name the command that runs in it, as in `my.sif -- chai calibrate`"
 
 
@@ -37,6 +40,7 @@ class Software:
 
     def refuse_nonsense(self) -> None:
         """Raise BadParameter for what does not go together."""
+        refuse_unless(not self.command or bool(self.command[0].strip()), _NAMELESS, "COMMAND")
         if not self.image:
             refuse_unless(not self.apptainer_options, "there is no image", "--apptainer-option")
             return
@@ -96,7 +100,7 @@ def subject_of(software: Software, inputs: Inputs, step: Step, *, limits: Limits
         environment_prefix=software.environment and software.environment.absolute(),
         given=inputs.given(),
         parameters=_parameters(inputs.parameters),
-        variables=dict(_pair(text, "--variable") for text in inputs.variables or ()),
+        variables=_variables(inputs.variables),
         step_name=step.name,
         is_final=step.is_final,
         required_outputs=tuple(step.required_outputs or ()),
@@ -121,9 +125,22 @@ def _refuse_unsafe(step_name: str) -> None:
 
 
 def _parameters(file: Path | None) -> Mapping[str, Any]:
-    found = read_yaml(file) if file else {}
-    refuse_unless(isinstance(found or {}, dict), f"{file} holds no names with values", "--parameters")
-    return found or {}
+    found = (read_yaml(file) if file else None) or {}
+    refuse_unless(isinstance(found, dict), f"{file} holds no names with values", "--parameters")
+    return _config("--parameters", parameters=found).parameters
+
+
+def _variables(texts: Sequence[str] | None) -> Mapping[str, str]:
+    given = dict(_pair(text, "--variable") for text in texts or ())
+    return _config("--variable", environment=given).environment
+
+
+def _config(option: str, **given: Any) -> Config:
+    """What a definition would hold. Raises BadParameter for what none takes."""
+    try:
+        return Config(name="contract-test", **given)
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"], param_hint=option) from error
 
 
 def _paths(texts: Sequence[str] | None, option: str) -> tuple[tuple[str, Path], ...]:

@@ -1,6 +1,7 @@
 """What people and programs read of a test of the contract."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,27 @@ import typer
 import yaml
 
 from ccat.cli.output import counted, print_json, print_table
+from ccat_workflow_manager.contract.examining import Tell
 from ccat_workflow_manager.contract.telling import cause
 from ccat_workflow_manager.contract.values import Finding, Image, Point, Report, Seen, Subject, Trial, Verdict
 from ccat_workflow_manager.hpc.base import GIGABYTE
 
 
-def tell_progress(trial: Trial, seen: Seen | None) -> None:
-    """Say that a trial begins, then how it ended."""
-    if seen is None:
-        typer.echo(f"{_plain(trial)} … ", err=True, nl=False)
-        return
-    took = seen.observation.wall_time
-    after = "" if took is None else f" after {took.total_seconds():.1f} s"
-    typer.echo(f"exit code {seen.observation.exit_code}{after}", err=True)
+@contextlib.contextmanager
+def telling_progress() -> Iterator[Tell]:
+    """Say that a trial begins, then on the same line how it ended, or nothing more where it did not come to that."""
+    is_open = False
+
+    def tell(trial: Trial, seen: Seen | None) -> None:
+        nonlocal is_open
+        typer.echo(f"{_plain(trial)} … " if seen is None else _ended(seen), err=True, nl=seen is not None)
+        is_open = seen is None
+
+    try:
+        yield tell
+    finally:
+        if is_open:
+            typer.echo(err=True)
 
 
 def print_report(report: Report, keep: Path | None) -> None:
@@ -76,6 +85,13 @@ def _closing(report: Report) -> str:
     return (
         f"It keeps the contract in the {counted(judged, 'point', 'points')} that were judged{warnings}.{left}{advice}"
     )
+
+
+def _ended(seen: Seen) -> str:
+    took = seen.observation.wall_time
+    code = seen.observation.exit_code
+    after = "" if took is None else f" after {took.total_seconds():.1f} s"
+    return f"{'no exit code' if code is None else f'exit code {code}'}{after}"
 
 
 def _trial(trial: Trial, report: Report, keep: Path | None) -> dict[str, Any]:

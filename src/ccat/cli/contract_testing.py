@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ccat.cli.contract_options import Inputs, Limits, Software, Step, refuse_unless, subject_of
-from ccat.cli.contract_report import print_for_programs, print_report, tell_progress
+from ccat.cli.contract_report import print_for_programs, print_report, telling_progress
 from ccat.cli.errors import reported
 from ccat_ops_db.errors import CcatError
 from ccat_workflow_manager.contract.examining import Tell, examine
 from ccat_workflow_manager.contract.images import bring
-from ccat_workflow_manager.contract.values import Report, Seen, Subject, Trial
+from ccat_workflow_manager.contract.tracing import traced
+from ccat_workflow_manager.contract.values import Report, Subject
 from ccat_workflow_manager.hpc.local.killing import kill_jobs
 
 _INTERRUPTED: Final = 130
@@ -38,8 +39,8 @@ def test_and_tell(
     """Test a reduction, print what was found, and end with 1 where something is broken."""
     with reported(as_json=as_json):
         subject = subject_of(software, inputs, step, limits=limits)
-        with _directory(keep) as base:
-            report = _tested(subject, software.image, base, tell=_tell_nobody if as_json else tell_progress)
+        with _directory(keep) as base, _telling_nobody() if as_json else telling_progress() as tell:
+            report = _tested(subject, software.image, base, tell=tell)
         (print_for_programs if as_json else print_report)(report, keep)
     raise SystemExit(bool(report.broken))
 
@@ -49,7 +50,7 @@ def _tested(subject: Subject, image: str | None, base: Path, *, tell: Tell) -> R
     if image and shutil.which("apptainer") is None:
         raise ApptainerMissing
     try:
-        with _interrupted_by_sigterm():
+        with _interrupted(signal.SIGTERM), _interrupted(signal.SIGHUP):
             whole = replace(subject, image=bring(image, base)) if image else subject
             return examine(whole, base, tell=tell, strace=find_strace())
     except KeyboardInterrupt:
@@ -58,8 +59,9 @@ def _tested(subject: Subject, image: str | None, base: Path, *, tell: Tell) -> R
         kill_jobs(base)
 
 
-def _tell_nobody(_trial: Trial, _seen: Seen | None) -> None:
-    pass
+@contextlib.contextmanager
+def _telling_nobody() -> Iterator[Tell]:
+    yield lambda _trial, _seen: None
 
 
 def find_strace() -> str | None:
@@ -67,7 +69,7 @@ def find_strace() -> str | None:
     found = shutil.which("strace")
     if found is None:
         return None
-    probe = [found, "-f", "--seccomp-bpf", "-y", "-o", "/dev/null", "true"]
+    probe = traced(found, ["true"], into=Path("/dev/null"))
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         if subprocess.run(probe, capture_output=True, check=False, timeout=_PROBE_S).returncode == 0:
             return found
@@ -75,13 +77,17 @@ def find_strace() -> str | None:
 
 
 @contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Jobs outlive whoever starts them, so that nobody may end without ending them."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interrupted(by: signal.Signals) -> Iterator[None]:
+    """Jobs outlive whoever starts them, so that nobody may end without ending them; whom `nohup` starts goes on."""
+    before = signal.getsignal(by)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(by, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(by, before)
 
 
 @contextlib.contextmanager
@@ -90,6 +96,7 @@ def _directory(keep: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="ccat-contract-", ignore_cleanup_errors=True) as made:
             yield Path(made).resolve()
         return
-    refuse_unless(not keep.exists() or (keep.is_dir() and not any(keep.iterdir())), "it is not empty", "--keep")
+    refuse_unless(not keep.exists() or keep.is_dir(), "it is no directory", "--keep")
+    refuse_unless(not keep.exists() or not any(keep.iterdir()), "it is not empty", "--keep")
     keep.mkdir(parents=True, exist_ok=True)
     yield keep.resolve()

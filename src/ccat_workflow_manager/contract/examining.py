@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from ccat_workflow_manager.contract.inputs import Staged, changes, looks, spoil, stage
 from ccat_workflow_manager.contract.judging import findings, is_traced, is_worth, stop_after
+from ccat_workflow_manager.contract.orphans import adopting
 from ccat_workflow_manager.contract.running import Runner
 from ccat_workflow_manager.contract.tracing import Allowed, accesses, traced
 from ccat_workflow_manager.contract.values import Access, Case, Made, Report, Seen, Subject, Trial
@@ -29,6 +31,7 @@ _PIPELINE: Final = 1
 _TRACE: Final = "trace.log"
 _LOG_LINES: Final = 50
 _MOST_NAMED: Final = 5
+_LEAVE: Final = "let the software leave the permissions of directories alone"
 
 Tell = Callable[[Trial, Seen | None], object]
 """Is told of each trial, before it and after it."""
@@ -51,13 +54,20 @@ def examine(subject: Subject, base: Path, *, tell: Tell, strace: str | None) -> 
     """Run a reduction as often as is needed, below a directory of its own, and say what is to be said of it.
 
     `strace` is the program by which is seen what files are opened, where there is one that may.
-    Raises OutputRefused for inputs that are no products, and OSError.
+    Nothing that it started runs on return. Raises InputNotCopied, OutputRefused for inputs that are no products, and
+    OSError.
     """
-    bench = _Bench(base=base, subject=subject, strace=strace, runner=Runner(base, grace=subject.grace))
+    with adopting() as orphans:
+        runner = Runner(base, orphans, grace=subject.grace)
+        return _examined(_Bench(base=base, subject=subject, strace=strace, runner=runner), tell)
+
+
+def _examined(bench: _Bench, tell: Tell) -> Report:
     staged = bench.stage()
-    largest = staged.largest
-    case = Case(subject=subject, seen={}, damaged=largest.name if largest else None, blind=_blind(subject, strace))
+    case = Case(subject=bench.subject, seen={}, blind=_blind(bench.subject, bench.strace))
     for trial in Trial:
+        target = _to_be_damaged(staged, case)
+        case = replace(case, damaged=target.name if target else None)
         if not is_worth(trial, case):
             continue
         tell(trial, None)
@@ -75,14 +85,18 @@ def _blind(subject: Subject, strace: str | None) -> str | None:
     return "nobody sees here which files it opens: install strace, where processes may be traced"
 
 
+def _to_be_damaged(staged: Staged, case: Case) -> Path | None:
+    return staged.largest(frozenset(case.access.inputs) if case.access else None)
+
+
 def _try(trial: Trial, bench: _Bench, staged: Staged, *, case: Case) -> Seen:
     execution = _execution(trial, bench.subject, base=bench.base, roots=(staged.root,))
     prepare(execution, inputs=staged.links, manifest=_manifest(trial, execution, bench.subject, inputs=staged.told))
     layout, run_layout = execution.layout, RunLayout(bench.base / trial)
     if trial is Trial.MISSING_MANIFEST:
         layout.manifest.unlink()
-    if trial is Trial.DAMAGED_INPUT and staged.largest:
-        spoil(staged.largest)
+    if trial is Trial.DAMAGED_INPUT and (target := _to_be_damaged(staged, case)):
+        spoil(target)
     before = looks(staged.root, layout.input, layout.config)
     spec = job(execution, name=f"trial-{trial}", memory_gb=bench.subject.memory_gb, time_limit=bench.subject.time_limit)
     strace = bench.strace if is_traced(trial, case) else None
@@ -164,12 +178,14 @@ def _collection(run: RunLayout, execution: Execution, subject: Subject) -> Colle
 def _made(execution: Execution, collection: Collection) -> Made:
     """Ask the collector's own parts, each for itself, so that one trouble does not hide the next."""
     output = execution.output
-    if not output.is_dir():
-        return Made(missing=f"the directory {output.name} that it was to write into is gone; it may not be removed")
     try:
+        if not output.is_dir():
+            return Made(missing=f"the directory {output.name} that it was to write into is gone; it may not be removed")
         products = scan(output, is_final=execution.is_final)
     except OutputRefused as error:
         return Made(refused=str(error))
+    except PermissionError:
+        return Made(refused=f"nobody may look into the output {output.name}, or what it lies in; {_LEAVE}")
     return Made(
         products=products,
         missing=_said(partial(confirm_required, products, collection)),
@@ -190,16 +206,19 @@ def _elsewhere(execution: Execution) -> Iterator[str]:
     workspace = execution.layout.workspace
     for path in sorted(workspace.rglob("*")):
         place = path.relative_to(workspace)
-        if path.is_file() and not place.parts[0].startswith(".") and not path.is_relative_to(execution.output):
+        is_file = os.path.isfile(path)  # noqa: PTH113 Path.is_file raises where nobody may look
+        if is_file and not place.parts[0].startswith(".") and not path.is_relative_to(execution.output):
             yield str(place)
 
 
 def _access(trace: Path, execution: Execution, staged: Staged) -> Access:
     layout = execution.layout
-    named = [Path(word).parent for word in execution.command if Path(word).is_absolute()]
+    words = [Path(word) for word in execution.command if Path(word).is_absolute()]
+    named = [path for word in words for path in (word, word.parent) if path != path.parent]
     prefix = [execution.environment_prefix] if execution.environment_prefix else []
     allowed = Allowed(
         base=staged.root.parent,
+        inputs=staged.root,
         read=[path for one in (staged.root, layout.input, layout.config, *named, *prefix) for path in _both(one)],
         written=[path for one in (layout.workspace, layout.output, layout.logs) for path in _both(one)],
         working_directory=layout.workspace,

@@ -4,13 +4,15 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
+from ccat_ops_db.errors import CcatError
+from ccat_workflow_manager.contract.saying import printable
 from ccat_workflow_manager.contract.values import Given
 from ccat_workflow_manager.execution.durable import READ_ONLY
 from ccat_workflow_manager.execution.manifest import AuxiliaryInput, InputFile, Inputs, RawInput, UpstreamInput
@@ -19,11 +21,22 @@ from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product
 from ccat_workflow_manager.execution.scan import scan
 
 _MADE: Final = {"scan.txt": b"0 1.5\n1 2.5\n2 2.0\n", "scan.bin": bytes(range(256)) * 16}
+_GIVE_FILES: Final = "give directories and files that can be read, and no links that lead nowhere"
+_RAW: Final = "raw"
 _SPOILT: Final = 16
 """Bytes that are turned over in the middle of a file."""
 
 Looks = Mapping[Path, tuple[object, ...]]
 """What files and directories look like: their kind and mode, and of files also time and content."""
+
+
+class InputNotCopied(CcatError):
+    """An input of the team is nothing that a reduction could be given."""
+
+    code = "input_not_copied"
+
+    def __init__(self, path: Path | str, *, problem: str, remedy: str) -> None:
+        super().__init__(f"the input {printable(str(path))} cannot be copied: {problem}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -34,19 +47,20 @@ class Staged:
     links: Sequence[Input]
     told: Inputs
 
-    @property
-    def largest(self) -> Path | None:
-        """The file of which the most would be lost: of raw packages, else of what else there is."""
-        for link in self.links:  # raw ones come first
-            files = sorted(_files(link.target))
-            if files:
-                return max(files, key=lambda path: path.stat().st_size)
-        return None
+    def largest(self, read: Collection[str] | None) -> Path | None:
+        """The file of which the most would be lost, of those `read` if that is known: a raw one if there is one."""
+        files = [path for link in self.links for path in sorted(_files(link.target))]
+        known = [path for path in files if read is None or str(path) in read]
+        raw = [path for path in known if path.is_relative_to(self.root / _RAW)]
+        return max(raw or known, key=lambda path: path.stat().st_size, default=None)
 
 
 def stage(given: Given, root: Path) -> Staged:
-    """Copy inputs below a directory, what lay there before removed; make some where none are given."""
-    shutil.rmtree(root, ignore_errors=True)
+    """Copy inputs below a directory, what lay there before removed; make some where none are given.
+
+    Raises InputNotCopied, or OutputRefused for what can be no product.
+    """
+    _remove(root)
     raw = [_package(number, path, root) for number, path in enumerate(given.raw, start=1)] or (
         [] if given else [_made(root)]
     )
@@ -96,7 +110,10 @@ def _look(path: Path) -> tuple[object, ...]:
         return ("link", path.readlink())
     if not stat.S_ISREG(status.st_mode):
         return (status.st_mode,)
-    return (status.st_mode, status.st_mtime_ns, _checksum(path))
+    try:
+        return (status.st_mode, status.st_mtime_ns, _checksum(path))
+    except PermissionError:  # which the software took away, as the mode says
+        return (status.st_mode, status.st_mtime_ns)
 
 
 def _below(directory: Path) -> Iterator[Path]:
@@ -109,7 +126,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _made(root: Path) -> tuple[Input, RawInput]:
-    package = root / "raw" / "package-1"
+    package = root / _RAW / "package-1"
     package.mkdir(parents=True)
     for name, content in _MADE.items():
         (package / name).write_bytes(content)
@@ -117,15 +134,16 @@ def _made(root: Path) -> tuple[Input, RawInput]:
 
 
 def _package(number: int, path: Path, root: Path) -> tuple[Input, RawInput]:
-    package = root / "raw" / f"package-{number}"
+    package = root / _RAW / f"package-{number}"
     _copy(path, package if path.is_dir() else package / path.name)
     return _as_package(number, package, root)
 
 
 def _as_package(number: int, package: Path, root: Path) -> tuple[Input, RawInput]:
-    place = PurePosixPath("raw", package.name)
+    place = PurePosixPath(_RAW, package.name)
     files = sorted(_files(package))
     for file in files:
+        _confirm_name(file.relative_to(package))
         file.chmod(READ_ONLY)
     entry = RawInput(
         package_id=number,
@@ -165,11 +183,40 @@ def _is_several(path: Path) -> bool:
 
 
 def _copy(source: Path, to: Path) -> None:
+    """Copy a file or a directory. Raises InputNotCopied."""
+    if to.resolve().is_relative_to(source.resolve()):
+        raise InputNotCopied(source, problem="the copies would lie inside", remedy="choose --keep or TMPDIR elsewhere")
     to.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, to, dirs_exist_ok=True)
-    else:
-        shutil.copy2(source, to)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, to, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, to)
+    except shutil.SpecialFileError as error:
+        raise InputNotCopied(source, problem="it is no regular file", remedy=_GIVE_FILES) from error
+    except RecursionError as error:
+        raise InputNotCopied(source, problem="links in it lead to the copies", remedy=_GIVE_FILES) from error
+    except shutil.Error as error:
+        place, _, problem = error.args[0][0]
+        raise InputNotCopied(place, problem=problem, remedy=_GIVE_FILES) from error
+
+
+def _remove(root: Path) -> None:
+    """Remove what lies below a directory, also where software has forbidden that."""
+    if root.is_dir():
+        root.chmod(stat.S_IRWXU)
+    for place, directories, _ in os.walk(root):  # a directory is looked into after its turn here
+        for path in (Path(place, name) for name in directories):
+            if not path.is_symlink():
+                path.chmod(stat.S_IRWXU)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _confirm_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputNotCopied(path, problem="its name is not UTF-8", remedy="give it another name") from error
 
 
 def _checksum(path: Path) -> str:

@@ -6,9 +6,16 @@ from typing import Final
 
 from ccat_workflow_manager.contract import judging_products as products
 from ccat_workflow_manager.contract import judging_use as use
-from ccat_workflow_manager.contract.saying import Said, broken, kept, not_judged, warned
-from ccat_workflow_manager.contract.telling import cause, is_refusal, start_trouble, succeeded
-from ccat_workflow_manager.contract.values import Case, Finding, Point, Trial
+from ccat_workflow_manager.contract.saying import Said, broken, kept, not_judged, printable, warned
+from ccat_workflow_manager.contract.telling import (
+    cause,
+    is_refusal,
+    said_alike,
+    start_trouble,
+    succeeded,
+    without_success,
+)
+from ccat_workflow_manager.contract.values import Case, Finding, Point, Seen, Trial
 
 _SHORTEST: Final = timedelta(milliseconds=200)
 """A run that is over sooner cannot be stopped in the middle."""
@@ -49,10 +56,11 @@ def stop_after(trial: Trial, case: Case) -> timedelta | None:
 def findings(case: Case) -> Sequence[Finding]:
     """Say of every point what is to be said."""
     has_started = not start_trouble(case)
-    return [
-        Finding(point, *(judge(case) if has_started or point is Point.STARTS else not_judged(_NEVER_STARTED)))
+    said = {
+        point: judge(case) if has_started or point is Point.STARTS else not_judged(_NEVER_STARTED)
         for point, judge in _JUDGES.items()
-    ]
+    }
+    return [Finding(point, verdict, printable(sentence)) for point, (verdict, sentence) in said.items()]
 
 
 def _starts(case: Case) -> Said:
@@ -87,10 +95,10 @@ def _cause(case: Case) -> Said:
 
 
 def _unknown_parameter(case: Case) -> Said:
-    first, seen = case.seen[Trial.RUN], case.seen[Trial.UNKNOWN_PARAMETER]
+    seen = case.seen[Trial.UNKNOWN_PARAMETER]
     code, why = seen.observation.exit_code, cause(case, seen)
-    if code and (code, why) == (first.observation.exit_code, cause(case, first)):
-        return not_judged(f"it ended with {code}, as without the unknown parameter; give it inputs of its own by --raw")
+    if code and said_alike(case, Trial.UNKNOWN_PARAMETER, Trial.RUN):
+        return not_judged(f"it ended with {code}, as without the unknown parameter: {without_success(case)}")
     if code == _CONFIGURATION:
         return kept(f"exit code 78: {why}")
     if code == 0:
@@ -110,15 +118,16 @@ def _missing_manifest(case: Case) -> Said:
 def _damaged_input(case: Case) -> Said:
     seen = case.seen.get(Trial.DAMAGED_INPUT)
     if seen is None and case.damaged is None:
-        return not_judged("there is no input file that could be damaged")
+        return not_judged("there is no input file that it reads, and that could be damaged")
     if seen is None:
-        return not_judged("it did not end well with inputs that are whole; give it its own by --raw")
+        return not_judged(without_success(case))
     code = seen.observation.exit_code
     if code == _DATA:
         return kept(f"exit code 65: {cause(case, seen)}")
     if code == 0:
         remedy = "compare each input with its checksum in the manifest, and end with 65 where they differ"
-        return broken(f"exit code 0 though bytes in {case.damaged} were turned over: {remedy}")
+        unless = "" if case.access else "; if it does not read that file, test it without"
+        return broken(f"exit code 0 though bytes in {case.damaged} were turned over: {remedy}{unless}")
     return warned(f"exit code {code} where 65 says that the data are bad, and keeps it from being tried again")
 
 
@@ -127,7 +136,7 @@ def _termination(case: Case) -> Said:
     if seen is None and succeeded(case.seen[Trial.RUN]):
         return not_judged("it ends too soon to be stopped in the middle; give it larger inputs by --raw")
     if seen is None:
-        return not_judged("it did not end well by itself; give it inputs of its own by --raw")
+        return not_judged(without_success(case))
     if not seen.was_stopped:
         return not_judged("it had ended before it could be stopped")
     grace = case.subject.grace.total_seconds()
@@ -135,7 +144,23 @@ def _termination(case: Case) -> Said:
     asked = stop_after(Trial.TERMINATION, case)
     if seen.observation.exit_code == use.KILLED or took is None or asked is None:
         return broken(f"it went on for {grace:g} s after SIGTERM, and was killed: let the signal end it")
-    return kept(f"SIGTERM ended it within {max((took - asked).total_seconds(), 0.1):.1f} s")
+    after = max((took - asked).total_seconds(), 0.1)
+    if succeeded(seen):
+        return _as_if_done(case, seen, after=after)
+    return kept(f"SIGTERM ended it within {after:.1f} s")
+
+
+def _as_if_done(case: Case, seen: Seen, *, after: float) -> Said:
+    if _paths(seen) == _paths(case.seen[Trial.RUN]):
+        grace = case.subject.grace.total_seconds()
+        remedy = f"with more than {grace:g} s of work left it is killed; let the signal end it"
+        return warned(f"it took no notice of SIGTERM, and ended {after:.1f} s later with all its products: {remedy}")
+    remedy = "what there is would be taken for all its products; end with 143, or any other code"
+    return warned(f"SIGTERM ended it with exit code 0, which says that it is done: {remedy}")
+
+
+def _paths(seen: Seen) -> set[str]:
+    return {one.path for one in seen.made.products}
 
 
 _JUDGES: Final[Mapping[Point, Callable[[Case], Said]]] = {

@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Final
 
 from ccat_workflow_manager.contract.saying import Said, broken, kept, not_judged, some, warned
-from ccat_workflow_manager.contract.telling import cause
-from ccat_workflow_manager.contract.values import Access, Case, Trial
+from ccat_workflow_manager.contract.telling import cause, without_success
+from ccat_workflow_manager.contract.values import Case, Trial
 from ccat_workflow_manager.hpc.base import GIGABYTE
 
 KILLED: Final = 137
+_WAIT: Final = "wait for all children, as what goes on after the end is killed or lost"
+_ASK_FOR_MEMORY: Final = "ask for more by --memory-gb, or use less"
 _READ_ONLY: Final = "Read-only file system"
 _WORTH_COUNTING: Final = timedelta(seconds=2)
 """CPU time below which start-up counts for more than the work."""
@@ -30,7 +32,7 @@ def reads(case: Case) -> Said:
     """Whether it reads what it may, and nothing else."""
     if case.subject.image:
         return kept("it ran with what is bound into the image, and nothing else of this host")
-    access = _access(case)
+    access = case.access
     if access is None:
         return not_judged(_unseen(case))
     if access.read:
@@ -42,7 +44,7 @@ def writes(case: Case) -> Said:
     """Whether it writes where it may, and nowhere else."""
     if case.subject.image:
         return _writes_in_image(case)
-    access = _access(case)
+    access = case.access
     if access is None:
         return not_judged(_unseen(case))
     if access.written:
@@ -54,7 +56,7 @@ def writes(case: Case) -> Said:
 
 def network(case: Case) -> Said:
     """Whether it can do without a network."""
-    access = _access(case)
+    access = case.access
     if access is None:
         return not_judged("nobody sees this from outside of an image" if case.subject.image else _unseen(case))
     if access.contacted:
@@ -66,19 +68,23 @@ def processes(case: Case) -> Said:
     """Whether everything that it started ended with it."""
     for trial, seen in case.seen.items():
         if seen.left_behind:
-            return broken(f"in `{trial}` it left {some(seen.left_behind)} behind, which is killed: wait for children")
+            return broken(f"in `{trial}` it left {some(seen.left_behind)} behind: {_WAIT}")
     return kept("nothing of it went on after its end")
 
 
 def memory(case: Case) -> Said:
     """Memory, beside what was asked."""
-    observation, asked = case.seen[Trial.RUN].observation, case.subject.memory_gb
-    if observation.out_of_memory:
-        return broken(f"{cause(case, case.seen[Trial.RUN])}: ask for more by --memory-gb, or use less")
-    peak = observation.peak_memory_bytes
+    asked = case.subject.memory_gb
+    killed = next((trial for trial, seen in case.seen.items() if seen.observation.out_of_memory), None)
+    if killed:
+        return broken(f"in `{killed}`, {cause(case, case.seen[killed])}: {_ASK_FOR_MEMORY}")
+    peak = max((seen.observation.peak_memory_bytes or 0 for seen in case.seen.values()), default=0)
     if not peak:
         return not_judged(f"it ended before its memory could be measured; {asked:g} GB are asked for")
-    return kept(f"{peak / GIGABYTE:.2f} GB at most, of {asked:g} GB that are asked for")
+    told = f"{peak / GIGABYTE:.2f} GB at most, of {asked:g} GB that are asked for"
+    if peak > asked * GIGABYTE:
+        return broken(f"{told}, for too short a time to be caught every time: {_ASK_FOR_MEMORY}")
+    return kept(told)
 
 
 def time(case: Case) -> Said:
@@ -115,14 +121,9 @@ def _writes_in_image(case: Case) -> Said:
     return kept("in an image nothing but its own directories can be written, and it complained of nothing")
 
 
-def _access(case: Case) -> Access | None:
-    again = case.seen.get(Trial.AGAIN)
-    return again.access if again else None
-
-
 def _unseen(case: Case) -> str:
     if case.blind:
         return case.blind
     if case.seen[Trial.RUN].left_behind:
         return "it leaves processes behind, and until these end nobody can say; mend that first"
-    return "it did not end well; give it inputs of its own by --raw"
+    return without_success(case)

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
+from ccat_workflow_manager.contract.orphans import Orphans, name_of
 from ccat_workflow_manager.hpc.base import JobObservation, JobSpec
 from ccat_workflow_manager.hpc.local.files import Job, JobFiles
 from ccat_workflow_manager.hpc.local.host import uptime
@@ -37,8 +38,9 @@ class Ended:
 class Runner:
     """Runs jobs on this host, one at a time, and keeps what it knows of them below a directory."""
 
-    def __init__(self, base: Path, *, grace: timedelta) -> None:
+    def __init__(self, base: Path, orphans: Orphans, *, grace: timedelta) -> None:
         self._files = JobFiles(base)
+        self._orphans = orphans
         self._host = socket.gethostname()
         self._grace = grace
         self._watch = Watch(self._files, host=self._host, grace=grace, cgroups=None)
@@ -54,6 +56,7 @@ class Runner:
                 was_stopped = self._ask_to_end(job)
             self._hold_to_limits(job)
         left = self._left_by(self._read(spec.name))
+        self._orphans.kill()
         return Ended(observation=self._settled(spec.name), left_behind=left, was_stopped=was_stopped)
 
     def _read(self, name: str) -> Job:
@@ -86,9 +89,14 @@ class Runner:
 
     def _left_by(self, job: Job) -> Sequence[str]:
         until = time.monotonic() + _DYING.total_seconds()
-        while (left := self._software(job)) and time.monotonic() < until:
+        while (left := self._names_left(job)) and time.monotonic() < until:
             time.sleep(_LOOK_EVERY.total_seconds())
-        return sorted({one.name for one in left})
+        return sorted(left)
+
+    def _names_left(self, job: Job) -> set[str]:
+        """What says that it is of the job, and what hides that but descends from it."""
+        hidden = {name for one in self._orphans.living() if (name := name_of(one))}
+        return {one.name for one in self._software(job)} | hidden
 
     def _settled(self, name: str) -> JobObservation:
         if not self._read(name).has_started:

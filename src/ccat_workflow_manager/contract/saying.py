@@ -29,6 +29,11 @@ def not_judged(said: str) -> Said:
     return Verdict.NOT_JUDGED, said
 
 
+def printable(text: str) -> str:
+    """Text that a line can hold, whatever names software has given: what no terminal shows is written as an escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def some(names: Sequence[str]) -> str:
     """The first of several names, and how many others there are."""
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""

@@ -116,6 +116,8 @@ class Access:
     temporary: Sequence[str] = ()
     """Written where all processes of a host have their temporary files."""
     contacted: Sequence[str] = ()
+    inputs: Sequence[str] = ()
+    """The input files among what was read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +156,15 @@ class Case:
     subject: Subject
     seen: Mapping[Trial, Seen]
     damaged: str | None = None
-    """The input file that is spoilt for the last trial; None where there is none."""
+    """The input file that is spoilt for the last trial: one that was read, where that is seen; None without one."""
     blind: str | None = None
     """Why nobody can see what files are opened; None where that can be seen."""
+
+    @property
+    def access(self) -> Access | None:
+        """What was seen of it; None where nothing was."""
+        again = self.seen.get(Trial.AGAIN)
+        return again.access if again else None
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,22 @@
 """
 
 import json
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ccat_ops_db.definitions.words import Json
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.naming import nearest
 from ccat_workflow_manager.execution.products import Product
 from ccat_workflow_manager.execution.scan import ANNOTATIONS_FILE
 
 METRICS_FILE: Final = "qa/metrics.json"
+_MOST_BYTES: Final = 100_000_000
+"""Of a file of annotations, which is held in memory: a few hundred for each of many thousand products."""
 
 T = TypeVar("T")
 Metrics = dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False)]]
@@ -39,7 +43,7 @@ class Annotation(BaseModel):
 
     media_type: str | None = None
     description: str | None = None
-    metadata: dict[str, Any] = {}
+    metadata: Json = {}
     metrics: Metrics = {}
 
 
@@ -68,11 +72,12 @@ def read_metrics(output: Path) -> dict[str, float]:
 
 def _read(output: Path, file: str, form: TypeAdapter[dict[str, T]]) -> dict[str, T]:
     try:
+        _confirm_readable(output / file, file)
         text = (output / file).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except IsADirectoryError as error:
-        raise AnnotationInvalid(file, where="", problem="it is a directory") from error
+    except PermissionError as error:
+        raise AnnotationInvalid(file, where="", problem="nobody may read it") from error
     except UnicodeDecodeError as error:
         raise AnnotationInvalid(file, where="", problem="it is not UTF-8") from error
     try:
@@ -84,6 +89,18 @@ def _read(output: Path, file: str, form: TypeAdapter[dict[str, T]]) -> dict[str,
         raise AnnotationInvalid(file, where="", problem="it is nested too deeply") from error
     except ValueError as error:
         raise AnnotationInvalid(file, where="", problem=str(error)) from error
+
+
+def _confirm_readable(place: Path, file: str) -> None:
+    """A pipe would never be read to its end, nor what is larger than memory."""
+    status = place.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise AnnotationInvalid(file, where="", problem="it is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise AnnotationInvalid(file, where="", problem="it is no regular file")
+    if status.st_size > _MOST_BYTES:
+        problem = f"it has {status.st_size:,} bytes, and {_MOST_BYTES:,} are the most; leave details to a product"
+        raise AnnotationInvalid(file, where="", problem=problem)
 
 
 def _parse(text: str) -> Any:

@@ -36,6 +36,9 @@ class OutputRefused(CcatError):
 
 def scan(output: Path, *, is_final: bool) -> tuple[Product, ...]:
     """Return all products below a directory, in the order of their paths. Raises OutputRefused."""
+    if output.is_symlink():  # what lies there is somebody else's, and would be made read-only
+        problem = f"it was replaced by a link to {output.readlink()}"
+        raise OutputRefused(".", problem=problem, remedy="write into the directory itself")
     paths = [path for path in _walk(output, PurePosixPath()) if path != PurePosixPath(ANNOTATIONS_FILE)]
     look = partial(_product, output, is_final=is_final)
     if len(paths) < _WORTH_THREADS:

@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from ccat_workflow_manager.contract.examining import examine
 from ccat_workflow_manager.contract.images import bring
 from ccat_workflow_manager.contract.values import Finding, Point, Report, Subject
 from tests.apptainer import OPTIONS, PROGRAMS, build, make_sandbox, require_apptainer
+from tests.chai_image import ENVIRONMENT
 from tests.needs import give_up
 
 READ: Final = """
@@ -61,6 +63,22 @@ def reducing_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def examined_in_image(examined: Examine, reducing_image: Path, tmp_path: Path) -> Examine:
     """The same, in an image."""
     return lambda *command: examined(*command, image=bring(str(reducing_image), tmp_path), apptainer_options=OPTIONS)
+
+
+def require_reductions() -> None:
+    """End the test where the reductions of pipelines/ are not installed."""
+    if not (ENVIRONMENT / "bin/chai").exists():
+        give_up("no environment of the reductions here: make set-up")
+
+
+@pytest.fixture(scope="package")
+def raw_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated scan."""
+    require_reductions()
+    folder = tmp_path_factory.mktemp("raw")
+    subprocess.run([ENVIRONMENT / "bin/chai", "make-raw", "--seed", "1", "--scans", "1", "--out", folder], check=True)
+    [scan] = folder.glob("*.fits")
+    return scan
 
 
 def found(report: Report) -> Mapping[Point, Finding]:

@@ -101,6 +101,12 @@ def test_an_image_is_told_with_the_definition_that_releases_it(reducing_image: P
         (["--auxiliary", "flat=/nowhere", "--", "chai"], "there is no /nowhere"),
         (["--step-name", "a/b", "--", "chai"], "cannot be a directory name"),
         (["--keep", "/usr", "--", "chai"], "it is not empty"),
+        (["--keep", "/etc/passwd", "--", "chai"], "it is no directory"),
+        (["--time-hours", "inf", "--", "chai"], "--time-hours"),
+        (["--memory-gb", "inf", "--", "chai"], "--memory-gb"),
+        (["--grace", "1e300", "--", "chai"], "--grace"),
+        (["--variable", " =1", "--", "chai"], "is no name of an environment variable"),
+        (["--", ""], "its first word is empty"),
         ([], "Missing argument"),
     ],
 )
@@ -118,9 +124,16 @@ def test_parameters_that_are_no_yaml_are_told_with_their_line(tmp_path: Path) ->
     assert (said.exit_code, "line 2" in said.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_error_stands_on_a_line_of_its_own() -> None:
+    said = say("--", "/bin/sh", "-c", 'rm -r "$WORKFLOW_WORKSPACE_DIR/../../../local-jobs"')
+    assert said.exit_code == 1
+    assert said.stderr.splitlines()[0] == "run … "
+    assert said.stderr.splitlines()[1].startswith("error: ")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_interrupts_it_leaves_nothing_behind(how: signal.Signals, tmp_path: Path) -> None:
-    awake = ["env", "--default-signal=INT"]  # whoever runs the tests in the background has it ignored
+    awake = ["env", "--default-signal=INT,HUP"]  # whoever runs the tests in the background has it ignored
     command = [*awake, sys.executable, "-m", "ccat", "contract", "test", "--", "sleep", f"97.{int(how)}"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as test:

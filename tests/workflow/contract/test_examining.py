@@ -1,20 +1,22 @@
 """Small reductions, real processes: what each of them does is seen and told."""
 
-import subprocess
+import os
+import stat
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from ccat_workflow_manager.contract.inputs import InputNotCopied
 from ccat_workflow_manager.contract.values import Given, Point, Trial, Verdict
-from tests.end_to_end.installation import REPOSITORY
-from tests.needs import give_up
-from tests.workflow.contract.conftest import CHECK, GOOD, READ, WRITE, Examine, found
+from tests.chai_image import ENVIRONMENT
+from tests.workflow.contract.conftest import CHECK, GOOD, READ, WRITE, Examine, found, require_reductions
 
-ENVIRONMENT = REPOSITORY / "build" / "pipelines-env"
 SCAN = '"$(readlink -f "$WORKFLOW_INPUT_DIR"/raw/package-1)/scan.txt"'
 
 
@@ -30,6 +32,17 @@ BREAKS: dict[str, tuple[str, Point, str]] = {
     "deletes an input": (f"{GOOD}rm -f {SCAN}", Point.INPUTS_UNCHANGED, "scan.txt is gone"),
     "touches an input": (f"{GOOD}touch -d 2020-01-01 {SCAN}", Point.INPUTS_UNCHANGED, "scan.txt has changed"),
     "writes into its config": (f'{GOOD}echo x >"$WORKFLOW_CONFIG_DIR/mine"', Point.INPUTS_UNCHANGED, "mine is new"),
+    "takes permissions from an input": (f"{GOOD}chmod 0 {SCAN}", Point.INPUTS_UNCHANGED, "scan.txt has changed"),
+    "forbids to look into its inputs": (
+        f'{GOOD}chmod 0 "$(readlink -f "$WORKFLOW_INPUT_DIR"/raw/package-1)"',
+        Point.INPUTS_UNCHANGED,
+        "package-1 has changed",
+    ),
+    "describes through a pipe": (
+        f'{GOOD}mkfifo "$WORKFLOW_OUTPUT_DIR/products.json"',
+        Point.ANNOTATIONS,
+        "products.json that the software wrote is invalid: it is no regular file",
+    ),
     "leaves a process": (f"{GOOD}sleep 60 &", Point.PROCESSES, "it left sleep behind"),
     "links out of its output": (f'{GOOD}ln -s /etc/passwd "$WORKFLOW_OUTPUT_DIR/p"', Point.PRODUCTS, "links to /etc/"),
     "writes a pipe": (f'{GOOD}mkfifo "$WORKFLOW_OUTPUT_DIR/p"', Point.PRODUCTS, "neither a file nor a directory"),
@@ -69,6 +82,23 @@ def test_a_reduction_breaks_the_contract_that(name: str, examined: Examine) -> N
     finding = found(examined(script))[point]
     assert finding.verdict is Verdict.BROKEN, finding
     assert said in finding.said
+
+
+def test_an_output_that_leads_elsewhere_is_refused_and_nothing_there_is_touched(
+    examined: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (mine := tmp_path / "mine/map.fits").touch(mode=0o600)
+    script = f'{GOOD}rm -r "$WORKFLOW_OUTPUT_DIR"; ln -s "$MINE" "$WORKFLOW_OUTPUT_DIR"'
+    finding = found(examined(script, variables={"MINE": str(mine.parent)}))[Point.PRODUCTS]
+    assert (finding.verdict, "it was replaced by a link to" in finding.said) == (Verdict.BROKEN, True)
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o600
+
+
+def test_a_process_that_hides_is_found_and_ended(examined: Examine) -> None:
+    finding = found(examined(f"{GOOD}env -i setsid sleep 62.5 >/dev/null 2>&1 &"))[Point.PROCESSES]
+    assert (finding.verdict, "it left sleep behind" in finding.said) == (Verdict.BROKEN, True)
+    assert [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "62.5"]] == []
 
 
 REGRETS: dict[str, tuple[str, Point, str]] = {
@@ -172,6 +202,38 @@ def test_without_strace_nobody_pretends_to_have_seen_what_is_opened(examined: Ex
     assert "install strace" in findings[Point.READS].said
 
 
+def test_the_input_that_is_damaged_is_one_that_is_read(examined: Examine, strace: str, tmp_path: Path) -> None:
+    for name, size in {"raw/log.bin": 9000, "raw/scan.txt": 9, "raw/notes.txt": 10}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"a" * size)
+    given, script = Given(raw=[tmp_path / "raw"]), GOOD.replace("/raw/*/*;", "/raw/*/*.txt;")
+    finding = found(examined(script, strace=strace, given=given))[Point.DAMAGED_INPUT]
+    assert (finding.verdict, "notes.txt is not what was" in finding.said) == (Verdict.KEPT, True)
+
+
+def test_where_it_is_not_seen_what_is_read_a_damage_may_not_concern_it(examined: Examine) -> None:
+    script = GOOD.replace("/raw/*/*;", "/raw/*/*.txt;")
+    assert "if it does not read that file, test it without" in found(examined(script))[Point.DAMAGED_INPUT].said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda raw: (raw / "link").symlink_to("nowhere"), "raw/link cannot be copied: .*No such file"),
+        (lambda raw: os.mkfifo(raw / "pipe"), "raw/pipe cannot be copied: .* is a named pipe"),
+        (lambda raw: (raw / os.fsdecode(b"a\xff")).touch(), r"a\\udcff cannot be copied: its name is not UTF-8"),
+        (lambda raw: (raw.parent / "test").symlink_to(raw), "raw cannot be copied: the copies would lie inside"),
+    ],
+)
+def test_what_no_input_can_be_is_told(
+    spoil: Callable[[Path], object], said: str, examined: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / "raw").mkdir()
+    spoil(tmp_path / "raw")
+    with pytest.raises(InputNotCopied, match=said):
+        examined(GOOD, given=Given(raw=[tmp_path / "raw"]))
+
+
 def test_inputs_of_a_team_are_copied_and_told_by_role(examined: Examine, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for name in ("raw/on.fits", "gain.fits", "flat.fits"):
@@ -199,16 +261,6 @@ def test_a_failure_on_inputs_of_the_team_is_no_refusal(examined: Examine, tmp_pa
     assert (finding.verdict, finding.said) == (Verdict.BROKEN, "it calls the inputs bad, with exit code 65: no lines")
 
 
-@pytest.fixture(scope="module")
-def raw_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (ENVIRONMENT / "bin/chai").exists():
-        give_up("no environment of the reductions here: make set-up")
-    folder = tmp_path_factory.mktemp("raw")
-    subprocess.run([ENVIRONMENT / "bin/chai", "make-raw", "--seed", "1", "--scans", "1", "--out", folder], check=True)
-    [scan] = folder.glob("*.fits")
-    return scan
-
-
 def test_the_reference_reduction_keeps_the_contract(examined: Examine, strace: str, raw_scan: Path) -> None:
     given: dict[str, Any] = {"given": Given(raw=[raw_scan]), "environment_prefix": ENVIRONMENT}
     report = examined("chai", "calibrate", strace=strace, required_outputs=["calibrated.fits"], **given)
@@ -216,8 +268,7 @@ def test_the_reference_reduction_keeps_the_contract(examined: Examine, strace: s
 
 
 def test_the_reference_reduction_refuses_what_was_made_up(examined: Examine, strace: str) -> None:
-    if not (ENVIRONMENT / "bin/chai").exists():
-        give_up("no environment of the reductions here: make set-up")
+    require_reductions()
     report = examined("chai", "calibrate", strace=strace, environment_prefix=ENVIRONMENT)
     assert report.broken == []
     assert "it refuses inputs that were made up" in found(report)[Point.EXIT_CODE].said

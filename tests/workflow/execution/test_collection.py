@@ -44,6 +44,11 @@ def write(collection: Collection, path: str, content: str = "content") -> Path:
     return file
 
 
+def fill(file: Path, size: int) -> None:
+    file.touch()
+    os.truncate(file, size)
+
+
 def requiring(collection: Collection, *patterns: str) -> Collection:
     return Collection(
         run=collection.run, attempt=1, step_key="grid", is_final=collection.is_final, required_outputs=patterns
@@ -160,6 +165,11 @@ def test_a_file_where_the_metrics_directory_would_be_is_a_product_like_others(in
     ("make", "problem"),
     [
         (lambda output: (output / "products.json").mkdir(), "products.json .* is invalid: it is a directory"),
+        (lambda output: os.mkfifo(output / "products.json"), "products.json .* is invalid: it is no regular file"),
+        (
+            lambda output: fill(output / "products.json", 10**9),
+            r"it has 1,000,000,000 bytes, and 100,000,000 are the most",
+        ),
         (
             lambda output: (output / "qa/metrics.json").write_text("[" * 100_000),
             "metrics.json .* is invalid: it is nested too deeply",
@@ -185,6 +195,10 @@ def test_an_attempt_whose_directory_is_gone_is_said_to_be_gone(final: Collection
 # What is refused
 
 
+def replace_by_link(output: Path) -> None:
+    output.symlink_to(output.rename(output.with_name("elsewhere")))
+
+
 def link(target: str, name: str = "science/link") -> Callable[[Path], None]:
     return lambda output: (output / name).symlink_to(target)
 
@@ -203,6 +217,7 @@ def link(target: str, name: str = "science/link") -> Callable[[Path], None]:
         (lambda output: os.mkfifo(output / "science/pipe"), "neither a file nor a directory"),
         (lambda output: os.mkfifo(output / "science/cube.zarr/pipe"), "neither a file nor a directory"),
         (lambda output: (output / os.fsdecode(b"science/\xff")).touch(), "name is not UTF-8"),
+        (replace_by_link, "it was replaced by a link to .*elsewhere; write into the directory itself"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_and_nothing_is_published(
@@ -253,6 +268,11 @@ def test_products_and_metrics_are_described_by_the_software(final: Collection) -
         ("products.json", '{"science/map.fits": {"colour": 1}}', r"at science/map\.fits\.colour: Extra inputs"),
         ("products.json", "[]", "valid dictionary"),
         ("products.json", '{"science/map.fits": {"metadata": {"a": NaN}}}', "NaN is not a number that JSON knows"),
+        (
+            "products.json",
+            '{"science/map.fits": {"metadata": {"a": 1e999}}}',
+            r"at science/map\.fits\.metadata: .*`a` is no finite",
+        ),
         ("products.json", '{"science/map.fits": {"description": "\\u0000"}}', "contains a NUL character"),
         ("products.json", '{"science/map.fits": {"description": "\\ud800"}}', "surrogates not allowed"),
         ("qa/metrics.json", '{"rms": "0.1"}', r"qa/metrics\.json .* at rms: .*valid number"),
