@@ -229,7 +229,7 @@ class MoverUnknown(CcatError):
     def __init__(self, method: str, route: str) -> None:
         super().__init__(
             f"Route {route} has the method {method}, which is foreseen and not built: "
-            f"`ccat route set {route} --method rsync`, then `ccat transfer retry`."
+            f"`ccat route set {route} --method rsync`."
         )
 
 
@@ -277,6 +277,24 @@ class DefectMet(CcatError):
             f"Unexpected {type(error).__name__}: {first_line(error)}. "
             f"The log of {worker} has the rest; please report it."
         )
+
+
+class UnknownTransfer(CcatError):
+    """A data transfer was named that does not exist."""
+
+    code = "unknown_transfer"
+
+    def __init__(self, transfer_id: int) -> None:
+        super().__init__(f"There is no data transfer {transfer_id}; `ccat transfer status` lists them.")
+
+
+class TransferGoesOn(CcatError):
+    """A retry was asked for a data transfer that has not failed."""
+
+    code = "transfer_goes_on"
+
+    def __init__(self, transfer_id: int, status: str) -> None:
+        super().__init__(f"Data transfer {transfer_id} is {status}; what can be retried is a failed one.")
 
 
 class NothingToRetry(CcatError):

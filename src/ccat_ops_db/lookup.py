@@ -60,6 +60,7 @@ SOURCE_LOCATION = Named(
     "source location", LOCATION.rows.where(models.DataLocation.location_type == LocationType.SOURCE), LOCATION.label
 )
 
+ROUTE = Named("route", sa.select(models.DataTransferRoute), models.DataTransferRoute.name)
 PROCESSING_LOCATION = Named(
     "processing location",
     LOCATION.rows.where(models.DataLocation.location_type == LocationType.PROCESSING),

@@ -4,7 +4,9 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from ccat_ops_db.session import create_engine
+from ccat_ops_db import models
+from ccat_ops_db.session import create_engine, transaction
+from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType
 from tests.transfer.support import Observatory
 
@@ -58,6 +60,21 @@ def far(set_up_far: Observatory) -> Iterator[Observatory]:
     """An observatory whose archive is in Cologne, behind a buffer."""
     yield set_up_far
     set_up_far.forget()
+
+
+@pytest.fixture
+def routed(far: Observatory) -> Iterator[Observatory]:
+    """The observatory, whose routes and places are as before when the test is over."""
+    with transaction(far.engine) as session:
+        kept = set(session.scalars(sa.select(models.DataLocation.id)))
+        before = session.execute(sa.select(table_of(models.DataTransferRoute))).mappings().all()
+    yield far
+    far.forget()
+    with transaction(far.engine) as session:
+        session.execute(sa.delete(models.DataTransferRoute))
+        for one in session.scalars(sa.select(models.DataLocation).where(models.DataLocation.id.not_in(kept))):
+            session.delete(one)
+        session.execute(sa.insert(models.DataTransferRoute), [dict(row) for row in before])
 
 
 @pytest.fixture

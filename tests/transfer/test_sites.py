@@ -1,6 +1,6 @@
 """Raw packages go from site to site, many together, and arrive whole whatever happens on the way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,6 @@ from ccat_ops_db.states import LocationType, Mover, PackageState, PhysicalCopySt
 from tests.transfer.support import Observatory, digest, random_files
 
 FILES = {"a/scan.fits": b"a" * 1_500_000, "scan.txt": b"it was cloudy"}
-
-
-@pytest.fixture
-def routes(far: Observatory) -> Iterator[Observatory]:
-    """The observatory, whose routes and places are as before when the test is over."""
-    with transaction(far.engine) as session:
-        kept = set(session.scalars(sa.select(models.DataLocation.id)))
-        before = session.execute(sa.select(*models.DataTransferRoute.__table__.columns)).mappings().all()
-    yield far
-    far.forget()
-    with transaction(far.engine) as session:
-        session.execute(sa.delete(models.DataTransferRoute))
-        for one in session.scalars(sa.select(models.DataLocation).where(models.DataLocation.id.not_in(kept))):
-            session.delete(one)
-        session.execute(sa.insert(models.DataTransferRoute), [dict(row) for row in before])
 
 
 def change_route(observatory: Observatory, **values: Any) -> None:
@@ -84,81 +69,81 @@ def test_a_package_is_packed_moved_to_the_site_of_its_archive_unpacked_and_archi
     assert far.leftovers() == []
 
 
-def test_packages_travel_together_once_they_are_enough_or_the_first_has_waited_for_long(routes: Observatory) -> None:
-    change_route(routes, package_bytes=200_000, package_wait_seconds=3600)
-    packages = [routes.observe({f"{number}.fits": bytes(80_000)}) for number in range(2)]
-    routes.do_all()
-    assert trips(routes) == []
-    with transaction(routes.engine) as session:
+def test_packages_travel_together_once_they_are_enough_or_the_first_has_waited_for_long(routed: Observatory) -> None:
+    change_route(routed, package_bytes=200_000, package_wait_seconds=3600)
+    packages = [routed.observe({f"{number}.fits": bytes(80_000)}) for number in range(2)]
+    routed.do_all()
+    assert trips(routed) == []
+    with transaction(routed.engine) as session:
         moment = next_shipment(session)
     assert moment is not None
     assert timedelta(minutes=59) < moment - datetime.now(UTC) < timedelta(minutes=60)
-    packages.append(routes.observe({"3.fits": bytes(80_000)}))
-    routes.do_all()
-    assert trips(routes) == [("ccat/buffer", "cologne/buffer", Status.COMPLETED)]
-    packages.append(routes.observe({"4.fits": bytes(80_000)}))
-    routes.do_all()
-    change_route(routes, package_wait_seconds=0)
-    routes.do_all()
-    assert len(trips(routes)) == 2
+    packages.append(routed.observe({"3.fits": bytes(80_000)}))
+    routed.do_all()
+    assert trips(routed) == [("ccat/buffer", "cologne/buffer", Status.COMPLETED)]
+    packages.append(routed.observe({"4.fits": bytes(80_000)}))
+    routed.do_all()
+    change_route(routed, package_wait_seconds=0)
+    routed.do_all()
+    assert len(trips(routed)) == 2
     for package_id in packages:
-        check_archived(routes, package_id)
+        check_archived(routed, package_id)
 
 
-def test_over_a_relay_packages_go_from_buffer_to_buffer(routes: Observatory) -> None:
-    with transaction(routes.engine) as session:
+def test_over_a_relay_packages_go_from_buffer_to_buffer(routed: Observatory) -> None:
+    with transaction(routed.engine) as session:
         session.execute(sa.delete(models.DataTransferRoute))
-    routes.add_location("santiago/buffer", LocationType.BUFFER)
-    routes.add_route("santiago", "cologne")
-    routes.add_route("ccat", "cologne", RouteType.RELAY, via="santiago")
-    package_id = routes.observe(FILES)
-    routes.do_all()
-    check_archived(routes, package_id)
-    assert [trip[:2] for trip in trips(routes)] == [
+    routed.add_location("santiago/buffer", LocationType.BUFFER)
+    routed.add_route("santiago", "cologne")
+    routed.add_route("ccat", "cologne", RouteType.RELAY, via="santiago")
+    package_id = routed.observe(FILES)
+    routed.do_all()
+    check_archived(routed, package_id)
+    assert [trip[:2] for trip in trips(routed)] == [
         ("ccat/buffer", "santiago/buffer"),
         ("santiago/buffer", "cologne/buffer"),
     ]
 
 
-def test_archive_sites_get_packages_in_turn(routes: Observatory) -> None:
-    routes.add_location("us/buffer", LocationType.BUFFER)
-    routes.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    routes.add_route("ccat", "us")
-    packages = [routes.observe({f"{number}.fits": b"a"}) for number in range(4)]
-    routes.do_all()
+def test_archive_sites_get_packages_in_turn(routed: Observatory) -> None:
+    routed.add_location("us/buffer", LocationType.BUFFER)
+    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    routed.add_route("ccat", "us")
+    packages = [routed.observe({f"{number}.fits": b"a"}) for number in range(4)]
+    routed.do_all()
     for number, package_id in enumerate(packages):
-        check_archived(routes, package_id, at="us/lta" if number % 2 else "cologne/lta")
+        check_archived(routed, package_id, at="us/lta" if number % 2 else "cologne/lta")
 
 
-def test_an_archive_that_nothing_leads_to_gets_nothing(routes: Observatory) -> None:
-    routes.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    packages = [routes.observe({f"{number}.fits": b"a"}) for number in range(3)]
-    routes.do_all()
+def test_an_archive_that_nothing_leads_to_gets_nothing(routed: Observatory) -> None:
+    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    packages = [routed.observe({f"{number}.fits": b"a"}) for number in range(3)]
+    routed.do_all()
     for package_id in packages:
-        check_archived(routes, package_id)
+        check_archived(routed, package_id)
 
 
-def test_without_a_route_packages_wait_and_say_so_until_there_is_one(routes: Observatory) -> None:
-    with transaction(routes.engine) as session:
+def test_without_a_route_packages_wait_and_say_so_until_there_is_one(routed: Observatory) -> None:
+    with transaction(routed.engine) as session:
         session.execute(sa.delete(models.DataTransferRoute))
-    package_id = routes.observe(FILES)
-    routes.do_all()
-    waits = routes.one(models.LongTermArchiveTransfer)
+    package_id = routed.observe(FILES)
+    routed.do_all()
+    waits = routed.one(models.LongTermArchiveTransfer)
     assert (waits.status, waits.failure) == (
         Status.PENDING,
         "No route leads from site ccat to cologne: `ccat route add` makes one.",
     )
-    routes.add_route("ccat", "cologne")
-    routes.do_all()
-    check_archived(routes, package_id)
+    routed.add_route("ccat", "cologne")
+    routed.do_all()
+    check_archived(routed, package_id)
 
 
-def test_a_custom_route_leads_straight_into_the_archive(routes: Observatory) -> None:
-    routes.add_route("ccat/buffer", "cologne/lta", RouteType.CUSTOM)
-    package_id = routes.observe(FILES)
-    routes.do_all()
-    check_archived(routes, package_id)
-    assert trips(routes) == []
+def test_a_custom_route_leads_straight_into_the_archive(routed: Observatory) -> None:
+    routed.add_route("ccat/buffer", "cologne/lta", RouteType.CUSTOM)
+    package_id = routed.observe(FILES)
+    routed.do_all()
+    check_archived(routed, package_id)
+    assert trips(routed) == []
 
 
 def arrive(observatory: Observatory, files: Mapping[str, bytes] = FILES) -> tuple[int, Path]:
@@ -240,20 +225,20 @@ def test_a_buffer_without_room_says_so_and_takes_it_when_it_has(far: Observatory
     check_archived(far, package_id)
 
 
-def test_a_method_that_is_not_built_is_given_up_with_the_remedy(routes: Observatory) -> None:
-    change_route(routes, method=Mover.BBCP)
-    routes.observe(FILES)
-    routes.do_all()
-    failed = routes.one(models.DataTransfer)
+def test_a_method_that_is_not_built_is_given_up_with_the_remedy(routed: Observatory) -> None:
+    change_route(routed, method=Mover.BBCP)
+    routed.observe(FILES)
+    routed.do_all()
+    failed = routed.one(models.DataTransfer)
     assert failed.status is Status.FAILED
     assert failed.failure is not None
     assert "`ccat route set ccat_to_cologne --method rsync`" in failed.failure
 
 
-def test_a_package_for_two_archives_behind_one_buffer_crosses_once(routes: Observatory) -> None:
-    routes.add_location("cologne/tapes", LocationType.LONG_TERM_ARCHIVE)
-    package_id = routes.observe(FILES)
-    with transaction(routes.engine) as session:
+def test_a_package_for_two_archives_behind_one_buffer_crosses_once(routed: Observatory) -> None:
+    routed.add_location("cologne/tapes", LocationType.LONG_TERM_ARCHIVE)
+    package_id = routed.observe(FILES)
+    with transaction(routed.engine) as session:
         first = session.scalars(sa.select(models.LongTermArchiveTransfer)).one()
         tapes = find(session, LOCATION, "cologne/tapes")
         session.add(
@@ -261,7 +246,7 @@ def test_a_package_for_two_archives_behind_one_buffer_crosses_once(routes: Obser
                 raw_data_package_id=package_id, origin_id=first.origin_id, destination_id=tapes.id
             )
         )
-    routes.do_all()
-    check_archived(routes, package_id)
-    check_archived(routes, package_id, at="cologne/tapes")
-    assert len(trips(routes)) == 1
+    routed.do_all()
+    check_archived(routed, package_id)
+    check_archived(routed, package_id, at="cologne/tapes")
+    assert len(trips(routed)) == 1

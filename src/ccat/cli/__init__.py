@@ -29,9 +29,11 @@ from ccat.cli import (
     processes,
     products,
     retrying,
+    routes,
     runs,
     scans,
     stack,
+    transfers,
     triggers,
     waiting,
     withdrawing,
@@ -60,6 +62,9 @@ app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(locations.locations)
 app.add_typer(locations.app, name="location", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(routes.routes)
+app.add_typer(routes.app, name="route", rich_help_panel=DATA)
+app.add_typer(transfers.app, name="transfer", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)

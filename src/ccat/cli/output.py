@@ -32,15 +32,25 @@ def as_json(value: Any) -> str:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table for people, only its title where it has no rows. What stands in it is never read as markup."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    screen, found = console(), table(columns, rows)
+    screen.print(titled(title), soft_wrap=True)
+    if found.row_count:
+        screen.print(found)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table for people; what stands in it is never read as markup."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    screen = console()
-    screen.print(Text(title, style="italic"), soft_wrap=True)
-    if table.row_count:
-        screen.print(table)
+        made.add_row(*(Text(_cell(value)) for value in row))
+    return made
+
+
+def titled(title: str) -> Text:
+    """The line above a table."""
+    return Text(title, style="italic")
 
 
 def console() -> Console:

@@ -11,7 +11,7 @@ from ccat_data_transfer.errors import DefectMet, GivenUp
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import PackageState, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, Status
 
 Transfer: TypeAlias = models.LongTermArchiveTransfer | models.DataTransfer | models.StagingJob
 NOUNS: Final[Sequence[type[Transfer]]] = (models.LongTermArchiveTransfer, models.DataTransfer, models.StagingJob)
@@ -40,27 +40,33 @@ def put_back(
 
 
 def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: CcatError, by: str) -> None:
-    """Fail a transfer for good; a package that cannot get into its archive is FAILED with the same sentence."""
+    """Fail a transfer for good; packages that cannot get into their archive are FAILED with the same sentence."""
     because = str(error)
-    if isinstance(error, DefectMet | GivenUp) and (command := _retried_with(session, noun, transfer_id)):
+    says_how = noun is models.LongTermArchiveTransfer and not isinstance(error, DefectMet | GivenUp)
+    if not says_how and (command := _retried_with(session, noun, transfer_id)):
         because += f" Once that is mended, `{command}` takes it up again."
     values = {"failure": because}
     failed = advance(session, noun, [transfer_id], to=Status.FAILED, because=because, by=by, values=values)
-    if failed and noun is models.LongTermArchiveTransfer:
-        to, package_id = PackageState.FAILED, _package_of(session, transfer_id)
-        advance(session, models.RawDataPackage, [package_id], to=to, because=because, by=by, values=values)
+    if failed:
+        packages, to = _packages_of(session, noun, transfer_id), PackageState.FAILED
+        advance(session, models.RawDataPackage, packages, to=to, because=because, by=by, values=values)
 
 
 def _retried_with(session: Session, noun: type[Transfer], transfer_id: int) -> str | None:
     """The command for a transfer that has failed for good; None where whoever wants it asks anew."""
     if noun is models.LongTermArchiveTransfer:
-        return f"ccat package retry {_package_of(session, transfer_id)}"
+        return f"ccat package retry {_packages_of(session, noun, transfer_id)[0]}"
     return f"ccat transfer retry {transfer_id}" if noun is models.DataTransfer else None
 
 
-def _package_of(session: Session, transfer_id: int) -> int:
+def _packages_of(session: Session, noun: type[Transfer], transfer_id: int) -> Sequence[int]:
+    """Packages on their way into an archive that a transfer carries."""
     archiving = models.LongTermArchiveTransfer
-    return session.scalars(sa.select(archiving.raw_data_package_id).where(archiving.id == transfer_id)).one()
+    ids = sa.select(archiving.raw_data_package_id)
+    if noun is models.DataTransfer:
+        live = archiving.status.in_(LIVE_TRANSFER_STATUSES)
+        return session.scalars(ids.where(archiving.data_transfer_id == transfer_id, live)).all()
+    return session.scalars(ids.where(archiving.id == transfer_id)).all() if noun is archiving else ()
 
 
 def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:

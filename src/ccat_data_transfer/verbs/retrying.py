@@ -4,16 +4,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.errors import NothingToRetry
+from ccat_data_transfer.errors import NothingToRetry, TransferGoesOn, UnknownTransfer
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.packages import UnknownPackage
-from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.staging import retry_runs_of
 
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _SAME: Final = ("type", "raw_data_file_id", "raw_data_package_id", "data_location_id", "path", "size_bytes", "checksum")
 """What a restored copy has of the one that was lost."""
+_Archiving: Final = models.LongTermArchiveTransfer
+_ANEW: Final = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
 _ASKED: Final = "a retry was asked for"
 
 
@@ -38,13 +40,36 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     retry_runs_of(session, package_id)
 
 
+def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
+    """Take a data transfer up again that has failed, and what it carries; how many raw packages that is.
+
+    What was brought before is not brought again. Raises UnknownTransfer or TransferGoesOn.
+    """
+    noun = models.DataTransfer
+    if not advance(session, noun, [transfer_id], to=Status.PENDING, because=_ASKED, by=by, values=_ANEW):
+        found = session.get(noun, transfer_id)
+        raise TransferGoesOn(transfer_id, found.status) if found else UnknownTransfer(transfer_id)
+    carried = sa.select(_Archiving.raw_data_package_id).where(
+        _Archiving.data_transfer_id == transfer_id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES)
+    )
+    packages, values = session.scalars(carried).all(), {"failure": None}
+    to = PackageState.TRANSFERRING
+    failed = [PackageState.FAILED]
+    advance(session, models.RawDataPackage, packages, to=to, expected=failed, because=_ASKED, by=by, values=values)
+    return len(set(packages))
+
+
 def _begin_anew(session: Session, package_id: int, *, by: str) -> None:
-    transfer = models.LongTermArchiveTransfer
-    failed = session.scalars(
-        sa.select(transfer.id).where(transfer.raw_data_package_id == package_id, transfer.status == Status.FAILED)
-    ).all()
-    anew = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
-    advance(session, transfer, failed, to=Status.PENDING, because=_ASKED, by=by, values=anew)
+    of_package = sa.select(_Archiving.id).where(_Archiving.raw_data_package_id == package_id)
+    failed = session.scalars(of_package.where(_Archiving.status == Status.FAILED)).all()
+    advance(session, _Archiving, failed, to=Status.PENDING, because=_ASKED, by=by, values=_ANEW)
+    on_failed_trips = (
+        sa.select(models.DataTransfer.id)
+        .join(_Archiving, _Archiving.data_transfer_id == models.DataTransfer.id)
+        .where(_Archiving.raw_data_package_id == package_id, models.DataTransfer.status == Status.FAILED)
+    )
+    for transfer_id in session.scalars(on_failed_trips).all():
+        retry_transfer(session, transfer_id, by=by)
 
 
 def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
