@@ -73,6 +73,7 @@ class _Process:
         names: Sequence[str],
         *,
         prompt: Prompt | None = None,
+        discover: Callable[[], Sequence[str]] | None = None,
         settings: RedisSettings,
         concurrency: int,
         health: HealthCheck,
@@ -81,6 +82,7 @@ class _Process:
             app,
             names,
             prompt=prompt,
+            discover=discover,
             concurrency=concurrency,
             redis=settings.client(f"{self.title} watch"),
             health=health,
@@ -226,5 +228,9 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
         locations = all_locations(process.database)
         names = queues_to_serve(locations, serve)
         health = process.health(settings, "transfer")
+
+        def discover() -> Sequence[str]:
+            return queues_to_serve(all_locations(process.database), serve)
+
         with watching_space(process.database.engine, roots_of(locations_to_serve(locations, serve)), stop=process.stop):
-            process.work(app, names, settings=settings, concurrency=concurrency, health=health)
+            process.work(app, names, discover=discover, settings=settings, concurrency=concurrency, health=health)

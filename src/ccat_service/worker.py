@@ -66,22 +66,49 @@ def run_worker(
     health: HealthCheck,
     stop: Stop,
     prompt: Prompt | None = None,
+    discover: Callable[[], Sequence[str]] | None = None,
     patience: timedelta = timedelta(seconds=15),
 ) -> int:
     """Take the tasks of these queues, in `concurrency` threads, until `stop`; returns the code to exit with.
 
     Running tasks are finished first. A worker that is deaf to waiting messages for longer than `patience` ends with a
-    code that is not 0, so that its supervisor starts a new one.
+    code that is not 0, so that its supervisor starts a new one. What `discover` finds later is listened to as well.
     """
-    _prepare(app, queues)
-    worker = _controller(app, queues, concurrency=concurrency)
+    heard = list(queues)
+    _prepare(app, heard)
+    worker = _controller(app, heard, concurrency=concurrency)
     looking = partial(Watch, redis=redis, health=health, stop=stop, patience=patience)
-    watch = looking(queues, concurrency)
-    with health, _recording_work(health), _running(watch.run, "worker-watch", stop), _taking(prompt, stop, looking):
+    watch = looking(heard, concurrency)
+    listen = partial(_listen_to_more, worker, heard, discover or list, stop=stop, every=patience)
+    with (
+        health,
+        _recording_work(health),
+        _running(watch.run, "worker-watch", stop),
+        _running(listen, "worker-queues", stop),
+        _taking(prompt, stop, looking),
+    ):
         _log.info("worker started", queues=list(queues), concurrency=concurrency)
         worker.start()
         _log.info("worker stopped")
     return stop.exit_code or worker.exitcode or 0
+
+
+def _listen_to_more(
+    worker: WorkController, heard: list[str], discover: Callable[[], Sequence[str]], *, stop: Stop, every: timedelta
+) -> None:
+    """Look at intervals whether there are more queues, and have the consumer listen to them; none is left."""
+    while not stop.wait(every):
+        try:
+            found = discover()
+        except Exception as error:  # noqa: BLE001 - the next look finds them; the worker has others to listen to
+            _log.warning("cannot look for more queues, trying again", error=first_line(error))
+            continue
+        for queue in (one for one in found if one not in heard):
+            _prepare(worker.app, [queue])
+            consumer: Consumer = worker.consumer  # type: ignore[attr-defined]  # the stub does not know it
+            consumer.call_soon(consumer.add_task_queue, queue)
+            heard.append(queue)
+            _log.info("listening to one more queue", queue=queue)
 
 
 def _controller(

@@ -39,6 +39,8 @@ class Worker:
     program: Program
     app: TaskApp
     redis: RestartableRedis
+    more: Path
+    """File with the queues that it finds later."""
 
     def send(self, task: str, *ids: Any) -> None:
         CeleryTask[Any](self.app, task).send(ids, queue=self.queue)
@@ -87,6 +89,7 @@ def workers(
     """All worker processes of this module, started together because each takes a second."""
     app = make_celery_app(tls, name="tests")
     workers = {}
+    more = tmp_path_factory.mktemp("more")
     for name in ("steady", "stopped", "interrupted"):
         queue = f"workflow.{name}.staging"
         variables = {
@@ -98,9 +101,10 @@ def workers(
             tmp_path_factory.mktemp(name),
             variables
             | {"QUEUE": queue, "CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID": "1"}
-            | ({"PROMPT": PROMPT} if name == "steady" else {}),
+            | ({"PROMPT": PROMPT} if name == "steady" else {})
+            | {"MORE": str(more / name)},
         )
-        workers[name] = Worker(queue, program, app, restartable_redis)
+        workers[name] = Worker(queue, program, app, restartable_redis, more / name)
     yield workers
     for worker in workers.values():
         worker.program.close()
@@ -130,6 +134,15 @@ def test_a_question_is_answered_while_every_thread_is_at_long_work(workers: dict
     eventually(lambda: len(worker.list("ended")) == 5, within=60)
     assert not worker.program.events("worker takes no tasks although some wait")  # as both threads were at work
     worker.redis.client.delete(f"{worker.queue}:noted")
+
+
+def test_a_queue_that_is_found_later_is_listened_to_without_a_restart(workers: dict[str, Worker]) -> None:
+    worker = workers["steady"]
+    worker.more.write_text(f"{worker.queue} workflow.new.staging")
+    CeleryTask[int](worker.app, "workflow.note").send([77], queue="workflow.new.staging")
+    assert eventually(lambda: b"77" in worker.list("noted"), within=20)
+    worker.send("workflow.note", 78)
+    assert eventually(lambda: b"78" in worker.list("noted"))
 
 
 def test_a_client_without_a_certificate_is_refused(tls: RedisSettings, capsys: pytest.CaptureFixture[str]) -> None:

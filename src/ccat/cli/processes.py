@@ -7,7 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 
 Concurrency = Annotated[int, typer.Option(min=1, help="Tasks that it works on at once.")]
-Serve = Annotated[list[str] | None, typer.Option(metavar="SITE[/NAME]", help="Only these; may be repeated.")]
+Location = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SITE[/NAME]", help="Only these; may be repeated."),
+]
 
 
 def trigger_manager() -> None:
@@ -35,9 +38,9 @@ def transfer_manager() -> None:
     _run("transfer_manager_process")
 
 
-def transfer_worker(*, concurrency: Concurrency = 2, serve: Serve = None) -> None:
-    """Carry out transfer tasks at the sites and locations that can be reached from here."""
-    _run("transfer_worker", concurrency=concurrency, serve=serve or ())
+def transfer_worker(*, concurrency: Concurrency = 2, location: Location = None) -> None:
+    """Carry out transfer tasks at the sites and locations that can be reached from here, also later ones."""
+    _run("transfer_worker", concurrency=concurrency, serve=location or ())
 
 
 def _run(name: str, **options: Any) -> None:

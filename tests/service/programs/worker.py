@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from datetime import timedelta
+from pathlib import Path
 from time import sleep
 from typing import Any
 
@@ -80,7 +81,15 @@ def main() -> int:
         patience = timedelta(seconds=3)
         prompt = Prompt(questions, [os.environ["PROMPT"]]) if "PROMPT" in os.environ else None
         return run_worker(
-            app, [queue], prompt=prompt, concurrency=2, redis=redis, health=health, stop=stop, patience=patience
+            app,
+            [queue],
+            prompt=prompt,
+            discover=lambda: Path(os.environ["MORE"]).read_text().split(),
+            concurrency=2,
+            redis=redis,
+            health=health,
+            stop=stop,
+            patience=patience,
         )
 
 
