@@ -20,13 +20,17 @@ from ccat_workflow_manager.settings import WorkflowManagerSettings
 DEFAULT_DATA_DIR: Final = Path(".ccat")
 
 
+def default_data_dir() -> Path:
+    """Data directory of the embedded stack where no other is named."""
+    return Path(os.environ.get("CCAT_DATA_DIR") or DEFAULT_DATA_DIR)
+
+
 def find_settings() -> None:
     """Let this process and its children read the settings of the embedded stack, unless others are at hand.
 
     What CCAT_CONFIG names, or a `ccat.toml` in the current directory, comes first.
     """
-    data_dir = Path(os.environ.get("CCAT_DATA_DIR") or DEFAULT_DATA_DIR)
-    embedded = data_dir / "ccat.toml"
+    embedded = default_data_dir() / "ccat.toml"
     if "CCAT_CONFIG" not in os.environ and not Path("ccat.toml").exists() and embedded.exists():
         os.environ["CCAT_CONFIG"] = str(embedded.absolute())
 

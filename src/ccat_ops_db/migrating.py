@@ -71,18 +71,23 @@ def migrate(engine: sa.Engine, *, to: str = "head") -> tuple[str | None, str | N
     One transaction; others that migrate wait meanwhile. Going back loses what only the later revisions have room for;
     raises StillWithdrawn where that would be what holds of people's withdrawals.
     """
+    with _alone(engine) as connection:
+        return migrate_within(connection, to=to)
+
+
+def migrate_within(connection: sa.Connection, *, to: str = "head") -> tuple[str | None, str | None]:
+    """The same in the transaction of a caller whom nobody else meets there."""
     history = revisions()
     target = history[-1] if to == "head" else to
     if target not in history:
         raise UnknownRevision(to, history)
-    with _alone(engine) as connection:
-        before = revision_on(connection)
-        if before is not None and before not in history:
-            raise SchemaTooNew(before)
-        goes_back = before is not None and history.index(target) < history.index(before)
-        step = command.downgrade if goes_back else command.upgrade
-        step(alembic_config(connection), target)
-        return before, revision_on(connection)
+    before = revision_on(connection)
+    if before is not None and before not in history:
+        raise SchemaTooNew(before)
+    goes_back = before is not None and history.index(target) < history.index(before)
+    step = command.downgrade if goes_back else command.upgrade
+    step(alembic_config(connection), target)
+    return before, revision_on(connection)
 
 
 def drop(engine: sa.Engine) -> None:

@@ -7,6 +7,8 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.session import connect
 
 VERSION_TABLE: Final = "alembic_version"
+_TABLE: Final = "installation"
+"""Of every schema that there was."""
 OLDEST_SERVER: Final = 18
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
@@ -48,6 +50,18 @@ class SchemaTooNew(CcatError):
         )
 
 
+class RestoreUnfinished(CcatError):
+    """A backup was being restored into the database, and whoever did so was stopped half-way."""
+
+    code = "restore_unfinished"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A backup was being restored into the operations database, and that was never finished, so that nothing "
+            "can be done with it. Restore it once more, with the same command: `ccat restore` begins anew there."
+        )
+
+
 def revisions() -> list[str]:
     """Every revision of the schema that this version of the software knows, the oldest first.
 
@@ -72,13 +86,17 @@ def revision_of(engine: sa.Engine) -> str | None:
 
 
 def revision_on(connection: sa.Connection) -> str | None:
-    """The same on an open connection; raises ServerTooOld."""
+    """The same on an open connection; raises ServerTooOld and RestoreUnfinished."""
     version = connection.scalar(sa.text("SHOW server_version"))
     if int(version.split(".")[0]) < OLDEST_SERVER:
         raise ServerTooOld(version)
-    if not sa.inspect(connection).has_table(VERSION_TABLE):
+    tables = sa.inspect(connection)
+    if not tables.has_table(VERSION_TABLE):
         return None
-    return connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
+    found: str | None = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
+    if found is None and tables.has_table(_TABLE):  # a restore says last which schema it is
+        raise RestoreUnfinished
+    return found
 
 
 def require_current_schema(engine: sa.Engine) -> None:

@@ -9,6 +9,7 @@ import typer
 from ccat.cli import (
     accepting,
     alerts,
+    backups,
     cancelling,
     contract,
     definitions,
@@ -55,6 +56,8 @@ for command in (stack.up, stack.down, stack.status):
 
 app.command(rich_help_panel=STACK)(demo.demo)
 app.command(rich_help_panel=STACK)(alerts.alerts)
+app.add_typer(backups.app, name="backup", rich_help_panel=STACK)
+app.command(rich_help_panel=STACK)(backups.restore)
 
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(night.night)

@@ -17,6 +17,7 @@ from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.lookup import CONFIG, GROUPING, LOCATION, OBS_MODE, SOFTWARE, SOURCE, find
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.digests import content_digest
+from ccat_ops_db.queries.definitions import SWITCHES, written_pipeline
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputReadiness
 from ccat_ops_db.verbs.auxiliary import require_sound_rules
@@ -28,8 +29,6 @@ from ccat_ops_db.verbs.waiting import look_again
 
 DEFINITIONS_APPLIED: Final = "definitions:applied"
 """Payload of the wake-up that follows a change of definitions."""
-_SWITCHES: Final = ("description", "enabled", "priority", "limits")
-"""What a definition says of the pipeline itself; it makes no revision."""
 
 
 class WithdrawnContent(CcatError):
@@ -187,7 +186,7 @@ def _newest_config(session: Session, name: str) -> models.ReductionStepConfigRev
 def _apply_pipeline(session: Session, one: written.Pipeline) -> Change:
     pipeline = identity(session, models.Pipeline, name=one.name)
     owner = identity(session, models.User, name=one.owner) if one.owner else None
-    switches = {name: getattr(one, name) for name in _SWITCHES} | {"limits": one.limits.as_stored(), "owner": owner}
+    switches = {name: getattr(one, name) for name in SWITCHES} | {"limits": one.limits.as_stored(), "owner": owner}
     switched = update(pipeline, switches, kind="pipeline", name=one.name)
     location = find(session, LOCATION, one.location)
     grouping = _newest_grouping(session, one.grouping)
@@ -288,8 +287,6 @@ def _pin_anew(session: Session, *, except_for: set[str]) -> Iterator[Change]:
     for revision in session.scalars(current_revisions()).all():
         name = revision.pipeline.name
         if name not in except_for:
-            switches = {key: getattr(revision.pipeline, key) for key in _SWITCHES}
-            definition = written.Pipeline.model_validate({**revision.definition, **switches})
-            change = _apply_pipeline(session, definition)
+            change = _apply_pipeline(session, written.Pipeline.model_validate(written_pipeline(revision)))
             if change.action != "unchanged":
                 yield change
