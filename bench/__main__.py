@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, rules, slurm
+from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, rules, slurm, transfer
 from bench.figures import Figure, NotMeasurable, tell
 
 BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
     "plan": plan.measure,
     "rules": rules.measure,
     "slurm": slurm.measure,
+    "transfer": transfer.measure,
 }
 NOT_MEASURED: Final = 77
 """Exit code, by custom that of a test which was skipped."""
