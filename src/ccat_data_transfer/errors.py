@@ -12,7 +12,7 @@ class LocationTrouble(CcatError):
     code = "location_trouble"
     transient = True
 
-    def __init__(self, location: str, path: Path, *, problem: str, remedy: str) -> None:
+    def __init__(self, location: str, path: Path | str, *, problem: str, remedy: str) -> None:
         super().__init__(f"Location {location} ({path}) {problem}; {remedy}.")
 
 
@@ -59,7 +59,7 @@ class ReadBackDiffers(LocationTrouble):
 
     code = "read_back_differs"
 
-    def __init__(self, location: str, path: Path, *, written: str, read: str) -> None:
+    def __init__(self, location: str, path: Path | str, *, written: str, read: str) -> None:
         super().__init__(
             location,
             path,
@@ -73,7 +73,7 @@ class BadFile(CcatError):
 
     code = "bad_file"
 
-    def __init__(self, location: str, path: Path, problem: str) -> None:
+    def __init__(self, location: str, path: Path | str, problem: str) -> None:
         self.problem = f"{path} at location {location} {problem}"
         super().__init__(f"{self.problem}.")
 
@@ -83,7 +83,7 @@ class FileMissing(BadFile):
 
     code = "file_missing"
 
-    def __init__(self, location: str, path: Path) -> None:
+    def __init__(self, location: str, path: Path | str) -> None:
         super().__init__(location, path, "is missing")
 
 
@@ -92,7 +92,7 @@ class FileDiffers(BadFile):
 
     code = "file_differs"
 
-    def __init__(self, location: str, path: Path, *, registered: str, found: str) -> None:
+    def __init__(self, location: str, path: Path | str, *, registered: str, found: str) -> None:
         super().__init__(location, path, f"has {found}, registered was {registered}")
 
 
@@ -107,7 +107,7 @@ class PathLeavesLocation(BadFile):
 
     code = "path_leaves_location"
 
-    def __init__(self, location: str, path: Path) -> None:
+    def __init__(self, location: str, path: Path | str) -> None:
         super().__init__(location, path, "leads out of the location's directory")
 
 
@@ -186,18 +186,22 @@ class NoLocation(CcatError):
 
     def __init__(self, location_type: LocationType, where: str) -> None:
         super().__init__(
-            f"There is no active {location_type} location on disk {where}: add one, or make one active, and packing "
-            "goes on by itself."
+            f"There is no active {location_type} location {where}: add one with `ccat location add`, or make one "
+            "active, and packing goes on by itself."
         )
 
 
 class NoBackend(CcatError):
-    """No backend can read and write this kind of storage."""
+    """No backend can read and write this kind of storage, or not as it is needed."""
 
     code = "no_backend"
 
     def __init__(self, location: str, storage: str) -> None:
-        super().__init__(f"Location {location} is on {storage}; data transfer reaches locations on disk only.")
+        super().__init__(
+            f"Location {location} is on {storage}, which cannot be used for this: archives are on disk or s3, and "
+            "everything else is on disk. Put a disk or an S3 gateway in front of it, and add that with "
+            "`ccat location add`."
+        )
 
 
 class MoverFails(CcatError):

@@ -303,6 +303,15 @@ class StorageType(StrEnum):
     TAPE = "tape"
 
 
+STORAGES: Final = {
+    LocationType.SOURCE: frozenset({StorageType.DISK}),
+    LocationType.BUFFER: frozenset({StorageType.DISK}),
+    LocationType.LONG_TERM_ARCHIVE: frozenset({StorageType.DISK, StorageType.S3}),
+    LocationType.PROCESSING: frozenset({StorageType.DISK}),
+}
+"""What a location may be on, by what it is for. Nothing is on tape: no backend reads and writes it."""
+
+
 class RouteType(StrEnum):
     """How a transfer route leads from site to site."""
 

@@ -8,6 +8,8 @@ from ccat_ops_db import models
 from ccat_ops_db.session import create_engine, transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType
+from ccat_ops_db.verbs.locating import InBucket, add_location
+from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore, Road
 from tests.transfer.support import Observatory
 
 
@@ -82,3 +84,34 @@ def observatory(initialized: Observatory) -> Iterator[Observatory]:
     """Locations with empty directories, a planned observation, and nothing observed yet."""
     yield initialized
     initialized.forget()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectStore]:
+    server = ObjectStore()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def object_store(object_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """A server with an empty bucket, and its credentials in the environment."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    object_server.make_bucket()
+    return object_server
+
+
+@pytest.fixture
+def s3_archive(observatory: Observatory, object_store: ObjectStore) -> Iterator[Road]:
+    """The preferred archive is a bucket; the road to it."""
+    road = Road(object_store.port)
+    place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{road.port}")
+    kind = LocationType.LONG_TERM_ARCHIVE
+    with transaction(observatory.engine) as session:
+        number = add_location(session, "cologne", "s3", place=place, location_type=kind, priority=10).id
+    yield road
+    observatory.forget()
+    with transaction(observatory.engine) as session:
+        session.delete(session.get_one(models.DataLocation, number))
+    road.end()

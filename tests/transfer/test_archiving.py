@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 import sqlalchemy as sa
 
-from ccat_data_transfer.backends.posix import Stored
+from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.errors import NothingToRetry
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import packing

@@ -19,6 +19,7 @@ from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from ccat_service.orphans import expire_orphans
+from tests.transfer.object_store import ENVIRONMENT, ObjectStore
 from tests.transfer.support import Observatory, digest, eventually
 
 A_MOMENT = timedelta(milliseconds=20)
@@ -33,7 +34,7 @@ class Mortals:
             self._process = subprocess.Popen(
                 [sys.executable, Path(__file__).parent / "programs/mortal.py", url],
                 cwd=Path(__file__).parents[2],
-                env={"PYTHONPATH": "."},
+                env={"PYTHONPATH": ".", **ENVIRONMENT},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -47,10 +48,6 @@ class Mortals:
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
-
-    def do(self, operation: Operation, transfer_id: int, *, until_step: int, then: Signals) -> dict[str, Any]:
-        lease = A_MOMENT.total_seconds()
-        return self.ask(operation=operation, id=transfer_id, step=until_step, signal=then, lease_s=lease)
 
     def close(self) -> None:
         self._process.communicate(timeout=10)
@@ -74,13 +71,16 @@ def _mortals(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mor
     assert "Traceback" not in log.read_text()
 
 
-def disturb(observatory: Observatory, mortals: Mortals, operation: Operation, *, then: Signals) -> list[int]:
+def disturb(
+    observatory: Observatory, mortals: Mortals, operation: Operation, *, then: Signals, lease: timedelta = A_MOMENT
+) -> list[int]:
     """Have each package's worker signal itself one step later than the last, until one gets to its end; their pids."""
     first, *scheduled = observatory.schedule(operation, lease=A_MOMENT)
-    mortals.do(operation, first, until_step=0, then=then)
+    how = {"operation": operation, "signal": then, "lease_s": lease.total_seconds()}
+    mortals.ask(id=first, step=0, **how)
     pids: list[int] = []
     for step, transfer_id in enumerate(scheduled, start=1):
-        worker = mortals.do(operation, transfer_id, until_step=step, then=then)
+        worker = mortals.ask(id=transfer_id, step=step, **how)
         if worker["ended"] == "done":
             return pids
         assert worker["ended"] == {SIGKILL: "killed", SIGSTOP: "stopped"}[then]
@@ -198,3 +198,26 @@ def test_workers_frozen_at_every_step_do_no_harm_when_they_wake_up_after_others_
         assert len(frozen) >= 4
         assert set(awake) == {"done"}
     check_each_once(observatory, packages)
+
+
+@pytest.mark.parametrize("then", [SIGKILL, SIGSTOP])
+@pytest.mark.usefixtures("s3_archive")
+def test_workers_killed_or_frozen_at_every_request_to_an_object_store_leave_one_whole_object_and_nothing_else(
+    observatory: Observatory, mortals: Mortals, object_store: ObjectStore, then: Signals
+) -> None:
+    packages = [observatory.observe(FILES) for _ in range(17)]
+    observatory.do(Operation.PACKING)
+    long_enough_for_a_request = timedelta(seconds=2)
+    lost = disturb(observatory, mortals, Operation.ARCHIVING, then=then, lease=long_enough_for_a_request)
+    finish(observatory, Operation.ARCHIVING)
+    awake = [mortals.ask(**{"continue": pid})["ended"] for pid in lost if then == SIGSTOP]
+
+    assert len(lost) >= 11
+    assert set(awake) <= {"done"}
+    for package_id in packages:
+        package, copy = observatory.package(package_id), observatory.copies(package_id)["cologne/s3"]
+        assert (package.state, copy.status) == (PackageState.ARCHIVED, PhysicalCopyStatus.PRESENT)
+        assert digest(object_store.get(f"fyst/{copy.path}")) == copy.checksum == package.checksum
+        assert object_store.get(f"fyst/{copy.path.removesuffix('.tar')}.json").startswith(b'{\n  "schema_version": 1')
+    assert len(object_store.list_keys()) == 2 * len(packages)
+    assert object_store.unfinished() == []

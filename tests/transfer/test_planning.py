@@ -109,7 +109,7 @@ def test_without_a_place_to_go_nothing_is_planned_and_the_reason_is_said(
     with transaction(observatory.engine) as session:
         find(session, LOCATION, location).active = False
 
-    with pytest.raises(NoLocation, match=f"There is no active .* location on disk {where}"):
+    with pytest.raises(NoLocation, match=f"There is no active .* location {where}"):
         observatory.plan(scan_id)
     with transaction(observatory.engine) as session:
         assert len(unpacked_files(session).groups) == 1

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from ccat_data_transfer.backends.posix import Disk, Tree
-from ccat_data_transfer.backends.streams import Sink
 from ccat_data_transfer.errors import (
     FileDiffers,
     FileMissing,
@@ -15,6 +14,7 @@ from ccat_data_transfer.errors import (
     LocationMissing,
     PathLeavesLocation,
 )
+from ccat_data_transfer.tar import Writable
 from tests.needs import give_up
 from tests.transfer.support import digest
 
@@ -63,7 +63,7 @@ def test_a_published_file_is_what_was_written_and_read_only(disk: Disk) -> None:
 def test_what_fails_in_the_middle_leaves_the_old_file_and_nothing_else(disk: Disk) -> None:
     disk.publish("a.tar", lambda sink: sink.write(b"old"), needs=3)
 
-    def fail(sink: Sink) -> None:
+    def fail(sink: Writable) -> None:
         sink.write(b"new")
         raise KeyboardInterrupt
 
@@ -161,7 +161,7 @@ def test_nothing_is_begun_where_there_is_no_room_for_it_beside_the_reserve(disk:
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_said_with_what_is_needed_and_left_as_it_was(small_disk: Disk) -> None:
-    def write(sink: Sink) -> None:
+    def write(sink: Writable) -> None:
         (small_disk.root / "of somebody else").write_bytes(bytes(MEGABYTE))
         sink.write(bytes(MEGABYTE + MEGABYTE // 2))
 

@@ -33,6 +33,7 @@ from ccat.cli import (
     routes,
     runs,
     scans,
+    sites,
     stack,
     transfers,
     triggers,
@@ -68,6 +69,8 @@ app.add_typer(locations.app, name="location", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(routes.routes)
 app.add_typer(routes.app, name="route", rich_help_panel=DATA)
 app.add_typer(transfers.app, name="transfer", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA)(sites.sites)
+app.add_typer(sites.app, name="site", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)

@@ -8,16 +8,17 @@ from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.places import backend_at, place_of, split, told
 from ccat.wiring import transaction
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations
-from ccat_ops_db.states import BackendName, LocationType
-from ccat_ops_db.verbs.locating import add_processing_location, change_location
+from ccat_ops_db.states import BackendName, LocationType, StorageType
+from ccat_ops_db.verbs.locating import add_location, change_location
 from ccat_workflow_manager.places import serve
 
 app = typer.Typer(no_args_is_help=True, help="One location.")
 
-_COLUMNS = ["id", "location", "type", "backend", "free", "reserve", "state", "live", "paused", "path"]
+_COLUMNS = ["id", "location", "type", "backend", "free", "reserve", "state", "live", "paused", "place"]
 
 _NOWHERE = Path("/nowhere")
 Name = Annotated[str, typer.Argument(metavar="SITE/NAME")]
@@ -33,23 +34,31 @@ Settings = Annotated[
 def add(
     name: Name,
     *,
-    path: Annotated[Path, typer.Option(help="Directory, the same for all that serve it.")],
-    backend: Annotated[BackendName, typer.Option(help="Where its jobs run.")] = BackendName.LOCAL,
+    location_type: Annotated[LocationType, typer.Option("--type", help="What it is for.")] = LocationType.PROCESSING,
+    storage: Annotated[StorageType, typer.Option(help="What it is on.")] = StorageType.DISK,
+    path: Annotated[Path | None, typer.Option(help="Directory, the same for all that serve it.")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Bucket of an object store.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="What every key begins with.")] = None,
+    endpoint_url: Annotated[str | None, typer.Option(metavar="URL", help="The object store; else AWS.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region, where the store has any.")] = None,
+    backend: Annotated[BackendName | None, typer.Option(help="Where jobs run; `local` if not said.")] = None,
+    priority: Annotated[int, typer.Option(help="Higher is used first among equals.")] = 0,
     reserve: Reserve = None,
     settings: Settings = None,
     json: AsJson = False,
 ) -> None:
-    """Add a directory where jobs run: on the host of the workers that serve it, or on a cluster that shares it."""
-    site, _, short = name.partition("/")
-    if not short:
-        raise typer.BadParameter(f"{name!r} names a site and no location; say {site}/NAME", param_hint="SITE/NAME")
+    """Add a place for data or jobs: a directory, or a bucket as a long-term archive; it needs no other configuration.
+
+    Jobs run on the host of the workers that serve the directory, or on a cluster that shares it.
+    """
+    site, short = split(name)
+    place = place_of(storage, path=path, bucket=bucket, prefix=prefix, endpoint_url=endpoint_url, region=region)
+    at = backend_at(location_type, backend)
     with reported(as_json=json), transaction("location") as session:
-        add_processing_location(session, site, short, path=str(path.absolute()), backend=backend)
+        add_location(session, site, short, place=place, location_type=location_type, backend=at, priority=priority)
         number = _change(session, name, reserve=reserve, settings=settings)
-    told = (
-        f"{name} is location {number}; name it in CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID of those that serve it"
-    )
-    print_json({"id": number, "location": name}) if json else typer.echo(told)
+    said = told(name, number, location_type=location_type, place=place)
+    print_json({"id": number, "location": name}) if json else typer.echo(said)
 
 
 @app.command(name="set")
@@ -91,10 +100,12 @@ def _rows(found: Iterable[LocationNow]) -> Iterable[Sequence[object]]:
         reserve = size(one.reserve_bytes) if one.reserve_bytes else None
         live = f"{one.live} of {one.live_limit}" if one.live_limit else str(one.live)
         runs = live if one.backend else None
-        yield one.id, one.name, one.type, one.backend, free, reserve, _state(one), runs, one.paused, one.path
+        yield one.id, one.name, one.type, one.backend, free, reserve, _state(one), runs, one.paused, one.place
 
 
-def _state(one: LocationNow) -> str:
+def _state(one: LocationNow) -> str | None:
+    if one.storage is StorageType.S3:
+        return None  # nobody looks: a bucket has no free space
     if one.state is SpaceState.UNKNOWN and one.checked_at:
         return f"unknown since {one.checked_at:%F %T}"
     if one.state is SpaceState.UNUSABLE and one.trouble:

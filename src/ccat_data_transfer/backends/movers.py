@@ -46,15 +46,14 @@ class MovesFiles(Protocol):
 def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> None:
     """Bring files from a disk that is seen from here."""
     for path, size in parcel.files:
-        with parcel.origin.open(path, size_bytes=size) as source, (into / Path(path).name).open("ab") as target:
-            done = min(target.tell(), size)
+        with (into / Path(path).name).open("ab") as target:
+            flushed = done = min(target.tell(), size)
             target.truncate(done)
-            source.skip(done)
-            flushed = done
-            while data := source.read(CHUNK):
-                target.write(data)
-                if target.tell() - flushed >= _FLUSHED_AFTER:
-                    flushed = _flush(target)
+            with parcel.origin.open(path, size_bytes=size, start=done) as source:
+                while data := source.read(CHUNK):
+                    target.write(data)
+                    if target.tell() - flushed >= _FLUSHED_AFTER:
+                        flushed = _flush(target)
             _flush(target)
             progress()
 

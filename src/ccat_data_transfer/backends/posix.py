@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from ccat_data_transfer.backends.base import Seal, Stored
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.errors import (
     FileDiffers,
@@ -20,27 +21,10 @@ from ccat_data_transfer.errors import (
     PathLeavesLocation,
     ReadBackDiffers,
 )
+from ccat_data_transfer.tar import Writable
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
-
-
-@dataclass(frozen=True)
-class Seal:
-    """By what a file or directory is recognised without reading it."""
-
-    mtime_ns: int
-    inode: int
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What was written."""
-
-    size_bytes: int
-    checksum: str | None
-    """Digest of a file as read back; None for a directory."""
-    seal: Seal
 
 
 class Tree(Protocol):
@@ -67,16 +51,23 @@ class Disk:
     progress: Callable[[], None]
     """Called after every chunk that is read or written; what it raises ends the work."""
 
-    def open(self, path: str, *, size_bytes: int | None = None) -> Reader:
-        """Reader of a file, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`."""
+    def where(self, path: str) -> Path:
+        """A file as people would look for it."""
+        return self.root / path
+
+    def open(self, path: str, *, size_bytes: int | None = None, start: int = 0) -> Reader:
+        """Reader of a file, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`.
+
+        It reads what is behind the first `start` bytes.
+        """
         found = self._below(path)
-        with self._explained():
+        with self.explained():
             if not found.is_file():
                 raise FileMissing(self.name, found)
             size = found.stat().st_size
             if size_bytes not in {None, size}:
                 raise FileDiffers(self.name, found, registered=f"{size_bytes} bytes", found=f"{size} bytes")
-            return self._reader(found)
+            return self._reader(found, start=start)
 
     def checksum(self, path: str) -> str:
         """Digest of a file; raises FileMissing."""
@@ -84,8 +75,10 @@ class Disk:
             reader.drain()
             return reader.checksum
 
-    def publish(self, path: str, write: Callable[[Sink], object], *, needs: int) -> Stored:
-        """Make a file of what `write` gives, in place of any that is there.
+    def publish(
+        self, path: str, write: Callable[[Writable], object], *, needs: int, checksum: str | None = None
+    ) -> Stored:
+        """Make a file of what `write` gives, in place of any that is there; raises FileDiffers for another digest.
 
         It appears under its name whole, after it was flushed to the disk, read back from there and found right.
         `needs` is the space that it takes at most.
@@ -93,6 +86,8 @@ class Disk:
         with self._unfinished(path, needs) as (partial, target):
             with self._writing(partial, needs=needs) as sink:
                 write(sink)
+            if checksum not in {None, sink.checksum}:
+                raise FileDiffers(self.name, target, registered=str(checksum), found=sink.checksum)
             self._read_back(partial, sink.checksum)
             partial.replace(target)
             _flush_directory(target.parent)
@@ -114,7 +109,7 @@ class Disk:
     def published_tree(self, path: str) -> Stored:
         """What `publish_tree` made at some time, flushed to the disk once more."""
         target = self._below(path)
-        with self._explained():
+        with self.explained():
             _flush_directory(target.parent)
             sizes = [file.stat().st_size for file in target.rglob("*") if file.is_file()]
             return Stored(sum(sizes), None, _seal(target))
@@ -125,7 +120,7 @@ class Disk:
         `needs` is what is still to come.
         """
         directory = self._below(path)
-        with self._explained(needs):
+        with self.explained(needs):
             self._require_room(needs)
             _make_directory(directory)
             return directory
@@ -133,21 +128,13 @@ class Disk:
     def missing_bytes(self, path: str, files: Iterable[tuple[str, int]]) -> int:
         """How much of files, given by name and size, is not in an inbox yet."""
         directory = self._below(path)
-        with self._explained():
+        with self.explained():
             return sum(max(size - _size(directory / name), 0) for name, size in files)
-
-    def remove(self, path: str) -> None:
-        """Remove a file; one that is gone is no trouble."""
-        found = self._below(path)
-        with self._explained():
-            found.unlink(missing_ok=True)
-            if found.parent.is_dir():
-                _flush_directory(found.parent)
 
     def adopt(self, path: str, target: str) -> Stored:
         """Give a file of an inbox, that was found right, its name, in place of any that has it; again if need be."""
         found, wanted = self._below(path), self._below(target)
-        with self._explained():
+        with self.explained():
             _make_directory(wanted.parent)
             if found.exists():
                 found.chmod(_READ_ONLY)
@@ -159,20 +146,34 @@ class Disk:
     def files(self, path: str) -> set[str]:
         """Paths of what a directory holds, relative to it, directories left out."""
         top = self._below(path)
-        with self._explained():
+        with self.explained():
             return {str(found.relative_to(top)) for found in top.rglob("*") if not found.is_dir()}
 
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""
         found = self._below(path)
-        with self._explained():
+        with self.explained():
             return _seal(found) if found.exists() else None
+
+    def size(self, path: str) -> int | None:
+        """Size of a file in bytes; None where there is none."""
+        found = self._below(path)
+        with self.explained():
+            return found.stat().st_size if found.is_file() else None
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there; it is gone from the disk afterwards."""
+        found = self._below(path)
+        with self.explained():
+            if found.exists():
+                found.unlink()
+                _flush_directory(found.parent)
 
     def remove_tree(self, path: str) -> None:
         """Remove a directory; what is half removed has its name no more."""
         target = self._below(path)
         partial = self._partial(target)
-        with self._explained():
+        with self.explained():
             target.rename(partial)
             shutil.rmtree(partial)
 
@@ -192,7 +193,7 @@ class Disk:
         """Where to write, and the name that it gets at the end; what is still unfinished then is removed."""
         target = self._below(path)
         partial = self._partial(target)
-        with self._explained(needs):
+        with self.explained(needs):
             try:
                 self._require_room(needs)
                 _make_directory(target.parent)
@@ -213,8 +214,10 @@ class Disk:
             os.fchmod(out.fileno(), _READ_ONLY)
             sink.flush()
 
-    def _reader(self, file: Path) -> Reader:
-        return Reader(file.open("rb", buffering=0), location=self.name, progress=self.progress, explain=self._explain)
+    def _reader(self, file: Path, *, start: int = 0) -> Reader:
+        opened = file.open("rb", buffering=0)
+        opened.seek(start)
+        return Reader(opened, location=self.name, where=file, progress=self.progress, explain=self._explain)
 
     def _read_back(self, file: Path, written: str) -> None:
         with self._reader(file) as reader:
@@ -223,7 +226,8 @@ class Disk:
             raise ReadBackDiffers(self.name, self.root, written=written, read=reader.checksum)
 
     @contextmanager
-    def _explained(self, needs: int = 0) -> Iterator[None]:
+    def explained(self, needs: int = 0) -> Iterator[None]:
+        """Whatever the system says against what is done inside, as an error of ours; `needs` is what room is for."""
         try:
             yield
         except OSError as error:

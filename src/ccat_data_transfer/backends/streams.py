@@ -6,7 +6,7 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from ccat_data_transfer.errors import FileDiffers
 from ccat_data_transfer.tar import CHUNK
@@ -19,16 +19,30 @@ Explain = Callable[[OSError], CcatError]
 """Makes an error of the system one that names the location."""
 
 
-def _checksum(digest: "hashlib._Hash") -> str:
+def checksum_of(digest: "hashlib._Hash") -> str:
+    """Digest of bytes as it is written everywhere."""
     return f"sha256:{digest.hexdigest()}"
+
+
+class Opened(Protocol):
+    """Bytes of a location that are there to be read."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+
+    def close(self) -> None:
+        """Give back what is needed to read on."""
 
 
 class Reader:
     """A file of a location being read; closed at the end of its `with`."""
 
-    def __init__(self, file: FileIO, *, location: str, progress: Callable[[], None], explain: Explain) -> None:
+    def __init__(
+        self, file: Opened, *, location: str, where: Path | str, progress: Callable[[], None], explain: Explain
+    ) -> None:
         self._file = file
         self._location = location
+        self._where = where
         self._progress = progress
         self._explain = explain
         self._digest = hashlib.sha256()
@@ -51,14 +65,10 @@ class Reader:
         self._progress()
         return data
 
-    def skip(self, size: int) -> None:
-        """Go on behind the first `size` bytes, which the digest leaves out."""
-        self._file.seek(size)
-
     def require(self, checksum: str) -> None:
         """Raise FileDiffers unless what was read so far has this digest."""
         if self.checksum != checksum:
-            raise FileDiffers(self._location, Path(str(self._file.name)), registered=checksum, found=self.checksum)
+            raise FileDiffers(self._location, self._where, registered=checksum, found=self.checksum)
 
     def drain(self) -> None:
         """Read the rest, for its digest only."""
@@ -68,7 +78,7 @@ class Reader:
     @property
     def checksum(self) -> str:
         """Digest of what was read so far."""
-        return _checksum(self._digest)
+        return checksum_of(self._digest)
 
 
 class Sink:
@@ -113,4 +123,4 @@ class Sink:
     @property
     def checksum(self) -> str:
         """Digest of what was written so far."""
-        return _checksum(self._digest)
+        return checksum_of(self._digest)

@@ -1,17 +1,21 @@
+import hashlib
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.posix import Disk, Stored
-from ccat_data_transfer.backends.streams import Sink
+from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.streams import checksum_of
 from ccat_data_transfer.errors import BadBufferCopy, BadFile
 from ccat_data_transfer.plan import tar_path
-from ccat_data_transfer.tar import CHUNK
+from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
+from ccat_data_transfer.tar import CHUNK, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.describing import sidecar_of
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -26,12 +30,13 @@ class _Order:
     name: str
     size_bytes: int
     checksum: str
-    origin: Disk
+    origin: Store
     origin_path: str
     origin_copy_id: int
-    archive: Disk
+    archive: Store
     path: str
     copy_id: int
+    sidecar: bytes
 
 
 class _BadOrigin(BadBufferCopy):
@@ -44,7 +49,8 @@ class _BadOrigin(BadBufferCopy):
 def archive(worker: Worker, transfer_id: int) -> None:
     """Copy a packed raw package into its long-term archive, and call it ARCHIVED once it was read back from there.
 
-    A damaged tar in the buffer is packed again. Does nothing unless the transfer is SCHEDULED.
+    Its metadata sidecar lies beside its tar by then. A damaged tar in the buffer is packed again. Does nothing unless
+    the transfer is SCHEDULED.
     """
     attempt(worker, models.LongTermArchiveTransfer, transfer_id, work=_archive, on_failure=_mark_bad_origin)
 
@@ -53,6 +59,7 @@ def _archive(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
     if order is not None:
         stored = _copy(order)
+        _describe(order)
         one.transaction(partial(_record, one=one, order=order, stored=stored))
 
 
@@ -69,22 +76,25 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     package = session.get_one(models.RawDataPackage, transfer.raw_data_package_id)
     destination = session.get_one(models.DataLocation, transfer.destination_id)
     path = tar_path(package.name, package.executed_obs_unit.observing_night)
+    name, size_bytes, checksum = PurePosixPath(path).name, package.size_bytes or 0, package.checksum or ""
+    tar = DescribedTar(name=name, size_bytes=size_bytes, checksum=checksum)
     return _Order(
         package_id=package.id,
         name=package.name,
-        size_bytes=package.size_bytes or 0,
-        checksum=package.checksum or "",
-        origin=one.disk(origin.location),
+        size_bytes=size_bytes,
+        checksum=checksum,
+        origin=one.store(origin.location),
         origin_path=origin.path,
         origin_copy_id=origin.id,
-        archive=one.disk(destination),
+        archive=one.store(destination),
         path=path,
         copy_id=announce_copy(session, package, destination, path=path, by=one.by),
+        sidecar=sidecar_of(session, package.id, tar=tar),
     )
 
 
 def _copy(order: _Order) -> Stored:
-    def write(sink: Sink) -> None:
+    def write(sink: Writable) -> None:
         try:
             with order.origin.open(order.origin_path, size_bytes=order.size_bytes) as source:
                 while data := source.read(CHUNK):
@@ -93,7 +103,14 @@ def _copy(order: _Order) -> Stored:
         except BadFile as problem:
             raise _BadOrigin(order, problem) from problem
 
-    return order.archive.publish(order.path, write, needs=order.size_bytes)
+    return order.archive.publish(order.path, write, needs=order.size_bytes, checksum=order.checksum)
+
+
+def _describe(order: _Order) -> None:
+    """Put what is known of the package beside its tar."""
+    path, text = sidecar_path(order.path), order.sidecar
+    checksum = checksum_of(hashlib.sha256(text))
+    order.archive.publish(path, lambda sink: sink.write(text), needs=len(text), checksum=checksum)
 
 
 def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:

@@ -17,8 +17,11 @@ from typing import Final, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.movers import MovesFiles, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.backends.s3.address import Address
+from ccat_data_transfer.backends.s3.parts import PART_BYTES
 from ccat_data_transfer.errors import DefectMet, MoverUnknown, NoBackend, PassingTrouble
 from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
@@ -53,6 +56,8 @@ class Worker:
     lease: timedelta = LEASE
     backoff: Backoff = BACKOFF
     rsync: Rsync = field(default_factory=Rsync)
+    part_bytes: int = PART_BYTES
+    """Size of the parts of large objects in object stores."""
 
 
 class LeaseLost(Exception):
@@ -119,9 +124,15 @@ class Attempt:
         advance(session, self._noun, ids, to=to, because=because, by=self.by, values=healthy)
         claims.release(session, self._noun, ids, by=self._claimed_by)
 
+    def store(self, location: models.DataLocation) -> Store:
+        """A location as this try uses it: whatever it reads or writes keeps the lease alive. Raises NoBackend."""
+        if isinstance(location, models.S3DataLocation):
+            return self._bucket(location)
+        return self.disk(location)
+
     def disk(self, location: models.DataLocation) -> Disk:
-        """A location as this try uses it: whatever it reads or writes keeps the lease alive."""
-        name = f"{location.site.short_name}/{location.name}"
+        """A location that keeps directories too; raises NoBackend for one that does not."""
+        name = _name(location)
         if not isinstance(location, models.DiskDataLocation):
             raise NoBackend(name, location.storage_type)
         return Disk(
@@ -141,6 +152,18 @@ class Attempt:
                 return self._worker.rsync
             case Mover.BBCP:
                 raise MoverUnknown(route.method, route.name)
+
+    def _bucket(self, location: models.S3DataLocation) -> Store:
+        from ccat_data_transfer.backends.s3.bucket import Bucket  # noqa: PLC0415 - its client takes 50 MB of memory
+
+        address = Address(
+            location=_name(location),
+            bucket=location.bucket,
+            prefix=location.prefix,
+            endpoint_url=location.endpoint_url,
+            region=location.region,
+        )
+        return Bucket(address=address, progress=self.keep_lease, part_bytes=self._worker.part_bytes)
 
     def settle(self, session: Session, error: CcatError) -> None:
         """Have the transfer tried again later, for as long as the trouble lasts; else give it up."""
@@ -175,6 +198,10 @@ class Attempt:
 
     def _note_renewal(self) -> None:
         self._renew_at = monotonic() + self._worker.lease.total_seconds() / 3
+
+
+def _name(location: models.DataLocation) -> str:
+    return f"{location.site.short_name}/{location.name}"
 
 
 OnFailure: TypeAlias = Callable[[Session, Attempt, CcatError], None]

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.posix import Stored
+from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.errors import BadFile, CopyInTheWay, FileMissing
 from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_ops_db import models

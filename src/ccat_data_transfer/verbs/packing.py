@@ -7,11 +7,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.posix import Disk, Stored
-from ccat_data_transfer.backends.streams import Sink
+from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing, RegisteredAnew
 from ccat_data_transfer.plan import tar_bytes, tar_path
-from ccat_data_transfer.tar import TarWriter
+from ccat_data_transfer.tar import TarWriter, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
 from ccat_ops_db import models
@@ -25,7 +25,7 @@ class _Member:
     size_bytes: int
     checksum: str
     copy_id: int | None
-    source: Disk | None
+    source: Store | None
     """None where the file has no copy at any SOURCE location."""
     source_path: str
 
@@ -108,13 +108,13 @@ def _member(one: Attempt, file: models.RawDataFile, copy: models.PhysicalCopy | 
         size_bytes=file.size_bytes,
         checksum=file.checksum,
         copy_id=copy.id if copy else None,
-        source=one.disk(copy.location) if copy else None,
+        source=one.store(copy.location) if copy else None,
         source_path=copy.path if copy else file.relative_path,
     )
 
 
 def _write(order: _Order) -> Stored:
-    def write(sink: Sink) -> None:
+    def write(sink: Writable) -> None:
         tar = TarWriter(sink)
         problems = [(member, problem) for member in order.members if (problem := _add(tar, member)) is not None]
         if problems:

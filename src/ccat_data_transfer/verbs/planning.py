@@ -11,7 +11,7 @@ from ccat_data_transfer.errors import NoLocation
 from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL
-from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import STORAGES, LocationType, PackageState, PhysicalCopyStatus, Status
 
 _File, _Scan, _Copy, _Location = (
     models.RawDataFile,
@@ -19,7 +19,7 @@ _File, _Scan, _Copy, _Location = (
     models.RawDataFilePhysicalCopy,
     models.DataLocation,
 )
-_Disk, _Transfer = models.DiskDataLocation, models.LongTermArchiveTransfer
+_Transfer = models.LongTermArchiveTransfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +154,10 @@ def _add_package(
 
 def _archive(session: Session, buffer: models.DataLocation) -> models.DataLocation:
     """The preferred archive of the site whose turn it is, of those that can be got to: all get packages one by one."""
-    of_archive = sa.select(sa.func.max(_Transfer.id)).where(_Transfer.destination_id == _Disk.id)
-    newest = of_archive.correlate(_Disk).scalar_subquery()
-    archives = sa.select(_Disk.id, _Disk.site_id, sa.func.coalesce(newest, 0)).where(
-        _Disk.location_type == LocationType.LONG_TERM_ARCHIVE, _Disk.active
-    )
-    found = session.execute(archives.order_by(_Disk.id)).all()
+    of_archive = sa.select(sa.func.max(_Transfer.id)).where(_Transfer.destination_id == _Location.id)
+    newest = sa.func.coalesce(of_archive.correlate(_Location).scalar_subquery(), 0)
+    archives = _usable(LocationType.LONG_TERM_ARCHIVE).with_only_columns(_Location.id, _Location.site_id, newest)
+    found = session.execute(archives.order_by(_Location.id)).all()
     here = the_map(session)
     reached = [row for row in found if here.leads_to(buffer.id, row[0])] or found
     if not reached:
@@ -170,12 +168,21 @@ def _archive(session: Session, buffer: models.DataLocation) -> models.DataLocati
 
 
 def _preferred(session: Session, location_type: LocationType, site: models.Site) -> models.DataLocation:
-    """The active location on disk with the highest priority at a site."""
-    candidates = sa.select(_Disk).where(_Disk.location_type == location_type, _Disk.active, _Disk.site_id == site.id)
-    chosen = session.scalars(candidates.order_by(_Disk.priority.desc(), _Disk.id).limit(1)).one_or_none()
+    """The active location with the highest priority that can be written at a site."""
+    candidates = _usable(location_type).where(_Location.site_id == site.id)
+    chosen = session.scalars(candidates.order_by(_Location.priority.desc(), _Location.id).limit(1)).one_or_none()
     if chosen is None:
         raise NoLocation(location_type, f"at site {site.short_name}")
     return chosen
+
+
+def _usable(location_type: LocationType) -> sa.Select[models.DataLocation]:
+    """Active locations that can be written."""
+    return sa.select(_Location).where(
+        _Location.location_type == location_type,
+        _Location.storage_type.in_(STORAGES[location_type]),
+        _Location.active,
+    )
 
 
 def announce(session: Session, noun: type[models.Base], status: PackageState | Status) -> None:

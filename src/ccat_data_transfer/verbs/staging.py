@@ -5,7 +5,8 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.posix import Disk, Seal, Stored, Tree
+from ccat_data_transfer.backends.base import Seal, Store, Stored
+from ccat_data_transfer.backends.posix import Disk, Tree
 from ccat_data_transfer.errors import BadArchiveCopy, BadFile, DamagedPackage, FileMissing, NoArchiveCopy
 from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
@@ -22,7 +23,7 @@ class _Archived:
     """The archive copy that is unpacked."""
 
     copy_id: int
-    disk: Disk
+    store: Store
     path: str
     size_bytes: int | None
     checksum: str | None
@@ -87,7 +88,7 @@ def _staged_before(session: Session, *, one: Attempt) -> _Staged | None:
 
 def _prepare(session: Session, *, one: Attempt, gone: _Staged | None) -> _Order:
     if gone is not None:
-        problem = FileMissing(gone.disk.name, gone.disk.root / gone.path)
+        problem = FileMissing(gone.disk.name, gone.disk.where(gone.path))
         mark(session, gone.copy_id, problem, by=one.by)
     job = session.get_one(models.StagingJob, one.transfer_id)
     package = session.get_one(models.RawDataPackage, job.raw_data_package_id)
@@ -112,9 +113,9 @@ def _archived(session: Session, one: Attempt, package: models.RawDataPackage) ->
     copies = archive_copies(session, package.id)
     for copy in copies:
         if copy.status is PhysicalCopyStatus.PRESENT:
-            disk = one.disk(copy.location)
+            store = one.store(copy.location)
             return _Archived(
-                copy_id=copy.id, disk=disk, path=copy.path, size_bytes=copy.size_bytes, checksum=copy.checksum
+                copy_id=copy.id, store=store, path=copy.path, size_bytes=copy.size_bytes, checksum=copy.checksum
             )
     found = [f"{copy.location.site.short_name}/{copy.location.name} is {copy.status}" for copy in copies]
     raise NoArchiveCopy(package.name, package.id, found)
@@ -135,13 +136,13 @@ def _adopt(order: _Order) -> Stored | None:
 def _unpack(order: _Order, tree: Tree) -> None:
     archived = order.archived
     try:
-        with archived.disk.open(archived.path, size_bytes=archived.size_bytes) as tar:
+        with archived.store.open(archived.path, size_bytes=archived.size_bytes) as tar:
             _unpack_files(tar, order.checksums, tree)
             tar.drain()
             tar.require(archived.checksum or "")
     except DamagedTar as damage:
-        where = archived.disk.root / archived.path
-        raise _BadArchived(order, DamagedPackage(archived.disk.name, where, str(damage))) from damage
+        where = archived.store.where(archived.path)
+        raise _BadArchived(order, DamagedPackage(archived.store.name, where, str(damage))) from damage
     except BadFile as problem:
         raise _BadArchived(order, problem) from problem
 

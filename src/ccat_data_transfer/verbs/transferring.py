@@ -5,8 +5,9 @@ from pathlib import PurePosixPath
 
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel
-from ccat_data_transfer.backends.posix import Disk, Stored
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import record_copy
 from ccat_data_transfer.verbs.parcels import LEAVING, Carried, announce_arrival, arrival, carried
@@ -73,7 +74,8 @@ def _bring(order: _Order, one: Attempt) -> Stored:
     missing = order.buffer.missing_bytes(order.path, [(PurePosixPath(path).name, size) for path, size in files])
     into = order.buffer.inbox(order.path, needs=missing)
     if files:
-        order.move(order.parcel, into, progress=one.keep_lease)
+        with order.buffer.explained(missing):
+            order.move(order.parcel, into, progress=one.keep_lease)
     return order.buffer.published_tree(order.path)
 
 

@@ -8,7 +8,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.posix import Disk, Stored
+from ccat_data_transfer.backends.base import Stored
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadArrivals, BadFile
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, record_copy

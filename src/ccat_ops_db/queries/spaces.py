@@ -12,7 +12,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
 from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, space_state, trouble_sentence
-from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus
+from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus, StorageType
 
 _Location = models.DataLocation
 _Run = models.ExecutedReductionStep
@@ -38,7 +38,10 @@ class LocationNow:
     name: str
     """`site/location`."""
     type: LocationType
+    storage: StorageType
     backend: BackendName | None
+    place: str
+    """Directory of a disk, `s3://bucket/prefix`, or pool of tapes."""
     path: str | None
     """Directory of a disk."""
     free_bytes: int | None
@@ -96,7 +99,9 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         id=one.id,
         name=name,
         type=one.location_type,
+        storage=one.storage_type,
         backend=one.backend,
+        place=_place(one),
         path=one.path if isinstance(one, models.DiskDataLocation) else None,
         free_bytes=one.free_bytes,
         total_bytes=one.total_bytes,
@@ -110,6 +115,19 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         live_limit=one.live_limit,
         paused=paused,
     )
+
+
+def _place(one: _Location) -> str:
+    match one:
+        case models.DiskDataLocation():
+            return one.path
+        case models.S3DataLocation():
+            store = f" ({one.endpoint_url})" if one.endpoint_url else ""
+            return f"s3://{one.bucket}/{one.prefix}".rstrip("/") + store
+        case models.TapeDataLocation():
+            return f"{one.library}/{one.pool}".rstrip("/")
+        case _:
+            return ""
 
 
 def _live(session: Session) -> dict[int, int]:

@@ -1,5 +1,7 @@
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -7,37 +9,173 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION, SITE, find
-from ccat_ops_db.states import BackendName, LocationType
+from ccat_ops_db.naming import listed
+from ccat_ops_db.states import STORAGES, BackendName, LocationType, StorageType
 from ccat_ops_db.verbs.limiting import tell_limits
+
+_SITE_NAME: Final = re.compile(r"[a-z0-9-]+")
+_LOCATION_NAME: Final = re.compile(r"[a-z0-9_-]+")
+_BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_STORE_URL: Final = re.compile(r"https?://[^/@\s]+/?")
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A directory, at the same path for all that serve it."""
+
+    storage: ClassVar = StorageType.DISK
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBucket:
+    """A bucket of an object store, or what begins with a prefix in it."""
+
+    storage: ClassVar = StorageType.S3
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str | None = None
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+@dataclass(frozen=True)
+class OnTape:
+    """A tape library, which is known and refused."""
+
+    storage: ClassVar = StorageType.TAPE
+
+
+Place: TypeAlias = OnDisk | InBucket | OnTape
+
+
+class NameTaken(CcatError):
+    """A site is to be added whose name another one has."""
+
+    code = "name_taken"
+
+    def __init__(self, site: str) -> None:
+        super().__init__(f"There is a site {site} already: `ccat sites` lists them.")
 
 
 class LocationTaken(CcatError):
-    """A location is to be added whose name or directory another one has."""
+    """A location is to be added whose name or place another one has."""
 
     code = "location_taken"
 
-    def __init__(self, name: str, other: str, path: str) -> None:
-        what = f"There is a location {name} already" if name == other else f"{path} is the directory of {other} already"
+    def __init__(self, name: str, other: str, place: Place) -> None:
+        kind = "directory" if isinstance(place, OnDisk) else "bucket"
+        what = f"There is a location {name} already" if name == other else f"{place} is the {kind} of {other} already"
         super().__init__(f"{what}: `ccat locations` lists them, and `ccat location set {other}` changes it.")
 
 
-def add_processing_location(
-    session: Session, site: str, name: str, *, path: str, backend: BackendName = BackendName.LOCAL
-) -> models.DiskDataLocation:
-    """One more directory where jobs run, on a cluster that shares it or the host of its workers.
+class BadName(CcatError):
+    """A name or an address of something that is to be added cannot be one."""
 
-    Raises UnknownName and LocationTaken.
+    code = "bad_name"
+
+    def __init__(self, what: str, name: str, rule: str) -> None:
+        super().__init__(f"`{name}` cannot be the {what}: {rule}. Nothing was added.")
+
+
+class StorageRefused(CcatError):
+    """A location is to be added on a storage that cannot be used for what it is for."""
+
+    code = "storage_refused"
+
+    def __init__(self, name: str, location_type: LocationType, storage: StorageType) -> None:
+        possible = listed(sorted(STORAGES[location_type]))
+        why = "no backend reads and writes tape" if storage is StorageType.TAPE else "its files are read in place"
+        gateway = " A tape library with a disk in front of it, or with an S3 gateway, is one of these."
+        super().__init__(
+            f"Location {name} cannot be on {storage}: {why}. As {location_type} it can be on {possible} (`--storage`)."
+            f"{gateway if storage is StorageType.TAPE else ''} Nothing was added."
+        )
+
+
+def add_site(session: Session, short_name: str, *, name: str) -> models.Site:
+    """One more place with storage or computers. Raises BadName and NameTaken."""
+    if not _SITE_NAME.fullmatch(short_name):
+        raise BadName("short name of a site", short_name, "it has small letters, digits and `-`")
+    if session.scalar(sa.select(models.Site.id).filter_by(short_name=short_name)) is not None:
+        raise NameTaken(short_name)
+    site = models.Site(short_name=short_name, name=name)
+    session.add(site)
+    session.flush()
+    return site
+
+
+def list_sites(session: Session) -> Mapping[str, str]:
+    """Full names of the sites, by their short ones."""
+    site = models.Site
+    return dict(session.execute(sa.select(site.short_name, site.name).order_by(site.short_name)).all())
+
+
+def add_location(
+    session: Session,
+    site: str,
+    name: str,
+    *,
+    place: Place,
+    location_type: LocationType,
+    backend: BackendName | None = None,
+    priority: int = 0,
+) -> models.DataLocation:
+    """One more location; only a processing location has a backend.
+
+    Raises UnknownName, BadName, StorageRefused and LocationTaken.
     """
     at_site = find(session, SITE, site)
-    others = session.scalars(sa.select(models.DataLocation).filter_by(site_id=at_site.id)).all()
-    for one in others:
-        if one.name == name or (isinstance(one, models.DiskDataLocation) and one.path == path):
-            raise LocationTaken(f"{site}/{name}", f"{site}/{one.name}", path)
-    kind = {"location_type": LocationType.PROCESSING, "backend": backend}
-    location = models.DiskDataLocation(site=at_site, name=name, path=path, **kind)
+    whole = f"{site}/{name}"
+    if isinstance(place, OnTape) or place.storage not in STORAGES[location_type]:
+        raise StorageRefused(whole, location_type, place.storage)
+    _require_names(name, place)
+    for one in session.scalars(sa.select(models.DataLocation)).all():
+        if (one.site_id == at_site.id and one.name == name) or _is_there(one, place, at_site):
+            raise LocationTaken(whole, f"{one.site.short_name}/{one.name}", place)
+    kind = {"location_type": location_type, "backend": backend, "priority": priority}
+    location = _row(place, site=at_site, name=name, **kind)
     session.add(location)
     session.flush()
     return location
+
+
+def _require_names(name: str, place: Place) -> None:
+    if not _LOCATION_NAME.fullmatch(name):
+        raise BadName("name of a location", name, "it has small letters, digits, `-` and `_`")
+    if not isinstance(place, InBucket):
+        return
+    if not _BUCKET_NAME.fullmatch(place.bucket):
+        raise BadName("bucket", place.bucket, "it has 3 to 63 small letters, digits, `-` and `.`")
+    if place.prefix.startswith("/") or ".." in place.prefix.split("/"):
+        raise BadName("prefix", place.prefix, "it is a path below the bucket, such as `raw`")
+    if place.endpoint_url is not None and not _STORE_URL.fullmatch(place.endpoint_url):
+        rule = "it is the address of a store, such as `https://s3.example.org`; credentials come from the environment"
+        raise BadName("endpoint", place.endpoint_url, rule)
+
+
+def _is_there(one: models.DataLocation, place: Place, site: models.Site) -> bool:
+    match place, one:
+        case OnDisk(path), models.DiskDataLocation():
+            return one.site_id == site.id and one.path == path
+        case InBucket(), models.S3DataLocation():
+            theirs = (one.endpoint_url, one.bucket, one.prefix)
+            return theirs == (place.endpoint_url, place.bucket, place.prefix)
+        case _:
+            return False
+
+
+def _row(place: OnDisk | InBucket, **values: Any) -> models.DataLocation:
+    match place:
+        case OnDisk(path):
+            return models.DiskDataLocation(path=path, **values)
+        case InBucket():
+            return models.S3DataLocation(**vars(place), **values)
 
 
 def change_location(

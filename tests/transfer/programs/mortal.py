@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from botocore.httpsession import URLLib3Session
 
 from ccat_data_transfer.backends.streams import Sink
 from ccat_data_transfer.queues import Operation
@@ -26,7 +27,8 @@ from ccat_service.logging import configure_logging
 
 
 class Steps:
-    """Counts what a transfer does outside, and its commits; of the chunks of a file only the first."""
+    """Counts what a transfer does outside, requests to object stores too, and its commits; of the chunks of a file only
+    the first."""
 
     def __init__(self, last: int, number: int) -> None:
         self._left = last
@@ -54,7 +56,8 @@ class Steps:
 
 
 def work(engine: sa.Engine, request: dict[str, Any]) -> None:
-    worker = Worker(engine=engine, name="mortal worker", lease=timedelta(seconds=request["lease_s"]))
+    lease = timedelta(seconds=request["lease_s"])
+    worker = Worker(engine=engine, name="mortal worker", lease=lease, part_bytes=600_000)
     VERBS[Operation(request["operation"])](worker, request["id"])
 
 
@@ -65,6 +68,7 @@ def work_until_step(engine: sa.Engine, request: dict[str, Any]) -> None:
         sa.event.listen(engine, "commit", lambda _: steps.take())
     for name in ("fsync", "mkdir", "replace", "rename"):
         setattr(os, name, steps.before(getattr(os, name)))
+    URLLib3Session.send = steps.before(URLLib3Session.send)  # type: ignore[method-assign]  # as the next one
     Sink.write = steps.before_first(Sink.write)  # type: ignore[method-assign]  # this process does nothing else
     work(engine, request)
 

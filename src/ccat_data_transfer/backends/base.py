@@ -1,0 +1,65 @@
+"""What every kind of storage does for a transfer, whatever it stores on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ccat_data_transfer.backends.streams import Reader
+from ccat_data_transfer.tar import Writable
+
+
+@dataclass(frozen=True)
+class Seal:
+    """By what a file, a directory or an object is recognised without reading it."""
+
+    mtime_ns: int
+    inode: int | None
+    """None for an object: it has none."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written."""
+
+    size_bytes: int
+    checksum: str | None
+    """Digest of a file as read back; None for a directory."""
+    seal: Seal
+
+
+class Store(Protocol):
+    """A location that keeps files, as one try of one transfer uses it.
+
+    Paths are relative to its root and never lead out of it. Errors are a LocationTrouble or a BadFile. Whatever moves
+    bytes calls `progress` after every chunk; what that raises ends the work.
+    """
+
+    @property
+    def name(self) -> str:
+        """`site/location`."""
+
+    def where(self, path: str) -> Path | str:
+        """A file as people would look for it."""
+
+    def open(self, path: str, *, size_bytes: int | None = None) -> Reader:
+        """Reader of a file, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`."""
+
+    def checksum(self, path: str) -> str:
+        """Digest of a file; raises FileMissing."""
+
+    def publish(self, path: str, write: Callable[[Writable], object], *, needs: int, checksum: str) -> Stored:
+        """Make a file of what `write` gives, in place of any that is there; raises FileDiffers for another digest.
+
+        It appears under its name whole, and counts once it was read back and found right. `write` may be called twice,
+        or not at all where an earlier try left the file. `needs` is the space that it takes at most.
+        """
+
+    def size(self, path: str) -> int | None:
+        """Size of a file in bytes; None where there is none."""
+
+    def seal(self, path: str) -> Seal | None:
+        """Seal of what has this name; None where nothing has."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""

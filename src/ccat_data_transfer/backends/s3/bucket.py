@@ -1,0 +1,153 @@
+"""Files of a location in a bucket: whole or not there, and read back before anybody hears of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from ccat_data_transfer.backends.base import Seal, Stored
+from ccat_data_transfer.backends.s3.access import client_of
+from ccat_data_transfer.backends.s3.address import Address
+from ccat_data_transfer.backends.s3.errors import StoreFails, explained, is_missing
+from ccat_data_transfer.backends.s3.leftovers import clear
+from ccat_data_transfer.backends.s3.parts import PART_BYTES, part_size
+from ccat_data_transfer.backends.s3.reading import ObjectStream, seal_of
+from ccat_data_transfer.backends.s3.uploads import (
+    DIGEST,
+    DoesNotFit,
+    Target,
+    Unfinished,
+    Upload,
+    digest_of,
+)
+from ccat_data_transfer.backends.streams import Reader
+from ccat_data_transfer.errors import FileDiffers, FileMissing, ReadBackDiffers
+from ccat_data_transfer.tar import Writable
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+Write = Callable[[Writable], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """A location in an object store, as one try of one transfer uses it."""
+
+    address: Address
+    progress: Callable[[], None]
+    """Called after every chunk that is read, written or sent; what it raises ends the work."""
+    part_bytes: int = PART_BYTES
+    """Size of the parts of large objects, at least; what is no larger is sent at once."""
+
+    @property
+    def name(self) -> str:
+        """`site/location`."""
+        return self.address.location
+
+    def where(self, path: str) -> str:
+        """A file as people would look for it."""
+        return self.address.url(path)
+
+    def open(self, path: str, *, size_bytes: int | None = None) -> Reader:
+        """Reader of an object, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`."""
+        stream = self._stream(path)
+        if size_bytes not in {None, stream.size_bytes}:
+            stream.close()
+            registered, found = f"{size_bytes} bytes", f"{stream.size_bytes} bytes"
+            raise FileDiffers(self.name, self.where(path), registered=registered, found=found)
+        return self._reader(stream, path)
+
+    def checksum(self, path: str) -> str:
+        """Digest of an object; raises FileMissing."""
+        with self.open(path) as reader:
+            reader.drain()
+            return reader.checksum
+
+    def publish(self, path: str, write: Write, *, needs: int, checksum: str) -> Stored:
+        """Make an object of what `write` gives, in place of any that is there; raises FileDiffers for another digest.
+
+        It appears under its key whole, and counts once it was read back and found right. What an earlier try sent is
+        not sent again. `needs` is its size at most.
+        """
+        target, part_bytes = Target(self._s3, self.address, path, checksum), part_size(needs, least=self.part_bytes)
+        before = clear(target, keep_newest=needs > part_bytes)
+        if kept := self._kept(path, checksum):
+            clear(target, keep_newest=False)
+            return kept
+        self._upload(target, write, before=before, part_bytes=part_bytes)
+        return self._read_back(path, checksum)
+
+    def size(self, path: str) -> int | None:
+        """Size of an object in bytes; None where there is none."""
+        head = self._head(path)
+        return head["ContentLength"] if head else None
+
+    def seal(self, path: str) -> Seal | None:
+        """Seal of the object of this name; None where there is none."""
+        head = self._head(path)
+        return seal_of(head) if head else None
+
+    def remove(self, path: str) -> None:
+        """Remove an object, if it is there."""
+        key = self.address.key(path)
+        with explained(self.address):
+            self._s3.delete_object(Bucket=self.address.bucket, Key=key)
+
+    def _upload(self, target: Target, write: Write, *, before: Unfinished | None, part_bytes: int) -> None:
+        upload = Upload(target, before, part_bytes=part_bytes, progress=self.progress)
+        try:
+            write(upload)
+            upload.finish()
+        except DoesNotFit:
+            clear(target, keep_newest=False)
+            self._upload(target, write, before=None, part_bytes=part_bytes)
+
+    def _kept(self, path: str, checksum: str) -> Stored | None:
+        """The object that an earlier try made and did not record; None where it is not there, or another one is."""
+        try:
+            return self._read_back(path, checksum)
+        except (FileMissing, ReadBackDiffers):
+            return None
+
+    def _read_back(self, path: str, checksum: str) -> Stored:
+        """The object as it is read from the store; one that was announced as something else is not even read."""
+        stream = self._stream(path)
+        with self._reader(stream, path) as reader:
+            read = stream.metadata.get(DIGEST, "nothing that is ours")
+            if read == digest_of(checksum):
+                reader.drain()
+                read = digest_of(reader.checksum)
+            if read != digest_of(checksum):
+                raise ReadBackDiffers(self.name, self.where(path), written=checksum, read=read)
+            return Stored(stream.size_bytes, checksum, stream.seal)
+
+    def _stream(self, path: str) -> ObjectStream:
+        return ObjectStream(self._s3, self.address, path, progress=self.progress)
+
+    def _reader(self, stream: ObjectStream, path: str) -> Reader:
+        return Reader(
+            stream,
+            location=self.name,
+            where=self.where(path),
+            progress=self.progress,
+            explain=lambda error: StoreFails(self.address, str(error)),
+        )
+
+    def _head(self, path: str) -> "HeadObjectOutputTypeDef | None":
+        key = self.address.key(path)
+        with explained(self.address):
+            try:
+                return self._s3.head_object(Bucket=self.address.bucket, Key=key)
+            except ClientError as error:
+                if not is_missing(error):
+                    raise
+                self._s3.head_bucket(Bucket=self.address.bucket)  # or the bucket is what is missing
+                return None
+
+    @cached_property
+    def _s3(self) -> "S3Client":
+        return client_of(self.address)

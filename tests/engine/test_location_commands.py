@@ -1,0 +1,138 @@
+"""What `ccat site`, `ccat sites`, `ccat location add` and `ccat locations` say and do."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner, Result
+
+from ccat.cli import app
+from ccat_data_transfer.queues import queues_to_serve
+from ccat_ops_db import models
+from ccat_ops_db.session import transaction
+
+S3 = ("--type", "long_term_archive", "--storage", "s3")
+Say = Callable[..., Result]
+
+
+@pytest.fixture
+def say(ops_db: sa.Engine) -> Say:
+    environment = {"CCAT_OPS_DB_URL": ops_db.url.render_as_string(hide_password=False)}
+
+    def say(*words: str) -> Result:
+        return CliRunner().invoke(app, [*words], env=environment, terminal_width=200)
+
+    return say
+
+
+def told(ended: Result) -> str:
+    return " ".join((ended.stdout + ended.stderr).replace("│", "").split())
+
+
+def test_a_new_site_with_its_locations_is_all_that_is_needed(ops_db: sa.Engine, say: Say) -> None:
+    assert told(say("site", "add", "us", "--name", "Archive in the US")) == "us is a site"
+    try:
+        store = ("--endpoint-url", "https://s3.example.org", "--region", "east", "--priority", "5")
+        added = told(say("location", "add", "us/lta", *S3, "--bucket", "fyst-raw", "--prefix", "v1", *store))
+        assert (
+            "a transfer-worker that serves it takes it up when it starts (`ccat transfer-worker --serve us/lta`)"
+            in added
+        )
+        assert added.endswith("in CCAT_S3_US_LTA_ACCESS_KEY_ID and CCAT_S3_US_LTA_SECRET_ACCESS_KEY, or those of AWS")
+        added = told(say("location", "add", "us/fast", "--type", "buffer", "--path", "/data/fast"))
+        assert added.endswith("takes it up when it starts (`ccat transfer-worker --serve us/fast`)")
+
+        assert "us Archive in the US" in told(say("sites"))
+        assert {"site": "us", "name": "Archive in the US"} in json.loads(say("sites", "--json").stdout)
+        assert "us/lta long_term_archive" in told(say("locations"))
+        assert "s3://fyst-raw/v1 (https://s3.example.org)" in told(say("locations"))
+        [lta] = [one for one in json.loads(say("locations", "--json").stdout) if one["name"] == "us/lta"]
+        assert (lta["storage"], lta["path"], lta["place"].partition(" ")[0]) == ("s3", None, "s3://fyst-raw/v1")
+        with transaction(ops_db) as session:
+            found = session.scalars(sa.select(models.DataLocation)).all()
+            assert queues_to_serve(found, ["us"]) == ["transfer.us_lta_archiving"]
+            [row] = [one for one in found if isinstance(one, models.S3DataLocation)]
+            assert (row.region, row.priority, row.active, row.backend) == ("east", 5, True, None)
+    finally:
+        with ops_db.begin() as connection:
+            site = "site_id IN (SELECT id FROM site WHERE short_name = 'us')"
+            here = f"SELECT id FROM data_location WHERE {site}"  # noqa: S608 - a constant
+            for kind in ("s3", "disk"):
+                connection.execute(sa.text(f"DELETE FROM {kind}_data_location WHERE id IN ({here})"))  # noqa: S608 - as above
+            connection.execute(sa.text(f"DELETE FROM data_location WHERE {site}"))  # noqa: S608 - as above
+            connection.execute(sa.text("DELETE FROM site WHERE short_name = 'us'"))
+
+
+def test_a_processing_location_is_added_as_before(say: Say) -> None:
+    added = told(say("location", "add", "cologne/fast", "--path", "/data/fast"))
+    assert added.endswith("; name it in CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID of those that serve it")
+    assert "cologne/fast processing local" in told(say("locations"))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["cologne"], "'cologne' names a site and no location; say cologne/NAME"),
+        (["cologne/x"], "Invalid value for --path: a location on disk needs it"),
+        (["cologne/x", *S3], "Invalid value for --bucket: a location on s3 needs it"),
+        (["cologne/x", *S3, "--bucket", "b", "--path", "/x"], "Invalid value for --path: a location on s3 has none"),
+        (["cologne/x", "--path", "/x", "--bucket", "abc"], "Invalid value for --bucket: a location on disk has none"),
+        (["cologne/x", *S3, "--bucket", "abc", "--backend", "slurm"], "no jobs run at a long_term_archive location"),
+    ],
+)
+def test_words_that_do_not_go_together_are_refused(words: list[str], problem: str) -> None:
+    ended = CliRunner().invoke(app, ["location", "add", *words], terminal_width=200)
+    assert ended.exit_code == 2
+    assert problem in told(ended)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ["location", "add", "cologne/tape", "--type", "long_term_archive", "--storage", "tape"],
+            "Location cologne/tape cannot be on tape: no backend reads and writes tape. As long_term_archive it can b",
+        ),
+        (
+            ["location", "add", "cologne/b", "--type", "buffer", "--storage", "s3", "--bucket", "abc"],
+            "Location cologne/b cannot be on s3: its files are read in place. As buffer it can be on `disk`",
+        ),
+        (["location", "add", "here/x", "--path", "/x"], "There is no site `here`. Known: `ccat`, `cologne`"),
+        (["location", "add", "cologne/Big", "--path", "/x"], "`Big` cannot be the name of a location: it has small"),
+        (["location", "add", "cologne/x", *S3, "--bucket", "A_b"], "`A_b` cannot be the bucket: it has 3 to 63 small"),
+        (
+            ["location", "add", "cologne/x", *S3, "--bucket", "abc", "--prefix", "/x"],
+            "`/x` cannot be the prefix: it",
+        ),
+        (
+            ["location", "add", "cologne/x", *S3, "--bucket", "abc", "--endpoint-url", "http://key:secret@store"],
+            "`http://key:secret@store` cannot be the endpoint: it is the address of a store, such as `https://s3.exam",
+        ),
+        (
+            ["location", "add", "cologne/lta", "--path", "/x"],
+            "There is a location cologne/lta already: `ccat loc",
+        ),
+        (["site", "add", "cologne", "--name", "Cologne"], "There is a site cologne already: `ccat sites` lists them."),
+        (["site", "add", "Köln", "--name", "Cologne"], "`Köln` cannot be the short name of a site: it has small"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(say: Say, words: list[str], problem: str) -> None:
+    ended = say(*words)
+    assert ended.exit_code == 1
+    assert told(ended).startswith(f"error: {problem}")
+
+
+def test_who_asks_for_tape_is_told_what_a_tape_library_can_be(say: Say) -> None:
+    ended = told(say("location", "add", "cologne/tape", "--type", "long_term_archive", "--storage", "tape"))
+    assert ended.endswith(
+        "As long_term_archive it can be on `disk`, `s3` (`--storage`). A tape library with a disk in front of it, or "
+        "with an S3 gateway, is one of these. Nothing was added."
+    )
+
+
+def test_a_bucket_is_one_location_only(say: Say) -> None:
+    bucket = (*S3, "--bucket", "fyst-raw", "--endpoint-url", "http://store:9000")
+    say("location", "add", "cologne/one", *bucket)
+    assert "s3://fyst-raw is the bucket of cologne/one already" in told(say("location", "add", "ccat/other", *bucket))
+    assert say("location", "add", "ccat/other", *bucket, "--prefix", "other").exit_code == 0
