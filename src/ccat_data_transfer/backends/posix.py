@@ -4,8 +4,10 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,13 +27,14 @@ from ccat_data_transfer.tar import Writable
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
+_FLUSHED_AT_ONCE: Final = 8
 
 
 class Tree(Protocol):
     """A directory that is being filled."""
 
     def writing(self, relative_path: str) -> AbstractContextManager[Sink]:
-        """A new file of it; flushed to the disk at the end of the `with`."""
+        """A new file of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +87,9 @@ class Disk:
         `needs` is the space that it takes at most.
         """
         with self._unfinished(path, needs) as (partial, target):
-            with self._writing(partial, needs=needs) as sink:
+            with self._writing(partial, needs=needs, checksum=checksum) as sink:
                 write(sink)
-            if checksum not in {None, sink.checksum}:
-                raise FileDiffers(self.name, target, registered=str(checksum), found=sink.checksum)
+                sink.flush()
             self._read_back(partial, sink.checksum)
             partial.replace(target)
             _flush_directory(target.parent)
@@ -101,8 +103,7 @@ class Disk:
         with self._unfinished(path, needs) as (partial, target):
             partial.mkdir()
             write(_Tree(partial, lambda file: self._writing(file, needs=needs)))
-            for directory, _, _ in os.walk(partial):
-                _flush_directory(Path(directory))
+            self._flush_tree(partial)
             partial.rename(target)
         return self.published_tree(path)
 
@@ -207,12 +208,22 @@ class Disk:
             raise self._full(needs)
 
     @contextmanager
-    def _writing(self, file: Path, *, needs: int) -> Iterator[Sink]:
-        with file.open("xb", buffering=0) as out:
-            sink = Sink(out, progress=self.progress, explain=lambda error: self._explain(error, needs))
+    def _writing(self, file: Path, *, needs: int, checksum: str | None = None) -> Iterator[Sink]:
+        with file.open("xb", buffering=0) as out, closing(self._sink(out, needs, checksum)) as sink:
             yield sink
             os.fchmod(out.fileno(), _READ_ONLY)
-            sink.flush()
+
+    def _sink(self, out: FileIO, needs: int, checksum: str | None) -> Sink:
+        return Sink(out, checksum=checksum, progress=self.progress, explain=lambda error: self._explain(error, needs))
+
+    def _flush_tree(self, top: Path) -> None:
+        """Return once all of a directory is on the disk: many files at a time, as each waits for the disk alone."""
+        files = [Path(directory) / name for directory, _, names in os.walk(top) for name in names]
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+            for _ in pool.map(_flush_file, files):
+                self.progress()
+        for directory, _, _ in os.walk(top):
+            _flush_directory(Path(directory))
 
     def _reader(self, file: Path, *, start: int = 0) -> Reader:
         opened = file.open("rb", buffering=0)
@@ -270,6 +281,12 @@ def _make_directory(directory: Path) -> None:
     for one in reversed(missing):
         one.mkdir(exist_ok=True)
         _flush_directory(one.parent)
+
+
+def _flush_file(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _flush_directory(directory: Path) -> None:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -15,6 +17,11 @@ from ccat_ops_db.errors import CcatError
 _FLUSHED_AFTER: Final = 256 << 20
 """Bytes after which what was written is flushed and leaves the page cache, so that the last flush is never long."""
 
+_AHEAD: Final = 4
+"""Pieces that may wait to be hashed."""
+_WORTH_A_THREAD: Final = 1 << 18
+"""Bytes of a piece; smaller ones are hashed on the way."""
+
 Explain = Callable[[OSError], CcatError]
 """Makes an error of the system one that names the location."""
 
@@ -22,6 +29,42 @@ Explain = Callable[[OSError], CcatError]
 def checksum_of(digest: "hashlib._Hash") -> str:
     """Digest of bytes as it is written everywhere."""
     return f"sha256:{digest.hexdigest()}"
+
+
+class Digest:
+    """SHA-256 of bytes as they pass, worked out beside whoever moves them; closed by who is done with it."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._pieces: Queue[bytes | None] = Queue(maxsize=_AHEAD)
+        self._thread: Thread | None = None
+
+    def update(self, data: bytes) -> None:
+        """Take a piece, which nobody changes any more."""
+        if self._thread is None and len(data) < _WORTH_A_THREAD:
+            self._digest.update(data)
+            return
+        if self._thread is None:
+            self._thread = Thread(target=self._work, daemon=True)
+            self._thread.start()
+        self._pieces.put(data)
+
+    def close(self) -> None:
+        """Leave no thread; it can be gone on with all the same."""
+        if self._thread is not None:
+            self._pieces.put(None)
+            self._thread.join()
+            self._thread = None
+
+    @property
+    def checksum(self) -> str:
+        """Digest of all pieces so far."""
+        self.close()
+        return checksum_of(self._digest)
+
+    def _work(self) -> None:
+        while (data := self._pieces.get()) is not None:
+            self._digest.update(data)  # it lets other threads go on meanwhile
 
 
 class Opened(Protocol):
@@ -45,7 +88,7 @@ class Reader:
         self._where = where
         self._progress = progress
         self._explain = explain
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +96,7 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._digest.close()
         self._file.close()
 
     def read(self, size: int = -1, /) -> bytes:
@@ -78,17 +122,20 @@ class Reader:
     @property
     def checksum(self) -> str:
         """Digest of what was read so far."""
-        return checksum_of(self._digest)
+        return self._digest.checksum
 
 
 class Sink:
-    """A file being written."""
+    """A file being written; its digest is worked out unless that is told before."""
 
-    def __init__(self, file: FileIO, *, progress: Callable[[], None], explain: Explain) -> None:
+    def __init__(
+        self, file: FileIO, *, checksum: str | None = None, progress: Callable[[], None], explain: Explain
+    ) -> None:
         self._file = file
         self._progress = progress
         self._explain = explain
-        self._digest = hashlib.sha256()
+        self._digest = Digest() if checksum is None else None
+        self._told = checksum or ""
         self._size = 0
         self._flushed = 0
 
@@ -100,7 +147,8 @@ class Sink:
                 left = left[self._file.write(left) :]
         except OSError as error:
             raise self._explain(error) from error
-        self._digest.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
         self._size += len(data)
         if self._size - self._flushed >= _FLUSHED_AFTER:
             self.flush()
@@ -120,7 +168,12 @@ class Sink:
             raise self._explain(error) from error
         self._flushed = self._size
 
+    def close(self) -> None:
+        """Leave no thread."""
+        if self._digest is not None:
+            self._digest.close()
+
     @property
     def checksum(self) -> str:
-        """Digest of what was written so far."""
-        return checksum_of(self._digest)
+        """Digest of what was written so far, or that which it is told to have in the end."""
+        return self._told if self._digest is None else self._digest.checksum
