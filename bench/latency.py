@@ -64,12 +64,12 @@ def _play(one: System) -> dict[str, datetime]:
     with transaction(one.engine) as session:
         packages = session.scalars(sa.select(models.RawDataPackage.id).order_by(models.RawDataPackage.id)).all()
         for package in packages:
-            exclude_package(session, package, because="not yet", now=datetime.now(UTC), by="bench")
+            exclude_package(session, package, because="not yet", by="bench")
     ready = {}
     with one.running(*MANAGERS, WORKER):
         for number, package in enumerate(packages, start=1):
             with transaction(one.engine) as session:
-                readmit_package(session, package)
+                readmit_package(session, package, because="now", now=datetime.now(UTC), by="bench")
             ready[f"RawDataPackage.id={package}"] = datetime.now(UTC)
             one.until_completed(number * len(STEPS), within_s=120)
             time.sleep(_ONE_AFTER_THE_OTHER.total_seconds())

@@ -38,6 +38,7 @@ class Named(Generic[Row]):
 SOURCE = Named("source", sa.select(models.Source), models.Source.name)
 OBS_MODE = Named("observing mode", sa.select(models.ObsMode), models.ObsMode.name)
 OBS_UNIT = Named("observation", sa.select(models.ObsUnit), models.ObsUnit.name)
+INSTRUMENT = Named("instrument", sa.select(models.Instrument), models.Instrument.name)
 TELESCOPE = Named("telescope", sa.select(models.Telescope), models.Telescope.name)
 SOFTWARE = Named("software", sa.select(models.ReductionSoftware), models.ReductionSoftware.name)
 CONFIG = Named("config", sa.select(models.ReductionStepConfig), models.ReductionStepConfig.name)

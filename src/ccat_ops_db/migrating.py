@@ -57,6 +57,18 @@ class StillWithdrawn(CcatError):
         )
 
 
+class StillExcluded(CcatError):
+    """The schema was to go back to one that cannot keep what people have excluded."""
+
+    code = "still_excluded"
+
+    def __init__(self, excluded: Collection[str], revision: str) -> None:
+        super().__init__(
+            f"A schema before {revision} has no room for {', '.join(excluded)}. `ccat readmit` lifts what "
+            "`ccat exclusions` lists; before that the schema cannot go back. Nothing was changed."
+        )
+
+
 def alembic_config(connection: sa.Connection | None = None) -> Config:
     """Configuration of Alembic that finds the migrations, on an open connection."""
     config = Config()
@@ -69,7 +81,7 @@ def migrate(engine: sa.Engine, *, to: str = "head") -> tuple[str | None, str | N
     """Bring the schema on or back to revision `to`, and return the revisions before and after.
 
     One transaction; others that migrate wait meanwhile. Going back loses what only the later revisions have room for;
-    raises StillWithdrawn where that would be what holds of people's withdrawals.
+    raises StillWithdrawn and StillExcluded where that would be what holds of people's words.
     """
     with _alone(engine) as connection:
         return migrate_within(connection, to=to)

@@ -117,6 +117,7 @@ WHEN: Mapping[str, Mapping[str, Any]] = {
 HOW: Mapping[str, tuple[st.SearchStrategy[Any], ...]] = {
     "archive": (SOURCES, st.sampled_from([0.0, 30.0])),
     "exclude": (NUMBERS,),
+    "blind": (NUMBERS, st.sampled_from(["7", "12"])),
     "withdraw": (NUMBERS,),
     "readmit": (NUMBERS,),
     "correct": (SOURCES, SOURCES),
@@ -176,6 +177,11 @@ def some(found: Sequence[Found], number: int) -> list[Found]:
 def exclude(history: History, number: int) -> None:
     for package in some(history.packages, number):
         history.exclude(package)
+
+
+def blind(history: History, number: int, pixel: str) -> None:
+    for package in some(history.packages, number):
+        history.blind(package, pixel)
 
 
 def withdraw(history: History, number: int) -> None:
@@ -333,7 +339,7 @@ HAPPEN: Mapping[str, Callable[..., object]] = {
     "forget": lambda history: history.forget(),
     "try": try_out,
     "wish": lambda history, step, number, force: wish(history, step, number, force=force),
-    **{one.__name__: one for one in (exclude, withdraw, readmit, correct, reassign, rename, release, retire)},
+    **{one.__name__: one for one in (exclude, blind, withdraw, readmit, correct, reassign, rename, release, retire)},
     **{one.__name__: one for one in (announce, arrive, write, pack, observe)},
     **{one.__name__: one for one in (configure, damage, clear, revoke, copy, wait, work, finish)},
 }

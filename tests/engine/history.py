@@ -30,6 +30,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
 from ccat_ops_db.verbs.requests import carry_on
 from ccat_ops_db.verbs.withdrawing import Reinstated, Withdrawn, reinstate, withdraw
 from ccat_workflow_manager.verbs.failing import retry_due_runs
@@ -232,18 +233,20 @@ class History:
         return self.session(lambda session: list(session.scalars(waiting.order_by(models.RawDataPackage.id))))
 
     def exclude(self, package_id: int) -> None:
-        self._package(package_id, excluded_at=self.now, excluded_because="clouds")
+        self.session(lambda session: exclude_package(session, package_id, because="clouds", by="a person"))
+
+    def blind(self, package_id: int, *pixels: str) -> None:
+        """Say that some pixels of a package are bad."""
+        self.session(
+            lambda session: exclude_package(session, package_id, because="noise", by="a person", pixels=pixels)
+        )
 
     def readmit(self, package_id: int) -> None:
-        self._package(package_id, excluded_at=None, excluded_because=None)
+        self.session(lambda session: readmit_package(session, package_id, because="fog", now=self.now, by="a person"))
         self.declare_valid(Kind.PACKAGE, package_id)
 
     def withdraw(self, package_id: int) -> None:
         self.declare_invalid(Kind.PACKAGE, package_id, because="wrong telescope")
-
-    def _package(self, package_id: int, **values: Any) -> None:
-        noun = models.RawDataPackage
-        self.execute(sa.update(noun).where(noun.id == package_id).values(**values))
 
     def accept(self, number: int) -> None:
         """Have a person accept what one of the sub-groups that are blocked goes without."""

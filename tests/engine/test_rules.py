@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -354,8 +355,9 @@ def test_no_table_is_ambiguous_and_other_ways_to_one_have_a_dotted_name() -> Non
 
 
 @pytest.mark.parametrize("table", sorted(catalogue()))
-def test_every_column_can_be_named(table: str) -> None:
-    assert catalogue()[table].keys() == {column.name for column in table_of(table).columns}
+def test_every_column_that_holds_one_value_can_be_named(table: str) -> None:
+    values = [column for column in table_of(table).columns if not isinstance(column.type, sa.ARRAY)]
+    assert catalogue()[table].keys() == {column.name for column in values}
 
 
 # What goes beyond one condition

@@ -119,6 +119,17 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
         "archived_has_a_checksum",
     ),
     (models.RawDataPackage, {"excluded_at": START}, "exclusion_has_a_reason"),
+    (models.RawDataPackage, {"excluded_pixels": []}, "excluded_pixels_are_named"),
+    (models.Exclusion, {"instrument_id": 1}, "is_of_exactly_one_object"),
+    (models.Exclusion, {"begins_at": START}, "is_of_a_package_or_a_time"),
+    (
+        models.Exclusion,
+        {"raw_data_package_id": None, "instrument_id": 1, "begins_at": START, "ends_at": START},
+        "ends_after_it_begins",
+    ),
+    (models.Exclusion, {"pixels": []}, "pixels_are_named"),
+    (models.Exclusion, {"because": ""}, "has_a_reason"),
+    (models.Exclusion, {"lifted_at": START}, "lifted_by_somebody_who_says_why"),
     (models.RawDataPackage, {"withdrawn_because": "wrong pointing"}, "withdrawal_has_a_reason"),
     (models.PhysicalCopy, {"raw_data_file_id": None}, "is_of_exactly_one_object"),
     (models.PhysicalCopy, {"type": "raw_data_package"}, "type_goes_with_the_object"),
@@ -190,7 +201,7 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
         route = add(
             session,
             models.DataTransferRoute(
-                name="ccat_to_cologne",
+                name="another",
                 origin_site_id=_id(session, models.Site, short_name="ccat"),
                 destination_site_id=_id(session, models.Site, short_name="cologne"),
                 route_type=states.RouteType.DIRECT,
@@ -220,6 +231,9 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
             models.Alert(kind=states.AlertKind.FULL_DISK, key="1", sentence="it is full"),
             models.AlertWatch(id=1),
             models.Withdrawal(raw_data_package_id=world.package, what="package 1", because="a test", by="a test"),
+            models.Exclusion(
+                raw_data_package_id=world.package, what="package 1", pixels=["7"], because="a test", by="a test"
+            ),
             models.LongTermArchiveTransfer(
                 raw_data_package_id=world.package, origin_id=world.source_location, destination_id=world.archive
             ),

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from alembic import command
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import migrating, schema
-from ccat_ops_db.migrating import DependedUpon, StillWithdrawn, UnknownRevision
-from ccat_ops_db.models import Base, Withdrawal
+from ccat_ops_db.migrating import DependedUpon, StillExcluded, StillWithdrawn, UnknownRevision
+from ccat_ops_db.models import Base, Exclusion, RawDataPackage, Withdrawal
 from ccat_ops_db.schema import SchemaOutdated, SchemaTooNew
 from ccat_ops_db.session import create_engine
 from tests.ops_db.rows import a_world
@@ -82,6 +83,33 @@ def test_going_back_does_not_lose_what_people_have_withdrawn(engine: sa.Engine) 
     assert schema.revision_of(engine) == schema.head()
     run(engine, "UPDATE withdrawal SET reinstated_at = now(), reinstated_by = 'Ann'")
     assert migrating.migrate(engine, to="0017")[1] == "0017"
+
+
+def test_going_back_does_not_lose_what_people_have_excluded_and_coming_again_keeps_their_words(
+    engine: sa.Engine,
+) -> None:
+    with Session(engine) as session, session.begin():
+        package = a_world(session).package
+        word = {"because": "clouds", "by": "Ann"}
+        session.add(Exclusion(raw_data_package_id=package, what="raw package p", **word))
+        session.add(Exclusion(instrument_id=1, what="CHAI", begins_at=datetime(2026, 4, 5, tzinfo=UTC), **word))
+        session.flush()
+        number = session.scalars(sa.select(Exclusion.id).filter_by(what="CHAI")).one()
+    with pytest.raises(StillExcluded) as refused:
+        migrating.migrate(engine, to="0022")
+    assert str(refused.value) == (
+        f"A schema before 0024 has no room for exclusion {number} of CHAI. `ccat readmit` lifts what `ccat exclusions` "
+        "lists; before that the schema cannot go back. Nothing was changed."
+    )
+    run(engine, "UPDATE exclusion SET lifted_at = now(), lifted_by = 'Ann', lifted_because = 'x' WHERE what = 'CHAI'")
+    assert migrating.migrate(engine, to="0022")[1] == "0022"
+    run(engine, "UPDATE raw_data_package SET excluded_because = 'clouds (at noon) (Ann)' WHERE excluded_at IS NOT NULL")
+    migrating.migrate(engine)
+    with Session(engine) as session:
+        [kept] = session.scalars(sa.select(Exclusion))
+        assert (kept.raw_data_package_id, kept.because, kept.by) == (package, "clouds (at noon)", "Ann")
+        told = session.scalar(sa.select(RawDataPackage.excluded_because).filter_by(id=package))
+    assert told == f"clouds (at noon) (Ann; exclusion {kept.id})"
 
 
 def test_migrating_twice_changes_nothing_the_second_time(shared_engine: sa.Engine) -> None:

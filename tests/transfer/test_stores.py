@@ -10,7 +10,7 @@ import pytest
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.s3.bucket import Bucket
-from ccat_data_transfer.errors import FileDiffers, FileMissing, LocationTrouble, PathLeavesLocation
+from ccat_data_transfer.errors import FileDiffers, FileMissing, LocationTrouble, PathLeavesLocation, ReadBackDiffers
 from ccat_data_transfer.tar import CHUNK, Writable
 from tests.transfer.object_store import ObjectStore, bucket_at
 from tests.transfer.support import digest
@@ -80,7 +80,7 @@ def test_a_file_is_read_in_one_go_too(case: Case) -> None:
 
 
 def test_what_is_not_what_was_announced_does_not_get_its_name(case: Case) -> None:
-    with pytest.raises(FileDiffers, match=f"a.tar at location {case.store.name} has {digest(b'other')}, registered "):
+    with pytest.raises((FileDiffers, ReadBackDiffers), match=f"{case.store.name} .*{digest(b'other')}"):
         case.store.publish(TAR, lambda sink: sink.write(b"other"), needs=5, checksum=digest(b"right"))
     assert case.names() == []
 

@@ -16,6 +16,7 @@ from ccat.cli import (
     demo,
     descent,
     differences,
+    excluding,
     explaining,
     gaps,
     groupings,
@@ -64,6 +65,9 @@ app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
+app.command("exclude", rich_help_panel=DATA)(excluding.exclude_it)
+app.command("readmit", rich_help_panel=DATA)(excluding.readmit_it)
+app.command(rich_help_panel=DATA)(excluding.exclusions)
 app.command(rich_help_panel=DATA)(locations.locations)
 app.add_typer(locations.app, name="location", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(routes.routes)

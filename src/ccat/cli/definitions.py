@@ -1,5 +1,4 @@
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
+from ccat.cli.foreseen import by_step, listed, show_runs
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.cli.reading import read_yaml
 from ccat.wiring import process_name, transaction
@@ -39,13 +39,10 @@ class TooManyRuns(CcatError):
     code = "too_many_runs"
 
     def __init__(self, file: Path, runs: Sequence[Caused], *, most: int) -> None:
-        numbers: Counter[str] = Counter()
-        for one in runs:
-            numbers[f"{one.pipeline}/{one.step}"] += one.runs
-        where = ", ".join(f"{number:,} of {step}" for step, number in numbers.items())
+        numbers = by_step(runs)
         super().__init__(
-            f"Applying {file} would cause {numbers.total():,} runs, more than {most:,}: {where}. `--dry-run` shows "
-            f"why; `--yes` applies it all the same, `--ask-above {numbers.total()}` unless there are still more. "
+            f"Applying {file} would cause {numbers.total():,} runs, more than {most:,}: {listed(numbers)}. `--dry-run` "
+            f"shows why; `--yes` applies it all the same, `--ask-above {numbers.total()}` unless there are still more. "
             "Nothing was applied."
         )
 
@@ -120,7 +117,7 @@ def _foresee(order: _Order, definitions: Definitions) -> Foreseen:
     if number > order.ask_above and not order.dry_run:
         if not order.can_ask:
             raise TooManyRuns(order.file, runs, most=order.ask_above)
-        _show_runs(runs)
+        show_runs(runs)
         typer.confirm(f"Apply {order.file}, and cause {number:,} runs?", abort=True)
     return foreseen
 
@@ -132,12 +129,6 @@ def _show(file: Path, applied: _Applied) -> None:
     print_table(
         title, ["what", "name", "", "detail"], [(one.kind, one.name, one.action, one.detail) for one in changed]
     )
-    _show_runs(applied.runs or [])
+    show_runs(applied.runs or [])
     for warning in applied.warnings:
         typer.echo(f"warning: {warning}", err=True)
-
-
-def _show_runs(runs: Sequence[Caused]) -> None:
-    for one in runs:
-        reason = one.reason or "may follow from these"
-        typer.echo(f"{one.pipeline}/{one.step}: {one.runs:,} {'run' if one.runs == 1 else 'runs'}: {reason}")

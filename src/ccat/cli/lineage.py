@@ -131,7 +131,9 @@ def _grow(tree: Tree, found: Lineage, run: RunNode, *, shown: set[int]) -> None:
     shown.add(run.id)
     for package_id in run.package_ids:
         package = found.packages[package_id]
-        leaf = branch.add(_line(f"raw package {package.name} (scan {package.scan}, {package.source})"))
+        pixels = run.excluded_pixels.get(package_id)
+        without = f", without pixels {', '.join(pixels)}" if pixels else ""
+        leaf = branch.add(_line(f"raw package {package.name} (scan {package.scan}, {package.source}){without}"))
         for file in package.files:
             leaf.add(_line(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
     if run.excess_ids:

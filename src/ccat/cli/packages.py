@@ -1,19 +1,36 @@
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
+import sqlalchemy as sa
 import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
+from ccat.cli.excluding import Because, Pixels
 from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
 from ccat.wiring import person, process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
+from ccat_ops_db import models
 from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.states import PackageState
 from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
 
 Package = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name or number of the package.")]
+
+_COLUMNS: Final = (
+    "id",
+    "name",
+    "state",
+    "size_bytes",
+    "archived_at",
+    "checksum",
+    "failure",
+    "tried_again_at",
+    "excluded",
+    "excluded_pixels",
+)
 
 app = typer.Typer(no_args_is_help=True, help="One raw package.")
 
@@ -26,14 +43,13 @@ def packages(
     json: AsJson = False,
 ) -> None:
     """List raw packages, the newest first."""
-    columns = ["id", "name", "state", "size_bytes", "archived_at", "checksum", "failure", "tried_again_at", "excluded"]
     with reported(as_json=json), transaction("packages") as session:
         found = list_packages(session, state, limit=limit, before=before)
-        rows = [{name: getattr(one, name) for name in columns} for one in found]
+        rows = [{name: getattr(one, name) for name in _COLUMNS} for one in found]
     if json:
         print_json(rows)
     else:
-        print_table(counted(len(rows), "package", "packages"), columns, [list(row.values()) for row in rows])
+        print_table(counted(len(rows), "package", "packages"), _COLUMNS, map(_cells, rows))
 
 
 @app.command()
@@ -49,26 +65,43 @@ def retry(package: Package, *, json: AsJson = False) -> None:
 def exclude(
     package: Package,
     *,
-    because: Annotated[str, typer.Option(help="Why, for those who read it later.")],
+    because: Because,
+    pixel: Pixels = None,
     json: AsJson = False,
 ) -> None:
-    """Take a package out of all groupings; what was made with it is made again without."""
-    now = datetime.now(UTC)
+    """Take a package, or some of its pixels, out of what is made; what was made with it is made again without."""
     with reported(as_json=json), transaction("packages") as session:
         number = _number(session, package)
-        is_new = exclude_package(session, number, because=because, now=now, by=person())
-    told = "is excluded" if is_new else "was excluded already; the first reason stays"
-    print_json({"package": number, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
+        made = exclude_package(session, number, because=because, pixels=pixel or (), by=person())
+    told = f"is excluded{_without(pixel)}" if made else "was excluded already; the first reason stays"
+    print_json({"package": number, "changed": made is not None}) if json else typer.echo(f"package {package} {told}")
 
 
 @app.command()
-def readmit(package: Package, *, json: AsJson = False) -> None:
-    """Let a package in again that was excluded."""
+def readmit(package: Package, *, because: Because = "no reason was given", json: AsJson = False) -> None:
+    """Lift all exclusions of this one package; those of its module or instrument stay."""
+    now = datetime.now(UTC)
     with reported(as_json=json), transaction("packages") as session:
         number = _number(session, package)
-        was_out = readmit_package(session, number)
-    told = "is in again" if was_out else "was not excluded"
-    print_json({"package": number, "changed": was_out}) if json else typer.echo(f"package {package} {told}")
+        lifted = readmit_package(session, number, because=because, now=now, by=person())
+        held = session.scalar(sa.select(models.RawDataPackage.excluded_because).filter_by(id=number))
+    told = _readmitted(lifted, held)
+    print_json({"package": number, "changed": bool(lifted)}) if json else typer.echo(f"package {package} {told}")
+
+
+def _readmitted(lifted: Sequence[int], held: str | None) -> str:
+    """What became of a package, given the exclusions of it that were lifted, and what still keeps it out."""
+    if held is not None:
+        return f"stays out: {held}"
+    return "is in again" if lifted else "was not excluded"
+
+
+def _without(pixels: list[str] | None) -> str:
+    return f": its pixels {', '.join(pixels)}" if pixels else ""
+
+
+def _cells(row: Mapping[str, object]) -> list[object]:
+    return [", ".join(value) if isinstance(value, list) else value for value in row.values()]
 
 
 def _number(session: Session, name: str) -> int:

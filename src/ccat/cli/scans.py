@@ -88,6 +88,15 @@ def moment(text: str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def aware_moment(text: str) -> datetime:
+    """Aware moment from ISO 8601 text that names its time zone."""
+    parsed = moment(text)
+    if datetime.fromisoformat(text).tzinfo is None:
+        utc, local = f"{parsed:%Y-%m-%dT%H:%M:%S}Z", f"{parsed:%Y-%m-%dT%H:%M:%S}-04:00"
+        raise typer.BadParameter(f"`{text}` names no time zone; write {utc} for UTC, or such as {local}")
+    return parsed
+
+
 Moment = Annotated[datetime, typer.Option(parser=moment, metavar="ISO8601")]
 
 

@@ -18,7 +18,7 @@ from ccat_ops_db.grouping.names import path_of
 from ccat_ops_db.grouping.rules import AllOf
 
 _Group, _Member = models.SubGroup, models.SubGroupPackage
-_FACTS: Final = ("archived_at", "is_faded")
+_FACTS: Final = ("archived_at", "is_faded", "excluded_pixels")
 _STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
 _PACKAGES: Final = sa.bindparam("packages", type_=sa.ARRAY(sa.BigInteger))
 _ANY_TIME: Final = datetime.min.replace(tzinfo=UTC)

@@ -76,6 +76,8 @@ def _told(row: sa.RowMapping, auxiliary: Auxiliary) -> Told:
         version=row["version"],
         series=row["series"],
         new=Names(row["new"] or (), row["new_number"]),
+        excluded=Names(row["excluded"] or (), row["excluded_number"]),
+        pixels=Names(row["pixels"] or (), row["pixels_number"]),
         newer=Names(row["newer"] or (), row["newer_number"]),
         damaged=Names(row["damaged"] or (), row["damaged_number"]),
         withdrawn_because=row["withdrawn_because"],

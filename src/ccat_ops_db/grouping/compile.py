@@ -94,7 +94,7 @@ def select_packages(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> 
 def select_members(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> sa.Select[*tuple[Any, ...]]:
     """Packages with the names of their sub-groups: those that are selected, and those that only a relative time leaves.
 
-    Columns: raw_data_package_id, archived_at, is_faded (not selected now), key, labels.
+    Columns: raw_data_package_id, archived_at, is_faded (not selected now), excluded_pixels, key, labels.
     """
     joins = _Joins()
     values, labels = _named(joins, group_by)
@@ -109,6 +109,7 @@ def select_members(rules: AllOf, group_by: Sequence[str], *, now: datetime) -> s
         _PACKAGE.id.label("raw_data_package_id"),
         _PACKAGE.archived_at,
         is_faded.label("is_faded"),
+        _PACKAGE.excluded_pixels,
         key_of(named).label("key"),
         labels_of(named).label("labels"),
     )

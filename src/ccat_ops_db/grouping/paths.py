@@ -140,7 +140,12 @@ def table_of(name: str) -> sa.Table:
 @cache
 def catalogue() -> Catalogue:
     """Every table and column that a rule may name, with the type of its values."""
-    return {name: {column.name: _type_of(column) for column in table_of(name).columns} for name in paths()}
+    return {name: {column.name: _type_of(column) for column in _columns(name)} for name in paths()}
+
+
+def _columns(name: str) -> Iterator[sa.Column[Any]]:
+    """Those of a table that say something of its own; what is worked out from other rows as a list is not asked for."""
+    return (column for column in table_of(name).columns if not isinstance(column.type, sa.ARRAY))
 
 
 def _type_of(column: sa.Column[Any]) -> type:

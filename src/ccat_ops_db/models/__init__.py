@@ -14,6 +14,7 @@ from ccat_ops_db.models.data import (
     RawDataPackage,
     RawDataPackagePhysicalCopy,
 )
+from ccat_ops_db.models.exclusions import Exclusion
 from ccat_ops_db.models.gaps import PendingChange, PipelineEvaluation, SubGroup, SubGroupPackage
 from ccat_ops_db.models.locations import (
     DataLocation,
@@ -122,6 +123,7 @@ __all__ = [
     "DataTransferPackagePhysicalCopy",
     "DataTransferRoute",
     "DiskDataLocation",
+    "Exclusion",
     "ExecutedObsUnit",
     "ExecutedReductionStep",
     "FailureClass",

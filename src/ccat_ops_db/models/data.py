@@ -43,6 +43,7 @@ class RawDataPackage(Base):
         sa.CheckConstraint("(state = 'archived') <= (checksum IS NOT NULL)", name="archived_has_a_checksum"),
         sa.CheckConstraint("(state = 'archived') = (archived_at IS NOT NULL)", name="archived_at_goes_with_the_state"),
         sa.CheckConstraint("(excluded_at IS NULL) = (excluded_because IS NULL)", name="exclusion_has_a_reason"),
+        sa.CheckConstraint("cardinality(excluded_pixels) > 0", name="excluded_pixels_are_named"),
         sa.CheckConstraint("(withdrawn_at IS NULL) = (withdrawn_because IS NULL)", name="withdrawal_has_a_reason"),
         is_checksum("checksum"),
         is_not_negative("size_bytes"),
@@ -69,8 +70,13 @@ class RawDataPackage(Base):
     checksum: Mapped[str | None] = mapped_column(comment="Digest of the tar, once packed.")
     failure: Mapped[str | None] = mapped_column(comment="Why it is FAILED, and what to do.")
     archived_at: Mapped[datetime | None] = mapped_column(index=True, comment="When it became ARCHIVED.")
-    excluded_at: Mapped[datetime | None] = mapped_column(comment="When a person took it out of all groupings.")
-    excluded_because: Mapped[str | None] = mapped_column(comment="Why it was taken out.")
+    excluded_at: Mapped[datetime | None] = mapped_column(
+        comment="When a person took it out of all groupings: what the first exclusion that holds says."
+    )
+    excluded_because: Mapped[str | None] = mapped_column(comment="Why it was taken out, by whom, by which exclusion.")
+    excluded_pixels: Mapped[list[str] | None] = mapped_column(
+        sa.ARRAY(sa.Text), comment="Its pixels that are left out, all exclusions together; NULL: none."
+    )
     withdrawn_at: Mapped[datetime | None] = mapped_column(comment="When it was declared invalid.")
     withdrawn_because: Mapped[str | None] = mapped_column(comment="Why it is invalid.")
     metadata_: Mapped[Json] = mapped_column(

@@ -83,6 +83,9 @@ class SubGroupPackage(Base):
     sub_group_id: Mapped[int] = mapped_column(index=True, comment="The sub-group.")
     archived_at: Mapped[datetime] = mapped_column(comment="When the package became ARCHIVED.")
     is_faded: Mapped[bool] = mapped_column(comment="Whether it left, only because of a relative time.")
+    excluded_pixels: Mapped[list[str] | None] = mapped_column(
+        sa.ARRAY(sa.Text), comment="Pixels of it that a run of now leaves out; NULL: none."
+    )
     is_ready: Mapped[bool] = mapped_column(
         server_default=sa.true(), comment="Whether steps further down need not wait for it."
     )

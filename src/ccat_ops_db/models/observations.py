@@ -159,6 +159,15 @@ class ExecutedObsUnit(Base):
         is_not_negative("expected_files"),
         sa.CheckConstraint("ended_at >= started_at", name="ends_after_start"),
         sa.Index("ix_executed_obs_unit_started_at", "started_at"),
+        # When it was taken, as far as is known: its start, and what follows until its end.
+        sa.Index(
+            "ix_executed_obs_unit_time",
+            sa.text(
+                "(CASE WHEN ended_at > started_at THEN tstzrange(started_at, ended_at)"
+                " ELSE tstzrange(started_at, started_at, '[]') END)"
+            ),
+            postgresql_using="gist",
+        ),
         sa.Index("ix_executed_obs_unit_unfinished", "id", postgresql_where=sa.text("ended_at IS NULL")),
     )
 

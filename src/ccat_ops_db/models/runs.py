@@ -337,6 +337,9 @@ class RunInput(Base):
     data_product_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("data_product.id"), index=True, comment="The product, for the other roles."
     )
+    excluded_pixels: Mapped[list[str] | None] = mapped_column(
+        sa.ARRAY(sa.Text), comment="Pixels of the raw package that the run leaves out; NULL: none."
+    )
 
 
 class AcceptedCoverage(Base):

@@ -82,6 +82,8 @@ class Taken:
     checksum: str | None
     made_by: int | None = None
     """The run, of a product."""
+    excluded_pixels: Sequence[str] = ()
+    """Of a raw package."""
 
     @property
     def place(self) -> Path:
@@ -239,7 +241,9 @@ def _definition(definition: Definition) -> _Facts:
 
 
 def _inputs(inputs: Iterable[Taken]) -> _Facts:
-    return dict(sorted((one.place, one.checksum) for one in inputs))
+    listed = sorted(inputs, key=lambda one: one.place)
+    pixels = {(*one.place, "excluded_pixels"): list(one.excluded_pixels) for one in listed if one.excluded_pixels}
+    return {one.place: one.checksum for one in listed} | pixels
 
 
 def _execution(attempt: Attempt, variables: Mapping[str, str]) -> _Facts:

@@ -68,6 +68,14 @@ class Input:
     sub_group_key: str
     relative_path: str
     checksum: str
+    excluded_pixels: tuple[str, ...] = ()
+    """Pixels of a raw package that are left out."""
+
+    @property
+    def facts(self) -> list[Any]:
+        """What it is, as JSON."""
+        said = [self.role, self.step_key, self.sub_group_key, self.relative_path, self.checksum]
+        return [*said, list(self.excluded_pixels)] if self.excluded_pixels else said
 
 
 def made_digest(step_id: int, sub_group_key: str, products: Iterable[tuple[str, str]]) -> str | None:
@@ -81,6 +89,4 @@ def made_digest(step_id: int, sub_group_key: str, products: Iterable[tuple[str, 
 
 def input_digest(inputs: Iterable[Input]) -> str:
     """Digest of a set of inputs: the same bytes from the same places give the same digest, in any order."""
-    return content_digest(
-        [[one.role, one.step_key, one.sub_group_key, one.relative_path, one.checksum] for one in sorted(inputs)]
-    )
+    return content_digest([one.facts for one in sorted(inputs)])

@@ -1,7 +1,7 @@
 """What a product was made of, as values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -62,6 +62,8 @@ class RunNode:
     """Products that its rules chose, by the name of the rule."""
     excess_ids: tuple[int, ...]
     """Packages that went in through products from upstream, though its sub-group did not have them."""
+    excluded_pixels: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """Pixels that it left out, by package."""
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,10 @@ def _made(products: Any) -> Iterator[dict[str, Any]]:
 
 
 def _uses(run: RunNode) -> Iterator[dict[str, Any]]:
-    taken = [("raw", _id("package", one)) for one in run.package_ids]
-    taken += [("upstream", _id("product", one)) for one in run.product_ids]
+    for one in run.package_ids:
+        pixels = _facts(excluded_pixels=list(run.excluded_pixels[one])) if one in run.excluded_pixels else {}
+        yield {"prov:activity": _id("run", run.id), "prov:entity": _id("package", one), "prov:role": "raw", **pixels}
+    taken = [("upstream", _id("product", one)) for one in run.product_ids]
     taken += [(f"auxiliary {name}", _id("product", one)) for name, ids in run.auxiliary.items() for one in ids]
     for role, entity in taken:
         yield {"prov:activity": _id("run", run.id), "prov:entity": entity, "prov:role": role}

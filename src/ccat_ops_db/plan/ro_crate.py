@@ -165,12 +165,17 @@ class _Graph:
             "@id": self.urn("run", run.id),
             "@type": "CreateAction",
             "name": f"{run.pipeline}/{run.step} of {sub_group}",
-            "description": f"Run {run.id}: {run.reason}",
+            "description": "; ".join([f"Run {run.id}: {run.reason}", *self._without(run)]),
             "instrument": {"@id": self._software_id(run)},
             "object": [{"@id": one} for one in (*dict.fromkeys(taken), *settings)],
             "result": [{"@id": one} for one in made],
             **(self._how(run, execution) if execution else {}),
         }
+
+    def _without(self, run: RunNode) -> Iterator[str]:
+        """Pixels that it left out."""
+        for package_id, pixels in run.excluded_pixels.items():
+            yield f"without pixels {', '.join(pixels)} of {self.found.packages[package_id].name}"
 
     def _how(self, run: RunNode, execution: Execution) -> _Entity:
         times = {"startTime": execution.started_at, "endTime": execution.ended_at}

@@ -111,6 +111,10 @@ class Told:
     """Of its newest completed run, as the series."""
     series: str | None = None
     new: Names = NONE
+    excluded: Names = NONE
+    """Packages of its newest completed run that are excluded now, each with who says so and why."""
+    pixels: Names = NONE
+    """Packages of which other pixels are left out now, each with these."""
     newer: Names = NONE
     damaged: Names = NONE
     withdrawn_because: str | None = None
@@ -209,7 +213,12 @@ def _reason(told: Told, wanted: Wanted) -> str:
 
 
 def _input_change(told: Told, run: str) -> str:
-    return f"new since {run}: {told.new}" if told.new.number else f"inputs differ from those of {run}"
+    changes = [
+        f"new since {run}: {told.new}" if told.new.number else "",
+        f"excluded since {run}: {told.excluded}" if told.excluded.number else "",
+        f"other pixels are excluded than for {run}, now of {told.pixels}" if told.pixels.number else "",
+    ]
+    return "; ".join(filter(None, changes)) or f"inputs differ from those of {run}"
 
 
 def _upstream_change(told: Told, run: str) -> str:

@@ -48,12 +48,12 @@ def _ancestor_runs(session: Session, run_id: int) -> Sequence[int]:
     return session.scalars(sa.select(ancestors.c.run_id)).all()
 
 
-_Inputs = Mapping[int, Sequence[sa.Row[int, int | None, int | None, str | None]]]
+_Inputs = Mapping[int, Sequence[sa.Row[int, int | None, int | None, str | None, list[str] | None]]]
 
 
 def _inputs(session: Session, run_ids: Sequence[int]) -> _Inputs:
     one = models.RunInput
-    columns = sa.select(one.run_id, one.raw_data_package_id, one.data_product_id, one.name)
+    columns = sa.select(one.run_id, one.raw_data_package_id, one.data_product_id, one.name, one.excluded_pixels)
     found: defaultdict[int, list[Any]] = defaultdict(list)
     for row in session.execute(columns.where(is_among(one.run_id, run_ids)).order_by(one.id)):
         found[row.run_id].append(row)
@@ -118,6 +118,7 @@ def _run_node(row: Any, inputs: Sequence[Any], excess: Sequence[int]) -> RunNode
         product_ids=_taken(inputs, None),
         auxiliary={name: _taken(inputs, name) for name in sorted({one.name for one in inputs if one.name is not None})},
         excess_ids=tuple(excess),
+        excluded_pixels={one.raw_data_package_id: one.excluded_pixels for one in inputs if one.excluded_pixels},
     )
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -33,7 +34,9 @@ class ListedPackage:
     """Why it is FAILED, or what keeps it from its archive at the moment."""
     tried_again_at: datetime | None
     excluded: str | None
-    """Why a person took it out of all groupings."""
+    """Why it is out of all groupings, who said so, and by which exclusion."""
+    excluded_pixels: Sequence[str] | None
+    """Its pixels that are left out."""
 
 
 def list_packages(
@@ -42,7 +45,7 @@ def list_packages(
     """The newest packages; `before` is the id where the last page ended."""
     package, transfer = models.RawDataPackage, models.LongTermArchiveTransfer
     under_way = sa.and_(transfer.raw_data_package_id == package.id, transfer.status.in_(LIVE_TRANSFER_STATUSES))
-    query = (
+    query: sa.Select[*tuple[Any, ...]] = (
         sa.select(
             package.id,
             package.name,
@@ -53,6 +56,7 @@ def list_packages(
             sa.func.coalesce(package.failure, sa.func.min(transfer.failure)),
             sa.func.min(transfer.not_before),
             package.excluded_because,
+            package.excluded_pixels,
         )
         .outerjoin(transfer, under_way)
         .where(*([package.state == state] if state else []), *([package.id < before] if before else []))

@@ -72,6 +72,7 @@ def _inputs(session: Session, run_id: int) -> Sequence[Taken]:
             sa.func.coalesce(package.name, product.relative_path),
             sa.func.coalesce(package.checksum, product.checksum),
             product.run_id,
+            one.excluded_pixels,
         )
         .outerjoin(package, package.id == one.raw_data_package_id)
         .outerjoin(product, product.id == one.data_product_id)
@@ -81,8 +82,17 @@ def _inputs(session: Session, run_id: int) -> Sequence[Taken]:
         .order_by(one.id)
     )
     return [
-        Taken(role=role, name=name, step=step, sub_group=sub_group, path=path, checksum=checksum, made_by=made_by)
-        for role, name, step, sub_group, path, checksum, made_by in rows
+        Taken(
+            role=role,
+            name=name,
+            step=step,
+            sub_group=sub_group,
+            path=path,
+            checksum=checksum,
+            made_by=made_by,
+            excluded_pixels=pixels or (),
+        )
+        for role, name, step, sub_group, path, checksum, made_by, pixels in rows
     ]
 
 

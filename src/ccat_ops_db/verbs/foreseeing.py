@@ -1,9 +1,10 @@
-"""What applying definitions would cause, found out by doing it and undoing it."""
+"""What a change would cause, found out by doing it and undoing it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -39,7 +40,7 @@ class Caused:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What applying definitions would cause, as far as that can be known."""
+    """What a change would cause, as far as that can be known."""
 
     runs: Sequence[Caused] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
@@ -64,13 +65,19 @@ def foresee(session: Session, definitions: Definitions, *, folder: Path, now: da
     """
     take_turn(session)
     hold_validity(session, definitions.software)
-    with _undone(session):
+    with undone(session):
         changes = apply_definitions(session, definitions, folder=folder, by=by)
     if all(one.action == "unchanged" for one in changes):
         return Foreseen()
-    with _undone(session):
+    change = partial(apply_definitions, session, definitions, folder=folder, by=by)
+    return foresee_change(session, change, now=now, by=by)
+
+
+def foresee_change(session: Session, change: Callable[[], object], *, now: datetime, by: str) -> Foreseen:
+    """Which runs there would be after a change that there would not be otherwise; nothing of it stays."""
+    with undone(session):
         before = _plans(session, now=now, by=by)
-        apply_definitions(session, definitions, folder=folder, by=by)
+        change()
         defined: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()  # by the clock that noted it
         after = _plans(session, now=max(now, defined), by=by)
         runs = [
@@ -82,7 +89,7 @@ def foresee(session: Session, definitions: Definitions, *, folder: Path, now: da
 
 
 @contextmanager
-def _undone(session: Session) -> Iterator[None]:
+def undone(session: Session) -> Iterator[None]:
     """Roll back what the block does, with all locks that it took."""
     savepoint = session.begin_nested()
     try:

@@ -90,6 +90,9 @@ class RawInput(_Part):
     source: str | None
     instrument_module: str
     files: tuple[InputFile, ...]
+    excluded_pixels: tuple[str, ...] = Field(
+        default=(), description="Pixels that are known to be bad, as the instrument calls them: leave them out."
+    )
 
 
 class _ProductInput(_Part):

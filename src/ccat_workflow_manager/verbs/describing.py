@@ -299,6 +299,7 @@ def _told_raw(one: Raw) -> told.RawInput:
         files=tuple(
             told.InputFile(path=file.path, size_bytes=file.size_bytes, checksum=file.checksum) for file in one.files
         ),
+        excluded_pixels=tuple(one.excluded_pixels or ()),
     )
 
 

@@ -37,6 +37,7 @@ _RAW: Final = (
         _Copy.path.label("copy_path"),
         _Copy.mtime_ns,
         _Copy.inode,
+        _Taken.excluded_pixels,
     )
     .join(_Run, _Run.id == _Taken.run_id)
     .join(_Package, _Package.id == _Taken.raw_data_package_id)
@@ -115,6 +116,8 @@ class Raw:
     copy_path: str
     mtime_ns: int | None
     inode: int | None
+    excluded_pixels: Sequence[str] | None
+    """As they were when the inputs of the run were fixed; None: none."""
     files: Sequence[RawFile]
 
 

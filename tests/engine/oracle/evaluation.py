@@ -367,7 +367,7 @@ def _products(facts: Facts, sources: Iterable[Candidate]) -> list[tuple[Candidat
 
 
 def _raw_input(member: PackageFacts) -> Input:
-    return Input(InputRole.RAW, "", "", member.package.name, member.checksum)
+    return Input(InputRole.RAW, "", "", member.package.name, member.checksum, member.package.pixels)
 
 
 def _upstream_input(source: Candidate, product: ProductFacts) -> Input:

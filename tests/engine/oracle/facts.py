@@ -220,8 +220,18 @@ def _packages(
     session: Session, revision: models.PipelineRevision, rules: AllOf, *, now: datetime
 ) -> tuple[PackageFacts, ...]:
     dimensions = sorted({dimension for step in revision.steps for dimension in step.group_by})
-    rows = session.execute(select_packages(rules, dimensions, now=now))
-    return tuple(_package(tuple(row), dimensions) for row in rows)
+    rows = session.execute(select_packages(rules, dimensions, now=now)).all()
+    pixels = _pixels(session)
+    return tuple(_package(tuple(row), dimensions, pixels) for row in rows)
+
+
+def _pixels(session: Session) -> Mapping[int, tuple[str, ...]]:
+    """Pixels that exclusions of a package leave out."""
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for one in session.scalars(sa.select(models.Exclusion).filter_by(lifted_at=None)):
+        if one.raw_data_package_id is not None:
+            found[one.raw_data_package_id].update(one.pixels or ())
+    return {number: tuple(sorted(names)) for number, names in found.items()}
 
 
 def _faded(session: Session, rules: AllOf, packages: Iterable[PackageFacts], *, now: datetime) -> frozenset[int]:
@@ -232,11 +242,11 @@ def _faded(session: Session, rules: AllOf, packages: Iterable[PackageFacts], *, 
     return frozenset(ever).difference(one.package.id for one in packages)
 
 
-def _package(row: tuple[Any, ...], dimensions: Sequence[str]) -> PackageFacts:
+def _package(row: tuple[Any, ...], dimensions: Sequence[str], pixels: Mapping[int, tuple[str, ...]]) -> PackageFacts:
     number, name, checksum, archived_at, *columns = row
     pairs = zip(columns[::2], columns[1::2], strict=True)
     values = {dimension: DimensionValue(*pair) for dimension, pair in zip(dimensions, pairs, strict=True)}
-    return PackageFacts(Package(number, name, archived_at), checksum, values)
+    return PackageFacts(Package(number, name, archived_at, pixels.get(number, ())), checksum, values)
 
 
 def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, CompletedFacts]:
@@ -261,12 +271,30 @@ def _completed(session: Session, step_ids: Sequence[int]) -> dict[Place, Complet
                 series=run.software_version.series,
                 damaged=damaged.get(run.id, ()),
                 withdrawn=withdrawn.get(run.id),
+                excluded=_excluded(session, past[run.id]["covers"]),
+                pixels=_pixels_of(session, run.id),
             ),
             completed_at=run.finished_at or run.created_at,
             products=tuple(products[run.id]),
         )
         for run in runs
     }
+
+
+def _excluded(session: Session, packages: Iterable[int]) -> tuple[str, ...]:
+    """Those of some packages that are excluded, and why."""
+    noun = models.RawDataPackage
+    said = sa.select(noun.name + ": " + noun.excluded_because).where(is_among(noun.id, packages))
+    return tuple(session.scalars(said.where(noun.excluded_at.is_not(None)).order_by(noun.id)))
+
+
+def _pixels_of(session: Session, run_id: int) -> Mapping[int, tuple[str, ...]]:
+    """Pixels that a run left out of each raw package that it took."""
+    taken = models.RunInput
+    rows = session.execute(
+        sa.select(taken.raw_data_package_id, taken.excluded_pixels).filter_by(run_id=run_id, role=InputRole.RAW)
+    )
+    return {number: tuple(pixels or ()) for number, pixels in rows if number is not None}
 
 
 def _abandoned(session: Session, step_ids: Sequence[int]) -> dict[Place, list[AbandonedRun]]:

@@ -3,7 +3,7 @@
 The words are those of the project's semantics: gap, recipe, cooldown, cut-off, readiness.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,8 @@ class Package:
     id: int
     name: str
     archived_at: datetime
+    pixels: tuple[str, ...] = ()
+    """Those that are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,10 @@ class CompletedRun(PastRun):
     """Products of it that have no sound copy left, though nobody deleted them, or do not count any more."""
     withdrawn: str | None = None
     """What some of them were withdrawn for."""
+    excluded: tuple[str, ...] = ()
+    """Packages of it that are excluded now, and why."""
+    pixels: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Those that it left out of each raw package that it took itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +238,7 @@ def ready(sub_group: SubGroup, wanted: Recipes | None) -> frozenset[int]:
         covered = frozenset()
     else:  # where nothing is new, and nothing has faded, what it was made of has changed
         moved_on = packages - last.covers - sub_group.left_out.all or _has_faded(sub_group, last)
+        moved_on = moved_on and not _other_pixels(sub_group, last)
         covered = packages & last.covers if moved_on else frozenset()
     return covered.difference(*(one.packages - one.ready for one in sub_group.upstream))
 
@@ -254,8 +261,9 @@ def _gap(sub_group: SubGroup, wanted: Recipes) -> tuple[RunReason, str] | None:
 
 def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, str] | None:
     new = [package.name for package in _taken(sub_group) if package.id not in last.covers]
-    if new:
-        return RunReason.INPUTS_CHANGED, f"new since run {last.id}: {_some(new)}"
+    pixels = _other_pixels(sub_group, last)
+    if new or pixels:
+        return RunReason.INPUTS_CHANGED, _told_change(last, new, pixels)
     newer = sorted(f"{one.step} {one.sub_group}" for one in _newer(sub_group, last.took))
     if newer:
         return RunReason.UPSTREAM_CHANGED, f"new products since run {last.id}: {_some(newer)}"
@@ -263,7 +271,23 @@ def _input_change(sub_group: SubGroup, last: CompletedRun) -> tuple[RunReason, s
         return RunReason.AUXILIARY_CHANGED, _auxiliary_change(sub_group.auxiliary, last)
     if _has_faded(sub_group, last) and not sub_group.auxiliary.lost:
         return None
-    return RunReason.INPUTS_CHANGED, f"inputs differ from those of run {last.id}"
+    return RunReason.INPUTS_CHANGED, _told_change(last, [], [])
+
+
+def _told_change(last: CompletedRun, new: Sequence[str], pixels: Sequence[str]) -> str:
+    told = [f"new since run {last.id}: {_some(new)}"] if new else []
+    told += [f"excluded since run {last.id}: {_some(last.excluded)}"] if last.excluded else []
+    told += [f"other pixels are excluded than for run {last.id}, now of {_some(pixels)}"] if pixels else []
+    return "; ".join(told) or f"inputs differ from those of run {last.id}"
+
+
+def _other_pixels(sub_group: SubGroup, last: CompletedRun) -> list[str]:
+    """Packages of which other pixels are left out than were."""
+    return [
+        f"{one.name}: {', '.join(one.pixels) or 'none'}"
+        for one in _taken(sub_group)
+        if one.id in last.pixels and one.pixels != last.pixels[one.id]
+    ]
 
 
 def _auxiliary_change(auxiliary: Auxiliary, last: CompletedRun) -> str:

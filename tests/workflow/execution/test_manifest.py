@@ -26,6 +26,7 @@ RAW = RawInput(
     source="Orion KL",
     instrument_module="CHAI/LFA",
     files=(InputFile(path="on.fits", size_bytes=12, checksum=CHECKSUM),),
+    excluded_pixels=("7",),
 )
 UPSTREAM = UpstreamInput(
     product_id=9, step="baseline", run_id=41, path="upstream/b.fits", type=DataProductType.SCIENCE, checksum=CHECKSUM
@@ -58,6 +59,7 @@ def test_a_manifest_has_the_published_form(manifest: Manifest) -> None:
                     "source": "Orion KL",
                     "instrument_module": "CHAI/LFA",
                     "files": [{"path": "on.fits", "size_bytes": 12, "checksum": CHECKSUM}],
+                    "excluded_pixels": ["7"],
                 }
             ],
             "upstream": [

@@ -9,7 +9,6 @@ from ccat_ops_db.cancelling import Answer
 from ccat_ops_db.queries.runs import UnknownRun
 from ccat_ops_db.states import RunStatus, Verdict
 from ccat_ops_db.verbs.cancelling import request_cancel
-from ccat_ops_db.verbs.excluding import readmit_package
 from ccat_ops_db.verbs.reasons import ReasonMissing
 from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import MERGE, Works
@@ -47,7 +46,7 @@ def test_a_live_run_whose_last_package_left_is_cancelled_and_made_again_when_it_
     assert (run.is_to_be_cancelled, run.cancel_because) == (True, "its sub-group is gone")
     works.until(RunStatus.CANCELLED)
     assert works.run().not_needed
-    works.session(lambda session: readmit_package(session, package))
+    works.readmit(package)
     works.create()
     assert [one.status for one in works.runs()] == [RunStatus.CANCELLED, RunStatus.PENDING]
 

@@ -34,6 +34,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import BackendName, FailureClass, LocationType, PhysicalCopyStatus, RunStatus
 from ccat_ops_db.verbs.changes import Change
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_service.database import DatabaseConnection
 from ccat_service.retries import Backoff
@@ -221,8 +222,12 @@ class Works:
         return packages
 
     def exclude(self, package_id: int) -> None:
-        row = sa.update(models.RawDataPackage).where(models.RawDataPackage.id == package_id)
-        self.execute(row.values(excluded_at=START, excluded_because="clouds"))
+        self.session(lambda session: exclude_package(session, package_id, because="clouds", by="a person"))
+
+    def readmit(self, package_id: int) -> None:
+        self.session(
+            lambda session: readmit_package(session, package_id, because="fog", now=datetime.now(UTC), by="a person")
+        )
 
     # What processes do.
 

@@ -68,7 +68,8 @@ mixed AS MATERIALIZED (
     SELECT * FROM taken WHERE name <> ALL(:redoing) UNION ALL SELECT * FROM nearest WHERE name = ANY(:redoing)
 ),
 raw AS (
-    SELECT s.id AS sub_group_id, 'raw' AS role, '' AS step_key, '' AS sub_group_key, p.name AS path, p.checksum
+    SELECT s.id AS sub_group_id, 'raw' AS role, '' AS step_key, '' AS sub_group_key, p.name AS path, p.checksum,
+        m.excluded_pixels
     FROM scope s
     JOIN sub_group_package m ON m.sub_group_id = s.id
     JOIN raw_data_package p ON p.id = m.raw_data_package_id
@@ -84,7 +85,7 @@ edge AS (
 ),
 upstream AS (
     SELECT e.sub_group_id, 'upstream' AS role, step.key AS step_key, u.key AS sub_group_key,
-        d.relative_path AS path, d.checksum
+        d.relative_path AS path, d.checksum, NULL::text[] AS excluded_pixels
     FROM edge e
     JOIN sub_group u ON u.id = e.upstream_id
     JOIN reduction_step step ON step.id = u.reduction_step_id
@@ -93,7 +94,7 @@ upstream AS (
 ),
 auxiliary AS (
     SELECT a.sub_group_id, 'auxiliary' AS role, a.name || '=' || p.name || '/' || step.key AS step_key,
-        r.sub_group_key, d.relative_path AS path, d.checksum, a.if_taken, a.if_mixed
+        r.sub_group_key, d.relative_path AS path, d.checksum, NULL::text[] AS excluded_pixels, a.if_taken, a.if_mixed
     FROM (SELECT t.*, true AS if_taken, false AS if_mixed FROM taken t
           UNION ALL SELECT m.*, false, true FROM mixed m) a
     JOIN data_product d ON d.id = a.data_product_id
@@ -103,7 +104,8 @@ auxiliary AS (
 ),
 entry AS (
     SELECT i.*, '["' || i.role || '",' || to_json(i.step_key)::text || ',' || to_json(i.sub_group_key)::text || ','
-        || to_json(i.path)::text || ',"' || i.checksum || '"]' AS text
+        || to_json(i.path)::text || ',"' || i.checksum || '"'
+        || coalesce(',' || to_json(i.excluded_pixels)::text, '') || ']' AS text
     FROM (SELECT *, true AS if_taken, true AS if_mixed FROM raw
           UNION ALL SELECT *, true, true FROM upstream
           UNION ALL SELECT * FROM auxiliary) i

@@ -30,7 +30,13 @@ difference AS MATERIALIZED (
             LEFT JOIN sub_group_package m
                 ON m.reduction_step_id = :step AND m.raw_data_package_id = c.raw_data_package_id
             WHERE c.run_id = f.last_run_id AND NOT c.is_excess AND m.sub_group_id IS DISTINCT FROM f.id
-        ) AS has_other_listed
+        ) AS has_other_listed,
+        :takes_raw AND EXISTS (
+            SELECT FROM sub_group_package m
+            JOIN run_input i ON i.run_id = f.last_run_id AND i.raw_data_package_id = m.raw_data_package_id
+            WHERE m.sub_group_id = f.id AND NOT m.is_faded AND m.left_out IS NULL
+              AND m.excluded_pixels IS DISTINCT FROM i.excluded_pixels
+        ) AS has_other_pixels
     FROM fact f
     CROSS JOIN LATERAL (
         SELECT coalesce(bool_or(m.left_out IS NULL), false) AS has_new,
@@ -47,7 +53,7 @@ gap AS MATERIALIZED (
         CASE
             WHEN f.last_run_id IS NULL OR f.is_damaged OR NOT coalesce(f.same_recipe, :recipe IS NULL) THEN 'none'
             WHEN f.same_inputs THEN 'all'
-            WHEN f.lost_auxiliary THEN 'none'
+            WHEN f.lost_auxiliary OR d.has_other_pixels THEN 'none'
             WHEN d.has_new OR d.has_faded THEN 'covered'
             ELSE 'none'
         END AS readiness,
@@ -56,7 +62,7 @@ gap AS MATERIALIZED (
             WHEN f.last_run_id IS NULL THEN 'missing'
             WHEN NOT f.same_recipe THEN 'recipe_changed'
             WHEN f.is_damaged THEN 'invalidated'
-            WHEN d.has_new THEN 'inputs_changed'
+            WHEN d.has_new OR d.has_other_pixels THEN 'inputs_changed'
             WHEN d.has_newer THEN 'upstream_changed'
             WHEN NOT f.same_inputs AND f.only_auxiliary THEN 'auxiliary_changed'
             WHEN NOT f.same_inputs AND NOT f.lost_auxiliary AND d.has_other_listed THEN 'upstream_changed'

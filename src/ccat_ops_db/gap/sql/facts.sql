@@ -18,7 +18,7 @@ scope AS MATERIALIZED (
 ),
 raw AS (
     SELECT m.sub_group_id, 'raw' AS role, '' AS step_key, '' AS sub_group_key, p.name AS path, p.checksum,
-        '["raw","",""' AS place
+        '["raw","",""' AS place, m.excluded_pixels
     FROM scope s
     JOIN sub_group_package m ON m.sub_group_id = s.id
     JOIN raw_data_package p ON p.id = m.raw_data_package_id
@@ -35,7 +35,7 @@ edge AS (
 product AS (
     SELECT e.sub_group_id, 'upstream' AS role, step.key AS step_key, u.key AS sub_group_key,
         d.relative_path AS path, d.checksum,
-        '["upstream",' || to_json(step.key)::text || ',' || to_json(u.key)::text AS place
+        '["upstream",' || to_json(step.key)::text || ',' || to_json(u.key)::text AS place, NULL::text[] AS excluded_pixels
     FROM edge e
     JOIN sub_group u ON u.id = e.upstream_id
     JOIN reduction_step step ON step.id = u.reduction_step_id
@@ -44,7 +44,8 @@ product AS (
 ),
 auxiliary AS (
     SELECT s.id AS sub_group_id, 'auxiliary' AS role, giver.step_key, r.sub_group_key, d.relative_path AS path, d.checksum,
-        '["auxiliary",' || to_json(giver.step_key)::text || ',' || to_json(r.sub_group_key)::text AS place
+        '["auxiliary",' || to_json(giver.step_key)::text || ',' || to_json(r.sub_group_key)::text AS place,
+        NULL::text[] AS excluded_pixels
     FROM scope s
     JOIN auxiliary_choice a ON a.sub_group_id = s.id
     JOIN data_product d ON d.id = a.data_product_id
@@ -59,7 +60,8 @@ input AS (
 ),
 digest AS (
     SELECT i.sub_group_id, 'sha256:' || encode(sha256(convert_to('[' || string_agg(
-            i.place || ',' || to_json(i.path)::text || ',"' || i.checksum || '"]',
+            i.place || ',' || to_json(i.path)::text || ',"' || i.checksum || '"'
+                || coalesce(',' || to_json(i.excluded_pixels)::text, '') || ']',
             ',' ORDER BY i.role, i.step_key COLLATE "C", i.sub_group_key COLLATE "C", i.path COLLATE "C", i.checksum
         ) || ']', 'UTF8')), 'hex') AS input_digest
     FROM input i

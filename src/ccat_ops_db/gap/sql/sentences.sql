@@ -4,6 +4,8 @@ WITH scope AS (
 )
 SELECT s.id, s.path, s.verdict, s.reason, s.cut_off, s.due_at, s.last_run_id, v.version, v.series,
     fresh.names AS new, coalesce(fresh.number, 0) AS new_number,
+    excluded.names AS excluded, coalesce(excluded.number, 0) AS excluded_number,
+    pixels.names AS pixels, coalesce(pixels.number, 0) AS pixels_number,
     newer.names AS newer, coalesce(newer.number, 0) AS newer_number,
     damaged.names AS damaged, coalesce(damaged.number, 0) AS damaged_number, withdrawn.because AS withdrawn_because,
     waits.names AS waits, coalesce(waits.number, 0) AS waits_number,
@@ -20,6 +22,20 @@ LEFT JOIN LATERAL (
     WHERE m.sub_group_id = s.id AND NOT m.is_faded AND m.left_out IS NULL AND NOT EXISTS (
         SELECT FROM run_coverage c WHERE c.run_id = s.last_run_id AND c.raw_data_package_id = m.raw_data_package_id)
 ) fresh ON s.reason = 'inputs_changed'
+LEFT JOIN LATERAL (
+    SELECT (array_agg(p.name || ': ' || p.excluded_because ORDER BY p.id))[1:3] AS names, count(*) AS number
+    FROM run_coverage c JOIN raw_data_package p ON p.id = c.raw_data_package_id
+    WHERE c.run_id = s.last_run_id AND NOT c.is_excess AND p.excluded_at IS NOT NULL
+) excluded ON s.reason = 'inputs_changed'
+LEFT JOIN LATERAL (
+    SELECT (array_agg(p.name || ': ' || coalesce(array_to_string(m.excluded_pixels, ', '), 'none') ORDER BY p.id))[1:3]
+            AS names, count(*) AS number
+    FROM sub_group_package m
+    JOIN run_input i ON i.run_id = s.last_run_id AND i.raw_data_package_id = m.raw_data_package_id
+    JOIN raw_data_package p ON p.id = m.raw_data_package_id
+    WHERE m.sub_group_id = s.id AND NOT m.is_faded AND m.left_out IS NULL
+      AND m.excluded_pixels IS DISTINCT FROM i.excluded_pixels
+) pixels ON s.reason = 'inputs_changed'
 LEFT JOIN LATERAL (
     SELECT (array_agg(u.name ORDER BY u.name COLLATE "C"))[1:3] AS names, count(*) AS number
     FROM (
