@@ -19,6 +19,7 @@ class Operation(StrEnum):
     """What workers of data transfer do at a location."""
 
     PACKING = "packing"
+    RESTORING = "restoring"
     TRANSFERRING = "transferring"
     UNPACKING = "unpacking"
     ARCHIVING = "archiving"
@@ -27,7 +28,12 @@ class Operation(StrEnum):
 
 _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
     LocationType.SOURCE: (Operation.PACKING,),
-    LocationType.BUFFER: (Operation.TRANSFERRING, Operation.UNPACKING, Operation.ARCHIVING),
+    LocationType.BUFFER: (
+        Operation.RESTORING,
+        Operation.TRANSFERRING,
+        Operation.UNPACKING,
+        Operation.ARCHIVING,
+    ),
     LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING,),
     LocationType.PROCESSING: (Operation.STAGING,),
 }

@@ -8,6 +8,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.archiving import archive
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.packing import pack
+from ccat_data_transfer.verbs.restoring import restore
 from ccat_data_transfer.verbs.staging import stage
 from ccat_data_transfer.verbs.transferring import transfer
 from ccat_data_transfer.verbs.unpacking import unpack
@@ -15,6 +16,7 @@ from ccat_service.tasks import TaskApp, make_celery_task
 
 VERBS: Final[Mapping[Operation, Callable[[Worker, int], None]]] = {
     Operation.PACKING: pack,
+    Operation.RESTORING: restore,
     Operation.TRANSFERRING: transfer,
     Operation.UNPACKING: unpack,
     Operation.ARCHIVING: archive,

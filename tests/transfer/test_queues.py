@@ -25,6 +25,7 @@ LOCATIONS = [
             [],
             [
                 "transfer.ccat_buffer_archiving",
+                "transfer.ccat_buffer_restoring",
                 "transfer.ccat_buffer_transferring",
                 "transfer.ccat_buffer_unpacking",
                 "transfer.ccat_chai_raw_data_packing",
@@ -41,7 +42,7 @@ LOCATIONS = [
         ),
         (
             ["ccat/buffer"],
-            ["transfer.ccat_buffer_archiving", "transfer.ccat_buffer_transferring", "transfer.ccat_buffer_unpacking"],
+            [f"transfer.ccat_buffer_{one}" for one in ("archiving", "restoring", "transferring", "unpacking")],
         ),
     ],
 )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import Transfer
 from ccat_data_transfer.verbs.parcels import has_arrived
-from ccat_data_transfer.verbs.ways import is_packed, is_straight, writer_id
+from ccat_data_transfer.verbs.ways import is_packed, is_restorable, is_straight, writer_id
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus, Status
@@ -50,7 +50,18 @@ def _source_id() -> sa.ColumnElement[int]:
 
 
 LANES: Final = (
-    Lane(operation=Operation.PACKING, noun=_Archiving, location_id=_source_id(), belongs=sa.not_(is_packed())),
+    Lane(
+        operation=Operation.PACKING,
+        noun=_Archiving,
+        location_id=_source_id(),
+        belongs=sa.and_(sa.not_(is_packed()), sa.not_(is_restorable())),
+    ),
+    Lane(
+        operation=Operation.RESTORING,
+        noun=_Archiving,
+        location_id=_Archiving.origin_id,
+        belongs=sa.and_(sa.not_(is_packed()), is_restorable()),
+    ),
     Lane(
         operation=Operation.TRANSFERRING,
         noun=_Moving,
@@ -66,7 +77,8 @@ LANES: Final = (
     ),
     Lane(operation=Operation.STAGING, noun=_Staging, location_id=_Staging.data_location_id, belongs=sa.true()),
 )
-"""A package is packed, and then copied, under one archive transfer, whose lease covers each of the two.
+"""A package is packed, and then copied, under one archive transfer, whose lease covers each of the two. One that is
+archived already, and has no tar where its way to another archive starts, is restored there instead of packed.
 
 Between the two it may be on its way to another site, under one data transfer after the other with many others: then its
 archive transfer has no lane. What is brought is unpacked under the same data transfer, without being brought anew.

@@ -12,8 +12,8 @@ from ccat_data_transfer.routing import NoWay, Place, Route, way
 from ccat_ops_db import models
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, RouteType, StorageType
 
-_Archiving, _Route = models.LongTermArchiveTransfer, models.DataTransferRoute
-_Origin, _Destination, _Buffer = (aliased(models.DataLocation, flat=True) for _ in range(3))
+_Archiving, _Route, _Location = models.LongTermArchiveTransfer, models.DataTransferRoute, models.DataLocation
+_Origin, _Destination, _Buffer = (aliased(_Location, flat=True) for _ in range(3))
 _FROM: Final = sa.and_(_Origin.id == _Archiving.origin_id, _Destination.id == _Archiving.destination_id)
 
 
@@ -24,6 +24,24 @@ def is_packed() -> sa.ColumnElement[bool]:
         copy.raw_data_package_id == _Archiving.raw_data_package_id,
         copy.data_location_id == _Archiving.origin_id,
         copy.status == PhysicalCopyStatus.PRESENT,
+    )
+
+
+def is_restorable() -> sa.ColumnElement[bool]:
+    """Condition: an archive at the site where it starts has its package."""
+    copy, archive, start = aliased(models.PhysicalCopy), aliased(_Location, flat=True), aliased(_Location, flat=True)
+    return (
+        sa.exists()
+        .where(
+            start.id == _Archiving.origin_id,
+            start.location_type == LocationType.BUFFER,
+            archive.site_id == start.site_id,
+            archive.location_type == LocationType.LONG_TERM_ARCHIVE,
+            copy.data_location_id == archive.id,
+            copy.raw_data_package_id == _Archiving.raw_data_package_id,
+            copy.status == PhysicalCopyStatus.PRESENT,
+        )
+        .correlate(_Archiving)
     )
 
 

@@ -1,0 +1,167 @@
+"""Packages get as many archive copies as their class of data wants: another one, or one in place of what was lost."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
+from ccat_data_transfer.verbs.planning import announce
+from ccat_data_transfer.verbs.ways import Map, is_packed, is_restorable, the_map
+from ccat_ops_db import models
+from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.retention import wanted_archive_copies
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import (
+    LIVE_TRANSFER_STATUSES,
+    STORAGES,
+    LocationType,
+    PackageState,
+    PhysicalCopyStatus,
+    Status,
+    StorageType,
+)
+
+_Package, _Copy, _Location, _Archiving = (
+    models.RawDataPackage,
+    models.PhysicalCopy,
+    models.DataLocation,
+    models.LongTermArchiveTransfer,
+)
+_AT_ONCE: Final = 1000
+_LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+_GONE: Final = (*_LOST, PhysicalCopyStatus.DELETED)
+_LIVE: Final = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")
+
+
+def replicate(session: Session, package_ids: Collection[int] | None = None, *, by: str) -> int:
+    """Ask for archive copies that are wanting, of these archived packages or of any; how many were asked for.
+
+    One is asked for at a time for each package. What nothing can be made of waits until something changes.
+    """
+    _take_back(session, package_ids, by=by)
+    short = list(session.scalars(_short(package_ids)))
+    if not short:
+        return 0
+    here, archives = the_map(session), _archives(session)
+    wishes = [(one, wish) for one in short if (wish := _wish(session, one, here, archives)) is not None]
+    return _ask(session, wishes)
+
+
+def _short(package_ids: Collection[int] | None) -> sa.Select[int]:
+    """Archived packages with fewer sound archive copies than they want, also with those that are coming."""
+    sound = (
+        sa.select(sa.func.count())
+        .select_from(_Copy)
+        .join(_Location, _Location.id == _Copy.data_location_id)
+        .where(
+            _Copy.raw_data_package_id == _Package.id,
+            _Copy.status == PhysicalCopyStatus.PRESENT,
+            _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
+        )
+    )
+    coming = (
+        sa.select(sa.func.count())
+        .select_from(_Archiving)
+        .where(_Archiving.raw_data_package_id == _Package.id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES))
+    )
+    there = sound.correlate(_Package).scalar_subquery() + coming.correlate(_Package).scalar_subquery()
+    which = sa.true() if package_ids is None else is_among(_Package.id, package_ids)
+    return (
+        sa.select(_Package.id)
+        .where(_Package.state == PackageState.ARCHIVED, which, there < wanted_archive_copies())
+        .order_by(_Package.id)
+        .limit(_AT_ONCE)
+    )
+
+
+def _take_back(session: Session, package_ids: Collection[int] | None, *, by: str) -> None:
+    """Cancel transfers of archived packages that have nothing to start from any more, so that others are asked for."""
+    start = aliased(_Location, flat=True)
+    is_buffer = sa.exists().where(start.id == _Archiving.origin_id, start.location_type == LocationType.BUFFER)
+    is_archived = sa.exists().where(_Package.id == _Archiving.raw_data_package_id, _Package.state == PackageState.ARCHIVED)
+    useless = sa.select(_Archiving.id).where(
+        sa.true() if package_ids is None else is_among(_Archiving.raw_data_package_id, package_ids),
+        _Archiving.status == Status.PENDING,
+        is_archived,
+        sa.not_(is_packed()),
+        sa.not_(is_restorable()),
+        sa.or_(sa.not_(is_buffer), sa.not_(_has_sources())),
+    )
+    because = "what it was to be copied from is gone"
+    advance(session, _Archiving, session.scalars(useless).all(), to=Status.CANCELLED, because=because, by=by)
+
+
+def _has_sources() -> sa.ColumnElement[bool]:
+    """Condition on an archive transfer: all raw files of its package are at a SOURCE."""
+    file = models.RawDataFile
+    is_there = sa.exists().where(
+        _Copy.raw_data_file_id == file.id, _Copy.status == PhysicalCopyStatus.PRESENT
+    )
+    lacks = sa.exists().where(file.raw_data_package_id == _Archiving.raw_data_package_id, sa.not_(is_there))
+    return sa.not_(lacks.correlate(_Archiving))
+
+
+def _archives(session: Session) -> Sequence[tuple[int, int]]:
+    """Archives that take copies, by id, with their priority."""
+    of_type = LocationType.LONG_TERM_ARCHIVE
+    usable = sa.and_(_Location.location_type == of_type, _Location.storage_type.in_(STORAGES[of_type]), _Location.active)
+    return [(number, priority) for number, priority in session.execute(sa.select(_Location.id, _Location.priority).where(usable))]
+
+
+def _wish(session: Session, package_id: int, here: Map, archives: Iterable[tuple[int, int]]) -> Wish | None:
+    copies = session.execute(
+        sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type, _Location.storage_type)
+        .join(_Location, _Location.id == _Copy.data_location_id)
+        .where(_Copy.raw_data_package_id == package_id, _Copy.status != PhysicalCopyStatus.DELETED)
+    ).all()
+    asked = sa.select(_Archiving.destination_id).where(
+        _Archiving.raw_data_package_id == package_id,
+        _Archiving.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]),
+    )
+    lost = {place for place, status, kind, _ in copies if status in _LOST and kind is LocationType.LONG_TERM_ARCHIVE}
+    holdings = [
+        Holding(place=here.places[place], type=kind, is_disk=storage is StorageType.DISK)
+        for place, status, kind, storage in copies
+        if status is PhysicalCopyStatus.PRESENT and kind in {LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE}
+    ]
+    return next_copy(
+        [Archive(place=here.places[number], priority=priority) for number, priority in archives],
+        holdings,
+        taken={place for place, status, *_ in copies if status not in _GONE} | set(session.scalars(asked)),
+        lost=lost,
+        buffers=here.buffers,
+        sources=_source_sites(session, package_id),
+        leads=here.leads_to,
+    )
+
+
+def _source_sites(session: Session, package_id: int) -> set[int]:
+    """Sites where raw files of a package are."""
+    file = models.RawDataFile
+    return set(
+        session.scalars(
+            sa.select(_Location.site_id)
+            .join(_Copy, _Copy.data_location_id == _Location.id)
+            .join(file, file.id == _Copy.raw_data_file_id)
+            .where(file.raw_data_package_id == package_id, _Copy.status == PhysicalCopyStatus.PRESENT)
+            .distinct()
+        )
+    )
+
+
+def _ask(session: Session, wishes: Sequence[tuple[int, Wish]]) -> int:
+    if not wishes:
+        return 0
+    rows = [
+        {"raw_data_package_id": one, "origin_id": wish.origin_id, "destination_id": wish.archive_id}
+        for one, wish in wishes
+    ]
+    new = insert(_Archiving).on_conflict_do_nothing(
+        index_elements=["raw_data_package_id", "destination_id"], index_where=_LIVE
+    )
+    asked = session.scalars(new.returning(_Archiving.id), rows).all()
+    announce(session, _Archiving, Status.PENDING)
+    return len(asked)
