@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, rules, slurm, transfer
+from bench import collect, gaps, incremental, latency, lifecycle, lineage, plan, retention, rules, slurm, transfer
 from bench.figures import Figure, NotMeasurable, tell
 
 BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: Final[Mapping[str, Callable[..., Iterable[Figure]]]] = {
     "lifecycle": lifecycle.measure,
     "lineage": lineage.measure,
     "plan": plan.measure,
+    "retention": retention.measure,
     "rules": rules.measure,
     "slurm": slurm.measure,
     "transfer": transfer.measure,

@@ -210,7 +210,7 @@ def celery_worker(*, concurrency: int, backend: MakeBackend = backend_of) -> Non
 
 
 def transfer_manager_process() -> None:
-    """Have raw files packed, archived and staged."""
+    """Have raw files packed, archived and staged, and copies deleted that may go."""
     with _process("transfer-manager") as process:
         settings = DataTransferSettings.load()
         context = TransferContext(engine=process.database.engine, app=process.app(settings), name=process.name)
@@ -222,7 +222,7 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
     with _process("transfer-worker") as process:
         settings = DataTransferSettings.load()
         with process.database.transaction() as session:
-            expire_orphans(session, *NOUNS)
+            expire_orphans(session, *NOUNS, models.PhysicalCopy)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
         locations = all_locations(process.database)

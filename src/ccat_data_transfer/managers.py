@@ -7,12 +7,13 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer import plan
+from ccat_data_transfer import plan, retention
 from ccat_data_transfer.queues import queue_of
 from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.attempts import LEASE
 from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
+from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.shipping import next_shipment, ship
 from ccat_ops_db import models
@@ -32,6 +33,7 @@ WAKES_ON: Final = (
     "raw_data_package:waiting",
     "raw_data_package:failed",
     *(f"{noun.__tablename__}:{status}" for noun in NOUNS for status in (*_MAY_GIVE_WORK, LOST)),
+    *retention.WAKES_ON,
 )
 """A transfer that ends, in any way, makes room for the next one."""
 
@@ -56,22 +58,24 @@ class TransferContext:
 
 
 def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
-    """The manager that packs what instruments registered, moves and archives it, and stages what is asked for."""
+    """The manager that packs what instruments registered, moves and archives it, stages it, and makes room."""
     return Manager(name="transfer-manager", context=context, tick=tick, wakes_on=WAKES_ON, due=due)
 
 
 def tick(context: TransferContext) -> int:
-    """Recover what was lost, plan packages, and schedule what may go on; returns how much that was."""
-    return _recover(context) + _plan(context) + _ship(context) + sum(_schedule(context, lane) for lane in LANES)
+    """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
+    moved = _recover(context) + _plan(context) + _ship(context) + sum(_schedule(context, lane) for lane in LANES)
+    return moved + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
 
 
 def due(context: TransferContext) -> datetime | None:
-    """When the next quiet period, pause or lease ends, or a transfer package has waited for long enough."""
+    """When the next quiet period, pause or lease ends, a transfer package has waited, or a location is looked at."""
 
     def look(session: Session) -> datetime | None:
         found = unpacked_files(session)
         quiet = [plan.quiet_from(files, context.quiet_period) for files in found.groups]
-        ends = [*(next_moment(session, noun) for noun in NOUNS), next_shipment(session)]
+        moments = (next_shipment(session), next_deletion_moment(session))
+        ends = [*(next_moment(session, noun) for noun in NOUNS), *moments]
         return min((end for end in (*quiet, *ends) if end is not None and end > found.now), default=None)
 
     return in_transaction(context.engine, look)

@@ -2,7 +2,7 @@
 
 A queue is named by the location whose disk cannot be reached from elsewhere: packing by the SOURCE that is read, all
 else by the location that is written; but what is far from an object store is written into it by the workers of the
-BUFFER that it is read from.
+BUFFER that it is read from. Deletion goes to where the copies are.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,18 +24,20 @@ class Operation(StrEnum):
     UNPACKING = "unpacking"
     ARCHIVING = "archiving"
     STAGING = "staging"
+    DELETION = "deletion"
 
 
 _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
-    LocationType.SOURCE: (Operation.PACKING,),
+    LocationType.SOURCE: (Operation.PACKING, Operation.DELETION),
     LocationType.BUFFER: (
         Operation.RESTORING,
         Operation.TRANSFERRING,
         Operation.UNPACKING,
         Operation.ARCHIVING,
+        Operation.DELETION,
     ),
     LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING,),
-    LocationType.PROCESSING: (Operation.STAGING,),
+    LocationType.PROCESSING: (Operation.STAGING, Operation.DELETION),
 }
 
 

@@ -1,4 +1,4 @@
-"""The queue tasks of data transfer; they take ids of transfers, and do what the database says is to be done."""
+"""The queue tasks of data transfer; they take ids of transfers or copies, and do what the database says."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,6 +7,7 @@ from typing import Final
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.archiving import archive
 from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.restoring import restore
 from ccat_data_transfer.verbs.staging import stage
@@ -33,6 +34,10 @@ def register_tasks(app: TaskApp, worker: Worker) -> None:
     """Have this process able to do the tasks; whoever only sends them needs no more than their names."""
     for operation, verb in VERBS.items():
         _register(app, task_name(operation), partial(verb, worker))
+
+    @make_celery_task(app, task_name(Operation.DELETION))
+    def delete_what_may_go(copy_ids: list[int]) -> None:
+        delete_copies(worker, copy_ids)
 
 
 def _register(app: TaskApp, name: str, do: Callable[[int], None]) -> None:

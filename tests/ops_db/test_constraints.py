@@ -177,6 +177,10 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.AlertWatch, {"tries": -1}, "tries_is_not_negative"),
     (models.DataLocation, {"free_bytes": -1, "space_checked_at": START}, "free_bytes_is_not_negative"),
     (models.DataLocation, {"free_bytes": 1}, "space_has_a_moment"),
+    (models.DataLocation, {"retention_days": -1}, "retention_days_is_not_negative"),
+    (models.DataLocation, {"high_watermark": 0.8, "low_watermark": 0.9}, "marks_are_fractions"),
+    (models.DataLocation, {"high_watermark": 0.9}, "marks_go_together"),
+    (models.DataClass, {"name": "x", "min_verified_archive_copies": 0}, "min_verified_archive_copies_is_positive"),
     (models.DataLocation, {"trouble": "is missing"}, "space_has_a_moment"),
     (models.DataLocation, {"space_checked_at": START}, "space_has_a_moment"),
     (models.Pause, {"pipeline_id": 1, "data_location_id": 1}, "is_of_one_thing"),
@@ -280,6 +284,7 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
             models.Source: _id(session, models.Source, name="source of map of M17"),
             models.FixedSource: _id(session, models.Source, name="source of map of M17"),
             models.Permission: _id(session, models.Permission, name="read:all"),
+            models.DataClass: _id(session, models.DataClass, name="raw"),
         }
 
 

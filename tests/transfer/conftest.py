@@ -1,14 +1,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
+from ccat.stack.redis import RedisAddress
+from ccat_data_transfer.managers import TransferContext
 from ccat_ops_db import models
 from ccat_ops_db.session import create_engine, transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType
 from ccat_ops_db.verbs.locating import InBucket, add_location
+from ccat_service.servers import RedisSettings
+from ccat_service.tasks import make_celery_app
 from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore, Road
 from tests.transfer.support import Observatory
 
@@ -115,3 +121,20 @@ def s3_archive(observatory: Observatory, object_store: ObjectStore) -> Iterator[
     with transaction(observatory.engine) as session:
         session.delete(session.get_one(models.DataLocation, number))
     road.end()
+
+
+@pytest.fixture
+def redis_settings(redis_address: RedisAddress) -> Iterator[RedisSettings]:
+    """The shared Redis, emptied afterwards."""
+    password = SecretStr(redis_address.password)
+    settings = RedisSettings(redis_host=redis_address.host, redis_port=redis_address.port, redis_password=password)
+    yield settings
+    with settings.client("tests") as client:
+        client.flushdb()
+
+
+@pytest.fixture
+def context(observatory: Observatory, redis_settings: RedisSettings) -> TransferContext:
+    """A manager without any worker: its messages wait in Redis."""
+    app = make_celery_app(redis_settings, name="tests")
+    return TransferContext(engine=observatory.engine, app=app, name="manager", lease=timedelta(milliseconds=20))

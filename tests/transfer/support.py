@@ -17,16 +17,19 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages
+from ccat_data_transfer.verbs.retaining import mark, recover_lost_deletions, schedule_deletions
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_data_transfer.verbs.shipping import ship
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
-from ccat_ops_db.states import LocationType, Mover, RouteType
+from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType
 from ccat_ops_db.verbs.initialization import initialize, reference_data
+from ccat_ops_db.verbs.retention import set_retention
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_service.retries import Backoff
@@ -47,6 +50,19 @@ OBSERVED: Final = (
     models.ExecutedObsUnit,
 )
 """What a test leaves, in the order in which it can be deleted."""
+UNSAID: Final = dict.fromkeys(
+    (
+        "retention_days",
+        "high_watermark",
+        "low_watermark",
+        "retention_paused",
+        "free_bytes",
+        "total_bytes",
+        "space_checked_at",
+        "deleted_at",
+    )
+)
+"""What people and workers say about a location."""
 
 
 def eventually(look: Callable[[], Found], *, within: float = 10) -> Found:
@@ -97,7 +113,8 @@ class Observatory:
         with transaction(self.engine) as session:
             for noun in OBSERVED:
                 session.execute(sa.delete(noun))
-            session.execute(sa.update(models.DataLocation).values(active=True, free_space_reserve_bytes=0))
+            session.execute(sa.update(models.DataLocation).values(active=True, free_space_reserve_bytes=0, **UNSAID))
+            session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=1))
             session.execute(sa.update(table_of(models.DiskDataLocation)).values(host=None))
             as_seeded = {"method": Mover.COPY, "package_bytes": 10**12, "package_wait_seconds": 0}
             session.execute(sa.update(models.DataTransferRoute).values(as_seeded))
@@ -209,7 +226,7 @@ class Observatory:
 
     def do_all(self) -> None:
         """Go on until nothing waits any more, lost leases included."""
-        while sum(self.do(operation) for operation in Operation) + self.ship():
+        while sum(self.do(operation) for operation in VERBS) + self.ship():
             pass
 
     def ship(self) -> int:
@@ -217,9 +234,32 @@ class Observatory:
         with transaction(self.engine) as session:
             return ship(session, by="manager")
 
+    def keep(self, location: str, *, days: int) -> None:
+        with transaction(self.engine) as session:
+            set_retention(session, location, days=days, high=None, low=None, by="Ann")
+
+    def mark(self, location: str) -> int:
+        """Look what is to go at a location, as a manager does; copies that were marked or taken back."""
+        location_id = self.location_id(location)
+        with transaction(self.engine) as session:
+            return mark(session, location_id, by="manager")
+
+    def schedule_deletions(self, location: str, *, lease: timedelta = timedelta(minutes=1)) -> list[int]:
+        location_id = self.location_id(location)
+        with transaction(self.engine) as session:
+            return schedule_deletions(session, location_id, by="manager", lease=lease)
+
+    def make_room(self, location: str) -> int:
+        """Delete what is to go at a location; how many copies a worker was told of."""
+        self.mark(location)
+        scheduled = self.schedule_deletions(location)
+        delete_copies(self.worker, scheduled)
+        return len(scheduled)
+
     def recover(self) -> int:
         with transaction(self.engine) as session:
-            return sum(recover_lost(session, noun, by="manager") for noun in NOUNS)
+            lost = recover_lost_deletions(session, by="manager")
+            return lost + sum(recover_lost(session, noun, by="manager") for noun in NOUNS)
 
     def one(self, noun: type[Found], **where: Any) -> Found:
         with transaction(self.engine) as session:
@@ -236,8 +276,19 @@ class Observatory:
             }
 
     def leftovers(self) -> list[str]:
-        """Names of unfinished files anywhere."""
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*.partial-*"))
+        """Names of unfinished files anywhere, and of those that are half removed."""
+        unfinished = [path for end in ("partial", "removed") for path in self.root.rglob(f"*.{end}-*")]
+        return sorted(str(path.relative_to(self.root)) for path in unfinished)
+
+    def check_that_rows_tell_what_is_there(self) -> None:
+        """No copy is DELETED that exists, none PRESENT or STAGED that does not."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(sa.select(models.PhysicalCopy).order_by(models.PhysicalCopy.id)).all()
+            names = [f"{copy.location.site.short_name}/{copy.location.name}" for copy in rows]
+        newest = {self.directory(name) / copy.path: copy.status for name, copy in zip(names, rows, strict=True)}
+        there = {PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED}
+        assert {path: path.exists() for path in newest} == {path: status in there for path, status in newest.items()}
+        assert self.leftovers() == []
 
 
 def _live(session: Session, package_id: int) -> Sequence[models.PhysicalCopy]:

@@ -14,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
+from ccat_ops_db.models.data import GOING
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from ccat_service.orphans import expire_orphans
@@ -48,6 +50,9 @@ class Mortals:
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
+
+    def do(self, operation: Operation, number: int, *, until_step: int, then: Signals) -> dict[str, Any]:
+        return self.ask(operation=operation, id=number, step=until_step, signal=then, lease_s=A_MOMENT.total_seconds())
 
     def close(self) -> None:
         self._process.communicate(timeout=10)
@@ -186,7 +191,7 @@ def test_workers_killed_or_frozen_at_every_step_of_a_crossing_leave_packages_tha
 def test_workers_frozen_at_every_step_do_no_harm_when_they_wake_up_after_others_did_their_work(
     observatory: Observatory, mortals: Mortals
 ) -> None:
-    packages = [observatory.observe(FILES) for _ in range(10)]
+    packages = [observatory.observe(FILES) for _ in range(14)]
     observatory.do(Operation.PACKING)
     for operation in (Operation.ARCHIVING, Operation.STAGING):
         if operation is Operation.STAGING:
@@ -221,3 +226,71 @@ def test_workers_killed_or_frozen_at_every_request_to_an_object_store_leave_one_
         assert object_store.get(f"fyst/{copy.path.removesuffix('.tar')}.json").startswith(b'{\n  "schema_version": 1')
     assert len(object_store.list_keys()) == 2 * len(packages)
     assert object_store.unfinished() == []
+
+
+def staged_to_go(observatory: Observatory, number: int) -> list[int]:
+    """Copies of that many packages that a worker is told to remove."""
+    packages = [observatory.observe({f"{one}.fits": b"a" * 1000}) for one in range(number)]
+    observatory.do_all()
+    observatory.request_staging(packages)
+    observatory.do_all()
+    observatory.keep("cologne/ramses", days=0)
+    assert observatory.mark("cologne/ramses") == number
+    return observatory.schedule_deletions("cologne/ramses", lease=A_MOMENT)
+
+
+def disturb_deletion(mortals: Mortals, scheduled: Sequence[int], *, then: Signals) -> list[int]:
+    """Have each copy's worker signal itself one step later than the last, until one gets to its end; their pids."""
+    first, *others = scheduled
+    mortals.do(Operation.DELETION, first, until_step=0, then=then)
+    pids: list[int] = []
+    for step, copy_id in enumerate(others, start=1):
+        worker = mortals.do(Operation.DELETION, copy_id, until_step=step, then=then)
+        if worker["ended"] == "done":
+            return pids
+        pids.append(worker["pid"])
+    pytest.fail("a deletion has more steps than there are copies")
+
+
+def finish_deletion(observatory: Observatory) -> None:
+    """What a manager and a healthy worker do about it."""
+
+    def is_over() -> bool:
+        observatory.recover()
+        delete_copies(observatory.worker, observatory.schedule_deletions("cologne/ramses"))
+        with transaction(observatory.engine) as session:
+            return not session.scalar(sa.select(sa.func.count()).select_from(models.PhysicalCopy).where(sa.text(GOING)))
+
+    eventually(is_over)
+
+
+def test_workers_killed_at_every_step_of_a_removal_leave_what_is_removed_once(
+    observatory: Observatory, mortals: Mortals
+) -> None:
+    scheduled = staged_to_go(observatory, 12)
+    killed = disturb_deletion(mortals, scheduled, then=SIGKILL)
+    finish_deletion(observatory)
+
+    assert len(killed) >= 6
+    observatory.check_that_rows_tell_what_is_there()
+    with transaction(observatory.engine) as session:
+        gone = sa.select(models.PhysicalCopy.id).filter_by(status=PhysicalCopyStatus.DELETED)
+        assert sorted(session.scalars(gone)) == sorted(scheduled)
+
+
+def test_workers_frozen_at_every_step_of_a_removal_remove_nothing_that_is_made_anew_meanwhile(
+    observatory: Observatory, mortals: Mortals
+) -> None:
+    scheduled = staged_to_go(observatory, 10)
+    frozen = disturb_deletion(mortals, scheduled, then=SIGSTOP)
+    finish_deletion(observatory)
+    with transaction(observatory.engine) as session:
+        packages = list(session.scalars(sa.select(models.RawDataPackage.id)))
+    observatory.request_staging(packages)
+    observatory.do_all()
+    awake = [mortals.ask(**{"continue": pid})["ended"] for pid in frozen]
+
+    assert len(frozen) >= 4
+    assert set(awake) == {"done"}
+    observatory.check_that_rows_tell_what_is_there()
+    assert all("cologne/ramses" in observatory.copies(one) for one in packages)

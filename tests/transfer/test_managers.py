@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from pydantic import SecretStr
 
-from ccat.stack.redis import RedisAddress
 from ccat_data_transfer.managers import TransferContext, due, tick
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import TRIES
@@ -21,30 +19,13 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import Named, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import LocationType, PackageState, Status
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
 from tests.transfer.support import Observatory, eventually
 
 SITE = Named("site", sa.select(models.Site), models.Site.short_name)
 A_MOMENT = timedelta(milliseconds=20)
-
-
-@pytest.fixture
-def redis_settings(redis_address: RedisAddress) -> Iterator[RedisSettings]:
-    """The shared Redis, emptied afterwards."""
-    password = SecretStr(redis_address.password)
-    settings = RedisSettings(redis_host=redis_address.host, redis_port=redis_address.port, redis_password=password)
-    yield settings
-    with settings.client("tests") as client:
-        client.flushdb()
-
-
-@pytest.fixture
-def context(observatory: Observatory, redis_settings: RedisSettings) -> TransferContext:
-    """A manager without any worker: its messages wait in Redis."""
-    app = make_celery_app(redis_settings, name="tests")
-    return TransferContext(engine=observatory.engine, app=app, name="manager", lease=A_MOMENT)
 
 
 def messages(redis_settings: RedisSettings) -> dict[str, int]:
@@ -215,7 +196,7 @@ def processes(observatory: Observatory, redis_settings: RedisSettings, tmp_path:
 
 
 @pytest.mark.usefixtures("processes")
-def test_a_manager_and_a_worker_bring_each_scan_into_the_archive_and_to_where_it_is_reduced(
+def test_a_manager_and_a_worker_bring_each_scan_to_where_it_is_kept_and_reduced_and_delete_its_source_when_told(
     observatory: Observatory,
 ) -> None:
     for _ in range(2):
@@ -231,11 +212,24 @@ def test_a_manager_and_a_worker_bring_each_scan_into_the_archive_and_to_where_it
         assert {file.name: file.read_bytes() for file in staged.iterdir()} == files
     assert observatory.leftovers() == []
 
+    source = observatory.directory("ccat/chai_raw_data")
+    assert len(list(source.iterdir())) == 2
+    observatory.keep("ccat/chai_raw_data", days=0)
+    eventually(lambda: not list(source.iterdir()))
+    eventually(partial(_are_deleted, observatory, "ccat/chai_raw_data"))
+    observatory.check_that_rows_tell_what_is_there()
+
 
 def _archived(observatory: Observatory, scan_id: uuid.UUID) -> Sequence[int]:
     with transaction(observatory.engine) as session:
         found = sa.select(models.RawDataPackage.id).filter_by(executed_obs_unit_id=scan_id, state=PackageState.ARCHIVED)
         return session.scalars(found).all()
+
+
+def _are_deleted(observatory: Observatory, location: str) -> bool:
+    copies = sa.select(models.PhysicalCopy.status).filter_by(data_location_id=observatory.location_id(location))
+    with transaction(observatory.engine) as session:
+        return set(session.scalars(copies)) == {PhysicalCopyStatus.DELETED}
 
 
 def _completed(observatory: Observatory, job_id: int) -> bool:

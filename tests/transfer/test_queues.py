@@ -6,6 +6,7 @@ from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.states import LocationType
 
 CCAT, COLOGNE = models.Site(short_name="ccat"), models.Site(short_name="cologne")
+AT_BUFFERS = ("archiving", "deletion", "restoring", "transferring", "unpacking")
 LOCATIONS = [
     models.DiskDataLocation(site=site, name=name, location_type=location_type)
     for site, name, location_type in (
@@ -24,26 +25,30 @@ LOCATIONS = [
         (
             [],
             [
-                "transfer.ccat_buffer_archiving",
-                "transfer.ccat_buffer_restoring",
-                "transfer.ccat_buffer_transferring",
-                "transfer.ccat_buffer_unpacking",
+                *(f"transfer.ccat_buffer_{one}" for one in AT_BUFFERS),
+                "transfer.ccat_chai_raw_data_deletion",
                 "transfer.ccat_chai_raw_data_packing",
+                "transfer.ccat_primecam_raw_data_deletion",
                 "transfer.ccat_primecam_raw_data_packing",
                 "transfer.cologne_lta_archiving",
+                "transfer.cologne_ramses_deletion",
                 "transfer.cologne_ramses_staging",
             ],
         ),
-        (["cologne"], ["transfer.cologne_lta_archiving", "transfer.cologne_ramses_staging"]),
-        (["cologne/ramses"], ["transfer.cologne_ramses_staging"]),
+        (
+            ["cologne"],
+            ["transfer.cologne_lta_archiving", "transfer.cologne_ramses_deletion", "transfer.cologne_ramses_staging"],
+        ),
+        (["cologne/ramses"], ["transfer.cologne_ramses_deletion", "transfer.cologne_ramses_staging"]),
         (
             ["ccat/chai_raw_data", "cologne/lta"],
-            ["transfer.ccat_chai_raw_data_packing", "transfer.cologne_lta_archiving"],
+            [
+                "transfer.ccat_chai_raw_data_deletion",
+                "transfer.ccat_chai_raw_data_packing",
+                "transfer.cologne_lta_archiving",
+            ],
         ),
-        (
-            ["ccat/buffer"],
-            [f"transfer.ccat_buffer_{one}" for one in ("archiving", "restoring", "transferring", "unpacking")],
-        ),
+        (["ccat/buffer"], [f"transfer.ccat_buffer_{one}" for one in AT_BUFFERS]),
     ],
 )
 def test_a_worker_listens_to_what_its_locations_can_do(serves: list[str], queues: list[str]) -> None:

@@ -30,6 +30,7 @@ from ccat.cli import (
     plans,
     processes,
     products,
+    retention,
     retrying,
     routes,
     runs,
@@ -75,6 +76,7 @@ app.add_typer(routes.app, name="route", rich_help_panel=DATA)
 app.add_typer(transfers.app, name="transfer", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(sites.sites)
 app.add_typer(sites.app, name="site", rich_help_panel=DATA)
+app.add_typer(retention.app, name="retention", rich_help_panel=DATA)
 
 app.command(rich_help_panel=PIPELINES)(definitions.apply)
 app.add_typer(groupings.app, name="grouping", rich_help_panel=PIPELINES)

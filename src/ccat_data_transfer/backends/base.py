@@ -17,6 +17,9 @@ class Seal:
     inode: int | None
     """None for an object: it has none."""
 
+    def __str__(self) -> str:
+        return f"inode {self.inode} of {self.mtime_ns} ns"
+
 
 @dataclass(frozen=True)
 class Stored:

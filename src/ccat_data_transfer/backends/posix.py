@@ -24,10 +24,12 @@ from ccat_data_transfer.errors import (
     ReadBackDiffers,
 )
 from ccat_data_transfer.tar import Writable
+from ccat_service.spaces import require_mounted
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
 _FLUSHED_AT_ONCE: Final = 8
+_REMOVED: Final = ".removed-"
 
 
 class Tree(Protocol):
@@ -162,14 +164,6 @@ class Disk:
         with self.explained():
             return found.stat().st_size if found.is_file() else None
 
-    def remove(self, path: str) -> None:
-        """Remove a file, if it is there; it is gone from the disk afterwards."""
-        found = self._below(path)
-        with self.explained():
-            if found.exists():
-                found.unlink()
-                _flush_directory(found.parent)
-
     def remove_tree(self, path: str) -> None:
         """Remove a directory; what is half removed has its name no more."""
         target = self._below(path)
@@ -177,6 +171,26 @@ class Disk:
         with self.explained():
             target.rename(partial)
             shutil.rmtree(partial)
+
+    def remove(self, path: str, *, sealed: Seal | None = None) -> None:
+        """Remove a file or directory; nothing being there is fine. What is half removed has its name no more.
+
+        With `sealed`, only what has this seal: raises FileDiffers where something else has the name by now.
+        """
+        target = self._below(path)
+        removed = target.with_name(f"{target.name}{_REMOVED}{self.token}")
+        with self.explained():
+            try:
+                target.rename(removed)
+            except FileNotFoundError:
+                require_mounted(self.root)
+                _remove_all(target.parent, f"{target.name}{_REMOVED}")  # of whoever died in the middle
+                return
+            if sealed is not None and _seal(removed) != sealed:
+                removed.rename(target)
+                raise FileDiffers(self.name, target, registered=str(sealed), found=str(_seal(target)))
+            _delete(removed)
+            _flush_directory(target.parent)
 
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
@@ -306,7 +320,20 @@ def _remove_partials(target: Path) -> None:
 
 def _remove(partial: Path) -> None:
     with suppress(OSError):  # what stays is removed by the next try
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _delete(partial)
+
+
+def _remove_all(directory: Path, start: str) -> None:
+    """Remove whatever in a directory has a name that starts like this, and have that on the disk."""
+    if directory.is_dir():
+        for found in list(directory.iterdir()):
+            if found.name.startswith(start):
+                _delete(found)
+        _flush_directory(directory)
+
+
+def _delete(found: Path) -> None:
+    if found.is_dir() and not found.is_symlink():
+        shutil.rmtree(found)
+    else:
+        found.unlink(missing_ok=True)

@@ -126,22 +126,12 @@ class Attempt:
 
     def store(self, location: models.DataLocation) -> Store:
         """A location as this try uses it: whatever it reads or writes keeps the lease alive. Raises NoBackend."""
-        if isinstance(location, models.S3DataLocation):
-            return self._bucket(location)
-        return self.disk(location)
+        token = f"{self.transfer_id}-{self._token}"
+        return store_of(location, token=token, progress=self.keep_lease, part_bytes=self._worker.part_bytes)
 
     def disk(self, location: models.DataLocation) -> Disk:
         """A location that keeps directories too; raises NoBackend for one that does not."""
-        name = _name(location)
-        if not isinstance(location, models.DiskDataLocation):
-            raise NoBackend(name, location.storage_type)
-        return Disk(
-            name=name,
-            root=Path(location.path),
-            reserve_bytes=location.free_space_reserve_bytes,
-            token=f"{self.transfer_id}-{self._token}",
-            progress=self.keep_lease,
-        )
+        return disk_of(location, token=f"{self.transfer_id}-{self._token}", progress=self.keep_lease)
 
     def mover(self, route: models.DataTransferRoute) -> MovesFiles:
         """What brings files along a route; raises MoverUnknown."""
@@ -152,18 +142,6 @@ class Attempt:
                 return self._worker.rsync
             case Mover.BBCP:
                 raise MoverUnknown(route.method, route.name)
-
-    def _bucket(self, location: models.S3DataLocation) -> Store:
-        from ccat_data_transfer.backends.s3.bucket import Bucket  # noqa: PLC0415 - its client takes 50 MB of memory
-
-        address = Address(
-            location=_name(location),
-            bucket=location.bucket,
-            prefix=location.prefix,
-            endpoint_url=location.endpoint_url,
-            region=location.region,
-        )
-        return Bucket(address=address, progress=self.keep_lease, part_bytes=self._worker.part_bytes)
 
     def settle(self, session: Session, error: CcatError) -> None:
         """Have the transfer tried again later, for as long as the trouble lasts; else give it up."""
@@ -198,6 +176,35 @@ class Attempt:
 
     def _note_renewal(self) -> None:
         self._renew_at = monotonic() + self._worker.lease.total_seconds() / 3
+
+
+def store_of(location: models.DataLocation, *, token: str, progress: Callable[[], None], part_bytes: int) -> Store:
+    """A location as somebody with this token uses it. Raises NoBackend."""
+    if isinstance(location, models.S3DataLocation):
+        return _bucket(location, progress=progress, part_bytes=part_bytes)
+    return disk_of(location, token=token, progress=progress)
+
+
+def disk_of(location: models.DataLocation, *, token: str, progress: Callable[[], None]) -> Disk:
+    """A location that keeps directories, as somebody with this token uses it. Raises NoBackend."""
+    name = _name(location)
+    if not isinstance(location, models.DiskDataLocation):
+        raise NoBackend(name, location.storage_type)
+    reserve = location.free_space_reserve_bytes
+    return Disk(name=name, root=Path(location.path), reserve_bytes=reserve, token=token, progress=progress)
+
+
+def _bucket(location: models.S3DataLocation, *, progress: Callable[[], None], part_bytes: int) -> Store:
+    from ccat_data_transfer.backends.s3.bucket import Bucket  # noqa: PLC0415 - its client takes 50 MB of memory
+
+    address = Address(
+        location=_name(location),
+        bucket=location.bucket,
+        prefix=location.prefix,
+        endpoint_url=location.endpoint_url,
+        region=location.region,
+    )
+    return Bucket(address=address, progress=progress, part_bytes=part_bytes)
 
 
 def _name(location: models.DataLocation) -> str:

@@ -1,6 +1,5 @@
 """What a data transfer carries: the raw packages that have not arrived yet, and the directory that they arrive in."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -105,13 +104,5 @@ def has_arrived() -> sa.ColumnElement[bool]:
     return sa.exists().where(
         copy.data_transfer_package_id == _Transfer.data_transfer_package_id,
         copy.data_location_id == _Transfer.destination_id,
-        copy.status.in_([PhysicalCopyStatus.PRESENT, *LEAVING]),
+        copy.status == PhysicalCopyStatus.PRESENT,
     )
-
-
-LEAVING: Sequence[PhysicalCopyStatus] = (
-    PhysicalCopyStatus.DELETION_POSSIBLE,
-    PhysicalCopyStatus.DELETION_SCHEDULED,
-    PhysicalCopyStatus.DELETION_IN_PROGRESS,
-)
-"""What becomes of the directory of a transfer package that is unpacked, before it is DELETED."""

@@ -12,7 +12,6 @@ from ccat_data_transfer.verbs.planning import announce
 from ccat_data_transfer.verbs.ways import Map, is_packed, is_restorable, the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.queries.retention import wanted_archive_copies
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
@@ -46,7 +45,7 @@ def replicate(session: Session, package_ids: Collection[int] | None = None, *, b
     if not short:
         return 0
     here, archives = the_map(session), _archives(session)
-    wishes = [(one, wish) for one in short if (wish := _wish(session, one, here, archives)) is not None]
+    wishes = [(one, wish) for one in short if (wish := _wish(session, one, here=here, archives=archives)) is not None]
     return _ask(session, wishes)
 
 
@@ -71,21 +70,36 @@ def _short(package_ids: Collection[int] | None) -> sa.Select[int]:
     which = sa.true() if package_ids is None else is_among(_Package.id, package_ids)
     return (
         sa.select(_Package.id)
-        .where(_Package.state == PackageState.ARCHIVED, which, there < wanted_archive_copies())
+        .where(_Package.state == PackageState.ARCHIVED, which, there < _wanted())
         .order_by(_Package.id)
         .limit(_AT_ONCE)
     )
+
+
+def _wanted() -> sa.ColumnElement[int]:
+    """Archive copies that the class of a package's data asks for."""
+    module, instrument, usual = models.InstrumentModule, models.Instrument, aliased(models.DataClass)
+    of_usual = sa.select(usual.id).where(usual.name == "raw").scalar_subquery()
+    asked = (
+        sa.select(models.DataClass.min_verified_archive_copies)
+        .join(instrument, models.DataClass.id == sa.func.coalesce(instrument.data_class_id, of_usual))
+        .join(module, module.instrument_id == instrument.id)
+        .where(module.id == _Package.instrument_module_id)
+    )
+    return sa.func.coalesce(asked.correlate(_Package).scalar_subquery(), 1)
 
 
 def _take_back(session: Session, package_ids: Collection[int] | None, *, by: str) -> None:
     """Cancel transfers of archived packages that have nothing to start from any more, so that others are asked for."""
     start = aliased(_Location, flat=True)
     is_buffer = sa.exists().where(start.id == _Archiving.origin_id, start.location_type == LocationType.BUFFER)
-    is_archived = sa.exists().where(_Package.id == _Archiving.raw_data_package_id, _Package.state == PackageState.ARCHIVED)
+    of_archived = sa.exists().where(
+        _Package.id == _Archiving.raw_data_package_id, _Package.state == PackageState.ARCHIVED
+    )
     useless = sa.select(_Archiving.id).where(
         sa.true() if package_ids is None else is_among(_Archiving.raw_data_package_id, package_ids),
         _Archiving.status == Status.PENDING,
-        is_archived,
+        of_archived,
         sa.not_(is_packed()),
         sa.not_(is_restorable()),
         sa.or_(sa.not_(is_buffer), sa.not_(_has_sources())),
@@ -97,21 +111,19 @@ def _take_back(session: Session, package_ids: Collection[int] | None, *, by: str
 def _has_sources() -> sa.ColumnElement[bool]:
     """Condition on an archive transfer: all raw files of its package are at a SOURCE."""
     file = models.RawDataFile
-    is_there = sa.exists().where(
-        _Copy.raw_data_file_id == file.id, _Copy.status == PhysicalCopyStatus.PRESENT
-    )
+    is_there = sa.exists().where(_Copy.raw_data_file_id == file.id, _Copy.status == PhysicalCopyStatus.PRESENT)
     lacks = sa.exists().where(file.raw_data_package_id == _Archiving.raw_data_package_id, sa.not_(is_there))
     return sa.not_(lacks.correlate(_Archiving))
 
 
-def _archives(session: Session) -> Sequence[tuple[int, int]]:
+def _archives(session: Session) -> Sequence[sa.Row[int, int]]:
     """Archives that take copies, by id, with their priority."""
     of_type = LocationType.LONG_TERM_ARCHIVE
-    usable = sa.and_(_Location.location_type == of_type, _Location.storage_type.in_(STORAGES[of_type]), _Location.active)
-    return [(number, priority) for number, priority in session.execute(sa.select(_Location.id, _Location.priority).where(usable))]
+    usable = (_Location.location_type == of_type, _Location.storage_type.in_(STORAGES[of_type]), _Location.active)
+    return session.execute(sa.select(_Location.id, _Location.priority).where(*usable)).all()
 
 
-def _wish(session: Session, package_id: int, here: Map, archives: Iterable[tuple[int, int]]) -> Wish | None:
+def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]]) -> Wish | None:
     copies = session.execute(
         sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type, _Location.storage_type)
         .join(_Location, _Location.id == _Copy.data_location_id)

@@ -10,7 +10,7 @@ from ccat_data_transfer.backends.movers import MovesFiles, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import record_copy
-from ccat_data_transfer.verbs.parcels import LEAVING, Carried, announce_arrival, arrival, carried
+from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import PhysicalCopyStatus, Status
@@ -45,7 +45,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     """What to bring; None where that was done before, and the transfer goes on."""
     row = session.get_one(models.DataTransfer, one.transfer_id)
     found = arrival(session, row)
-    if found is not None and found.status in {PhysicalCopyStatus.PRESENT, *LEAVING}:
+    if found is not None and found.status is PhysicalCopyStatus.PRESENT:
         one.end(session, Status.PENDING, because="was brought before, to be unpacked next")
         return None
     parcel = session.get_one(models.DataTransferPackage, row.data_transfer_package_id)

@@ -13,7 +13,7 @@ from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadArrivals, BadFile
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, record_copy
-from ccat_data_transfer.verbs.parcels import LEAVING, Carried, arrival, carried
+from ccat_data_transfer.verbs.parcels import Carried, arrival, carried
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -21,6 +21,13 @@ from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import PhysicalCopyStatus, Status
 
 _Archiving = models.LongTermArchiveTransfer
+_TO_THE_END: Final = (
+    PhysicalCopyStatus.DELETION_POSSIBLE,
+    PhysicalCopyStatus.DELETION_SCHEDULED,
+    PhysicalCopyStatus.DELETION_IN_PROGRESS,
+    PhysicalCopyStatus.DELETED,
+)
+"""The legal moves of a directory that is gone."""
 _TRUSTED: Final = 2
 """Times that a raw package may arrive damaged; then it is damaged where it comes from."""
 
@@ -70,9 +77,7 @@ def _unpack(one: Attempt) -> None:
     bad = [(arrived, problem) for arrived in order.arrived if (problem := _take_out(one, order, arrived)) is not None]
     if bad:
         raise _BadMembers(order, bad)
-    one.transaction(partial(_leave, one=one, copy_id=order.copy_id))
-    if order.buffer.seal(order.path):
-        order.buffer.remove_tree(order.path)
+    order.buffer.remove(order.path)
     one.transaction(partial(_finish, one=one, copy_id=order.copy_id))
 
 
@@ -133,15 +138,10 @@ def _go_on(session: Session, *, one: Attempt, arrived: _Arrived, stored: Stored)
     session.execute(moved.values(origin_id=row.destination_id, failure=None, trouble_count=0))
 
 
-def _leave(session: Session, *, one: Attempt, copy_id: int) -> None:
-    because = "all of it is unpacked"
-    for to in LEAVING:
-        advance(session, models.PhysicalCopy, [copy_id], to=to, because=because, by=one.by)
-
-
 def _finish(session: Session, *, one: Attempt, copy_id: int) -> None:
     because = "unpacked, and every file verified"
-    advance(session, models.PhysicalCopy, [copy_id], to=PhysicalCopyStatus.DELETED, because=because, by=one.by)
+    for to in _TO_THE_END:
+        advance(session, models.PhysicalCopy, [copy_id], to=to, because=because, by=one.by)
     one.end(session, Status.COMPLETED, because=because)
 
 

@@ -84,7 +84,7 @@ class Step(Piece):
     resources: Resources = Resources()
     max_retries: WholeNumber = Field(default=1, ge=0, le=1_000)
     retention_days: WholeNumber | None = Field(default=None, ge=0, le=36_600)
-    """Left out: for ever."""
+    """Left out: products of an intermediate step for 30 days, those of a final one for ever."""
 
     @property
     def takes_raw(self) -> bool:

@@ -38,6 +38,7 @@ from ccat_ops_db.models.observations import (
     obs_unit_module_configuration,
 )
 from ccat_ops_db.models.observatory import (
+    DataClass,
     Instrument,
     InstrumentModule,
     InstrumentModuleConfiguration,
@@ -112,6 +113,7 @@ __all__ = [
     "BackendName",
     "Base",
     "ConstantElevationSource",
+    "DataClass",
     "DataGrouping",
     "DataGroupingRevision",
     "DataLocation",

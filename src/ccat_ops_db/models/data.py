@@ -10,6 +10,7 @@ from ccat_ops_db.models.base import (
     CreatedAt,
     Identity,
     Json,
+    Leased,
     is_checksum,
     is_not_negative,
     is_path_inside,
@@ -18,6 +19,9 @@ from ccat_ops_db.models.locations import DataLocation
 from ccat_ops_db.models.observations import ExecutedObsUnit
 from ccat_ops_db.models.observatory import InstrumentModule
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus
+
+GOING = "status IN ('deletion_possible', 'deletion_scheduled', 'deletion_in_progress', 'deletion_failed')"
+"""SQL predicate of a copy that is to be deleted."""
 
 
 class DataTransferPackage(Base):
@@ -121,7 +125,7 @@ class RawDataFile(Base):
     created_at: Mapped[CreatedAt]
 
 
-class PhysicalCopy(Base):
+class PhysicalCopy(Leased, Base):
     """One object at one location; one of the four kinds below."""
 
     __tablename__ = "physical_copy"
@@ -156,6 +160,15 @@ class PhysicalCopy(Base):
             "data_product_id",
             postgresql_where=sa.text("data_product_id IS NOT NULL AND status IN ('corrupt', 'missing')"),
         ),
+        sa.Index("ix_physical_copy_there", "data_location_id", postgresql_where=sa.text("status <> 'deleted'")),
+        sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),
+        sa.Index("ix_physical_copy_leased", "lease_until", postgresql_where=sa.text("lease_until IS NOT NULL")),
+        sa.Index(
+            "ix_physical_copy_source_path",
+            "data_location_id",
+            "path",
+            postgresql_where=sa.text("raw_data_file_id IS NOT NULL AND status <> 'deleted'"),
+        ),
     )
 
     id: Mapped[Identity]
@@ -184,6 +197,12 @@ class PhysicalCopy(Base):
     mtime_ns: Mapped[int | None] = mapped_column(comment="Modification time seen with the checksum, in ns since 1970.")
     inode: Mapped[int | None] = mapped_column(comment="Inode seen with the checksum.")
     verified_at: Mapped[datetime | None] = mapped_column(comment="When the bytes were last read and found right.")
+    used_at: Mapped[datetime | None] = mapped_column(comment="When a run last began to use it, to the hour.")
+    trouble_count: Mapped[int] = mapped_column(
+        server_default="0", comment="Tries to delete it in a row that failed; decides the pause."
+    )
+    not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try to delete it.")
+    failure: Mapped[str | None] = mapped_column(comment="Why it could not be deleted, and what to do.")
     created_at: Mapped[CreatedAt]
 
     location: Mapped[DataLocation] = relationship()

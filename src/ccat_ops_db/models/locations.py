@@ -31,6 +31,11 @@ class DataLocation(Leased, Base):
         is_not_negative("free_space_reserve_bytes"),
         is_positive("live_limit"),
         is_not_negative("free_bytes"),
+        is_not_negative("retention_days"),
+        sa.CheckConstraint(
+            "low_watermark > 0 AND high_watermark <= 1 AND low_watermark <= high_watermark", name="marks_are_fractions"
+        ),
+        sa.CheckConstraint("(low_watermark IS NULL) = (high_watermark IS NULL)", name="marks_go_together"),
         sa.CheckConstraint(
             "(free_bytes IS NULL AND trouble IS NULL) = (space_checked_at IS NULL)", name="space_has_a_moment"
         ),
@@ -53,6 +58,18 @@ class DataLocation(Leased, Base):
     total_bytes: Mapped[int | None] = mapped_column(comment="Size of the whole file system.")
     space_checked_at: Mapped[datetime | None] = mapped_column(comment="When a worker there saw it.")
     trouble: Mapped[str | None] = mapped_column(comment="Why a worker there could not write; NULL: it could.")
+    retention_days: Mapped[int | None] = mapped_column(
+        comment="Days that copies are kept there after they were needed last; NULL: as usual for its type."
+    )
+    high_watermark: Mapped[float | None] = mapped_column(
+        comment="Fraction of the disk above which copies go before their time; NULL: as usual for its type."
+    )
+    low_watermark: Mapped[float | None] = mapped_column(comment="Fraction of the disk down to which they go then.")
+    retention_paused: Mapped[str | None] = mapped_column(comment="Why nothing goes there; NULL: what may go does.")
+    retention_look_at: Mapped[datetime | None] = mapped_column(
+        comment="When it is looked at again what may go there; NULL: now."
+    )
+    deleted_at: Mapped[datetime | None] = mapped_column(comment="When a copy there was deleted last.")
 
     site: Mapped[Site] = relationship()
 

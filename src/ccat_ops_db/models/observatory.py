@@ -1,7 +1,7 @@
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ccat_ops_db.models.base import Base, Identity, Json
+from ccat_ops_db.models.base import Base, Identity, Json, is_positive
 
 
 class Observatory(Base):
@@ -37,6 +37,19 @@ class Telescope(Base):
     observatory: Mapped[Observatory] = relationship()
 
 
+class DataClass(Base):
+    """How safe raw data have to be before their source goes; `raw` is the class of instruments that name none."""
+
+    __tablename__ = "data_class"
+    __table_args__ = (is_positive("min_verified_archive_copies"),)
+
+    id: Mapped[Identity]
+    name: Mapped[str] = mapped_column(unique=True, comment="Name, such as raw or calibration.")
+    min_verified_archive_copies: Mapped[int] = mapped_column(
+        server_default="1", comment="Verified archive copies that a package needs before copies elsewhere may go."
+    )
+
+
 class Instrument(Base):
     """An instrument mounted on a telescope."""
 
@@ -49,6 +62,9 @@ class Instrument(Base):
     name: Mapped[str] = mapped_column(unique=True, comment="Name, such as CHAI or Prime-Cam.")
     description: Mapped[str] = mapped_column(server_default="", comment="What it is, for people.")
     available: Mapped[bool] = mapped_column(server_default=sa.true(), comment="Installed and operational.")
+    data_class_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_class.id"), comment="Class of its raw data; NULL: `raw`."
+    )
 
     telescope: Mapped[Telescope] = relationship()
 

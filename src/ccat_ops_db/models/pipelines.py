@@ -251,7 +251,9 @@ class ReductionStepRevision(Base):
     required_outputs: Mapped[list[str]] = mapped_column(comment="Glob patterns that must each match a product.")
     resources: Mapped[Json] = mapped_column(comment="cpu, memory_gb and time_hours that a run asks for.")
     max_retries: Mapped[int] = mapped_column(comment="Retries after failures of the software itself.")
-    retention_days: Mapped[int | None] = mapped_column(comment="Days that products are kept; NULL is for ever.")
+    retention_days: Mapped[int | None] = mapped_column(
+        comment="Days that products are kept; NULL: 30, those of a final step for ever."
+    )
 
     pipeline_revision: Mapped[PipelineRevision] = relationship(back_populates="steps")
     reduction_step: Mapped[ReductionStep] = relationship()

@@ -5,17 +5,21 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
+from ccat_ops_db.models.data import GOING
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, FailureClass, PhysicalCopyStatus, RunStatus, Status
+from ccat_ops_db.verbs.copies import take_back
 from ccat_ops_db.verbs.requests import carry_on
 
 
 def request_staging(session: Session, package_ids: Collection[int], location_id: int) -> list[int]:
     """Ask for raw packages to be unpacked at a processing location, and return the ids of the jobs that are new.
 
-    What is staged there already, or on its way, gets no second job: whoever asks at the same time shares one.
+    What is staged there already, or on its way, gets no second job: whoever asks at the same time shares one. What was
+    to be deleted there is taken back.
     """
+    _keep(session, package_ids, location_id)
     job, package, copy = models.StagingJob, models.RawDataPackage, models.PhysicalCopy
     staged = sa.exists().where(
         copy.raw_data_package_id == package.id,
@@ -37,6 +41,12 @@ def request_staging(session: Session, package_ids: Collection[int], location_id:
     if new:
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{job.__tablename__}:{Status.PENDING}")))
     return sorted(new)
+
+
+def _keep(session: Session, package_ids: Collection[int], location_id: int) -> None:
+    copy, is_wanted = models.PhysicalCopy, is_among(models.PhysicalCopy.raw_data_package_id, package_ids)
+    marked = sa.select(copy.id).where(is_wanted, copy.data_location_id == location_id, sa.text(GOING))
+    take_back(session, session.scalars(marked).all(), because="it is asked for again", by="staging")
 
 
 def retry_runs_of(session: Session, package_id: int) -> list[int]:

@@ -17,6 +17,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.gaps import SubGroupNow
 from ccat_ops_db.sets import Brought, is_given
 from ccat_ops_db.states import RunStatus
+from ccat_ops_db.verbs.copies import hold_inputs
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.verbs.asking import next_attempts
 from ccat_workflow_manager.verbs.describing import run_directory
@@ -93,7 +94,7 @@ def begin_again(session: Session, beginnings: Sequence[Beginning], *, because: s
 def begin_attempts(session: Session, runs: Sequence[_Run], *, because: str, by: str) -> None:
     """Begin an attempt of each PENDING run, whose inputs are fixed."""
     if runs:
-        _prepare_attempts(session, runs)
+        _prepare_attempts(session, runs, by=by)
         advance(
             session,
             _Run,
@@ -108,7 +109,7 @@ def begin_attempts(session: Session, runs: Sequence[_Run], *, because: str, by: 
 def _begin(
     session: Session, of_step: Sequence[Beginning], *, now: datetime, by: str, values: Mapping[str, Any]
 ) -> None:
-    _prepare_attempts(session, [one.run for one in of_step])
+    _prepare_attempts(session, [one.run for one in of_step], by=by)
     run_ids, places = [one.run.id for one in of_step], [one.place for one in of_step]
     advance(
         session,
@@ -128,8 +129,8 @@ def _begin(
     )
 
 
-def _prepare_attempts(session: Session, runs: Sequence[_Run]) -> None:
-    """Write down the next attempt of each run, with the name of its job, and ask for its data."""
+def _prepare_attempts(session: Session, runs: Sequence[_Run], *, by: str) -> None:
+    """Write down the next attempt of each run, with the name of its job, hold what is there, and ask for the rest."""
     session.flush()
     run_ids = [run.id for run in runs]
     found = next_attempts(session, run_ids)
@@ -146,6 +147,7 @@ def _prepare_attempts(session: Session, runs: Sequence[_Run]) -> None:
         time_hours=[one.asked.time_hours for one in following],
     )
     session.execute(_WRITE_DOWN, told.parameters)
+    hold_inputs(session, run_ids, by=by)
     _request_data(session, run_ids)
 
 

@@ -89,7 +89,8 @@ class InputGone(CcatError):
     def __init__(self, run_id: int, location: str, *, found: int, wanted: int) -> None:
         super().__init__(
             f"only {found} of {wanted} inputs of run {run_id} have a copy at {location}: "
-            "raw packages are staged again, a lost product is made again by its own step"
+            "raw packages are staged again, a lost product is made again by its own step, and one that retention "
+            "deleted by `ccat trigger PIPELINE --step STEP --force`"
         )
 
 

@@ -22,6 +22,7 @@ from ccat_data_transfer.backends.streams import Sink
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_ops_db.session import create_engine
 from ccat_service.logging import configure_logging
 
@@ -58,7 +59,10 @@ class Steps:
 def work(engine: sa.Engine, request: dict[str, Any]) -> None:
     lease = timedelta(seconds=request["lease_s"])
     worker = Worker(engine=engine, name="mortal worker", lease=lease, part_bytes=600_000)
-    VERBS[Operation(request["operation"])](worker, request["id"])
+    if request["operation"] == Operation.DELETION:
+        delete_copies(worker, [request["id"]])
+    else:
+        VERBS[Operation(request["operation"])](worker, request["id"])
 
 
 def work_until_step(engine: sa.Engine, request: dict[str, Any]) -> None:
@@ -66,7 +70,7 @@ def work_until_step(engine: sa.Engine, request: dict[str, Any]) -> None:
     engine.dispose(close=False)  # its connections are those of the parent
     if request["signal"] == signal.SIGKILL:  # one that is only stopped would hold its locks
         sa.event.listen(engine, "commit", lambda _: steps.take())
-    for name in ("fsync", "mkdir", "replace", "rename"):
+    for name in ("fsync", "mkdir", "replace", "rename", "unlink", "rmdir"):
         setattr(os, name, steps.before(getattr(os, name)))
     URLLib3Session.send = steps.before(URLLib3Session.send)  # type: ignore[method-assign]  # as the next one
     Sink.write = steps.before_first(Sink.write)  # type: ignore[method-assign]  # this process does nothing else

@@ -1,0 +1,210 @@
+"""Copies are removed by a worker that reaches them: let go in one transaction, removed, and recorded in another.
+
+What is let go is nobody's any more, whatever becomes of the worker: to remove it again does no harm, and whoever goes
+on with it finds it whole or gone, as it loses its name at once.
+"""
+
+import random
+import secrets
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from time import monotonic
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, joinedload
+
+from ccat_data_transfer.backends.base import Seal
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import FileDiffers
+from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, disk_of
+from ccat_ops_db import claims, models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.retention import OF_SAFETY, Obstacle, hindered
+from ccat_ops_db.queries.retention import obstacles
+from ccat_ops_db.session import in_transaction
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.verbs.copies import take_back
+from ccat_service.logging import StructuredLogger
+from ccat_service.processes import claimant
+
+_Copy, _Status = models.PhysicalCopy, PhysicalCopyStatus
+_LET_GO: Final = "nothing hinders it"
+_NOW: Final = sa.func.clock_timestamp()
+_COUNTED: Final = _Copy.trouble_count + 1
+_IDLE: Final = {"claimed_by": None, "lease_until": None}
+
+_log = StructuredLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Order:
+    copy_id: int
+    disk: Disk
+    path: str
+    seal: Seal | None
+
+
+@dataclass
+class _Removal:
+    """One worker's removal of some copies: the lease that it holds on them."""
+
+    worker: Worker
+    copy_ids: Sequence[int]
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    renew_at: float = 0.0
+
+    @property
+    def claimed_by(self) -> str:
+        return f"{claimant(self.worker.name)} {self.token}"
+
+    def claim(self, session: Session, copy_ids: Sequence[int]) -> None:
+        """Lease copies that are let go."""
+        here, lease = is_among(_Copy.id, copy_ids), self.worker.lease
+        claims.claim(session, _Copy, where=here, by=self.claimed_by, lease=lease, limit=len(copy_ids))
+        self.renew_at = monotonic() + lease.total_seconds() / 3
+
+    def keep_lease(self) -> None:
+        """Renew the lease where that is due; raises LeaseLost."""
+        if monotonic() >= self.renew_at:
+            self.renew()
+
+    def renew(self) -> None:
+        """Renew the lease; raises LeaseLost where it is not held any more."""
+        in_transaction(self.worker.engine, self.held)
+
+    def held(self, session: Session) -> list[int]:
+        """The copies that are still removed by this worker, its lease on them renewed; raises LeaseLost."""
+        lease = self.worker.lease
+        held = claims.renew(session, _Copy, self.copy_ids, by=self.claimed_by, lease=lease)
+        if not held:
+            raise LeaseLost
+        self.renew_at = monotonic() + lease.total_seconds() / 3
+        return held
+
+
+def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
+    """Remove copies that are scheduled for it, or could not be removed before, and that nothing hinders.
+
+    What somebody needs by now stays. What cannot be removed is tried again after a pause.
+    """
+    one = _Removal(worker, copy_ids)
+    orders = in_transaction(worker.engine, partial(_let_go, one=one))
+    if not orders:
+        return
+    try:
+        failures = {order.copy_id: str(error) for order in orders if (error := _remove(order, one)) is not None}
+        in_transaction(worker.engine, partial(_record, one=one, failures=failures))
+    except LeaseLost:
+        _log.warning("the lease is lost, somebody else goes on", copies=len(orders))
+
+
+def _let_go(session: Session, *, one: _Removal) -> list[_Order]:
+    """Begin the removal of what may go; from now on nobody uses it."""
+    waiting = sa.select(_Copy.id, _Copy.status).where(
+        is_among(_Copy.id, one.copy_ids), _Copy.status.in_([_Status.DELETION_SCHEDULED, _Status.DELETION_FAILED])
+    )
+    found = dict(session.execute(waiting.order_by(_Copy.id).with_for_update()).all())
+    _lock_packages(session, found)
+    found_obstacles = obstacles(session, found)
+    _keep(session, found_obstacles, found, one=one)
+    go = [copy_id for copy_id in found if not _stays(found[copy_id], found_obstacles.get(copy_id))]
+    by, again = one.worker.name, [_Status.DELETION_FAILED]
+    advance(session, _Copy, go, to=_Status.DELETION_SCHEDULED, expected=again, because="it is tried again", by=by)
+    going = advance(session, _Copy, go, to=_Status.DELETION_IN_PROGRESS, because=_LET_GO, by=by, values=_IDLE)
+    one.claim(session, going)
+    return _orders(session, going, one)
+
+
+def _stays(status: PhysicalCopyStatus, obstacle: Obstacle | None) -> bool:
+    """Of what was let go before, only safety counts: who needs it waits for the end of it."""
+    return obstacle is not None and (status is _Status.DELETION_SCHEDULED or obstacle in OF_SAFETY)
+
+
+def _lock_packages(session: Session, copy_ids: Collection[int]) -> None:
+    """Hold the raw packages of copies, in one order for all who do; the database would in any."""
+    package, file = models.RawDataPackage, models.RawDataFile
+    of_copies = sa.select(sa.func.coalesce(_Copy.raw_data_package_id, file.raw_data_package_id))
+    of_copies = of_copies.outerjoin(file, file.id == _Copy.raw_data_file_id).where(is_among(_Copy.id, copy_ids))
+    held = sa.select(package.id).where(package.id.in_(of_copies)).order_by(package.id)
+    session.execute(held.with_for_update(key_share=True))
+
+
+def _keep(
+    session: Session, found: Mapping[int, Obstacle], was: Mapping[int, PhysicalCopyStatus], *, one: _Removal
+) -> None:
+    by_obstacle: defaultdict[Obstacle, list[int]] = defaultdict(list)
+    for copy_id, obstacle in found.items():
+        if _stays(was[copy_id], obstacle):
+            by_obstacle[obstacle].append(copy_id)
+    for obstacle, copy_ids in by_obstacle.items():
+        because = hindered(obstacle)
+        take_back(session, copy_ids, because=because, by=one.worker.name)
+        failed = [copy_id for copy_id in copy_ids if was[copy_id] is _Status.DELETION_FAILED]
+        put_off = sa.update(_Copy).where(is_among(_Copy.id, failed))
+        pause = one.worker.backoff.ceiling
+        session.execute(put_off.values(failure=because, not_before=_NOW + pause, **_IDLE))
+
+
+def _orders(session: Session, copy_ids: Iterable[int], one: _Removal) -> list[_Order]:
+    copies = sa.select(_Copy).where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path)
+    return [
+        _Order(
+            copy.id,
+            disk_of(copy.location, token=f"{copy.id}-{one.token}", progress=one.keep_lease),
+            copy.path,
+            Seal(copy.mtime_ns, copy.inode) if copy.mtime_ns is not None and copy.inode is not None else None,
+        )
+        for copy in session.scalars(copies.options(joinedload(_Copy.location).joinedload(models.DataLocation.site)))
+    ]
+
+
+def _remove(order: _Order, one: _Removal) -> CcatError | None:
+    """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more may be removed."""
+    one.keep_lease()
+    try:
+        try:
+            order.disk.remove(order.path, sealed=order.seal)
+        except FileDiffers:
+            one.renew()  # still ours: it was exchanged, and not made anew after somebody else removed it
+            order.disk.remove(order.path)
+    except CcatError as error:
+        return error
+    return None
+
+
+def _record(session: Session, *, one: _Removal, failures: Mapping[int, str]) -> None:
+    held, by = one.held(session), one.worker.name
+    gone = [copy_id for copy_id in held if copy_id not in failures]
+    healthy = {**_IDLE, "failure": None, "not_before": None, "trouble_count": 0}
+    advance(session, _Copy, gone, to=_Status.DELETED, because="removed", by=by, values=healthy)
+    _note_deletion(session, gone)
+    by_failure: defaultdict[str, list[int]] = defaultdict(list)
+    for copy_id in set(held) & failures.keys():
+        by_failure[failures[copy_id]].append(copy_id)
+    for failure, copy_ids in by_failure.items():
+        _log.warning("copies cannot be deleted", copies=len(copy_ids), error=failure)
+        fail_deletion(session, copy_ids, because=failure, by=by, pause=_pause(session, copy_ids, one.worker))
+
+
+def fail_deletion(session: Session, copy_ids: Collection[int], *, because: str, by: str, pause: timedelta) -> None:
+    """Have the removal of copies tried again after a pause."""
+    values = {**_IDLE, "failure": because, "not_before": _NOW + pause, "trouble_count": _COUNTED}
+    advance(session, _Copy, copy_ids, to=_Status.DELETION_FAILED, because=because, by=by, values=values)
+
+
+def _pause(session: Session, copy_ids: Collection[int], worker: Worker) -> timedelta:
+    most = session.scalar(sa.select(sa.func.max(_Copy.trouble_count)).where(is_among(_Copy.id, copy_ids)))
+    return worker.backoff.delay((most or 0) + 1, jitter=random.random())  # noqa: S311 - not a secret
+
+
+def _note_deletion(session: Session, copy_ids: Collection[int]) -> None:
+    """Note at the locations of copies that one went: what a worker saw of the disk before says nothing any more."""
+    if copy_ids:
+        here = sa.select(_Copy.data_location_id).where(is_among(_Copy.id, copy_ids))
+        session.execute(sa.update(models.DataLocation).where(models.DataLocation.id.in_(here)).values(deleted_at=_NOW))

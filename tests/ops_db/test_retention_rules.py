@@ -1,0 +1,218 @@
+"""What may go, decided from values; and that SQL finds the obstacles that a person would name."""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.plan.retention import (
+    CACHE_DAYS,
+    HIGH,
+    LOW,
+    Group,
+    Keeping,
+    Kind,
+    Obstacle,
+    Space,
+    Term,
+    hindered,
+    keeping,
+    lines,
+    room_to_make,
+)
+from ccat_ops_db.plan.spaces import FRESH
+from ccat_ops_db.queries.retention import obstacles
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import LocationType, PackageState
+from tests.ops_db.rows import DIGEST, World, a_file, a_package, add
+
+NOW = datetime(2026, 4, 5, tzinfo=UTC)
+OTHER_DIGEST = f"sha256:{'1' * 64}"
+
+
+def test_caches_are_kept_for_a_week_and_what_an_instrument_wrote_until_somebody_says_for_how_long() -> None:
+    unsaid = {"days": None, "high": None, "low": None}
+    for cache in (LocationType.BUFFER, LocationType.PROCESSING):
+        assert keeping(cache, **unsaid) == Keeping(CACHE_DAYS, HIGH, LOW)
+    assert keeping(LocationType.SOURCE, **unsaid) == Keeping(None)
+    assert keeping(LocationType.SOURCE, days=30, high=None, low=None) == Keeping(30)
+    assert keeping(LocationType.SOURCE, days=None, high=0.7, low=None) == Keeping(None, 0.7, 0.7)
+
+
+@given(
+    total=st.integers(1, 10**15),
+    free_part=st.floats(0, 1),
+    low=st.floats(0.01, 1),
+    above=st.floats(0, 1),
+)
+def test_room_is_made_above_the_high_mark_only_and_exactly_down_to_the_low_one(
+    total: int, free_part: float, low: float, above: float
+) -> None:
+    high, free = low + (1 - low) * above, round(total * free_part)
+    room = room_to_make(Keeping(None, high, low), Space(free=free, total=total, checked_at=NOW), now=NOW)
+    if total - free > high * total:
+        assert abs((total - free - room) - low * total) <= 1
+    else:
+        assert room == 0
+
+
+def test_nobody_makes_room_for_what_was_seen_long_ago_or_never() -> None:
+    full = Keeping(None, 0.9, 0.8)
+    assert room_to_make(full, Space(free=0, total=100, checked_at=NOW), now=NOW + FRESH) == 20
+    assert room_to_make(full, Space(free=0, total=100, checked_at=NOW), now=NOW + 2 * FRESH) == 0
+    assert room_to_make(full, Space(free=None, total=None, checked_at=None), now=NOW) == 0
+    assert room_to_make(Keeping(7), Space(free=0, total=100, checked_at=NOW), now=NOW) == 0
+
+
+@st.composite
+def forecasts(draw: st.DrawFn) -> tuple[list[Group], list[Group]]:
+    """Groups of copies, and the part of those whose time is not over that goes for want of room."""
+    keys = draw(st.sets(st.tuples(st.sampled_from(Kind), st.none() | st.sampled_from(Obstacle), st.sampled_from(Term))))
+    groups = [
+        Group(kind=kind, obstacle=obstacle, term=term, copies=(n := draw(st.integers(1, 9))), bytes=10 * n)
+        for kind, obstacle, term in sorted(keys, key=str)
+    ]
+    in_line = [one for one in groups if one.may_go and one.term is not Term.OVER]
+    taken = [(one, draw(st.integers(0, one.copies))) for one in in_line]
+    early = [replace(one, copies=number, bytes=10 * number) for one, number in taken if number]
+    return groups, early
+
+
+@given(found=forecasts(), paused=st.none() | st.just("the disk is copied"))
+def test_a_plan_tells_of_each_copy_once_and_lets_none_go_that_something_hinders(
+    found: tuple[list[Group], list[Group]], paused: str | None
+) -> None:
+    groups, early = found
+    told = list(lines(groups, early, paused=paused))
+    assert sum(line.copies for line in told) == sum(group.copies for group in groups)
+    assert sum(line.bytes for line in told) == sum(group.bytes for group in groups)
+    goes = sum(line.copies for line in told if line.goes)
+    over = sum(group.copies for group in groups if group.may_go and group.term is Term.OVER)
+    assert goes == (0 if paused else over + sum(group.copies for group in early))
+    whys = {hindered(group.obstacle) for group in groups if group.obstacle}
+    assert whys <= {line.why for line in told if not line.goes}
+
+
+# What SQL finds, against a few lines of Python
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What may be so of a package and its copies."""
+
+    is_packed: bool
+    is_archived: bool
+    needed: int
+    archives: tuple[str, ...]
+    """Of each archive copy, how it is."""
+    is_read: bool
+    is_asked_for: bool
+    is_taken: bool
+
+    def of_source(self) -> Obstacle | None:
+        if not self.is_packed:
+            return Obstacle.UNPACKED
+        return self._of_archive(self.needed)
+
+    def of_buffer(self) -> Obstacle | None:
+        return self._of_archive(self.needed) or (Obstacle.BEING_READ if self.is_read else None)
+
+    def of_staged(self) -> Obstacle | None:
+        safety = self._of_archive(1)
+        if safety is None and self.is_asked_for:
+            return Obstacle.BEING_STAGED
+        return safety or (Obstacle.IN_USE if self.is_taken else None)
+
+    def _of_archive(self, needed: int) -> Obstacle | None:
+        if not self.is_archived:
+            return Obstacle.NOT_ARCHIVED
+        return Obstacle.TOO_FEW_COPIES if self.archives.count("sound") < needed else None
+
+
+facts = st.builds(
+    Facts,
+    is_packed=st.booleans(),
+    is_archived=st.sampled_from([True, True, False]),
+    needed=st.integers(1, 3),
+    archives=st.lists(
+        st.sampled_from(["sound", "sound", "unverified", "other", "corrupt", "deletion_possible"]), max_size=2
+    ).map(tuple),
+    is_read=st.booleans(),
+    is_asked_for=st.booleans(),
+    is_taken=st.booleans(),
+)
+
+
+@pytest.fixture(scope="module")
+def places(shared_engine: sa.Engine, world: World) -> dict[str, int]:
+    """Locations by their names, with a second archive."""
+    with transaction(shared_engine) as session:
+        site = session.get_one(models.DataLocation, world.archive).site_id
+        session.add(models.DiskDataLocation(site_id=site, name="z2", location_type="long_term_archive", path="/z2"))
+        session.flush()
+        names = ("ccat/chai_raw_data", "ccat/buffer", "cologne/ramses", "cologne/lta", "cologne/z2")
+        return {name: find(session, LOCATION, name).id for name in names}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(one=facts)
+def test_sql_finds_what_hinders_a_copy(
+    shared_engine: sa.Engine, world: World, places: dict[str, int], one: Facts
+) -> None:
+    with Session(shared_engine) as session:
+        copies = make(session, world, places, one)
+        found = obstacles(session, copies.values())
+        wanted = {"source": one.of_source(), "buffer": one.of_buffer(), "staged": one.of_staged()}
+        assert {name: found.get(copy_id) for name, copy_id in copies.items()} == wanted
+        session.rollback()
+
+
+def make(session: Session, world: World, places: dict[str, int], one: Facts) -> dict[str, int]:
+    """Rows of which this is so; ids of the copies that might go."""
+    safe = add(session, models.DataClass(name="x", min_verified_archive_copies=one.needed))
+    session.execute(sa.update(models.Instrument).values(data_class_id=safe.id))
+    name = uuid.uuid4().hex
+    package = a_package(scan=world.scan, module=world.module, name=name, part=9)
+    package.checksum, package.size_bytes = DIGEST, 1
+    if one.is_archived:
+        package.state, package.archived_at = PackageState.ARCHIVED, NOW
+    add(session, package)
+    file = a_file(scan=world.scan, module=world.module, relative_path=name)
+    file.raw_data_package_id = package.id if one.is_packed else None
+    add(session, file)
+    for where, how in zip(("cologne/lta", "cologne/z2"), one.archives, strict=False):
+        add(
+            session,
+            models.RawDataPackagePhysicalCopy(
+                raw_data_package_id=package.id,
+                data_location_id=places[where],
+                path=name,
+                status=how if how in {"corrupt", "deletion_possible"} else "present",
+                checksum=OTHER_DIGEST if how == "other" else DIGEST,
+                verified_at=None if how == "unverified" else NOW,
+            ),
+        )
+    transfer = {"raw_data_package_id": package.id}
+    if one.is_read:
+        ends = {"origin_id": places["ccat/buffer"], "destination_id": places["cologne/lta"]}
+        add(session, models.LongTermArchiveTransfer(**transfer, **ends))
+    if one.is_asked_for:
+        add(session, models.StagingJob(**transfer, data_location_id=places["cologne/ramses"]))
+    if one.is_taken:
+        add(session, models.RunInput(run_id=world.run, role="raw", **transfer))
+    tar = models.RawDataPackagePhysicalCopy
+    source = models.RawDataFilePhysicalCopy(raw_data_file_id=file.id, data_location_id=places["ccat/chai_raw_data"])
+    buffer = tar(**transfer, data_location_id=places["ccat/buffer"])
+    staged = tar(**transfer, data_location_id=places["cologne/ramses"])
+    for copy, status in ((source, "present"), (buffer, "present"), (staged, "staged")):
+        copy.path, copy.status = name, status  # type: ignore[assignment]  # the value of the status
+        add(session, copy)
+    session.execute(sa.update(models.ExecutedReductionStep).values(data_location_id=places["cologne/ramses"]))
+    return {"source": source.id, "buffer": buffer.id, "staged": staged.id}
