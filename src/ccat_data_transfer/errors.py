@@ -156,6 +156,29 @@ class BadArchiveCopy(CcatError):
         )
 
 
+class AnotherIsUsed(CcatError):
+    """The tar in an archive is not what was archived, and there is another, or will be."""
+
+    code = "another_is_used"
+    transient = True
+
+    def __init__(self, package: str, problem: BadFile) -> None:
+        super().__init__(
+            f"Package {package} is staged from another archive copy, which may have to be made first: "
+            f"{problem.problem}."
+        )
+
+
+class ArchiveCopyComing(CcatError):
+    """There is no sound archive copy of a package just now; one is being made."""
+
+    code = "archive_copy_coming"
+    transient = True
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"Package {package} has no sound archive copy to stage from just now; one is being made.")
+
+
 class NoArchiveCopy(CcatError):
     """There is no archive copy that a package could be staged from."""
 

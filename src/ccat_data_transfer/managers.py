@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer import plan, retention
+from ccat_data_transfer import archives, plan, retention
 from ccat_data_transfer.queues import queue_of
 from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.attempts import LEASE
@@ -15,6 +15,7 @@ from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
 from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
+from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
 from ccat_data_transfer.verbs.shipping import next_shipment, ship
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
@@ -65,6 +66,7 @@ def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
     moved = _recover(context) + _plan(context) + _ship(context) + sum(_schedule(context, lane) for lane in LANES)
+    moved += archives.tend(context.engine, context.app, by=context.name)
     return moved + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
 
 
@@ -74,7 +76,7 @@ def due(context: TransferContext) -> datetime | None:
     def look(session: Session) -> datetime | None:
         found = unpacked_files(session)
         quiet = [plan.quiet_from(files, context.quiet_period) for files in found.groups]
-        moments = (next_shipment(session), next_deletion_moment(session))
+        moments = (next_shipment(session), next_deletion_moment(session), next_look_at_archives(session))
         ends = [*(next_moment(session, noun) for noun in NOUNS), *moments]
         return min((end for end in (*quiet, *ends) if end is not None and end > found.now), default=None)
 

@@ -25,6 +25,7 @@ class Operation(StrEnum):
     ARCHIVING = "archiving"
     STAGING = "staging"
     DELETION = "deletion"
+    SCRUBBING = "scrubbing"
 
 
 _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
@@ -36,7 +37,7 @@ _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
         Operation.ARCHIVING,
         Operation.DELETION,
     ),
-    LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING,),
+    LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING, Operation.SCRUBBING),
     LocationType.PROCESSING: (Operation.STAGING, Operation.DELETION),
 }
 

@@ -1,6 +1,5 @@
 """Retention's part of the transfer-manager's rounds."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.queues import Operation, queue_of
+from ccat_data_transfer.rounds import carefully
 from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.retaining import (
     BATCH,
@@ -20,9 +20,7 @@ from ccat_data_transfer.verbs.retaining import (
 )
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
-from ccat_service.logging import StructuredLogger
 from ccat_service.tasks import CeleryTask, TaskApp
-from ccat_service.trouble import is_transient
 
 WAKES_ON: Final = (
     "physical_copy:deleted",
@@ -30,29 +28,17 @@ WAKES_ON: Final = (
     "physical_copy:lost",
     "data_location:retention",
 )
-_log = StructuredLogger(__name__)
 
 
 def tend(engine: sa.Engine, app: TaskApp, *, by: str, lease: timedelta) -> int:
     """Recover what was lost, mark what is to go, and have it removed; how many copies that concerned."""
-    recovered = _do(engine, partial(recover_lost_deletions, by=by))
+    recovered = carefully(engine, partial(recover_lost_deletions, by=by))
     marked = sum(
-        _do(engine, partial(mark, location_id=one, by=by)) for one in in_transaction(engine, locations_to_look_at)
+        carefully(engine, partial(mark, location_id=one, by=by)) for one in in_transaction(engine, locations_to_look_at)
     )
     sent = partial(_send, app=app, by=by, lease=lease)
-    scheduled = sum(_do(engine, partial(sent, location_id=one)) for one in in_transaction(engine, with_deletions))
+    scheduled = sum(carefully(engine, partial(sent, location_id=one)) for one in in_transaction(engine, with_deletions))
     return recovered + marked + scheduled
-
-
-def _do(engine: sa.Engine, work: Callable[[Session], int]) -> int:
-    """What `work` did in a transaction of its own; its trouble keeps neither other locations nor transfers waiting."""
-    try:
-        return in_transaction(engine, work)
-    except Exception as error:
-        if is_transient(error):
-            raise
-        _log.exception("retention met a defect of ours", error)
-        return 0
 
 
 def _send(session: Session, *, location_id: int, app: TaskApp, by: str, lease: timedelta) -> int:

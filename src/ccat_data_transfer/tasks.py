@@ -10,6 +10,7 @@ from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.restoring import restore
+from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_data_transfer.verbs.staging import stage
 from ccat_data_transfer.verbs.transferring import transfer
 from ccat_data_transfer.verbs.unpacking import unpack
@@ -38,6 +39,10 @@ def register_tasks(app: TaskApp, worker: Worker) -> None:
     @make_celery_task(app, task_name(Operation.DELETION))
     def delete_what_may_go(copy_ids: list[int]) -> None:
         delete_copies(worker, copy_ids)
+
+    @make_celery_task(app, task_name(Operation.SCRUBBING))
+    def read_again(copy_ids: list[int]) -> None:
+        scrub(worker, copy_ids)
 
 
 def _register(app: TaskApp, name: str, do: Callable[[int], None]) -> None:

@@ -353,4 +353,5 @@ class AlertKind(StrEnum):
     DEAD_SERVICE = "dead_service"
     FULL_DISK = "full_disk"
     UNUSABLE_LOCATION = "unusable_location"
+    LOST_COPY = "lost_copy"
     BACKLOG = "backlog"

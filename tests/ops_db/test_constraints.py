@@ -58,6 +58,7 @@ BAD_VALUES: list[tuple[type[Base], str, list[Any], str]] = [
         for noun, column in [
             (models.DataLocation, "live_limit"),
             (models.DataTransferRoute, "package_bytes"),
+            (models.DataLocation, "scrub_mb_per_s"),
             (models.User, "live_limit"),
             (models.Installation, "live_limit_per_user"),
         ]
@@ -72,6 +73,7 @@ BAD_VALUES: list[tuple[type[Base], str, list[Any], str]] = [
             (models.DataProduct, "size_bytes"),
             (models.ExecutedObsUnit, "expected_files"),
             (models.DataLocation, "free_space_reserve_bytes"),
+            (models.DataLocation, "scrub_days"),
             (models.ReductionStepRevision, "cooldown_seconds"),
             (models.ReductionStepRevision, "max_retries"),
             (models.ReductionStepRevision, "retention_days"),

@@ -25,6 +25,7 @@ from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_data_transfer.verbs.shipping import ship
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
+from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType
@@ -274,6 +275,16 @@ class Observatory:
             return {
                 f"{copy.location.site.short_name}/{copy.location.name}": copy for copy in _live(session, package_id)
             }
+
+    def lose_all_but_archives(self, package_id: int) -> None:
+        """Nothing but archive copies of a package is left, as rows tell it."""
+        copy, file = models.PhysicalCopy, models.RawDataFile
+        files = sa.select(file.id).where(file.raw_data_package_id == package_id)
+        archives = sa.select(models.DataLocation.id).filter_by(location_type=LocationType.LONG_TERM_ARCHIVE)
+        of_package = sa.or_(copy.raw_data_package_id == package_id, copy.raw_data_file_id.in_(files))
+        with transaction(self.engine) as session:
+            ids = session.scalars(sa.select(copy.id).where(of_package, copy.data_location_id.not_in(archives))).all()
+            advance(session, copy, ids, to=PhysicalCopyStatus.MISSING, because="a test", by="a test")
 
     def leftovers(self) -> list[str]:
         """Names of unfinished files anywhere, and of those that are half removed."""

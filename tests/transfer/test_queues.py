@@ -31,13 +31,19 @@ LOCATIONS = [
                 "transfer.ccat_primecam_raw_data_deletion",
                 "transfer.ccat_primecam_raw_data_packing",
                 "transfer.cologne_lta_archiving",
+                "transfer.cologne_lta_scrubbing",
                 "transfer.cologne_ramses_deletion",
                 "transfer.cologne_ramses_staging",
             ],
         ),
         (
             ["cologne"],
-            ["transfer.cologne_lta_archiving", "transfer.cologne_ramses_deletion", "transfer.cologne_ramses_staging"],
+            [
+                "transfer.cologne_lta_archiving",
+                "transfer.cologne_lta_scrubbing",
+                "transfer.cologne_ramses_deletion",
+                "transfer.cologne_ramses_staging",
+            ],
         ),
         (["cologne/ramses"], ["transfer.cologne_ramses_deletion", "transfer.cologne_ramses_staging"]),
         (
@@ -46,6 +52,7 @@ LOCATIONS = [
                 "transfer.ccat_chai_raw_data_deletion",
                 "transfer.ccat_chai_raw_data_packing",
                 "transfer.cologne_lta_archiving",
+                "transfer.cologne_lta_scrubbing",
             ],
         ),
         (["ccat/buffer"], [f"transfer.ccat_buffer_{one}" for one in AT_BUFFERS]),

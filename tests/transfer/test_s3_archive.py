@@ -74,6 +74,7 @@ def test_a_bad_object_is_marked_with_what_is_wrong_and_used_again_once_it_is_res
 ) -> None:
     package_id = observatory.observe(FILES)
     observatory.do_all()
+    observatory.lose_all_but_archives(package_id)
     key = f"fyst/{observatory.copies(package_id)['cologne/s3'].path}"
     whole = object_store.get(key)
     damage(object_store, key)

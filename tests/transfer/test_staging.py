@@ -22,9 +22,10 @@ FILES = {"2026-04-01/b.fits": b"b" * 1000, "2026-04-01/a.fits": b"a" * 300_000, 
 
 @pytest.fixture
 def package_id(observatory: Observatory) -> int:
-    """An archived package."""
+    """An archived package, of which nothing else is left."""
     package_id = observatory.observe(FILES)
     observatory.do_all()
+    observatory.lose_all_but_archives(package_id)
     return package_id
 
 

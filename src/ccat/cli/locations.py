@@ -13,7 +13,7 @@ from ccat.wiring import transaction
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations
 from ccat_ops_db.states import BackendName, LocationType, StorageType
-from ccat_ops_db.verbs.locating import add_location, change_location
+from ccat_ops_db.verbs.locating import add_location, change_location, change_scrubbing
 from ccat_workflow_manager.places import serve
 
 app = typer.Typer(no_args_is_help=True, help="One location.")
@@ -62,12 +62,21 @@ def add(
 
 
 @app.command(name="set")
-def change(name: Name, *, reserve: Reserve = None, settings: Settings = None, json: AsJson = False) -> None:
-    """Change the reserve of a location, or settings of its backend, which processes read when they start."""
-    if reserve is None and not settings:
-        raise typer.BadParameter("name --reserve or --set")
+def change(
+    name: Name,
+    *,
+    reserve: Reserve = None,
+    settings: Settings = None,
+    scrub_days: Annotated[int | None, typer.Option(min=0, help="Archives: copies are read again; 0 is never.")] = None,
+    scrub_rate: Annotated[float | None, typer.Option(metavar="MB/S", min=0.1, help="At most so fast.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Change the reserve of a location, how an archive is read again, or settings of its backend, read at a start."""
+    if reserve is None and not settings and scrub_days is None and scrub_rate is None:
+        raise typer.BadParameter("name --reserve, --scrub-days, --scrub-rate or --set")
     with reported(as_json=json), transaction("location") as session:
         number = _change(session, name, reserve=reserve, settings=settings)
+        change_scrubbing(session, name, days=scrub_days, mb_per_s=scrub_rate)
     print_json({"id": number, "location": name}) if json else typer.echo(f"{name} is changed")
 
 

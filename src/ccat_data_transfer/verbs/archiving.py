@@ -16,6 +16,7 @@ from ccat_data_transfer.tar import CHUNK, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
 from ccat_data_transfer.verbs.describing import sidecar_of
+from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -126,6 +127,7 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) ->
         values={"archived_at": _NOW, "failure": None},
     )
     one.end(session, Status.COMPLETED, because=because)
+    replicate(session, [order.package_id], by=one.by)
 
 
 def _mark_bad_origin(session: Session, one: Attempt, error: CcatError) -> None:

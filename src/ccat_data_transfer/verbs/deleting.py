@@ -5,13 +5,11 @@ on with it finds it whole or gone, as it loses its name at once.
 """
 
 import random
-import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from time import monotonic
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,7 +19,8 @@ from ccat_data_transfer.backends.base import Seal
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import FileDiffers
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, disk_of
-from ccat_ops_db import claims, models
+from ccat_data_transfer.verbs.leases import CopyLease
+from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import OF_SAFETY, Obstacle, hindered
@@ -31,7 +30,6 @@ from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import PhysicalCopyStatus
 from ccat_ops_db.verbs.copies import take_back
 from ccat_service.logging import StructuredLogger
-from ccat_service.processes import claimant
 
 _Copy, _Status = models.PhysicalCopy, PhysicalCopyStatus
 _LET_GO: Final = "nothing hinders it"
@@ -50,50 +48,12 @@ class _Order:
     seal: Seal | None
 
 
-@dataclass
-class _Removal:
-    """One worker's removal of some copies: the lease that it holds on them."""
-
-    worker: Worker
-    copy_ids: Sequence[int]
-    token: str = field(default_factory=lambda: secrets.token_hex(4))
-    renew_at: float = 0.0
-
-    @property
-    def claimed_by(self) -> str:
-        return f"{claimant(self.worker.name)} {self.token}"
-
-    def claim(self, session: Session, copy_ids: Sequence[int]) -> None:
-        """Lease copies that are let go."""
-        here, lease = is_among(_Copy.id, copy_ids), self.worker.lease
-        claims.claim(session, _Copy, where=here, by=self.claimed_by, lease=lease, limit=len(copy_ids))
-        self.renew_at = monotonic() + lease.total_seconds() / 3
-
-    def keep_lease(self) -> None:
-        """Renew the lease where that is due; raises LeaseLost."""
-        if monotonic() >= self.renew_at:
-            self.renew()
-
-    def renew(self) -> None:
-        """Renew the lease; raises LeaseLost where it is not held any more."""
-        in_transaction(self.worker.engine, self.held)
-
-    def held(self, session: Session) -> list[int]:
-        """The copies that are still removed by this worker, its lease on them renewed; raises LeaseLost."""
-        lease = self.worker.lease
-        held = claims.renew(session, _Copy, self.copy_ids, by=self.claimed_by, lease=lease)
-        if not held:
-            raise LeaseLost
-        self.renew_at = monotonic() + lease.total_seconds() / 3
-        return held
-
-
 def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
     """Remove copies that are scheduled for it, or could not be removed before, and that nothing hinders.
 
     What somebody needs by now stays. What cannot be removed is tried again after a pause.
     """
-    one = _Removal(worker, copy_ids)
+    one = CopyLease(worker, copy_ids)
     orders = in_transaction(worker.engine, partial(_let_go, one=one))
     if not orders:
         return
@@ -104,7 +64,7 @@ def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
         _log.warning("the lease is lost, somebody else goes on", copies=len(orders))
 
 
-def _let_go(session: Session, *, one: _Removal) -> list[_Order]:
+def _let_go(session: Session, *, one: CopyLease) -> list[_Order]:
     """Begin the removal of what may go; from now on nobody uses it."""
     waiting = sa.select(_Copy.id, _Copy.status).where(
         is_among(_Copy.id, one.copy_ids), _Copy.status.in_([_Status.DELETION_SCHEDULED, _Status.DELETION_FAILED])
@@ -136,7 +96,7 @@ def _lock_packages(session: Session, copy_ids: Collection[int]) -> None:
 
 
 def _keep(
-    session: Session, found: Mapping[int, Obstacle], was: Mapping[int, PhysicalCopyStatus], *, one: _Removal
+    session: Session, found: Mapping[int, Obstacle], was: Mapping[int, PhysicalCopyStatus], *, one: CopyLease
 ) -> None:
     by_obstacle: defaultdict[Obstacle, list[int]] = defaultdict(list)
     for copy_id, obstacle in found.items():
@@ -151,7 +111,7 @@ def _keep(
         session.execute(put_off.values(failure=because, not_before=_NOW + pause, **_IDLE))
 
 
-def _orders(session: Session, copy_ids: Iterable[int], one: _Removal) -> list[_Order]:
+def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_Order]:
     copies = sa.select(_Copy).where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path)
     return [
         _Order(
@@ -164,7 +124,7 @@ def _orders(session: Session, copy_ids: Iterable[int], one: _Removal) -> list[_O
     ]
 
 
-def _remove(order: _Order, one: _Removal) -> CcatError | None:
+def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more may be removed."""
     one.keep_lease()
     try:
@@ -178,7 +138,7 @@ def _remove(order: _Order, one: _Removal) -> CcatError | None:
     return None
 
 
-def _record(session: Session, *, one: _Removal, failures: Mapping[int, str]) -> None:
+def _record(session: Session, *, one: CopyLease, failures: Mapping[int, str]) -> None:
     held, by = one.held(session), one.worker.name
     gone = [copy_id for copy_id in held if copy_id not in failures]
     healthy = {**_IDLE, "failure": None, "not_before": None, "trouble_count": 0}

@@ -1,7 +1,7 @@
 """Packages get as many archive copies as their class of data wants: another one, or one in place of what was lost."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -49,18 +49,22 @@ def replicate(session: Session, package_ids: Collection[int] | None = None, *, b
     return _ask(session, wishes)
 
 
+def has_sound_copy(session: Session, package_id: int) -> bool:
+    """Whether an archive has a package, as far as is known."""
+    return bool(session.scalar(sa.select(_sound_copies(package_id).exists())))
+
+
+def is_on_its_way(session: Session, package_id: int) -> bool:
+    """Whether a package is being copied into an archive."""
+    live = sa.exists().where(
+        _Archiving.raw_data_package_id == package_id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES)
+    )
+    return bool(session.scalar(sa.select(live)))
+
+
 def _short(package_ids: Collection[int] | None) -> sa.Select[int]:
     """Archived packages with fewer sound archive copies than they want, also with those that are coming."""
-    sound = (
-        sa.select(sa.func.count())
-        .select_from(_Copy)
-        .join(_Location, _Location.id == _Copy.data_location_id)
-        .where(
-            _Copy.raw_data_package_id == _Package.id,
-            _Copy.status == PhysicalCopyStatus.PRESENT,
-            _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
-        )
-    )
+    sound = _sound_copies(_Package.id).with_only_columns(sa.func.count())
     coming = (
         sa.select(sa.func.count())
         .select_from(_Archiving)
@@ -73,6 +77,18 @@ def _short(package_ids: Collection[int] | None) -> sa.Select[int]:
         .where(_Package.state == PackageState.ARCHIVED, which, there < _wanted())
         .order_by(_Package.id)
         .limit(_AT_ONCE)
+    )
+
+
+def _sound_copies(package_id: Any) -> sa.Select[int]:
+    return (
+        sa.select(_Copy.id)
+        .join(_Location, _Location.id == _Copy.data_location_id)
+        .where(
+            _Copy.raw_data_package_id == package_id,
+            _Copy.status == PhysicalCopyStatus.PRESENT,
+            _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
+        )
     )
 
 

@@ -10,6 +10,7 @@ from ccat_data_transfer.plan import tar_path
 from ccat_data_transfer.tar import CHUNK, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, archive_copies, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import PhysicalCopyStatus, Status
@@ -36,6 +37,7 @@ class _BadArchived(BadArchiveCopy):
         super().__init__(order.name, order.package_id, problem)
         self.problem = problem
         self.copy_id = order.archived_id
+        self.package_id = order.package_id
 
 
 def restore(worker: Worker, transfer_id: int) -> None:
@@ -101,3 +103,4 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) ->
 def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
     if isinstance(error, _BadArchived):
         mark(session, error.copy_id, error.problem, by=one.by)
+        replicate(session, [error.package_id], by=one.by)

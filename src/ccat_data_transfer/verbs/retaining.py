@@ -13,6 +13,7 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.models.data import GOING
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import Kind, goes
+from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.queries.retention import (
     copies_for_room,
     copies_over,
@@ -41,7 +42,7 @@ _MAY_BE_SENT: Final = sa.and_(
 )
 _IS_LOST: Final = sa.and_(_IS_GOING, _Copy.status == _Status.DELETION_IN_PROGRESS)
 _IS_KEPT: Final = sa.or_(
-    _Location.location_type == LocationType.LONG_TERM_ARCHIVE, _Location.retention_paused.is_not(None)
+    _Location.location_type == LocationType.LONG_TERM_ARCHIVE, _Location.retention_paused.is_not(None), is_held()
 )
 
 

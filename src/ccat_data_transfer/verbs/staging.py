@@ -7,11 +7,20 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Seal, Store, Stored
 from ccat_data_transfer.backends.posix import Disk, Tree
-from ccat_data_transfer.errors import BadArchiveCopy, BadFile, DamagedPackage, FileMissing, NoArchiveCopy
+from ccat_data_transfer.errors import (
+    AnotherIsUsed,
+    ArchiveCopyComing,
+    BadArchiveCopy,
+    BadFile,
+    DamagedPackage,
+    FileMissing,
+    NoArchiveCopy,
+)
 from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
 from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, archive_copies, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, replicate
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -57,6 +66,7 @@ class _BadArchived(BadArchiveCopy):
         super().__init__(order.name, order.package_id, problem)
         self.problem = problem
         self.copy_id = order.archived.copy_id
+        self.package_id = order.package_id
 
 
 def stage(worker: Worker, job_id: int) -> None:
@@ -64,7 +74,7 @@ def stage(worker: Worker, job_id: int) -> None:
 
     A complete directory from before is verified and adopted. Does nothing unless the job is SCHEDULED.
     """
-    attempt(worker, models.StagingJob, job_id, work=_stage, on_failure=_mark_bad_archive_copy)
+    attempt(worker, models.StagingJob, job_id, work=_stage, on_failure=_nothing_more)
 
 
 def _stage(one: Attempt) -> None:
@@ -73,7 +83,12 @@ def _stage(one: Attempt) -> None:
         one.transaction(partial(one.end, to=Status.COMPLETED, because="was staged here before"))
         return
     order = one.transaction(partial(_prepare, one=one, gone=before))
-    stored = _adopt(order) or order.disk.publish_tree(order.path, partial(_unpack, order), needs=order.size_bytes)
+    try:
+        stored = _adopt(order) or order.disk.publish_tree(order.path, partial(_unpack, order), needs=order.size_bytes)
+    except _BadArchived as bad:
+        if one.transaction(partial(_give_up_on, one=one, bad=bad)):
+            raise AnotherIsUsed(order.name, bad.problem) from bad
+        raise
     one.transaction(partial(_record, one=one, order=order, stored=stored))
 
 
@@ -117,6 +132,8 @@ def _archived(session: Session, one: Attempt, package: models.RawDataPackage) ->
             return _Archived(
                 copy_id=copy.id, store=store, path=copy.path, size_bytes=copy.size_bytes, checksum=copy.checksum
             )
+    if is_on_its_way(session, package.id):
+        raise ArchiveCopyComing(package.name)
     found = [f"{copy.location.site.short_name}/{copy.location.name} is {copy.status}" for copy in copies]
     raise NoArchiveCopy(package.name, package.id, found)
 
@@ -171,6 +188,12 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) ->
     one.end(session, Status.COMPLETED, because=because)
 
 
-def _mark_bad_archive_copy(session: Session, one: Attempt, error: CcatError) -> None:
-    if isinstance(error, _BadArchived):
-        mark(session, error.copy_id, error.problem, by=one.by)
+def _give_up_on(session: Session, *, one: Attempt, bad: _BadArchived) -> bool:
+    """Never use an archive copy again; whether there is another one, or will be."""
+    mark(session, bad.copy_id, bad.problem, by=one.by)
+    replicate(session, [bad.package_id], by=one.by)
+    return has_sound_copy(session, bad.package_id) or is_on_its_way(session, bad.package_id)
+
+
+def _nothing_more(session: Session, one: Attempt, error: CcatError) -> None:
+    """No other row is concerned."""

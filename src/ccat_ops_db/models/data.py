@@ -160,6 +160,12 @@ class PhysicalCopy(Leased, Base):
             "data_product_id",
             postgresql_where=sa.text("data_product_id IS NOT NULL AND status IN ('corrupt', 'missing')"),
         ),
+        sa.Index(
+            "ix_physical_copy_verified",
+            "data_location_id",
+            "verified_at",
+            postgresql_where=sa.text("raw_data_package_id IS NOT NULL AND status = 'present'"),
+        ),
         sa.Index("ix_physical_copy_there", "data_location_id", postgresql_where=sa.text("status <> 'deleted'")),
         sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),
         sa.Index("ix_physical_copy_leased", "lease_until", postgresql_where=sa.text("lease_until IS NOT NULL")),

@@ -32,6 +32,8 @@ class DataLocation(Leased, Base):
         is_positive("live_limit"),
         is_not_negative("free_bytes"),
         is_not_negative("retention_days"),
+        is_not_negative("scrub_days"),
+        is_positive("scrub_mb_per_s"),
         sa.CheckConstraint(
             "low_watermark > 0 AND high_watermark <= 1 AND low_watermark <= high_watermark", name="marks_are_fractions"
         ),
@@ -70,6 +72,15 @@ class DataLocation(Leased, Base):
         comment="When it is looked at again what may go there; NULL: now."
     )
     deleted_at: Mapped[datetime | None] = mapped_column(comment="When a copy there was deleted last.")
+    scrub_days: Mapped[int | None] = mapped_column(
+        comment="Days after which an archive copy there is read again; 0: never, NULL: as usual."
+    )
+    scrub_mb_per_s: Mapped[float | None] = mapped_column(
+        comment="Megabytes a second at which they are at most; NULL: as usual."
+    )
+    archive_look_at: Mapped[datetime | None] = mapped_column(
+        comment="When it is looked at again what of an archive is to be read; NULL: now."
+    )
 
     site: Mapped[Site] = relationship()
 

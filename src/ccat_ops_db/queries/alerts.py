@@ -11,10 +11,20 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
+from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
-from ccat_ops_db.states import NEW_DATA, AlertKind, PackageState, RunStatus, TriggerType, Verdict
+from ccat_ops_db.states import (
+    NEW_DATA,
+    AlertKind,
+    LocationType,
+    PackageState,
+    PhysicalCopyStatus,
+    RunStatus,
+    TriggerType,
+    Verdict,
+)
 
 _Run, _Group, _Step, _Pipeline = (
     models.ExecutedReductionStep,
@@ -61,6 +71,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _failed_runs(session)
     yield from _failed_packages(session)
     yield from _held_locations(session)
+    yield from _lost_copies(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)
@@ -127,6 +138,29 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
             key=f"raw packages/{_digest(kind)}",
             sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} "
             "`ccat packages --state failed` lists them",
+            number=number,
+        )
+
+
+def _lost_copies(session: Session) -> Iterator[Condition]:
+    """Archive copies that are damaged or gone, until they are made anew."""
+    copy, location = models.PhysicalCopy, models.DataLocation
+    lost = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+    rows = session.execute(
+        sa.select(LOCATION.label, sa.func.count(), sa.func.min(copy.path))
+        .select_from(copy)
+        .join(location, location.id == copy.data_location_id)
+        .join(location.site)
+        .where(location.location_type == LocationType.LONG_TERM_ARCHIVE, copy.status.in_(lost))
+        .group_by(LOCATION.label)
+    )
+    for name, number, path in rows:
+        copies = "1 archive copy is" if number == 1 else f"{number:,} archive copies are"
+        yield Condition(
+            kind=AlertKind.LOST_COPY,
+            key=f"archive {name}",
+            sentence=f"{copies} damaged or gone at {name}, such as {path}: what another sound copy can make anew is "
+            "made anew by itself; else restore it there, then `ccat package retry PACKAGE`",
             number=number,
         )
 

@@ -12,6 +12,14 @@ DISABLED: Final = "its pipeline is disabled"
 _PIPELINE: Final = sa.bindparam("pipeline", type_=sa.BigInteger())
 _REVISION: Final = current_revision()
 _OF_EVERYTHING: Final = sa.and_(_Pause.pipeline_id.is_(None), _Pause.data_location_id.is_(None))
+
+
+def is_held() -> sa.ColumnElement[bool]:
+    """Condition on a location: it is paused, or everything is."""
+    held = sa.or_(_Pause.data_location_id == models.DataLocation.id, _OF_EVERYTHING)
+    return sa.exists().where(held).correlate(models.DataLocation)
+
+
 _HERE: Final = sa.select(_REVISION.c.processing_location_id).where(_REVISION.c.pipeline_id == _PIPELINE)
 _FIRST: Final = (
     sa.select(_Pause)

@@ -178,6 +178,27 @@ def _row(place: OnDisk | InBucket, **values: Any) -> models.DataLocation:
             return models.S3DataLocation(**vars(place), **values)
 
 
+class NoArchive(CcatError):
+    """Something of archives is said of another location."""
+
+    code = "no_archive"
+
+    def __init__(self, name: str, kind: LocationType) -> None:
+        super().__init__(f"Location {name} is a {kind} location: only archives are read again. Nothing was changed.")
+
+
+def change_scrubbing(session: Session, name: str, *, days: int | None, mb_per_s: float | None) -> None:
+    """Change after how many days copies at an archive are read again, and how fast. Raises UnknownName, NoArchive."""
+    if days is None and mb_per_s is None:
+        return
+    location = find(session, LOCATION, name)
+    if location.location_type is not LocationType.LONG_TERM_ARCHIVE:
+        raise NoArchive(name, location.location_type)
+    location.scrub_days = location.scrub_days if days is None else days
+    location.scrub_mb_per_s = location.scrub_mb_per_s if mb_per_s is None else mb_per_s
+    location.archive_look_at = None
+
+
 def change_location(
     session: Session, name: str, *, reserve_bytes: int | None = None, settings: Mapping[str, Any] | None = None
 ) -> models.DataLocation:

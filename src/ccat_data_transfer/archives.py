@@ -1,0 +1,30 @@
+"""What the transfer-manager does about archives: enough copies of everything, each read again in time."""
+
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.queues import Operation, queue_of
+from ccat_data_transfer.rounds import carefully
+from ccat_data_transfer.tasks import task_name
+from ccat_data_transfer.verbs.replicating import replicate
+from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing
+from ccat_ops_db import models
+from ccat_ops_db.session import in_transaction
+from ccat_service.tasks import CeleryTask, TaskApp
+
+
+def tend(engine: sa.Engine, app: TaskApp, *, by: str) -> int:
+    """Look at the archives whose turn it is; how many copies are made or read for it."""
+    look = partial(_look, app=app, by=by)
+    return sum(carefully(engine, partial(look, location_id=one)) for one in in_transaction(engine, archives_to_look_at))
+
+
+def _look(session: Session, *, location_id: int, app: TaskApp, by: str) -> int:
+    asked, chosen = replicate(session, by=by), due_for_scrubbing(session, location_id)
+    if chosen:
+        task: CeleryTask[int] = CeleryTask(app, task_name(Operation.SCRUBBING))
+        queue = queue_of(session.get_one(models.DataLocation, location_id), Operation.SCRUBBING)
+        task.send_after_commit(session, chosen, queue=queue)
+    return asked + len(chosen)

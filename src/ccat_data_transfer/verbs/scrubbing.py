@@ -1,0 +1,149 @@
+"""Archive copies are read again over time, compared with what was archived, and made anew where they are not that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import accumulate
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.errors import BadFile
+from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
+from ccat_data_transfer.verbs.copies import mark
+from ccat_data_transfer.verbs.leases import CopyLease
+from ccat_data_transfer.verbs.replicating import replicate
+from ccat_ops_db import claims, models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.queries.pauses import is_held
+from ccat_ops_db.session import in_transaction
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+from ccat_service.logging import StructuredLogger
+
+SCRUBBED_AFTER: Final = timedelta(days=180)
+"""Where a location does not say otherwise."""
+MB_PER_S: Final = 50.0
+_BATCH: Final = timedelta(minutes=10)
+"""For so long a worker is given to read at the rate of its location, or one copy."""
+_MOST: Final = 100
+_LEAST_REST: Final = timedelta(minutes=1)
+_EVERY: Final = timedelta(hours=1)
+_MB: Final = 10**6
+
+_Copy, _Location = models.PhysicalCopy, models.DataLocation
+_NOW: Final = sa.func.clock_timestamp()
+_IS_ARCHIVE: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.not_(is_held()))
+
+_log = StructuredLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    package_id: int
+    store: Store
+    path: str
+    size_bytes: int | None
+    checksum: str
+
+
+def archives_to_look_at(session: Session) -> Sequence[int]:
+    """Archives whose turn it is to be looked at; no other manager looks at them meanwhile."""
+    is_due = sa.or_(_Location.archive_look_at.is_(None), _Location.archive_look_at <= _NOW)
+    chosen = sa.select(_Location.id).where(is_due, _IS_ARCHIVE).order_by(_Location.id)
+    taken = chosen.with_for_update(of=_Location.__table__, key_share=True, skip_locked=True).cte("taken")
+    next_time = sa.update(_Location).where(_Location.id == taken.c.id).values(archive_look_at=_NOW + _EVERY)
+    return session.scalars(next_time.returning(_Location.id), execution_options={"synchronize_session": False}).all()
+
+
+def next_look_at_archives(session: Session) -> datetime | None:
+    """When the next archive is looked at."""
+    return session.scalar(sa.select(sa.func.min(_Location.archive_look_at)).where(_IS_ARCHIVE))
+
+
+def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
+    """Copies at an archive that are read next, those first that were not for longest.
+
+    So many are told of at a time as its rate allows in ten minutes, and after them it is rested for as long.
+    """
+    location = session.get_one(_Location, location_id)
+    after = SCRUBBED_AFTER if location.scrub_days is None else timedelta(days=location.scrub_days)
+    if not after:
+        return []
+    late = sa.and_(
+        _Copy.data_location_id == location_id,
+        _Copy.raw_data_package_id.is_not(None),
+        _Copy.status == PhysicalCopyStatus.PRESENT,
+        sa.or_(_Copy.verified_at.is_(None), _Copy.verified_at < _NOW - after),
+    )
+    query = sa.select(_Copy.id, _Copy.size_bytes).where(late, claims.is_free(_Copy)).order_by(_Copy.verified_at)
+    found = session.execute(query.limit(_MOST)).all()
+    rate = (location.scrub_mb_per_s or MB_PER_S) * _MB
+    before = accumulate((size or 0 for _, size in found), initial=0)
+    chosen = [row for row, so_far in zip(found, before, strict=False) if so_far < rate * _BATCH.total_seconds()]
+    if chosen:
+        rest = timedelta(seconds=sum(size or 0 for _, size in chosen) / rate)
+        location.archive_look_at = _NOW + max(rest, _LEAST_REST)
+    return [copy_id for copy_id, _ in chosen]
+
+
+def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
+    """Read archive copies, and compare them with what was archived; what is damaged or gone is asked for anew."""
+    for copy_id in copy_ids:
+        lease = CopyLease(worker, [copy_id])
+        try:
+            _scrub(lease, copy_id)
+        except LeaseLost:
+            _log.warning("the lease is lost, somebody else has the copy", copy=copy_id)
+        except CcatError as trouble:  # of the location, and not of the copy
+            _log.warning("cannot read an archive copy, it is read later", copy=copy_id, error=str(trouble))
+            in_transaction(worker.engine, lease.release)
+
+
+def _scrub(lease: CopyLease, copy_id: int) -> None:
+    order = in_transaction(lease.worker.engine, partial(_begin, lease=lease, copy_id=copy_id))
+    if order is not None:
+        problem = _read(order)
+        in_transaction(lease.worker.engine, partial(_record, lease=lease, order=order, problem=problem))
+
+
+def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None:
+    """What to read; None where somebody else has it, or it is no archive copy any more."""
+    if not lease.claim(session, [copy_id]):
+        return None
+    copy = session.get_one(_Copy, copy_id)
+    if copy.status is not PhysicalCopyStatus.PRESENT or copy.raw_data_package_id is None:
+        lease.release(session)
+        return None
+    parts = lease.worker.part_bytes
+    return _Order(
+        package_id=copy.raw_data_package_id,
+        store=store_of(copy.location, token=lease.token, progress=lease.keep_lease, part_bytes=parts),
+        path=copy.path,
+        size_bytes=copy.size_bytes,
+        checksum=copy.checksum or "",
+    )
+
+
+def _read(order: _Order) -> BadFile | None:
+    """What is wrong with a copy; None where it is as it was archived."""
+    try:
+        with order.store.open(order.path, size_bytes=order.size_bytes) as content:
+            content.drain()
+            content.require(order.checksum)
+    except BadFile as problem:
+        return problem
+    return None
+
+
+def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFile | None) -> None:
+    [copy_id], by = lease.held(session), lease.worker.name
+    if problem is None:
+        session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(verified_at=_NOW))
+    else:
+        _log.error("an archive copy is not what was archived", copy=copy_id, error=str(problem))
+        mark(session, copy_id, problem, by=by)
+        replicate(session, [order.package_id], by=by)
+    lease.release(session)
