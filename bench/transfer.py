@@ -97,7 +97,7 @@ class Observatory:
         worker = Worker(engine=self.engine, name="bench")
         with transaction(self.engine) as session:
             scan_id = session.scalars(sa.select(models.ExecutedObsUnit.id)).one()
-            package_ids = plan_packages(session, scan_id, int(find(session, MODULE, MODULES[0]).id))
+            package_ids = plan_packages(session, [(scan_id, int(find(session, MODULE, MODULES[0]).id))])
         while any([self._do(worker, operation) for operation in Operation] + [self._ship()]):
             pass
         with transaction(self.engine) as session:

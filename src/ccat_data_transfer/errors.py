@@ -1,9 +1,18 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import LocationType
 from ccat_service.retries import first_line
+
+_TOLD: Final = 10
+
+
+def some(problems: Sequence[str]) -> str:
+    """The first of several problems, and how many more there are."""
+    more = len(problems) - _TOLD
+    return "; ".join([*problems[:_TOLD], *([f"and {more} more"] if more > 0 else [])])
 
 
 class LocationTrouble(CcatError):
@@ -118,7 +127,7 @@ class BadRawFiles(CcatError):
 
     def __init__(self, package: str, package_id: int, problems: Sequence[BadFile]) -> None:
         super().__init__(
-            f"Package {package} is not packed: {'; '.join(error.problem for error in problems)}. "
+            f"Package {package} is not packed: {some([error.problem for error in problems])}. "
             f"Restore what the instrument registered, then `ccat package retry {package_id}`. "
             "Nothing was archived, nothing was deleted."
         )
@@ -268,7 +277,7 @@ class BadArrivals(CcatError):
 
     def __init__(self, parcel: str, problems: Sequence[str]) -> None:
         super().__init__(
-            f"Transfer package {parcel} did not arrive whole; what is bad is sent again: {'; '.join(problems)}."
+            f"Transfer package {parcel} did not arrive whole; what is bad is sent again: {some(problems)}."
         )
 
 

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from ccat_data_transfer.queues import queue_of
 from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.attempts import LEASE
 from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
-from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
+from ccat_data_transfer.verbs.planning import next_quiet, plan_packages, unpacked_files
 from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
@@ -20,6 +21,7 @@ from ccat_data_transfer.verbs.shipping import next_shipment, ship
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import Status
+from ccat_ops_db.verbs.staging import cancel_unwanted
 from ccat_service.logging import StructuredLogger
 from ccat_service.loop import Manager
 from ccat_service.orphans import LOST
@@ -30,6 +32,7 @@ from ccat_service.trouble import is_transient
 _MAY_GIVE_WORK: Final = (Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 WAKES_ON: Final = (
     "executed_obs_unit:ended",
+    "executed_reduction_step:cancelled",
     "physical_copy:present",
     "raw_data_package:waiting",
     "raw_data_package:failed",
@@ -38,7 +41,8 @@ WAKES_ON: Final = (
 )
 """A transfer that ends, in any way, makes room for the next one."""
 
-_PACKAGES_PER_ROUND: Final = 100
+_BATCHES_PER_ROUND: Final = 4
+"""Of scans and modules: others get on meanwhile."""
 
 _log = StructuredLogger(__name__)
 
@@ -65,8 +69,10 @@ def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
 
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
-    moved = _recover(context) + _plan(context) + _ship(context) + sum(_schedule(context, lane) for lane in LANES)
-    moved += archives.tend(context.engine, context.app, by=context.name)
+    moved = _recover(context) + _cancel(context) + _plan(context) + _ship(context)
+    moved += sum(_schedule(context, lane) for lane in LANES) + archives.tend(
+        context.engine, context.app, by=context.name
+    )
     return moved + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
 
 
@@ -74,11 +80,11 @@ def due(context: TransferContext) -> datetime | None:
     """When the next quiet period, pause or lease ends, a transfer package has waited, or a location is looked at."""
 
     def look(session: Session) -> datetime | None:
-        found = unpacked_files(session)
-        quiet = [plan.quiet_from(files, context.quiet_period) for files in found.groups]
+        now = session.scalars(sa.select(sa.func.clock_timestamp())).one()
         moments = (next_shipment(session), next_deletion_moment(session), next_look_at_archives(session))
-        ends = [*(next_moment(session, noun) for noun in NOUNS), *moments]
-        return min((end for end in (*quiet, *ends) if end is not None and end > found.now), default=None)
+        quiet = next_quiet(session, context.quiet_period)
+        ends = [quiet, *(next_moment(session, noun) for noun in NOUNS), *moments]
+        return min((end for end in ends if end is not None and end > now), default=None)
 
     return in_transaction(context.engine, look)
 
@@ -87,33 +93,34 @@ def _recover(context: TransferContext) -> int:
     return sum(in_transaction(context.engine, partial(recover_lost, noun=noun, by=context.name)) for noun in NOUNS)
 
 
+def _cancel(context: TransferContext) -> int:
+    return in_transaction(context.engine, partial(cancel_unwanted, by=context.name))
+
+
 def _ship(context: TransferContext) -> int:
     return in_transaction(context.engine, partial(ship, by=context.name))
 
 
 def _plan(context: TransferContext) -> int:
     found = in_transaction(context.engine, unpacked_files)
-    planned = 0
-    for files in found.groups:
-        if plan.is_time_to_pack(files, now=found.now, quiet_period=context.quiet_period):
-            planned += _plan_group(context, files)
-        if planned >= _PACKAGES_PER_ROUND:
-            break
-    return planned
+    quiet = context.quiet_period
+    ready = (files for files in found.groups if plan.is_time_to_pack(files, now=found.now, quiet_period=quiet))
+    made = (number for batch in plan.batches(ready) if (number := _plan_batch(context, batch)))
+    return sum(islice(made, _BATCHES_PER_ROUND))
 
 
-def _plan_group(context: TransferContext, files: plan.UnpackedFiles) -> int:
-    """Plan the packages of one scan and module; its trouble does not keep the others waiting."""
-
-    def work(session: Session) -> Sequence[int]:
-        return plan_packages(session, files.scan_id, files.module_id, limit_bytes=context.package_limit_bytes)
-
+def _plan_batch(context: TransferContext, groups: Sequence[plan.Group]) -> int:
+    """Plan the packages of scans and modules; the trouble of one does not keep the others waiting."""
+    work = partial(plan_packages, groups=groups, limit_bytes=context.package_limit_bytes)
     try:
         return len(in_transaction(context.engine, work))
     except Exception as error:
         if is_transient(error):
             raise
-        _log.error("cannot plan packages", scan=str(files.scan_id), module=files.module_id, error=first_line(error))
+        if half := len(groups) // 2:
+            return _plan_batch(context, groups[:half]) + _plan_batch(context, groups[half:])
+        [(scan_id, module_id)] = groups
+        _log.error("cannot plan packages", scan=str(scan_id), module=module_id, error=first_line(error))
         return 0
 
 

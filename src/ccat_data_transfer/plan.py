@@ -2,16 +2,23 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeAlias
 
 PACKAGE_LIMIT_BYTES: Final = 50 * 10**9
 """Size that no tar of a raw package exceeds, unless one file alone does."""
 QUIET_PERIOD: Final = timedelta(minutes=5)
 """After this long without a new file, what is there is packed."""
+
+GROUPS_AT_ONCE: Final = 200
+FILES_AT_ONCE: Final = 10_000
+"""That are planned in one transaction; one group may have more files."""
+
+Group: TypeAlias = tuple[uuid.UUID, int]
+"""A scan and a module: what has packages of its own."""
 
 _BLOCK: Final = 512
 _END_OF_TAR: Final = 10240
@@ -33,8 +40,8 @@ class UnpackedFile:
 class UnpackedFiles:
     """The files of one scan and module that are in no package yet, seen as a whole."""
 
-    scan_id: uuid.UUID
-    module_id: int
+    group: Group
+    number: int
     last_file_at: datetime
     """When the newest of them was registered."""
     scan_ended: bool
@@ -46,16 +53,25 @@ class UnpackedFiles:
 
 def is_time_to_pack(files: UnpackedFiles, *, now: datetime, quiet_period: timedelta) -> bool:
     """Whether the scan is complete, or nothing came for the quiet period."""
-    return _is_complete(files) or quiet_from(files, quiet_period) <= now
-
-
-def quiet_from(files: UnpackedFiles, quiet_period: timedelta) -> datetime:
-    """Moment from which the files are packed even though more were expected."""
-    return files.last_file_at + quiet_period
+    return _is_complete(files) or files.last_file_at + quiet_period <= now
 
 
 def _is_complete(files: UnpackedFiles) -> bool:
     return files.scan_ended and files.expected_files is not None and files.registered_files >= files.expected_files
+
+
+def batches(groups: Iterable[UnpackedFiles]) -> Iterator[Sequence[Group]]:
+    """What is planned together, all of it in the order in which it comes."""
+    batch: list[Group] = []
+    taken = 0
+    for files in groups:
+        if batch and (taken + files.number > FILES_AT_ONCE or len(batch) == GROUPS_AT_ONCE):
+            yield batch
+            batch, taken = [], 0
+        batch.append(files.group)
+        taken += files.number
+    if batch:
+        yield batch
 
 
 def divide(files: Iterable[UnpackedFile], *, limit_bytes: int) -> list[list[UnpackedFile]]:

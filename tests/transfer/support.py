@@ -196,7 +196,7 @@ class Observatory:
 
     def plan(self, scan_id: uuid.UUID, *, module: str = "CHAI/LFA", **options: Any) -> list[int]:
         with transaction(self.engine) as session:
-            return plan_packages(session, scan_id, int(find(session, MODULE, module).id), **options)
+            return plan_packages(session, [(scan_id, int(find(session, MODULE, module).id))], **options)
 
     def location_id(self, name: str) -> int:
         with transaction(self.engine) as session:

@@ -137,14 +137,14 @@ def test_trouble_with_one_scan_does_not_keep_another_waiting(
         location = models.DiskDataLocation(site=cologne, name="without_buffer", path=str(path))
         location.location_type = LocationType.SOURCE
         session.add(location)
-    for source in ("cologne/without_buffer", "ccat/chai_raw_data"):
+    for source in ("ccat/chai_raw_data", "cologne/without_buffer", "ccat/chai_raw_data", "ccat/chai_raw_data"):
         scan_id = observatory.start_scan()
         observatory.write(scan_id, {"a.fits": b"a"}, location=source)
         observatory.finish_scan(scan_id, expected_files=1)
 
     tick(context)
-    assert observatory.one(models.RawDataPackage).state is PackageState.WAITING
     with transaction(observatory.engine) as session:
+        assert session.scalars(sa.select(models.RawDataPackage.state)).all() == [PackageState.WAITING] * 3
         assert len(unpacked_files(session).groups) == 1
 
 

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccat_data_transfer.plan import (
+    FILES_AT_ONCE,
+    GROUPS_AT_ONCE,
     UnpackedFile,
     UnpackedFiles,
+    batches,
     divide,
     is_time_to_pack,
     package_name,
@@ -33,11 +36,11 @@ files = st.lists(
 
 
 def unpacked(
-    *, seconds_ago: int = 0, ended: bool = True, expected: int | None = 2, registered: int = 2
+    *, seconds_ago: int = 0, ended: bool = True, expected: int | None = 2, registered: int = 2, number: int = 1
 ) -> UnpackedFiles:
     return UnpackedFiles(
-        scan_id=uuid.uuid4(),
-        module_id=1,
+        group=(uuid.uuid4(), 1),
+        number=number,
         last_file_at=NOW - timedelta(seconds=seconds_ago),
         scan_ended=ended,
         expected_files=expected,
@@ -65,6 +68,22 @@ def test_no_package_is_over_the_limit_unless_one_file_alone_is_and_none_spans_tw
         size = tar_bytes((file.relative_path, file.size_bytes) for file in package)
         assert size <= LIMIT or len(package) == 1
         assert len({file.location_id for file in package}) == 1
+
+
+@given(st.lists(st.integers(1, FILES_AT_ONCE + 1), max_size=30))
+def test_every_group_is_in_one_batch_in_its_turn_and_no_batch_is_too_large_but_for_a_group_alone(
+    numbers: list[int],
+) -> None:
+    waiting = [unpacked(number=number) for number in numbers]
+    found = list(batches(waiting))
+    sizes = {one.group: one.number for one in waiting}
+    assert [group for batch in found for group in batch] == [one.group for one in waiting]
+    assert all(sum(sizes[group] for group in batch) <= FILES_AT_ONCE or len(batch) == 1 for batch in found)
+
+
+def test_many_small_groups_make_batches_of_so_many() -> None:
+    found = batches(unpacked() for _ in range(GROUPS_AT_ONCE + 1))
+    assert [len(batch) for batch in found] == [GROUPS_AT_ONCE, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ccat_data_transfer import plan
 from ccat_data_transfer.errors import NoLocation
-from ccat_data_transfer.verbs.planning import plan_packages, unpacked_files
+from ccat_data_transfer.verbs.planning import next_quiet, plan_packages, unpacked_files
 from ccat_ops_db import models
-from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.lookup import LOCATION, MODULE, find
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, Status
 from tests.transfer.support import Observatory, random_files
@@ -83,9 +86,9 @@ def test_two_that_plan_the_same_scan_at_once_make_one_package(observatory: Obser
     observatory.write(scan_id, {"a.fits": b"a"})
     with transaction(observatory.engine) as session:
         module_id = session.scalars(sa.select(models.RawDataFile.instrument_module_id)).one()
-        assert len(plan_packages(session, scan_id, module_id)) == 1
+        assert len(plan_packages(session, [(scan_id, module_id)])) == 1
         with transaction(observatory.engine) as other:
-            assert plan_packages(other, scan_id, module_id) == []
+            assert plan_packages(other, [(scan_id, module_id)]) == []
     assert observatory.plan(scan_id) == []
 
 
@@ -94,7 +97,7 @@ def test_a_file_may_be_registered_while_its_scan_is_planned(observatory: Observa
     observatory.write(scan_id, {"a.fits": b"a"})
     with transaction(observatory.engine) as session:
         module_id = session.scalars(sa.select(models.RawDataFile.instrument_module_id)).one()
-        plan_packages(session, scan_id, module_id)
+        plan_packages(session, [(scan_id, module_id)])
         observatory.write(scan_id, {"b.fits": b"b"})
 
     assert len(observatory.plan(scan_id)) == 1
@@ -113,3 +116,63 @@ def test_without_a_place_to_go_nothing_is_planned_and_the_reason_is_said(
         observatory.plan(scan_id)
     with transaction(observatory.engine) as session:
         assert len(unpacked_files(session).groups) == 1
+
+
+def test_many_scans_and_modules_are_planned_together_with_as_many_statements_as_one(observatory: Observatory) -> None:
+    groups = [group for _ in range(4) for group in (scan_of(observatory, "CHAI/LFA"), scan_of(observatory, "CHAI/HFA"))]
+    counted: list[str] = []
+    with transaction(observatory.engine) as session, counting(session, counted):
+        one = plan_packages(session, groups[:1])
+    statements = len(counted)
+    with transaction(observatory.engine) as session, counting(session, counted):
+        others = plan_packages(session, groups[1:])
+
+    assert len(counted) == 2 * statements
+    made = [observatory.package(number) for number in one + others]
+    assert [(package.executed_obs_unit_id, package.instrument_module_id) for package in made] == groups
+    assert [package.name.split("-")[1] for package in made] == 4 * ["LFA", "HFA"]
+    with transaction(observatory.engine) as session:
+        files = session.scalars(sa.select(models.RawDataFile)).all()
+        placed = {file.raw_data_package_id: (file.executed_obs_unit_id, file.instrument_module_id) for file in files}
+    assert placed == dict(zip(one + others, groups, strict=True))
+
+
+def scan_of(observatory: Observatory, module: str) -> plan.Group:
+    """A scan with two files of a module."""
+    scan_id = observatory.start_scan()
+    observatory.register(scan_id, {"a.fits": b"a", "b.fits": b"b"}, module=module)
+    with transaction(observatory.engine) as session:
+        return scan_id, int(find(session, MODULE, module).id)
+
+
+@contextmanager
+def counting(session: Session, statements: list[str]) -> Iterator[None]:
+    def note(_: object, __: object, statement: str, *others: object) -> None:
+        del others
+        statements.append(statement)
+
+    connection = session.connection()
+    sa.event.listen(connection, "before_cursor_execute", note)
+    yield
+    sa.event.remove(connection, "before_cursor_execute", note)
+
+
+def test_what_somebody_else_plans_now_is_passed_over_and_the_rest_is_planned(observatory: Observatory) -> None:
+    first, second = scan_of(observatory, "CHAI/LFA"), scan_of(observatory, "CHAI/LFA")
+    with transaction(observatory.engine) as session:
+        (mine,) = plan_packages(session, [first])
+        with transaction(observatory.engine) as other:
+            (theirs,) = plan_packages(other, [first, second])
+
+    assert [observatory.package(one).executed_obs_unit_id for one in (mine, theirs)] == [first[0], second[0]]
+
+
+def test_it_is_known_when_the_first_of_what_still_comes_in_will_be_quiet(observatory: Observatory) -> None:
+    period = timedelta(minutes=5)
+    with transaction(observatory.engine) as session:
+        assert next_quiet(session, period) is None
+    (first, _), _ = scan_of(observatory, "CHAI/LFA"), scan_of(observatory, "CHAI/LFA")
+    with transaction(observatory.engine) as session:
+        came = sa.select(sa.func.max(models.RawDataFile.created_at)).filter_by(executed_obs_unit_id=first)
+        assert next_quiet(session, period) == session.scalars(came).one() + period
+        assert next_quiet(session, timedelta()) is None

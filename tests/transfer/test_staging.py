@@ -124,6 +124,18 @@ def test_a_damaged_archive_copy_is_said_marked_and_never_staged(
     assert observatory.leftovers() == []
 
 
+def replace_members(observatory: Observatory, package_id: int, content: dict[str, bytes]) -> None:
+    tar = archive_tar(observatory, package_id)
+    source = observatory.root / "other"
+    with tarfile.open(tar, "w") as opened:
+        for name, data in content.items():
+            source.write_bytes(data)
+            opened.add(source, name)
+    with transaction(observatory.engine) as session:
+        copy = session.get_one(models.PhysicalCopy, observatory.copies(package_id)["cologne/lta"].id)
+        copy.size_bytes = tar.stat().st_size
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -134,19 +146,27 @@ def test_a_damaged_archive_copy_is_said_marked_and_never_staged(
 def test_an_archive_copy_with_other_members_is_never_staged(
     observatory: Observatory, package_id: int, content: dict[str, bytes], said: str
 ) -> None:
-    tar = archive_tar(observatory, package_id)
-    source = observatory.root / "other"
-    with tarfile.open(tar, "w") as opened:
-        for name, data in content.items():
-            source.write_bytes(data)
-            opened.add(source, name)
-    with transaction(observatory.engine) as session:
-        copy = session.get_one(models.PhysicalCopy, observatory.copies(package_id)["cologne/lta"].id)
-        copy.size_bytes = tar.stat().st_size
+    replace_members(observatory, package_id, content)
     observatory.request_staging([package_id])
     observatory.do_all()
 
     assert said in (observatory.one(models.StagingJob).failure or "")
+
+
+def test_all_that_is_wrong_with_an_archive_copy_is_named_up_to_some_and_counted(observatory: Observatory) -> None:
+    files = {f"{number:02}.fits": b"right" for number in range(14)}
+    package_id = observatory.observe(files)
+    observatory.do_all()
+    observatory.lose_all_but_archives(package_id)
+    damaged = {**dict.fromkeys(list(files)[:8], b"wrong"), "extra": b"x"}
+    replace_members(observatory, package_id, damaged)
+    observatory.request_staging([package_id])
+    observatory.do_all()
+
+    failure = observatory.one(models.StagingJob).failure or ""
+    assert all(f"holds {name} with sha256:" in failure for name in list(files)[:8])
+    assert "holds 'extra', which it should not; lacks 08.fits; and 5 more." in failure
+    assert not staged(observatory, package_id).exists()
 
 
 def test_without_a_sound_archive_copy_a_job_says_so(observatory: Observatory, package_id: int) -> None:
@@ -207,6 +227,45 @@ def test_a_staged_package_that_somebody_removed_is_staged_anew(observatory: Obse
 
     assert unpacked(directory) == FILES
     assert observatory.copies(package_id)["cologne/ramses"].status is PhysicalCopyStatus.STAGED
+
+
+def rewrite(file: Path) -> None:
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[::-1])
+
+
+def put_in_place_of(file: Path) -> None:
+    """Other bytes under the same name, of the same age."""
+    other = file.with_name("other")
+    other.write_bytes(bytes(file.stat().st_size))
+    os.utime(other, ns=(0, file.stat().st_mtime_ns))
+    other.replace(file)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, rewrite, put_in_place_of, lambda file: file.with_name("x").touch()])
+def test_a_change_anywhere_in_a_staged_package_is_noticed_before_it_is_used_again(
+    observatory: Observatory, package_id: int, change: Callable[[Path], None]
+) -> None:
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    before = observatory.copies(package_id)["cologne/ramses"]
+    directory = staged(observatory, package_id)
+    change(directory / "2026-04-01/a.fits")
+    with transaction(observatory.engine) as session:
+        session.add(models.StagingJob(raw_data_package_id=package_id, data_location_id=before.data_location_id))
+    observatory.do_all()
+
+    assert unpacked(directory) == FILES
+    after = observatory.copies(package_id)["cologne/ramses"]
+    assert (after.status, after.id == before.id) == (PhysicalCopyStatus.STAGED, False)
+    [told] = [one for one in changes(observatory, before.id) if one.to_status == "corrupt"]
+    assert told.because.startswith(f"{directory} at location cologne/ramses has ")
+
+
+def changes(observatory: Observatory, copy_id: int) -> list[models.StatusChange]:
+    with transaction(observatory.engine) as session:
+        found = sa.select(models.StatusChange).filter_by(noun="physical_copy", object_id=copy_id)
+        return list(session.scalars(found))
 
 
 def test_a_complete_directory_from_before_is_adopted(observatory: Observatory, package_id: int) -> None:

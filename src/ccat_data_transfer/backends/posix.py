@@ -25,6 +25,7 @@ from ccat_data_transfer.errors import (
 )
 from ccat_data_transfer.tar import Writable
 from ccat_service.spaces import require_mounted
+from ccat_service.trees import last_change
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
@@ -114,8 +115,13 @@ class Disk:
         target = self._below(path)
         with self.explained():
             _flush_directory(target.parent)
-            sizes = [file.stat().st_size for file in target.rglob("*") if file.is_file()]
-            return Stored(sum(sizes), None, _seal(target))
+            return _look(target)
+
+    def tree(self, path: str) -> Stored | None:
+        """What a directory looks like now, which is what it was when it was made; None where there is none."""
+        found = self._below(path)
+        with self.explained():
+            return _look(found) if found.is_dir() else None
 
     def inbox(self, path: str, *, needs: int) -> Path:
         """Directory for what somebody else brings, made where there is none; raises LocationFull without room for it.
@@ -286,8 +292,11 @@ def _size(path: Path) -> int:
 
 
 def _seal(path: Path) -> Seal:
-    status = path.stat()
-    return Seal(status.st_mtime_ns, status.st_ino)
+    return Seal(last_change(path), path.stat().st_ino)
+
+
+def _look(tree: Path) -> Stored:
+    return Stored(sum(file.stat().st_size for file in tree.rglob("*") if file.is_file()), None, _seal(tree))
 
 
 def _make_directory(directory: Path) -> None:

@@ -1,17 +1,21 @@
+"""Registered files become packages: of any number of scans and modules with a handful of statements."""
+
 import uuid
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer import plan
-from ccat_data_transfer.errors import NoLocation
-from ccat_data_transfer.verbs.ways import the_map
+from ccat_data_transfer.verbs.addressing import Addresses
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL
-from ccat_ops_db.states import STORAGES, LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 
 _File, _Scan, _Copy, _Location = (
     models.RawDataFile,
@@ -19,7 +23,62 @@ _File, _Scan, _Copy, _Location = (
     models.RawDataFilePhysicalCopy,
     models.DataLocation,
 )
-_Transfer = models.LongTermArchiveTransfer
+_Package, _Transfer = models.RawDataPackage, models.LongTermArchiveTransfer
+_IS_UNPACKED: Final = _File.raw_data_package_id.is_(None)
+
+
+def _given(name: str, **kinds: sa.types.TypeEngine[Any]) -> sa.TableValuedAlias:
+    """A table of values, whose columns are arrays that are brought along."""
+    arrays = (sa.bindparam(column, type_=sa.ARRAY(kind)) for column, kind in kinds.items())
+    columns = (sa.column(column, kind) for column, kind in kinds.items())
+    return sa.func.unnest(*arrays).table_valued(*columns, name=name).render_derived()
+
+
+_GROUPS: Final = _given("planned", scan_id=sa.Uuid(), module_id=sa.BigInteger())
+_PLACED: Final = _given("placed", file_id=sa.Uuid(), package_id=sa.BigInteger())
+_SOURCE: Final = (
+    sa.select(sa.func.min(_Copy.data_location_id).label("location_id"))
+    .join(_Location, _Location.id == _Copy.data_location_id)
+    .where(
+        _Copy.raw_data_file_id == _File.id,
+        _Copy.status != PhysicalCopyStatus.DELETED,
+        _Location.location_type == LocationType.SOURCE,
+    )
+    .lateral("source")
+)
+_FILES: Final = (
+    sa.select(
+        _GROUPS.c.scan_id,
+        _GROUPS.c.module_id,
+        _File.id,
+        _File.relative_path,
+        _File.size_bytes,
+        _SOURCE.c.location_id,
+    )
+    .select_from(_GROUPS)
+    .join(
+        _File,
+        sa.and_(
+            _File.executed_obs_unit_id == _GROUPS.c.scan_id,
+            _File.instrument_module_id == _GROUPS.c.module_id,
+            _IS_UNPACKED,
+        ),
+    )
+    .join(_SOURCE, _SOURCE.c.location_id.is_not(None))
+)
+_PARTS: Final = (
+    sa.select(_GROUPS.c.scan_id, _GROUPS.c.module_id, sa.func.max(_Package.part))
+    .join(
+        _Package,
+        sa.and_(
+            _Package.executed_obs_unit_id == _GROUPS.c.scan_id, _Package.instrument_module_id == _GROUPS.c.module_id
+        ),
+    )
+    .group_by(_GROUPS.c.scan_id, _GROUPS.c.module_id)
+)
+_PLACE: Final = sa.update(_File).where(_File.id == _PLACED.c.file_id).values(raw_data_package_id=_PLACED.c.package_id)
+_ADD_PACKAGES: Final = sa.insert(_Package).returning(_Package.id, sort_by_parameter_order=True)
+_ADD_TRANSFERS: Final = sa.insert(_Transfer).returning(_Transfer.id, sort_by_parameter_order=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,152 +96,140 @@ def unpacked_files(session: Session) -> Unpacked:
     registered = (
         sa.select(sa.func.count()).where(of_scan.executed_obs_unit_id == _Scan.id).correlate(_Scan).scalar_subquery()
     )
-    rows = session.execute(
+    waiting = (
         sa.select(
-            _Scan.id,
-            _File.instrument_module_id,
-            sa.func.max(_File.created_at),
-            _Scan.ended_at.is_not(None),
-            _Scan.expected_files,
-            registered,
+            _File.executed_obs_unit_id.label("scan_id"),
+            _File.instrument_module_id.label("module_id"),
+            sa.func.count().label("number"),
+            sa.func.max(_File.created_at).label("last_file_at"),
         )
-        .join(_Scan, _Scan.id == _File.executed_obs_unit_id)
-        .where(_File.raw_data_package_id.is_(None))
-        .group_by(_Scan.id, _File.instrument_module_id)
-        .order_by(_Scan.started_at, _Scan.id, _File.instrument_module_id)
+        .where(_IS_UNPACKED)
+        .group_by(_File.executed_obs_unit_id, _File.instrument_module_id)
+        .subquery()
+    )
+    rows = session.execute(
+        sa.select(waiting, _Scan.ended_at.is_not(None), _Scan.expected_files, registered)
+        .join(_Scan, _Scan.id == waiting.c.scan_id)
+        .order_by(_Scan.started_at, _Scan.id, waiting.c.module_id)
     )
     groups = [
         plan.UnpackedFiles(
-            scan_id=scan_id,
-            module_id=module_id,
+            group=(scan_id, module_id),
+            number=number,
             last_file_at=last_file_at,
             scan_ended=ended,
             expected_files=expected,
             registered_files=count,
         )
-        for scan_id, module_id, last_file_at, ended, expected, count in rows
+        for scan_id, module_id, number, last_file_at, ended, expected, count in rows
     ]
     return Unpacked(now=session.scalars(sa.select(sa.func.clock_timestamp())).one(), groups=groups)
 
 
-def plan_packages(
-    session: Session, scan_id: uuid.UUID, module_id: int, *, limit_bytes: int = plan.PACKAGE_LIMIT_BYTES
-) -> list[int]:
-    """Put the unpacked files of a scan and module into new packages, each with its transfer into the archive.
+def next_quiet(session: Session, quiet_period: timedelta) -> datetime | None:
+    """When nothing came for the quiet period to the first scan and module that are not quiet yet."""
+    last = (
+        sa.select(sa.func.max(_File.created_at).label("file_at"))
+        .where(_IS_UNPACKED)
+        .group_by(_File.executed_obs_unit_id, _File.instrument_module_id)
+        .subquery()
+    )
+    first = sa.select(sa.func.min(last.c.file_at)).where(last.c.file_at > sa.func.clock_timestamp() - quiet_period)
+    found: datetime | None = session.scalars(first).one()
+    return found and found + quiet_period
 
-    Returns the packages' ids: none where there are no such files, or somebody else plans this scan now. Raises
-    NoLocation where there is no buffer or no archive.
+
+def plan_packages(
+    session: Session, groups: Collection[plan.Group], *, limit_bytes: int = plan.PACKAGE_LIMIT_BYTES
+) -> list[int]:
+    """Put the unpacked files of scans and modules into new packages, each with its transfer into the archive.
+
+    Returns the packages' ids, in the order of the groups: none of those that have no such files, or whose scan somebody
+    else plans now. Raises NoLocation where there is no buffer or no archive for one of them.
     """
-    scan = session.scalars(
-        sa.select(_Scan).where(_Scan.id == scan_id).with_for_update(key_share=True, skip_locked=True)
-    ).one_or_none()
-    files = _files(session, scan_id, module_id) if scan is not None else []
-    if scan is None or not files:
+    starts = _lock(session, {scan_id for scan_id, _ in groups})
+    new = _divide(session, [group for group in groups if group[0] in starts], limit_bytes=limit_bytes)
+    if not new:
         return []
-    module = session.get_one(models.InstrumentModule, module_id)
-    first_part = 1 + _parts_so_far(session, scan_id, module_id)
+    addresses, names = Addresses(session), _names(session, new, starts)
+    ways = [addresses.of(one.files[0].location_id) for one in new]
+    packages = [one.row(name) for one, name in zip(new, names, strict=True)]
+    ids = list(session.scalars(_ADD_PACKAGES, packages))
+    _place(session, {file.id: id_ for id_, one in zip(ids, new, strict=True) for file in one.files})
+    transfers = [_transfer(id_, *way) for id_, way in zip(ids, ways, strict=True)]
+    session.scalars(_ADD_TRANSFERS, transfers)
+    announce(session, _Package, PackageState.WAITING)
+    announce(session, _Transfer, Status.PENDING)
+    return ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class _New:
+    """A package that is to be."""
+
+    scan_id: uuid.UUID
+    module_id: int
+    part: int
+    files: Sequence[plan.UnpackedFile]
+
+    def row(self, name: str) -> dict[str, Any]:
+        return {
+            "executed_obs_unit_id": self.scan_id,
+            "instrument_module_id": self.module_id,
+            "part": self.part,
+            "name": name,
+            "state": PackageState.WAITING,
+        }
+
+
+def _lock(session: Session, scan_ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, datetime]:
+    """When scans started; those that somebody else plans now are left out."""
+    wanted = _Scan.id == sa.any_(sa.literal(sorted(scan_ids), sa.ARRAY(sa.Uuid)))
+    found = sa.select(_Scan.id, _Scan.started_at).where(wanted).order_by(_Scan.id)
+    return dict(session.execute(found.with_for_update(key_share=True, skip_locked=True)).all())
+
+
+def _divide(session: Session, groups: Collection[plan.Group], *, limit_bytes: int) -> list[_New]:
+    """The packages of each group, whose parts follow those that are there."""
+    given = {"scan_id": [scan_id for scan_id, _ in groups], "module_id": [module_id for _, module_id in groups]}
+    files: defaultdict[plan.Group, list[plan.UnpackedFile]] = defaultdict(list)
+    for scan_id, module_id, *file in session.execute(_FILES, given):
+        files[scan_id, module_id].append(plan.UnpackedFile(*file))
+    parts = {(scan_id, module_id): part for scan_id, module_id, part in session.execute(_PARTS, given)}
     return [
-        _add_package(session, scan, module, part=part, files=package)
-        for part, package in enumerate(plan.divide(files, limit_bytes=limit_bytes), start=first_part)
+        _New(scan_id=group[0], module_id=group[1], part=part, files=package)
+        for group in groups
+        for part, package in enumerate(plan.divide(files[group], limit_bytes=limit_bytes), 1 + parts.get(group, 0))
     ]
 
 
-def _files(session: Session, scan_id: uuid.UUID, module_id: int) -> list[plan.UnpackedFile]:
-    source = (
-        sa.select(sa.func.min(_Copy.data_location_id))
-        .join(_Location, _Location.id == _Copy.data_location_id)
-        .where(
-            _Copy.raw_data_file_id == _File.id,
-            _Copy.status != PhysicalCopyStatus.DELETED,
-            _Location.location_type == LocationType.SOURCE,
-        )
-        .correlate(_File)
-        .scalar_subquery()
-    )
+def _names(session: Session, new: Collection[_New], starts: Mapping[uuid.UUID, datetime]) -> list[str]:
+    module, instrument = models.InstrumentModule, models.Instrument
     rows = session.execute(
-        sa.select(_File.id, _File.relative_path, _File.size_bytes, source).where(
-            _File.executed_obs_unit_id == scan_id,
-            _File.instrument_module_id == module_id,
-            _File.raw_data_package_id.is_(None),
-            source.is_not(None),
-        )
+        sa.select(module.id, instrument.name, module.name)
+        .join(module.instrument)
+        .where(is_among(module.id, [one.module_id for one in new]))
     )
-    return [plan.UnpackedFile(*row) for row in rows]
+    names = {module_id: both for module_id, *both in rows}
+    return [
+        plan.package_name(*names[one.module_id], started_at=starts[one.scan_id], scan_id=one.scan_id, part=one.part)
+        for one in new
+    ]
 
 
-def _parts_so_far(session: Session, scan_id: uuid.UUID, module_id: int) -> int:
-    highest = session.scalar(
-        sa.select(sa.func.max(models.RawDataPackage.part)).where(
-            models.RawDataPackage.executed_obs_unit_id == scan_id,
-            models.RawDataPackage.instrument_module_id == module_id,
-        )
-    )
-    return highest or 0
+def _place(session: Session, packages: Mapping[uuid.UUID, int]) -> None:
+    """Put files into packages."""
+    given = {"file_id": list(packages), "package_id": list(packages.values())}
+    session.execute(_PLACE, given, execution_options={"synchronize_session": False})
 
 
-def _add_package(
-    session: Session,
-    scan: models.ExecutedObsUnit,
-    module: models.InstrumentModule,
-    *,
-    part: int,
-    files: Sequence[plan.UnpackedFile],
-) -> int:
-    name = plan.package_name(
-        module.instrument.name, module.name, started_at=scan.started_at, scan_id=scan.id, part=part
-    )
-    package = models.RawDataPackage(
-        executed_obs_unit_id=scan.id, instrument_module_id=module.id, part=part, name=name, state=PackageState.WAITING
-    )
-    session.add(package)
-    session.flush()
-    ids = sa.literal([file.id for file in files], sa.ARRAY(sa.Uuid()))  # there may be any number
-    session.execute(sa.update(_File).where(_File.id == sa.any_(ids)).values(raw_data_package_id=package.id))
-    buffer = _preferred(session, LocationType.BUFFER, session.get_one(_Location, files[0].location_id).site)
-    session.add(
-        models.LongTermArchiveTransfer(
-            raw_data_package_id=package.id,
-            origin_id=buffer.id,
-            destination_id=_archive(session, buffer).id,
-            status=Status.PENDING,
-        )
-    )
-    announce(session, models.RawDataPackage, PackageState.WAITING)
-    announce(session, models.LongTermArchiveTransfer, Status.PENDING)
-    return package.id
-
-
-def _archive(session: Session, buffer: models.DataLocation) -> models.DataLocation:
-    """The preferred archive of the site whose turn it is, of those that can be got to: all get packages one by one."""
-    of_archive = sa.select(sa.func.max(_Transfer.id)).where(_Transfer.destination_id == _Location.id)
-    newest = sa.func.coalesce(of_archive.correlate(_Location).scalar_subquery(), 0)
-    archives = _usable(LocationType.LONG_TERM_ARCHIVE).with_only_columns(_Location.id, _Location.site_id, newest)
-    found = session.execute(archives.order_by(_Location.id)).all()
-    here = the_map(session)
-    reached = [row for row in found if here.leads_to(buffer.id, row[0])] or found
-    if not reached:
-        raise NoLocation(LocationType.LONG_TERM_ARCHIVE, "at any site")
-    last = {site_id: max(number for _, site, number in reached if site == site_id) for _, site_id, _ in reached}
-    in_turn = min(last, key=lambda site_id: (last[site_id], site_id))
-    return _preferred(session, LocationType.LONG_TERM_ARCHIVE, session.get_one(models.Site, in_turn))
-
-
-def _preferred(session: Session, location_type: LocationType, site: models.Site) -> models.DataLocation:
-    """The active location with the highest priority that can be written at a site."""
-    candidates = _usable(location_type).where(_Location.site_id == site.id)
-    chosen = session.scalars(candidates.order_by(_Location.priority.desc(), _Location.id).limit(1)).one_or_none()
-    if chosen is None:
-        raise NoLocation(location_type, f"at site {site.short_name}")
-    return chosen
-
-
-def _usable(location_type: LocationType) -> sa.Select[models.DataLocation]:
-    """Active locations that can be written."""
-    return sa.select(_Location).where(
-        _Location.location_type == location_type,
-        _Location.storage_type.in_(STORAGES[location_type]),
-        _Location.active,
-    )
+def _transfer(package_id: int, buffer_id: int, archive_id: int) -> dict[str, Any]:
+    return {
+        "raw_data_package_id": package_id,
+        "origin_id": buffer_id,
+        "destination_id": archive_id,
+        "status": Status.PENDING,
+    }
 
 
 def announce(session: Session, noun: type[models.Base], status: PackageState | Status) -> None:

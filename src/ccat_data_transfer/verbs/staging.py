@@ -13,8 +13,10 @@ from ccat_data_transfer.errors import (
     BadArchiveCopy,
     BadFile,
     DamagedPackage,
+    FileDiffers,
     FileMissing,
     NoArchiveCopy,
+    some,
 )
 from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
@@ -45,7 +47,16 @@ class _Staged:
     copy_id: int
     disk: Disk
     path: str
-    seal: Seal
+    look: Stored
+
+    def problem(self) -> BadFile | None:
+        """What is wrong with it, without its files being read; None where nothing is."""
+        found, where = self.disk.tree(self.path), self.disk.where(self.path)
+        if found is None:
+            return FileMissing(self.disk.name, where)
+        if found != self.look:
+            return FileDiffers(self.disk.name, where, registered=_looks(self.look), found=_looks(found))
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +90,13 @@ def stage(worker: Worker, job_id: int) -> None:
 
 def _stage(one: Attempt) -> None:
     before = one.transaction(partial(_staged_before, one=one))
-    if before is not None and before.disk.seal(before.path) == before.seal:
-        one.transaction(partial(one.end, to=Status.COMPLETED, because="was staged here before"))
-        return
-    order = one.transaction(partial(_prepare, one=one, gone=before))
+    if before is not None:
+        problem = before.problem()
+        if problem is None:
+            one.transaction(partial(one.end, to=Status.COMPLETED, because="was staged here before"))
+            return
+        one.transaction(partial(mark, copy_id=before.copy_id, problem=problem, by=one.by))
+    order = one.transaction(partial(_prepare, one=one))
     try:
         stored = _adopt(order) or order.disk.publish_tree(order.path, partial(_unpack, order), needs=order.size_bytes)
     except _BadArchived as bad:
@@ -97,14 +111,15 @@ def _staged_before(session: Session, *, one: Attempt) -> _Staged | None:
     copy = live_copy(session, job.raw_data_package_id, job.data_location_id)
     if copy is None or copy.status is not PhysicalCopyStatus.STAGED:
         return None
-    seal = Seal(copy.mtime_ns or 0, copy.inode or 0)
-    return _Staged(copy_id=copy.id, disk=one.disk(copy.location), path=copy.path, seal=seal)
+    look = Stored(copy.size_bytes or 0, None, Seal(copy.mtime_ns or 0, copy.inode or 0))
+    return _Staged(copy_id=copy.id, disk=one.disk(copy.location), path=copy.path, look=look)
 
 
-def _prepare(session: Session, *, one: Attempt, gone: _Staged | None) -> _Order:
-    if gone is not None:
-        problem = FileMissing(gone.disk.name, gone.disk.where(gone.path))
-        mark(session, gone.copy_id, problem, by=one.by)
+def _looks(tree: Stored) -> str:
+    return f"{tree.size_bytes} bytes changed last at {tree.seal.mtime_ns} (inode {tree.seal.inode})"
+
+
+def _prepare(session: Session, *, one: Attempt) -> _Order:
     job = session.get_one(models.StagingJob, one.transfer_id)
     package = session.get_one(models.RawDataPackage, job.raw_data_package_id)
     location = session.get_one(models.DataLocation, job.data_location_id)
@@ -165,18 +180,27 @@ def _unpack(order: _Order, tree: Tree) -> None:
 
 
 def _unpack_files(tar: Readable, checksums: Mapping[str, str], tree: Tree) -> None:
-    missing = dict(checksums)
-    for name, content in read_tar(tar):
-        if name not in missing:
-            raise DamagedTar(f"holds {name!r}, which it should not")
-        with tree.writing(name) as sink:
-            while data := content.read(CHUNK):
-                sink.write(data)
-        registered = missing.pop(name)
-        if sink.checksum != registered:
-            raise DamagedTar(f"holds {name} with {sink.checksum}, registered was {registered}")
-    if missing:
-        raise DamagedTar(f"lacks {', '.join(sorted(missing))}")
+    """Write the files of a tar; raises DamagedTar with all that is wrong with them."""
+    missing, problems = dict(checksums), []
+    try:
+        for name, content in read_tar(tar):
+            if name not in missing:
+                problems.append(f"holds {name!r}, which it should not")
+            elif (found := _write(tree, name, content)) != (registered := missing.pop(name)):
+                problems.append(f"holds {name} with {found}, registered was {registered}")
+        problems += [f"lacks {name}" for name in sorted(missing)]
+    except DamagedTar as damage:
+        problems.append(str(damage))
+    if problems:
+        raise DamagedTar(some(problems))
+
+
+def _write(tree: Tree, name: str, content: Readable) -> str:
+    """Write a file of a directory; its digest."""
+    with tree.writing(name) as sink:
+        while data := content.read(CHUNK):
+            sink.write(data)
+    return sink.checksum
 
 
 def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ccat_ops_db.errors import CcatError
 from ccat_service.spaces import require_mounted
+from ccat_service.trees import last_change
 from ccat_workflow_manager.execution.command import Execution
 from ccat_workflow_manager.execution.durable import write_read_only
 from ccat_workflow_manager.execution.manifest import Manifest, render
@@ -49,7 +50,10 @@ class AttemptHasStarted(CcatError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What is known of a file or directory at `path` below an input; None is not looked at, "" is the input itself."""
+    """What is known of a file or directory at `path` below an input; None is not looked at, "" is the input itself.
+
+    Of a directory it is the size of all its files, and the newest modification time of anything in it.
+    """
 
     path: str
     size_bytes: int | None = None
@@ -107,11 +111,12 @@ def _difference(recorded: Recorded, path: Path) -> str | None:
     try:
         status = path.stat()
         size = _size_of_tree(path) if path.is_dir() and recorded.size_bytes is not None else status.st_size
+        changed = None if recorded.mtime_ns is None else last_change(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         return f"it cannot be found ({error.strerror})"
     looks = {
         "bytes": (recorded.size_bytes, size),
-        "modification time": (recorded.mtime_ns, status.st_mtime_ns),
+        "modification time": (recorded.mtime_ns, changed),
         "inode": (recorded.inode, status.st_ino),
     }
     return next(

@@ -234,7 +234,7 @@ def _product_place(one: Product) -> PurePosixPath:
 
 def _raw_input(one: Raw, root: Path) -> Input:
     files = [Recorded(path=file.path, size_bytes=file.size_bytes) for file in one.files]
-    recorded = [Recorded(path="", mtime_ns=one.mtime_ns, inode=one.inode), *files]
+    recorded = [*files, Recorded(path="", mtime_ns=one.mtime_ns, inode=one.inode)]  # what is gone is named first
     return Input(
         label=_raw_label(one), root=root, target=root / one.copy_path, place=_raw_place(one), recorded=recorded
     )

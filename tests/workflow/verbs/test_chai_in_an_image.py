@@ -107,7 +107,7 @@ def observe(works: Works, raw: Path) -> None:
             start_scan(session, scan_id, "demo-source-co43", started_at=datetime.fromisoformat(scan["start"]))
             add_files(session, scan_id, [file], module="CHAI/LFA", location="ccat/chai_raw_data", by="CHAI")
             finish_scan(session, scan_id, ended_at=datetime.fromisoformat(scan["end"]), expected_files=1)
-            plan_packages(session, scan_id, find(session, MODULE, "CHAI/LFA").id)
+            plan_packages(session, [(scan_id, find(session, MODULE, "CHAI/LFA").id)])
     works.transfer()
 
 

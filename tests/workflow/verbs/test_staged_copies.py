@@ -29,13 +29,17 @@ def staged_copy(works: Works) -> models.PhysicalCopy:
     return copy
 
 
-@pytest.mark.parametrize("damage", ["a file is gone", "it is a copy of itself"])
+@pytest.mark.parametrize("damage", ["a file is gone", "a file has other bytes", "it is a copy of itself"])
 def test_a_copy_that_was_tampered_with_is_corrupt_and_staged_anew(staged: Works, damage: str) -> None:
     copy = staged_copy(staged)
     directory = staged.root / "cologne/ramses" / copy.path
     directory.chmod(0o755)
     if damage == "a file is gone":
         next(directory.iterdir()).unlink()
+    elif damage == "a file has other bytes":
+        file = next(directory.iterdir())
+        file.chmod(0o644)
+        file.write_text("two ")
     else:
         shutil.copytree(directory, directory.with_name("copy"))
         shutil.rmtree(directory)

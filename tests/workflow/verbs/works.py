@@ -192,7 +192,7 @@ class Works:
             file = NewFile(uuid.uuid4(), path.name, len(text.encode()), checksum)
             add_files(session, scan_id, [file], module="CHAI/LFA", location="ccat/chai_raw_data", by="CHAI")
             finish_scan(session, scan_id, ended_at=started_at + timedelta(minutes=1), expected_files=1)
-            [package_id] = plan_packages(session, scan_id, find(session, MODULE, "CHAI/LFA").id)
+            [package_id] = plan_packages(session, [(scan_id, find(session, MODULE, "CHAI/LFA").id)])
         self.transfer()
         return package_id
 
