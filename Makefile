@@ -36,7 +36,7 @@ else
 	@$(PIPELINES_ENV)/bin/python -m pytest -c pipelines/pyproject.toml pipelines/tests
 endif
 
-chaos: $(SYSTEM) ## 300 chains of jobs while something is killed every 5 s; ARGS="--seed 7" for the same order again
+chaos: $(SYSTEM) ## 300 chains of jobs while something is killed every 5 s; ARGS=--transfer for 200 packages between sites
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 run: $(SYSTEM) $(PIPELINES) ## the whole system on this machine, until Ctrl-C

@@ -36,12 +36,12 @@ def test_a_new_site_with_its_locations_is_all_that_is_needed(ops_db: sa.Engine, 
         store = ("--endpoint-url", "https://s3.example.org", "--region", "east", "--priority", "5")
         added = told(say("location", "add", "us/lta", *S3, "--bucket", "fyst-raw", "--prefix", "v1", *store))
         assert (
-            "a transfer-worker that serves it takes it up when it starts (`ccat transfer-worker --serve us/lta`)"
+            "a transfer-worker that serves it takes it up when it starts (`ccat transfer-worker --location us/lta`)"
             in added
         )
         assert added.endswith("in CCAT_S3_US_LTA_ACCESS_KEY_ID and CCAT_S3_US_LTA_SECRET_ACCESS_KEY, or those of AWS")
         added = told(say("location", "add", "us/fast", "--type", "buffer", "--path", "/data/fast"))
-        assert added.endswith("takes it up when it starts (`ccat transfer-worker --serve us/fast`)")
+        assert added.endswith("takes it up when it starts (`ccat transfer-worker --location us/fast`)")
 
         assert "us Archive in the US" in told(say("sites"))
         assert {"site": "us", "name": "Archive in the US"} in json.loads(say("sites", "--json").stdout)

@@ -36,7 +36,7 @@ def test_every_telling_of_people_is_found() -> None:
 
 def test_every_command_commits_where_the_list_says_but_those_that_only_look_or_initialize() -> None:
     others = {file.stem for file in (ROOT / "src/ccat/cli").glob("*.py") if OWN_COMMIT.search(file.read_text())}
-    assert others == {"logs", "opsdb", "waiting"}
+    assert others == {"logs", "opsdb", "transfers", "waiting"}
     assert "ccat.wiring.transaction:commit" in {place.name for place in places()}
 
 

@@ -18,7 +18,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.deleting import delete_copies
-from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
+from ccat_data_transfer.verbs.outcomes import NOUNS, Transfer, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.retaining import mark, recover_lost_deletions, schedule_deletions
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
@@ -265,6 +265,15 @@ class Observatory:
     def one(self, noun: type[Found], **where: Any) -> Found:
         with transaction(self.engine) as session:
             return session.scalars(sa.select(noun).filter_by(**where)).one()
+
+    def transfers(self) -> list[Transfer]:
+        """All that was ever to be done."""
+        with transaction(self.engine) as session:
+            return [
+                *session.scalars(sa.select(models.LongTermArchiveTransfer)),
+                *session.scalars(sa.select(models.DataTransfer)),
+                *session.scalars(sa.select(models.StagingJob)),
+            ]
 
     def package(self, package_id: int) -> models.RawDataPackage:
         return self.one(models.RawDataPackage, id=package_id)

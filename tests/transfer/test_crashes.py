@@ -1,6 +1,7 @@
 """Workers that die or freeze anywhere: whatever they were at is done once, and nothing of them is left."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -36,7 +37,7 @@ class Mortals:
             self._process = subprocess.Popen(
                 [sys.executable, Path(__file__).parent / "programs/mortal.py", url],
                 cwd=Path(__file__).parents[2],
-                env={"PYTHONPATH": ".", **ENVIRONMENT},
+                env={"PYTHONPATH": os.pathsep.join([".", *sys.path]), **ENVIRONMENT},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,10 +21,12 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
+from tests.transfer.processes import Process, settings_of
 from tests.transfer.support import Observatory, eventually
 
 SITE = Named("site", sa.select(models.Site), models.Site.short_name)
 A_MOMENT = timedelta(milliseconds=20)
+PROGRAM = Path(__file__).parent / "programs/transfer.py"
 
 
 def messages(redis_settings: RedisSettings) -> dict[str, int]:
@@ -148,42 +149,12 @@ def test_trouble_with_one_scan_does_not_keep_another_waiting(
         assert len(unpacked_files(session).groups) == 1
 
 
-class Process:
-    """A manager or a worker, with its log."""
-
-    def __init__(self, role: str, observatory: Observatory, redis: RedisSettings, *, log: Path) -> None:
-        self._log = log
-        password = redis.redis_password.get_secret_value() if redis.redis_password else ""
-        variables = {
-            "CCAT_OPS_DB_URL": observatory.engine.url.render_as_string(hide_password=False),
-            "CCAT_DATA_TRANSFER_REDIS_HOST": redis.redis_host,
-            "CCAT_DATA_TRANSFER_REDIS_PORT": str(redis.redis_port),
-            "CCAT_DATA_TRANSFER_REDIS_PASSWORD": password,
-        }
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("CCAT_")}
-        program = Path(__file__).parent / "programs/transfer.py"
-        with log.open("w") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, program, role], env=inherited | variables, stdout=output, stderr=output, cwd=log.parent
-            )
-
-    def has_started(self) -> bool:
-        assert self._process.poll() is None, self.log()
-        return "started" in self.log()
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def stop(self) -> None:
-        self._process.terminate()
-        assert self._process.wait(10) == 0, self.log()
-
-
 @pytest.fixture
 def processes(observatory: Observatory, redis_settings: RedisSettings, tmp_path: Path) -> Iterator[None]:
     """A transfer-manager and a worker."""
+    variables = settings_of(observatory.engine.url.render_as_string(hide_password=False), redis_settings)
     both = [
-        Process(role, observatory, redis_settings, log=tmp_path / role)
+        Process([sys.executable, PROGRAM, role], variables, log=tmp_path / role)
         for role in ("transfer-manager", "transfer-worker")
     ]
     for process in both:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import FileMissing, MoverFails, MoverMissing
+from ccat_data_transfer.errors import LocationMissing, MoverFails, MoverMissing
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_ops_db import models
@@ -71,14 +71,29 @@ def test_what_is_there_already_is_kept_and_the_rest_follows(
     assert (tmp_path / "a").stat().st_ino == inode
 
 
-def test_a_file_that_vanished_is_named(tmp_path: Path, move: tuple[MovesFiles, str | None]) -> None:
+def test_files_that_vanished_are_named_and_all_others_come(tmp_path: Path, move: tuple[MovesFiles, str | None]) -> None:
     bring, host = move
     wanted = parcel(tmp_path / "origin", host, a=b"a", b=b"b")
     (tmp_path / "origin/raw/a").unlink()
+    wanted = replace(wanted, files=[*wanted.files, ("no/such/directory", 1)])
     into = tmp_path / "into"
     into.mkdir()
-    with pytest.raises((FileMissing, MoverFails), match="raw/a"):
-        bring(wanted, into, progress=lambda: None)
+    bad = bring(wanted, into, progress=lambda: None)
+    assert {path: str(problem) for path, problem in bad.items()} == {
+        path: f"{tmp_path}/origin/{path} at location ccat/buffer is missing." for path in ("raw/a", "no/such/directory")
+    }
+    assert (into / "b").read_bytes() == b"b"
+
+
+def test_an_origin_that_is_not_there_is_trouble_that_passes_and_no_file_is_called_missing(
+    tmp_path: Path, move: tuple[MovesFiles, str | None]
+) -> None:
+    bring, host = move
+    wanted = parcel(tmp_path / "origin", host, a=b"a")
+    (tmp_path / "origin").rename(tmp_path / "unmounted")
+    with pytest.raises((LocationMissing, MoverFails)) as error:
+        bring(wanted, tmp_path, progress=lambda: None)
+    assert error.value.transient
 
 
 def test_a_host_that_is_away_is_trouble_that_passes(tmp_path: Path) -> None:

@@ -113,6 +113,25 @@ def test_a_store_that_is_away_is_waited_for_and_said(
     assert observatory.package(package_id).state is PackageState.ARCHIVED
 
 
+def test_a_store_that_goes_away_while_a_package_is_staged_from_it_is_waited_for(
+    observatory: Observatory, s3_archive: Road
+) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+    [job] = observatory.request_staging([package_id])
+    s3_archive.break_after(received=100_000)
+    assert observatory.do(Operation.STAGING) == 1
+    failed = observatory.one(models.StagingJob, id=job)
+    assert (failed.status, failed.trouble_count) == (Status.PENDING, 1)
+    assert (failed.failure or "").startswith(f"Location cologne/s3 (s3://{BUCKET}/fyst) fails: ")
+    assert observatory.copies(package_id)["cologne/s3"].status is PhysicalCopyStatus.PRESENT
+    assert staged(observatory, package_id) == {}
+
+    s3_archive.mend()
+    observatory.do_all()
+    assert staged(observatory, package_id) == FILES
+
+
 def test_nothing_is_planned_to_go_to_tape_and_what_is_sent_there_is_refused(observatory: Observatory) -> None:
     with transaction(observatory.engine) as session:
         site, kind = find(session, SITE, "cologne"), LocationType.LONG_TERM_ARCHIVE

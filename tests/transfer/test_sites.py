@@ -1,5 +1,6 @@
 """Raw packages go from site to site, many together, and arrive whole whatever happens on the way."""
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -194,6 +195,21 @@ def test_what_is_damaged_where_it_comes_from_is_packed_anew_and_others_of_its_pa
     assert {status for _, _, status in trips(far)} == {Status.COMPLETED}
 
 
+@pytest.mark.parametrize("how", [Path.unlink, lambda tar: os.truncate(tar, 1000)])
+def test_what_is_not_where_it_should_come_from_is_packed_anew_and_others_of_its_parcel_go_on(
+    far: Observatory, how: Any
+) -> None:
+    packages = [far.observe({f"{number}.fits": b"a"}) for number in range(3)]
+    assert [far.do(Operation.PACKING), far.ship()] == [3, 1]
+    how(far.directory("ccat/buffer") / far.copies(packages[1])["ccat/buffer"].path)
+    assert [far.do(Operation.TRANSFERRING), far.do(Operation.UNPACKING), far.do(Operation.ARCHIVING)] == [1, 1, 2]
+    assert far.copies(packages[1])["ccat/buffer"].status in {PhysicalCopyStatus.MISSING, PhysicalCopyStatus.CORRUPT}
+    far.do_all()
+    for package_id in packages:
+        check_archived(far, package_id)
+    assert is_empty(far, "cologne/buffer")
+
+
 def test_what_was_brought_before_the_connection_broke_is_not_brought_again(far: Observatory) -> None:
     package_id = far.observe(random_files(3_000_000))
     assert [far.do(Operation.PACKING), far.ship()] == [1, 1]
@@ -207,6 +223,27 @@ def test_what_was_brought_before_the_connection_broke_is_not_brought_again(far: 
     check_archived(far, package_id)
     arrived = far.directory("cologne/buffer") / far.copies(package_id)["cologne/buffer"].path
     assert arrived.stat().st_ino == inode
+
+
+def test_whoever_dies_while_an_empty_parcel_is_removed_leaves_nothing_of_it(
+    far: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_id, _ = arrive(far)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            far.do(Operation.UNPACKING)
+    with transaction(far.engine) as session:
+        past = sa.func.clock_timestamp() - timedelta(seconds=1)
+        session.execute(sa.update(models.DataTransfer).values(lease_until=past))
+    assert far.recover() == 1
+    far.do_all()
+    check_archived(far, package_id)
+    assert is_empty(far, "cologne/buffer")
+
+
+def die(_: Path) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_buffer_without_room_says_so_and_takes_it_when_it_has(far: Observatory) -> None:
@@ -250,3 +287,18 @@ def test_a_package_for_two_archives_behind_one_buffer_crosses_once(routed: Obser
     check_archived(routed, package_id)
     check_archived(routed, package_id, at="cologne/tapes")
     assert len(trips(routed)) == 1
+
+
+@pytest.mark.parametrize("how", [damage, Path.unlink, lambda tar: os.truncate(tar, 1000)])
+def test_what_is_damaged_in_a_far_buffer_is_sent_again_from_where_it_was_packed(far: Observatory, how: Any) -> None:
+    package_id, _ = arrive(far)
+    assert far.do(Operation.UNPACKING) == 1
+    how(far.directory("cologne/buffer") / far.copies(package_id)["cologne/buffer"].path)
+    assert far.do(Operation.ARCHIVING) == 1
+    far.directory("cologne/buffer").rename(far.root / "away")  # as nobody at the source sees it
+    assert far.do(Operation.PACKING) == 1
+    assert far.one(models.LongTermArchiveTransfer).failure is None
+    far.root.joinpath("away").rename(far.directory("cologne/buffer"))
+    far.do_all()
+    check_archived(far, package_id)
+    assert trips(far) == [("ccat/buffer", "cologne/buffer", Status.COMPLETED)] * 2

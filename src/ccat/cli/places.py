@@ -71,7 +71,7 @@ def told(name: str, number: int, *, location_type: LocationType, place: Place) -
     if location_type is LocationType.PROCESSING:
         return f"{start}name it in CCAT_WORKFLOW_MANAGER_PROCESSING_LOCATION_ID of those that serve it"
     served = (
-        f"{start}a transfer-worker that serves it takes it up when it starts (`ccat transfer-worker --serve {name}`)"
+        f"{start}a transfer-worker that serves it takes it up when it starts (`ccat transfer-worker --location {name}`)"
     )
     if not isinstance(place, InBucket):
         return served

@@ -1,16 +1,17 @@
 """What brings files from a location of another site; each can be cut off anywhere, and goes on where it was."""
 
 import os
+import re
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final, Protocol
 
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import FileMissing, MoverFails, MoverMissing
+from ccat_data_transfer.errors import BadFile, FileMissing, MoverFails, MoverMissing
 from ccat_data_transfer.tar import CHUNK
 
 _LOOK_S: Final = 0.5
@@ -19,6 +20,10 @@ _SILENT_S: Final = 120
 _FLUSHED_AFTER: Final = 256 << 20
 _SAID: Final = 400
 """Characters of what a program said last that people are told."""
+_NOT_ALL: Final = 23
+"""How rsync ends where some files could not be read."""
+_NOT_THERE: Final = re.compile(r'(?:link_stat|change_dir) "(.+?)/?" failed: .*\(2\)')
+"""How it says that a file is not there, or the directory that it should be in: with the number of the error."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +40,37 @@ class Parcel:
 class MovesFiles(Protocol):
     """Brings a parcel into a directory, each file under its name; what is there of it already is kept.
 
-    The bytes are on the disk at the end, and nobody has compared them. Raises LocationTrouble, MoverFails, FileMissing.
-    `progress` is called again and again; what it raises ends the work.
+    The bytes are on the disk at the end, and nobody has compared them. Raises LocationTrouble or MoverFails. `progress`
+    is called again and again; what it raises ends the work.
     """
 
-    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> None:
-        """Bring them."""
+    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
+        """What is not at the origin as it should be, by path; all others are brought."""
 
 
-def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> None:
+def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
     """Bring files from a disk that is seen from here."""
+    bad: dict[str, BadFile] = {}
     for path, size in parcel.files:
-        with (into / Path(path).name).open("ab") as target:
-            flushed = done = min(target.tell(), size)
-            target.truncate(done)
-            with parcel.origin.open(path, size_bytes=size, start=done) as source:
-                while data := source.read(CHUNK):
-                    target.write(data)
-                    if target.tell() - flushed >= _FLUSHED_AFTER:
-                        flushed = _flush(target)
-            _flush(target)
-            progress()
+        try:
+            _copy_one(parcel.origin, (path, size), into)
+        except BadFile as problem:
+            bad[path] = problem
+        progress()
+    return bad
+
+
+def _copy_one(origin: Disk, file: tuple[str, int], into: Path) -> None:
+    path, size = file
+    with (into / Path(path).name).open("ab") as target:
+        flushed = done = min(target.tell(), size)
+        target.truncate(done)
+        with origin.open(path, size_bytes=size, start=done) as source:
+            while data := source.read(CHUNK):
+                target.write(data)
+                if target.tell() - flushed >= _FLUSHED_AFTER:
+                    flushed = _flush(target)
+        _flush(target)
 
 
 def _flush(target: IO[bytes]) -> int:
@@ -72,18 +87,22 @@ class Rsync:
     shell: str = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
     """What rsync is told to reach the other host with."""
 
-    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> None:
+    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
         """See MovesFiles."""
         wanted = b"".join(path.encode() + b"\0" for path, _ in parcel.files)
-        with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as told:
             names.write(wanted)
             names.seek(0)
-            code = _watched(self.command(parcel, into), given=names, said=said, progress=progress)
-            if code != 0:
-                raise MoverFails(
-                    "rsync", parcel.origin.name, parcel.host, said=_last_words(said) or f"exit code {code}"
-                )
-        self._require_all(parcel, into)
+            code = _watched(self.command(parcel, into), given=names, said=told, progress=progress)
+            told.seek(0)
+            said = told.read().decode(errors="replace")
+        if code == 0:
+            return _missing(parcel, [path for path, _ in parcel.files if not (into / Path(path).name).is_file()])
+        gone = _missing(parcel, _not_there(parcel, said)) if code == _NOT_ALL else {}
+        if not gone:
+            raise MoverFails("rsync", parcel.origin.name, parcel.host, said=_last_words(said) or f"exit code {code}")
+        rest = [(path, size) for path, size in parcel.files if path not in gone]
+        return {**gone, **(self(replace(parcel, files=rest), into, progress=progress) if rest else {})}
 
     def command(self, parcel: Parcel, into: Path) -> list[str]:
         """Return the command, to which the paths are given on standard input."""
@@ -94,10 +113,16 @@ class Rsync:
             *("--", f"{parcel.host}:{root}" if parcel.host else root, f"{into}/"),
         ]
 
-    def _require_all(self, parcel: Parcel, into: Path) -> None:
-        for path, _ in parcel.files:
-            if not (into / Path(path).name).is_file():
-                raise FileMissing(parcel.origin.name, parcel.origin.root / path)
+
+def _not_there(parcel: Parcel, said: str) -> list[str]:
+    """Files of a parcel of which rsync said so; of a whole location that is not there it says something else."""
+    absent = set(_NOT_THERE.findall(said))
+    wanted = [(path, parcel.origin.root / path) for path, _ in parcel.files]
+    return [path for path, file in wanted if absent & {str(file), str(file.parent)}]
+
+
+def _missing(parcel: Parcel, paths: Sequence[str]) -> Mapping[str, BadFile]:
+    return {path: FileMissing(parcel.origin.name, parcel.origin.root / path) for path in paths}
 
 
 def _watched(command: Sequence[str], *, given: IO[bytes], said: IO[bytes], progress: Callable[[], None]) -> int:
@@ -118,7 +143,6 @@ def _watched(command: Sequence[str], *, given: IO[bytes], said: IO[bytes], progr
             raise
 
 
-def _last_words(said: IO[bytes]) -> str:
-    said.seek(0)
-    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
+def _last_words(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     return "; ".join(dict.fromkeys(lines))[:_SAID]

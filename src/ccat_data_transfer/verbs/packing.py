@@ -50,7 +50,8 @@ def pack(worker: Worker, transfer_id: int) -> None:
     """Make the tar of a raw package in the buffer that its archive transfer starts from.
 
     Every raw file is read from its source and compared with what its instrument registered. Where one differs, the
-    package is FAILED and nothing is kept. Does nothing unless the transfer is SCHEDULED; leaves it PENDING.
+    package is FAILED and nothing is kept. What was lost in a buffer on its way is sent again from where it was packed.
+    Does nothing unless the transfer is SCHEDULED; leaves it PENDING.
     """
     attempt(worker, models.LongTermArchiveTransfer, transfer_id, work=_pack, on_failure=_mark_bad_files)
 
@@ -71,6 +72,11 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     if copy is not None and copy.status is PhysicalCopyStatus.PRESENT:
         one.end(session, Status.PENDING, because="was packed before, to be archived next")
         return None
+    home_id = _sent_first_from(session, package)
+    if home_id is not None and home_id != buffer.id:
+        transfer.origin_id, transfer.data_transfer_id = home_id, None
+        one.end(session, Status.PENDING, because="was lost on its way, to be sent again from where it was packed")
+        return None
     path = tar_path(package.name, package.executed_obs_unit.observing_night)
     return _Order(
         package_id=package.id,
@@ -80,6 +86,13 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
         path=path,
         buffer=one.disk(buffer),
     )
+
+
+def _sent_first_from(session: Session, package: models.RawDataPackage) -> int | None:
+    """Buffer where it was packed: workers there see no other; None where it was never on its way to another site."""
+    moving = models.DataTransfer
+    trip = sa.select(moving.origin_id).where(moving.data_transfer_package_id == package.data_transfer_package_id)
+    return session.scalars(trip.order_by(moving.id).limit(1)).one_or_none()
 
 
 def _members(session: Session, one: Attempt, package_id: int) -> list[_Member]:

@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from ccat_data_transfer.routing import Hop, NoWay, Route, Straight, Waiting, parcel_name, together, way
 from ccat_data_transfer.verbs.planning import announce
 from ccat_data_transfer.verbs.ways import Map, is_straight, the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_among, once_more
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 
-_Archiving, _Transfer, _Copy = models.LongTermArchiveTransfer, models.DataTransfer, aliased(models.PhysicalCopy)
+_Archiving, _Transfer, _Copy = models.LongTermArchiveTransfer, models.DataTransfer, once_more(models.PhysicalCopy)
 _Package: Final = models.RawDataPackage
 _OVER: Final = (Status.COMPLETED, Status.CANCELLED)
 _NEXT_NUMBER: Final = sa.select(

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel
 from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import BadFile
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
-from ccat_data_transfer.verbs.copies import record_copy
+from ccat_data_transfer.verbs.copies import mark, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -19,6 +20,8 @@ from ccat_ops_db.states import PhysicalCopyStatus, Status
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     parcel: Parcel
+    copies: Mapping[str, int]
+    """The copy that each of its files is, by path."""
     move: MovesFiles
     buffer: Disk
     path: str
@@ -28,8 +31,8 @@ class _Order:
 def transfer(worker: Worker, transfer_id: int) -> None:
     """Bring a transfer package to the buffer where it goes; what was brought before is not brought again.
 
-    Nothing is compared here: that is done as it is unpacked. Does nothing unless the transfer is SCHEDULED; leaves it
-    PENDING.
+    Nothing is compared here: that is done as it is unpacked. What is not where it should come from is marked, and left
+    behind to be made anew. Does nothing unless the transfer is SCHEDULED; leaves it PENDING.
     """
     attempt(worker, models.DataTransfer, transfer_id, work=_transfer, on_failure=_nothing_more)
 
@@ -37,8 +40,9 @@ def transfer(worker: Worker, transfer_id: int) -> None:
 def _transfer(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
     if order is not None:
-        stored = _bring(order, one)
-        one.transaction(partial(_record, one=one, order=order, stored=stored))
+        bad = _bring(order, one)
+        stored = order.buffer.published_tree(order.path)
+        one.transaction(partial(_record, one=one, order=order, stored=stored, bad=bad))
 
 
 def _prepare(session: Session, *, one: Attempt) -> _Order | None:
@@ -55,8 +59,10 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     host = origin.host if isinstance(origin, models.DiskDataLocation) else None
     copy_id = announce_arrival(session, row, parcel.name, by=one.by)
     copy = session.get_one(models.PhysicalCopy, copy_id)
+    members = carried(session, row)
     return _Order(
-        parcel=Parcel(origin=one.disk(origin), host=host, files=_files(carried(session, row))),
+        parcel=Parcel(origin=one.disk(origin), host=host, files=_files(members)),
+        copies={member.path: member.copy_id for member in members},
         move=one.mover(route),
         buffer=buffer,
         path=copy.path,
@@ -69,18 +75,19 @@ def _files(members: Sequence[Carried]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((one.path, one.size_bytes) for one in members))
 
 
-def _bring(order: _Order, one: Attempt) -> Stored:
+def _bring(order: _Order, one: Attempt) -> Mapping[str, BadFile]:
+    """Bring what is there; what is wrong with the rest."""
     files = order.parcel.files
     missing = order.buffer.missing_bytes(order.path, [(PurePosixPath(path).name, size) for path, size in files])
     into = order.buffer.inbox(order.path, needs=missing)
-    if files:
-        with order.buffer.explained(missing):
-            order.move(order.parcel, into, progress=one.keep_lease)
-    return order.buffer.published_tree(order.path)
+    with order.buffer.explained(missing):
+        return order.move(order.parcel, into, progress=one.keep_lease) if files else {}
 
 
-def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
+def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, bad: Mapping[str, BadFile]) -> None:
     because = "brought here; to be unpacked next"
+    for path, problem in bad.items():
+        mark(session, order.copies[path], problem, by=one.by)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     one.end(session, Status.PENDING, because=because)
 

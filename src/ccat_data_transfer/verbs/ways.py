@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_data_transfer.routing import NoWay, Place, Route, way
 from ccat_ops_db import models
+from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, RouteType, StorageType
 
 _Archiving, _Route, _Location = models.LongTermArchiveTransfer, models.DataTransferRoute, models.DataLocation
-_Origin, _Destination, _Buffer = (aliased(_Location, flat=True) for _ in range(3))
-_FROM: Final = sa.and_(_Origin.id == _Archiving.origin_id, _Destination.id == _Archiving.destination_id)
+_Origin, _Destination, _Buffer = (table_of(_Location).alias() for _ in range(3))
+_FROM: Final = sa.and_(_Origin.c.id == _Archiving.origin_id, _Destination.c.id == _Archiving.destination_id)
 
 
 def is_packed() -> sa.ColumnElement[bool]:
@@ -59,22 +60,22 @@ def is_straight() -> sa.ColumnElement[bool]:
 def writer_id() -> sa.ColumnElement[int]:
     """Location whose workers write the archive: it, or where the data are for an object store of another site."""
     is_far_store = sa.exists().where(
-        _FROM, _Origin.site_id != _Destination.site_id, _Destination.storage_type == StorageType.S3
+        _FROM, _Origin.c.site_id != _Destination.c.site_id, _Destination.c.storage_type == StorageType.S3
     )
     return sa.case((is_far_store.correlate(_Archiving), _Archiving.origin_id), else_=_Archiving.destination_id)
 
 
 def _is_at_its_site() -> sa.ColumnElement[bool]:
-    return sa.exists().where(_FROM, _Origin.site_id == _Destination.site_id).correlate(_Archiving)
+    return sa.exists().where(_FROM, _Origin.c.site_id == _Destination.c.site_id).correlate(_Archiving)
 
 
 def _leads_into_the_archive() -> sa.ColumnElement[bool]:
     """The first route between the sites is a DIRECT one, and nothing receives data there."""
     between = sa.and_(
         _Route.active,
-        _Route.origin_site_id == _Origin.site_id,
-        _Route.destination_site_id == _Destination.site_id,
-        sa.or_(_Route.route_type != RouteType.CUSTOM, _Route.origin_id == _Origin.id),
+        _Route.origin_site_id == _Origin.c.site_id,
+        _Route.destination_site_id == _Destination.c.site_id,
+        sa.or_(_Route.route_type != RouteType.CUSTOM, _Route.origin_id == _Origin.c.id),
     )
     first = (
         sa.select(_Route.route_type)
@@ -85,7 +86,7 @@ def _leads_into_the_archive() -> sa.ColumnElement[bool]:
         .scalar_subquery()
     )
     receives = sa.exists().where(
-        _Buffer.site_id == _Destination.site_id, _Buffer.location_type == LocationType.BUFFER, _Buffer.active
+        _Buffer.c.site_id == _Destination.c.site_id, _Buffer.c.location_type == LocationType.BUFFER, _Buffer.c.active
     )
     return (
         sa.exists()

@@ -1,0 +1,262 @@
+"""Packages that cross from one site to another while processes are killed and bits flip, and what came of them."""
+
+import io
+import random
+import tarfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import psutil
+import sqlalchemy as sa
+
+from ccat_data_transfer.verbs.outcomes import NOUNS
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.locating import InBucket, add_location
+from ccat_service.servers import RedisSettings
+from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore
+from tests.transfer.processes import CCAT, Process, settings_of
+from tests.transfer.support import Observatory, digest
+
+SOURCE, ARCHIVE, STAGED = "ccat/chai_raw_data", "cologne/s3", "cologne/ramses"
+BUFFERS: Final = ("ccat/buffer", "cologne/buffer")
+MANAGER, WORKER = "transfer-manager", "transfer-worker"
+KINDS: Final = ("manager 1", "manager 2", "worker of ccat", "worker 1 of cologne", "worker 2 of cologne")
+_DONE_AT: Final = {"packing": "ccat"}
+"""Operation → the site whose workers do it; all others are Cologne's."""
+_MARK: Final = "CHAOS_PLACE"
+_PARCEL_BYTES: Final = 2_000_000
+_A_MOMENT: Final = 0.005
+_Change, _Copy, _Package = models.StatusChange, models.PhysicalCopy, models.RawDataPackage
+
+
+def prepare(observatory: Observatory, store: ObjectStore) -> None:
+    """A bucket in Cologne is the archive, and a few packages make a transfer package."""
+    place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{store.port}")
+    with transaction(observatory.engine) as session:
+        add_location(session, "cologne", "s3", place=place, location_type=LocationType.LONG_TERM_ARCHIVE, priority=10)
+        session.execute(sa.update(models.DataTransferRoute).values(package_bytes=_PARCEL_BYTES, package_wait_seconds=1))
+
+
+@dataclass
+class Crew:
+    """The processes, each started again as soon as it was killed."""
+
+    observatory: Observatory
+    redis: RedisSettings
+    directory: Path
+    running: dict[str, Process] = field(default_factory=dict)
+    site_of: dict[str, str] = field(default_factory=dict)
+    """Site of each worker that ever was, by what it signs with."""
+
+    def start(self, kind: str) -> None:
+        site = kind.rpartition(" ")[2]
+        words = [MANAGER] if kind.startswith("manager") else [WORKER, "--location", site]
+        url = self.observatory.engine.url.render_as_string(hide_password=False)
+        variables = settings_of(url, self.redis) | ENVIRONMENT | {_MARK: str(self.directory)}
+        self.running[kind] = Process([*CCAT, *words], variables, log=self.directory / kind)
+        if words[0] == WORKER:
+            self.site_of[self.running[kind].signs(WORKER)] = site
+
+    def kill(self, kind: str, *, patience: timedelta) -> int:
+        """Kill one, a worker at work if it has any before long, and start the next; the pid of the dead."""
+        deadline = time.monotonic() + patience.total_seconds()
+        while kind.startswith("worker") and not self._is_at_work(kind) and time.monotonic() < deadline:
+            time.sleep(_A_MOMENT)
+        self.running[kind].kill()
+        pid = self.running[kind].pid
+        self.start(kind)
+        return pid
+
+    def _is_at_work(self, kind: str) -> bool:
+        signed = self.running[kind].signs(WORKER)
+        with transaction(self.observatory.engine) as session:
+            return any(
+                session.scalar(sa.select(sa.exists().where(noun.claimed_by.startswith(signed)))) for noun in NOUNS
+            )
+
+    def stop(self) -> None:
+        for process in self.running.values():
+            process.stop()
+
+    def end(self) -> None:
+        for process in self.running.values():
+            process.end()
+
+    def left(self) -> Iterator[str]:
+        """Processes where there should be none."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(_MARK) == str(self.directory):
+                    yield f"process {process.pid} is left: {' '.join(process.cmdline())}"
+
+
+@dataclass
+class Crossings:
+    """The packages, and the files that an instrument made of them."""
+
+    observatory: Observatory
+    store: ObjectStore
+    random: random.Random
+    scans: dict[uuid.UUID, dict[str, bytes]] = field(default_factory=dict)
+
+    def observe(self) -> None:
+        """One scan, which becomes one package."""
+        scan = self.observatory.start_scan()
+        sizes = [self.random.choice([0, 700, 200_000, 1_000_000]) for _ in range(self.random.randint(1, 3))]
+        files = {f"{scan}/{number}.fits": self.random.randbytes(size) for number, size in enumerate(sizes)}
+        self.observatory.write(scan, files)
+        self.observatory.finish_scan(scan, expected_files=len(files))
+        self.scans[scan] = files
+
+    def flip(self, *, only_at: str | None = None) -> str | None:
+        """Change one bit of any tar in a buffer, finished or not; where, None where there is none."""
+        name = only_at or self.random.choice(BUFFERS)
+        found = sorted(self.observatory.directory(name).rglob("*.tar*"))
+        if not found:
+            return None
+        file = self.random.choice(found)
+        with suppress(OSError):  # it went on its way
+            file.chmod(0o600)
+            with file.open("r+b") as opened:
+                opened.seek(self.random.randrange(max(1, file.stat().st_size)))
+                [byte] = opened.read(1) or b"\0"
+                opened.seek(-1, io.SEEK_CUR)
+                opened.write(bytes([byte ^ 1 << self.random.randrange(8)]))
+                return f"{name}/{file.name}"
+        return None
+
+    def want_staged(self) -> None:
+        with transaction(self.observatory.engine) as session:
+            archived = session.scalars(sa.select(_Package.id).filter_by(state=PackageState.ARCHIVED)).all()
+        self.observatory.request_staging(archived)
+
+    def progress(self) -> Counter[str]:
+        """How many packages there are in each state, and how many are staged."""
+        with transaction(self.observatory.engine) as session:
+            states = session.execute(sa.select(_Package.state, sa.func.count()).group_by(_Package.state))
+            staged = sa.select(sa.func.count()).where(_Copy.status == PhysicalCopyStatus.STAGED)
+            found = Counter({str(state): number for state, number in states})
+            return found + Counter(staged=session.scalars(staged).one())
+
+    def is_over(self) -> bool:
+        """Whether all that was observed is archived and staged."""
+        there, number = self.progress(), len(self.scans)
+        return (there[PackageState.ARCHIVED], there["staged"]) == (number, number) and not any(self._unfinished())
+
+    def troubles(self) -> dict[str, int]:
+        """How often what went wrong."""
+        told = {
+            "workers lost at work": "its worker ended in the middle",
+            "messages lost": "no worker took it in time",
+            "arrived damaged": "Transfer package % did not arrive whole%",
+            "packed again or sent again": "Package % has to be packed again%",
+        }
+        with transaction(self.observatory.engine) as session:
+            counted = {
+                name: session.scalars(
+                    sa.select(sa.func.count()).where(_Change.because.like(like), _Change.noun != _Copy.__tablename__)
+                ).one()
+                for name, like in told.items()
+            }
+        return {name: int(number) for name, number in counted.items()}
+
+    def wrong(self, site_of: dict[str, str]) -> Iterator[str]:
+        """One sentence for each thing that is not as it must be at the end."""
+        with transaction(self.observatory.engine) as session:
+            packages = session.scalars(sa.select(_Package)).all()
+        if len(packages) != len(self.scans):
+            yield f"there are {len(packages)} packages of {len(self.scans)} scans"
+        for package in packages:
+            yield from self._wrong_package(package)
+        yield from self._unfinished()
+        yield from self._wrong_rows()
+        yield from self._wrong_hands(site_of)
+        yield from self._leftovers()
+
+    def _wrong_package(self, package: models.RawDataPackage) -> Iterator[str]:
+        files, copies = self.scans[package.executed_obs_unit_id], self.observatory.copies(package.id)
+        if package.state is not PackageState.ARCHIVED or ARCHIVE not in copies:
+            yield f"package {package.id} is {package.state}: {package.failure}"
+            return
+        tar = self.store.get(f"fyst/{copies[ARCHIVE].path}")
+        if {digest(tar), copies[ARCHIVE].checksum} != {package.checksum}:
+            yield f"package {package.id} has {digest(tar)} in the archive, and {package.checksum} in the database"
+        if members(tar) != files:
+            yield f"package {package.id} is archived with other files than were observed"
+        if STAGED in copies:
+            directory = self.observatory.directory(STAGED) / copies[STAGED].path
+            staged = {
+                str(one.relative_to(directory)): one.read_bytes() for one in directory.rglob("*") if one.is_file()
+            }
+            if staged != files:
+                yield f"package {package.id} is staged with other files than were observed"
+        else:
+            yield f"package {package.id} is not staged"
+
+    def _unfinished(self) -> Iterator[str]:
+        for one in self.observatory.transfers():
+            if one.status is not Status.COMPLETED:
+                yield f"{one.__tablename__} {one.id} is {one.status}: {one.failure}"
+
+    def _wrong_rows(self) -> Iterator[str]:
+        with transaction(self.observatory.engine) as session:
+            names = dict(session.execute(LOCATION.rows.with_only_columns(models.DataLocation.id, LOCATION.label)).all())
+            rows = [(names[one.data_location_id], one.path, one.status) for one in session.scalars(sa.select(_Copy))]
+            ended = sa.select(_Change.object_id).where(_Change.to_status == "archived")
+            yield from (
+                f"package {one} was archived {n} times" for one, n in Counter(session.scalars(ended)).items() if n > 1
+            )
+        live = {(name, path) for name, path, status in rows if status is not PhysicalCopyStatus.DELETED}
+        keys = {key.removeprefix("fyst/") for key in self.store.list_keys()}
+        for name, path, status in rows:
+            is_there = path in keys if name == ARCHIVE else (self.observatory.directory(name) / path).exists()
+            if status is PhysicalCopyStatus.WRITING or (status in {"present", "staged"} and not is_there):
+                yield f"{name}/{path} is {status}, and {'there' if is_there else 'not there'}"
+            if status is PhysicalCopyStatus.DELETED and is_there and (name, path) not in live:
+                yield f"{name}/{path} is deleted, and there"
+
+    def _wrong_hands(self, site_of: dict[str, str]) -> Iterator[str]:
+        """Work that was done by a worker of another site than that where it lies."""
+        asked: dict[tuple[str, int], str] = {}
+        with transaction(self.observatory.engine) as session:
+            for one in session.scalars(sa.select(_Change).order_by(_Change.id)):
+                if one.to_status == Status.SCHEDULED:
+                    asked[one.noun, one.object_id] = (one.because or "").removeprefix("scheduled for ")
+                elif one.to_status == Status.IN_PROGRESS and one.by in site_of:
+                    operation = asked[one.noun, one.object_id]
+                    if site_of[one.by] != _DONE_AT.get(operation, "cologne"):
+                        yield f"{operation} was done by a worker of {site_of[one.by]}"
+            written = (
+                sa.select(LOCATION.label, _Change.by)
+                .select_from(_Change)
+                .join(_Copy, _Copy.id == _Change.object_id)
+                .join(models.DataLocation, models.DataLocation.id == _Copy.data_location_id)
+                .join(models.Site, models.Site.id == models.DataLocation.site_id)
+                .where(_Change.noun == _Copy.__tablename__, _Change.to_status == PhysicalCopyStatus.PRESENT)
+            )
+            for name, by in session.execute(written):
+                if by in site_of and not name.startswith(f"{site_of[by]}/"):
+                    yield f"a copy at {name} was written by a worker of {site_of[by]}"
+
+    def _leftovers(self) -> Iterator[str]:
+        yield from (f"{name} is left" for name in self.observatory.leftovers())
+        yield from (f"{one} is left" for one in self.observatory.directory("cologne/buffer").glob("transfer/*"))
+        keys = len(self.store.list_keys())
+        if keys != 2 * len(self.scans) or self.store.unfinished():
+            yield f"{keys} objects are in the archive, and {len(self.store.unfinished())} half of them"
+
+
+def members(tar: bytes) -> dict[str, bytes]:
+    """What a tar holds."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        return {one.name: found.read() for one in opened if (found := opened.extractfile(one)) is not None}
