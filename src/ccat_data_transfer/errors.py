@@ -133,6 +133,46 @@ class BadRawFiles(CcatError):
         )
 
 
+class BadProducts(CcatError):
+    """Products are not what was registered, so that they are not archived; the others of their run are."""
+
+    code = "bad_products"
+
+    def __init__(self, run_id: int, problems: Sequence[BadFile]) -> None:
+        named = some([error.problem for error in problems])
+        super().__init__(
+            f"Of run {run_id} not everything is archived: {named}. Unless it is made again anyhow, restore what "
+            f"was registered, then `ccat run archive {run_id}`."
+        )
+
+
+class NoArchiveForProducts(CcatError):
+    """There is no archive that products can be copied into from where they are made."""
+
+    code = "no_archive_for_products"
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            f"There is no active long-term archive that products of location {location} can be copied into: add one "
+            "at its site, or one in an object store at any site, with `ccat location add`. A disk of another site is "
+            "written only where its workers see these files too: then `ccat route add` a direct route there with the "
+            "method copy. It goes on by itself then."
+        )
+
+
+class NothingToArchive(CcatError):
+    """Runs were named whose products need not be archived."""
+
+    code = "nothing_to_archive"
+
+    def __init__(self, run_ids: Sequence[int]) -> None:
+        super().__init__(
+            f"Of {', '.join(f'run {one}' for one in run_ids)} there is nothing to archive: archived are current "
+            "products of steps that say `archive: true`, unless they are in an archive or on their way. Nothing was "
+            "changed."
+        )
+
+
 class RegisteredAnew(CcatError):
     """Raw files were corrected while they were being packed."""
 
@@ -209,6 +249,16 @@ class CopyInTheWay(CcatError):
 
     def __init__(self, package: str, location: str, status: str) -> None:
         super().__init__(f"Package {package} has a copy at location {location} that is {status}; it is waited for.")
+
+
+class ProductCopyInTheWay(CcatError):
+    """The row of another copy of a product in the archive is not done with yet."""
+
+    code = "product_copy_in_the_way"
+    transient = True
+
+    def __init__(self, product: str, status: str) -> None:
+        super().__init__(f"Product {product} has a copy in the archive that is {status}; it is waited for.")
 
 
 class NoLocation(CcatError):

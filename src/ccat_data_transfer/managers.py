@@ -14,6 +14,7 @@ from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.attempts import LEASE
 from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import next_quiet, plan_packages, unpacked_files
+from ccat_data_transfer.verbs.products.aiming import aim
 from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
@@ -69,11 +70,10 @@ def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
 
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
-    moved = _recover(context) + _cancel(context) + _plan(context) + _ship(context)
-    moved += sum(_schedule(context, lane) for lane in LANES) + archives.tend(
-        context.engine, context.app, by=context.name
-    )
-    return moved + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
+    done = _recover(context) + _cancel(context) + _plan(context) + _ship(context) + _aim(context)
+    done += sum(_schedule(context, lane) for lane in LANES)
+    done += archives.tend(context.engine, context.app, by=context.name)
+    return done + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
 
 
 def due(context: TransferContext) -> datetime | None:
@@ -99,6 +99,10 @@ def _cancel(context: TransferContext) -> int:
 
 def _ship(context: TransferContext) -> int:
     return in_transaction(context.engine, partial(ship, by=context.name))
+
+
+def _aim(context: TransferContext) -> int:
+    return in_transaction(context.engine, partial(aim, by=context.name))
 
 
 def _plan(context: TransferContext) -> int:

@@ -2,7 +2,7 @@
 
 A queue is named by the location whose disk cannot be reached from elsewhere: packing by the SOURCE that is read, all
 else by the location that is written; but what is far from an object store is written into it by the workers of the
-BUFFER that it is read from. Deletion goes to where the copies are.
+BUFFER or PROCESSING location that it is read from. Deletion goes to where the copies are.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,6 +24,7 @@ class Operation(StrEnum):
     UNPACKING = "unpacking"
     ARCHIVING = "archiving"
     STAGING = "staging"
+    ARCHIVING_PRODUCTS = "archiving_products"
     DELETION = "deletion"
     SCRUBBING = "scrubbing"
 
@@ -37,8 +38,8 @@ _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
         Operation.ARCHIVING,
         Operation.DELETION,
     ),
-    LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING, Operation.SCRUBBING),
-    LocationType.PROCESSING: (Operation.STAGING, Operation.DELETION),
+    LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING, Operation.ARCHIVING_PRODUCTS, Operation.SCRUBBING),
+    LocationType.PROCESSING: (Operation.STAGING, Operation.ARCHIVING_PRODUCTS, Operation.DELETION),
 }
 
 

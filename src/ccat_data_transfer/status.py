@@ -12,13 +12,21 @@ from sqlalchemy.orm import Session, aliased
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import (
+    LIVE_TRANSFER_STATUSES,
+    LocationType,
+    PackageState,
+    PhysicalCopyStatus,
+    ProductState,
+    Status,
+)
 
-_File, _Package, _Archiving, _Moving, _Copy, _Location = (
+_File, _Package, _Archiving, _Moving, _Keeping, _Copy, _Location = (
     models.RawDataFile,
     models.RawDataPackage,
     models.LongTermArchiveTransfer,
     models.DataTransfer,
+    models.ProductArchiveTransfer,
     models.PhysicalCopy,
     models.DataLocation,
 )
@@ -69,6 +77,21 @@ class Crossing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToArchive:
+    """Runs whose products are on their way into an archive, alike in how that goes."""
+
+    destination: str | None
+    """None where there is no archive for them."""
+    status: Status
+    failure: str | None
+    runs: int
+    products: int
+    size_bytes: int
+    oldest_run: int
+    """Number of the run that was asked for first."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Level:
     """A location, and what is free there."""
 
@@ -89,6 +112,8 @@ class TransferStatus:
     at: datetime
     stages: Sequence[OnItsWay]
     crossings: Sequence[Crossing]
+    products: Sequence[ToArchive]
+    """Of products whose archiving failed only those that count still."""
     levels: Sequence[Level]
     registered_per_hour: int
     """Bytes an hour, of late, that instruments registered."""
@@ -109,6 +134,7 @@ def transfer_status(session: Session) -> TransferStatus:
         at=now,
         stages=stages,
         crossings=_crossings(session),
+        products=_products(session),
         levels=_levels(session, now),
         registered_per_hour=registered,
         archived_per_hour=archived,
@@ -215,6 +241,39 @@ def _crossings(session: Session) -> list[Crossing]:
             failure=one.failure,
         )
         for one, parcel, packages, arrived in rows
+    ]
+
+
+def _products(session: Session) -> list[ToArchive]:
+    product = models.DataProduct
+    names = LOCATION.rows.with_only_columns(_Location.id, LOCATION.label.label("name")).subquery()
+    told = (names.c.name, _Keeping.status, _Keeping.failure)
+    numbers = (
+        sa.func.count(sa.distinct(_Keeping.id)),
+        sa.func.count(product.id),
+        sa.func.coalesce(sa.func.sum(product.size_bytes), 0),
+        sa.func.min(_Keeping.run_id),
+    )
+    counts = sa.and_(product.run_id == _Keeping.run_id, product.state == ProductState.CURRENT)
+    rows = session.execute(
+        sa.select(*told, *numbers)
+        .join(product, counts)
+        .outerjoin(names, names.c.id == _Keeping.destination_id)
+        .where(_Keeping.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]))
+        .group_by(*told)
+        .order_by(*told)
+    )
+    return [
+        ToArchive(
+            destination=name,
+            status=status,
+            failure=failure,
+            runs=runs,
+            products=products,
+            size_bytes=int(size),
+            oldest_run=run_id,
+        )
+        for name, status, failure, runs, products, size, run_id in rows
     ]
 
 

@@ -9,6 +9,7 @@ from ccat_data_transfer.verbs.archiving import archive
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.packing import pack
+from ccat_data_transfer.verbs.products.archiving import archive_products
 from ccat_data_transfer.verbs.restoring import restore
 from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_data_transfer.verbs.staging import stage
@@ -23,6 +24,7 @@ VERBS: Final[Mapping[Operation, Callable[[Worker, int], None]]] = {
     Operation.UNPACKING: unpack,
     Operation.ARCHIVING: archive,
     Operation.STAGING: stage,
+    Operation.ARCHIVING_PRODUCTS: archive_products,
 }
 
 

@@ -32,6 +32,7 @@ _MACHINES: Final[Mapping[type[models.Base], _Machine]] = {
     models.StagingJob: _Machine("status", states.TRANSFER_MOVES),
     models.DataTransfer: _Machine("status", states.TRANSFER_MOVES),
     models.LongTermArchiveTransfer: _Machine("status", states.TRANSFER_MOVES),
+    models.ProductArchiveTransfer: _Machine("status", states.TRANSFER_MOVES),
     models.DataProduct: _Machine("state", states.PRODUCT_MOVES),
     models.ReductionSoftwareVersion: _Machine("state", states.VERSION_MOVES),
 }

@@ -67,7 +67,7 @@ PACKAGE_MOVES: Final = {
 
 
 class Status(StrEnum):
-    """Status of a StagingJob, a DataTransfer or a LongTermArchiveTransfer."""
+    """Status of a StagingJob, a DataTransfer, a LongTermArchiveTransfer or a ProductArchiveTransfer."""
 
     PENDING = "pending"
     SCHEDULED = "scheduled"

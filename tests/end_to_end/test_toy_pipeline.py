@@ -15,6 +15,7 @@ import pytest
 
 from tests.end_to_end.installation import Installation
 from tests.end_to_end.toy import COPY, install, write_definitions
+from tests.transfer.support import eventually
 
 FAILING = {
     "ends-with-1": "echo 'toy: no lines were found' >&2; exit 1",
@@ -36,7 +37,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"copy": COPY},
         [
             {"key": "reduce", "group_by": ["executed_obs_unit"], "software": "copy"},
-            {"key": "combine", "group_by": ["source"], "software": "copy", "depends_on": ["reduce"]},
+            {"key": "combine", "group_by": ["source"], "software": "copy", "depends_on": ["reduce"], "archive": True},
         ],
         pipeline="good",
     )
@@ -75,6 +76,15 @@ def test_a_scan_becomes_products_and_says_why(installation: Installation, toy: P
     said = installation.ccat("run", "why", runs["combine"]["id"])
     assert "why it was made: no run has completed yet (missing)" in said
     assert "what comes next: nothing: it is done" in said
+
+
+def test_what_a_step_says_is_archived_is_in_the_archive_soon(installation: Installation) -> None:
+    def places(step: str) -> list[list[str]]:
+        found = installation.json("products", "--step", step)
+        return [[copy["location"] for copy in one["copies"] if copy["status"] == "present"] for one in found]
+
+    assert eventually(lambda: all("cologne/lta" in one for one in places("combine")))
+    assert not any("cologne/lta" in one for one in places("reduce"))
 
 
 def test_applying_the_same_again_changes_nothing(installation: Installation, toy: Path) -> None:

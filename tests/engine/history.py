@@ -27,7 +27,7 @@ from ccat_ops_db.queries.gaps import SubGroupNow, sub_groups
 from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, ProductState, RunStatus, Verdict
 from ccat_ops_db.verbs.coverage import Accepted, NothingLeft, NothingToAccept, accept_coverage
 from ccat_ops_db.verbs.definitions import apply_definitions
 from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
@@ -417,13 +417,15 @@ class History:
             lambda session: reinstate(session, find_one(session, kind, str(name)), now=self.now, by="a person")
         )
 
-    def copy(self, run_id: int) -> None:
-        """Have what a run made brought to another place."""
+    def copy(self, run_id: int, *, archived: bool = False) -> None:
+        """Have what a run made brought to another place, where runs find it or, `archived`, where they do not."""
 
         def work(session: Session) -> None:
             [product] = session.scalars(sa.select(models.DataProduct.id).filter_by(run_id=run_id))
             copies = sa.select(models.PhysicalCopy.data_location_id).filter_by(data_product_id=product)
-            places = sa.select(models.DataLocation.id).where(models.DataLocation.id.not_in(copies))
+            is_archive = models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE
+            others = models.DataLocation.id.not_in(copies)
+            places = sa.select(models.DataLocation.id).where(others, is_archive if archived else sa.not_(is_archive))
             place_copy(session, product, session.scalars(places.limit(1)).one())
 
         self.session(work)

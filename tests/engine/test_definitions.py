@@ -1045,3 +1045,22 @@ def test_numbers_that_count_are_whole_and_of_a_size_that_can_be_kept(
         assert refusal(file, text(value)) == told + NOTHING
     for number, side in ((least - 1, f"greater than or equal to {least}"), (most + 1, f"less than or equal to {most}")):
         assert refusal(file, text(number)) == f"error: pipelines[0].{place}: input should be {side}.{NOTHING}"
+
+
+@pytest.mark.parametrize(
+    ("products", "told"),
+    [
+        ("intermediate", "says `products: intermediate`, and only final products are archived; take `archive` away"),
+        (None, "is depended on by other steps, and only final products are archived; say `products: final` too, or"),
+    ],
+)
+def test_only_what_is_final_is_archived(file: Path, products: str | None, told: str) -> None:
+    said = {"archive": "true"} | ({"products": products} if products else {})
+    follows = ", {key: combine, group_by: [source], software: gridder, depends_on: [grid]}]}]"
+    text = step(**said).removesuffix("]}]") + follows
+    refused = refusal(file, text)
+    assert f"pipelines[0].steps: step `grid` says `archive: true`, but {told}" in refused
+
+
+def test_archive_is_a_switch(file: Path) -> None:
+    assert "steps[0].archive: " in refusal(file, step(archive="'yes'"))

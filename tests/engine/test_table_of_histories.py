@@ -246,6 +246,12 @@ class TestRuns:
         assert mapped.settle() == ["calibrate"]
         assert reason(mapped, "calibrate") is RunReason.INVALIDATED
 
+    def test_a_copy_in_an_archive_is_none_that_a_run_could_take(self, mapped: History) -> None:
+        _, other, _ = (run.id for run in mapped.runs())
+        mapped.damage(other)
+        mapped.copy(other, archived=True)
+        assert mapped.settle() == ["calibrate"]
+
 
 class TestVersions:
     @pytest.mark.parametrize(
@@ -316,8 +322,8 @@ class TestVersions:
 class TestDefinitions:
     @pytest.mark.parametrize(
         "change",
-        [{"name": "Gridding"}, {"resources": {"cpu": 2}}, {"retention_days": 3}, {"max_retries": 9}],
-        ids=["name", "resources", "retention", "retries"],
+        [{"name": "Gridding"}, {"resources": {"cpu": 2}}, {"retention_days": 3}, {"max_retries": 9}, {"archive": True}],
+        ids=["name", "resources", "retention", "retries", "archiving"],
     )
     def test_a_cosmetic_change_of_a_step_redoes_nothing(self, mapped: History, change: dict[str, object]) -> None:
         mapped.change("grid", **change)

@@ -149,6 +149,8 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
         {"readiness": states.InputReadiness.AVAILABLE, "min_fraction": 1.5},
         "min_fraction_is_a_fraction",
     ),
+    (models.ReductionStepRevision, {"archive": True, "is_final": False}, "only_final_is_archived"),
+    (models.ProductArchiveTransfer, {"status": states.Status.SCHEDULED}, "goes_somewhere"),
     (models.ExecutedReductionStep, {"retry_at": START}, "only_failed_is_retried"),
     (models.ExecutedReductionStep, {"is_trial": True, "inputs_frozen_at": START}, "trial_expires"),
     (models.ExecutedReductionStep, {"expires_at": START}, "trial_expires"),
@@ -243,6 +245,7 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
             models.LongTermArchiveTransfer(
                 raw_data_package_id=world.package, origin_id=world.source_location, destination_id=world.archive
             ),
+            models.ProductArchiveTransfer(run_id=world.run, origin_id=world.processing),
             models.DataTransfer(
                 data_transfer_package_id=world.transfer_package,
                 data_transfer_route_id=route.id,

@@ -57,6 +57,7 @@ DATA_AND_PLACES = [
     "StagingJob",
     "DataTransfer",
     "LongTermArchiveTransfer",
+    "ProductArchiveTransfer",
 ]
 PIPELINES = [
     "Pipeline",

@@ -68,6 +68,7 @@ DESIGN: Mapping[type[models.Base], tuple[type[StrEnum], Table]] = {
     models.StagingJob: (states.Status, TRANSFER),
     models.DataTransfer: (states.Status, TRANSFER),
     models.LongTermArchiveTransfer: (states.Status, TRANSFER),
+    models.ProductArchiveTransfer: (states.Status, TRANSFER),
     models.PhysicalCopy: (states.PhysicalCopyStatus, COPY),
     models.DataProduct: (states.ProductState, PRODUCT),
     models.ReductionSoftwareVersion: (states.VersionState, VERSION),

@@ -20,6 +20,7 @@ from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.outcomes import NOUNS, Transfer, recover_lost
 from ccat_data_transfer.verbs.planning import plan_packages
+from ccat_data_transfer.verbs.products.aiming import aim
 from ccat_data_transfer.verbs.retaining import mark, recover_lost_deletions, schedule_deletions
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
 from ccat_data_transfer.verbs.shipping import ship
@@ -41,6 +42,7 @@ START: Final = datetime(2026, 4, 1, 2, 15, tzinfo=UTC)
 AT_ONCE: Final = Backoff(first=timedelta(), ceiling=timedelta())
 OBSERVED: Final = (
     models.StatusChange,
+    models.ProductArchiveTransfer,
     models.StagingJob,
     models.LongTermArchiveTransfer,
     models.PhysicalCopy,
@@ -227,8 +229,13 @@ class Observatory:
 
     def do_all(self) -> None:
         """Go on until nothing waits any more, lost leases included."""
-        while sum(self.do(operation) for operation in VERBS) + self.ship():
+        while sum(self.do(operation) for operation in VERBS) + self.ship() + self.aim():
             pass
+
+    def aim(self) -> int:
+        """Choose archives for what products are to be archived; for how many runs."""
+        with transaction(self.engine) as session:
+            return aim(session, by="manager")
 
     def ship(self) -> int:
         """Put what has to go to another site into transfer packages; how many these are."""

@@ -23,6 +23,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from ccat_service.orphans import expire_orphans
 from tests.transfer.object_store import ENVIRONMENT, ObjectStore
+from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory, digest, eventually
 
 A_MOMENT = timedelta(milliseconds=20)
@@ -295,3 +296,42 @@ def test_workers_frozen_at_every_step_of_a_removal_remove_nothing_that_is_made_a
     assert set(awake) == {"done"}
     observatory.check_that_rows_tell_what_is_there()
     assert all("cologne/ramses" in observatory.copies(one) for one in packages)
+
+
+PRODUCTS = {"science/map.fits": b"m" * 1_100_000, "science/cube.zarr/0.0": b"zero"}
+"""A large file and a tree: of several small ones some would be copied while the process is stopped for another."""
+
+
+@pytest.fixture
+def reductions(observatory: Observatory) -> Iterator[Reductions]:
+    made = Reductions(observatory)
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("then", [SIGKILL, SIGSTOP])
+def test_workers_killed_or_frozen_at_every_step_leave_products_that_are_archived_once(
+    reductions: Reductions, mortals: Mortals, then: Signals
+) -> None:
+    observatory, number = reductions.observatory, {SIGKILL: 38, SIGSTOP: 28}[then]
+    runs = {reductions.make(PRODUCTS, of=f"source-{one}"): f"source=source-{one}" for one in range(number)}
+    maps = observatory.directory("cologne/lta/products/maps/grid")
+    places = {run_id: maps / of / str(run_id) for run_id, of in runs.items()}
+    for place in places.values():  # to make these takes most steps, which are like those of other operations
+        (place / "science/cube.zarr").mkdir(parents=True)
+        (place.with_name(f"{place.name}.trees") / "science").mkdir(parents=True)
+    observatory.aim()
+    disturbed = disturb(observatory, mortals, Operation.ARCHIVING_PRODUCTS, then=then)
+    finish(observatory, Operation.ARCHIVING_PRODUCTS)
+    awake = {mortals.ask(**{"continue": pid})["ended"] for pid in disturbed if then is SIGSTOP}
+
+    assert len(disturbed) >= {SIGKILL: 20, SIGSTOP: 12}[then]
+    assert awake <= {"done"}
+    for run_id, there in places.items():
+        assert [one.status for one in reductions.transfers(run_id)] == [Status.COMPLETED]
+        assert {str(f.relative_to(there)): f.read_bytes() for f in there.rglob("*") if f.is_file()} == PRODUCTS
+        copies = reductions.copies(run_id, "cologne/lta")
+        assert copies.keys() == {"science/map.fits", "science/cube.zarr"}
+        assert {copy.status for copy in copies.values()} == {PhysicalCopyStatus.PRESENT}
+        assert copies["science/map.fits"].inode == (there / "science/map.fits").stat().st_ino
+    assert observatory.leftovers() == []

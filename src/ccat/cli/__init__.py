@@ -9,6 +9,7 @@ import typer
 from ccat.cli import (
     accepting,
     alerts,
+    archiving,
     backups,
     cancelling,
     contract,
@@ -88,7 +89,7 @@ app.command(rich_help_panel=PIPELINES)(limits.limit)
 app.command(rich_help_panel=PIPELINES)(limits.limits)
 app.command(rich_help_panel=PIPELINES)(plans.plan)
 app.command(rich_help_panel=PIPELINES)(runs.runs)
-for of_run in (explaining.why, logs.logs, cancelling.cancel, retrying.retry):
+for of_run in (explaining.why, logs.logs, cancelling.cancel, retrying.retry, archiving.archive):
     runs.app.command()(of_run)
 app.add_typer(runs.app, name="run", rich_help_panel=PIPELINES)
 app.command(rich_help_panel=PIPELINES)(retrying.failures)

@@ -118,6 +118,8 @@ def _write_crate(directory: Path, files: Mapping[str, Any]) -> None:
 def lineage_tree(found: Lineage) -> Tree:
     """The lineage as a tree; what was shown once is only named when it comes again."""
     tree = Tree(_product_line(found.product))
+    for place in found.copies:
+        tree.add(_line(f"copy at {place}"))
     _grow(tree, found, found.runs[found.product.run_id], shown=set())
     return tree
 

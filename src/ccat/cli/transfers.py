@@ -86,6 +86,15 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
             for one in found.crossings
         ]
         yield table(["id", "way", "status", "unpacked", "size", "what went wrong"], rows)
+    if found.products:
+        products = counted(sum(one.products for one in found.products), "product", "products")
+        runs = counted(sum(one.runs for one in found.products), "run", "runs")
+        yield titled(f"{products} of {runs} to archive")
+        kept = [
+            (one.status, one.runs, one.products, size(one.size_bytes), one.destination, one.oldest_run, one.failure)
+            for one in found.products
+        ]
+        yield table(["status", "runs", "products", "size", "to", "first run", "what went wrong"], kept)
     yield titled(counted(len(found.levels), "location", "locations"))
     yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from stat import S_IMODE
 from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Seal, Stored
@@ -169,6 +170,12 @@ class Disk:
         found = self._below(path)
         with self.explained():
             return found.stat().st_size if found.is_file() else None
+
+    def mode(self, path: str) -> int:
+        """Permissions of a file."""
+        found = self._below(path)
+        with self.explained():
+            return S_IMODE(found.stat().st_mode)
 
     def remove_tree(self, path: str) -> None:
         """Remove a directory; what is half removed has its name no more."""

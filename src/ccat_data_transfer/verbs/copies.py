@@ -81,6 +81,11 @@ def record_copy(session: Session, copy_id: int, stored: Stored, *, because: str,
 
 def mark(session: Session, copy_id: int, problem: BadFile, *, by: str) -> None:
     """Mark a copy, that was found bad, as MISSING or CORRUPT."""
-    to = PhysicalCopyStatus.MISSING if isinstance(problem, FileMissing) else PhysicalCopyStatus.CORRUPT
+    to = useless(problem)
     expected = [PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED]
     advance(session, models.PhysicalCopy, [copy_id], to=to, expected=expected, because=str(problem), by=by)
+
+
+def useless(problem: BadFile) -> PhysicalCopyStatus:
+    """What a copy is that was found bad: MISSING or CORRUPT."""
+    return PhysicalCopyStatus.MISSING if isinstance(problem, FileMissing) else PhysicalCopyStatus.CORRUPT

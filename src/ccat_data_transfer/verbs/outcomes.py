@@ -7,14 +7,21 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.errors import DefectMet, GivenUp
+from ccat_data_transfer.errors import BadProducts, DefectMet, GivenUp
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, Status
 
-Transfer: TypeAlias = models.LongTermArchiveTransfer | models.DataTransfer | models.StagingJob
-NOUNS: Final[Sequence[type[Transfer]]] = (models.LongTermArchiveTransfer, models.DataTransfer, models.StagingJob)
+Transfer: TypeAlias = (
+    models.LongTermArchiveTransfer | models.DataTransfer | models.StagingJob | models.ProductArchiveTransfer
+)
+NOUNS: Final[Sequence[type[Transfer]]] = (
+    models.LongTermArchiveTransfer,
+    models.DataTransfer,
+    models.StagingJob,
+    models.ProductArchiveTransfer,
+)
 
 TRIES: Final = 10
 """Workers that may be lost with a transfer before it is given up: it may be what kills them."""
@@ -42,7 +49,8 @@ def put_back(
 def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: CcatError, by: str) -> None:
     """Fail a transfer for good; packages that cannot get into their archive are FAILED with the same sentence."""
     because = str(error)
-    says_how = noun is models.LongTermArchiveTransfer and not isinstance(error, DefectMet | GivenUp)
+    of_packages = noun is models.LongTermArchiveTransfer and not isinstance(error, DefectMet | GivenUp)
+    says_how = of_packages or isinstance(error, BadProducts)
     if not says_how and (command := _retried_with(session, noun, transfer_id)):
         because += f" Once that is mended, `{command}` takes it up again."
     values = {"failure": because}
@@ -56,6 +64,8 @@ def _retried_with(session: Session, noun: type[Transfer], transfer_id: int) -> s
     """The command for a transfer that has failed for good; None where whoever wants it asks anew."""
     if noun is models.LongTermArchiveTransfer:
         return f"ccat package retry {_packages_of(session, noun, transfer_id)[0]}"
+    if noun is models.ProductArchiveTransfer:
+        return f"ccat run archive {session.get_one(models.ProductArchiveTransfer, transfer_id).run_id}"
     return f"ccat transfer retry {transfer_id}" if noun is models.DataTransfer else None
 
 

@@ -11,11 +11,22 @@ from ccat_ops_db.queries.packages import UnknownPackage
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.staging import retry_runs_of
 
-_LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
-_SAME: Final = ("type", "raw_data_file_id", "raw_data_package_id", "data_location_id", "path", "size_bytes", "checksum")
+LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+"""What copies are that were found bad."""
+_SAME: Final = (
+    "type",
+    "raw_data_file_id",
+    "raw_data_package_id",
+    "data_product_id",
+    "data_location_id",
+    "path",
+    "size_bytes",
+    "checksum",
+)
 """What a restored copy has of the one that was lost."""
 _Archiving: Final = models.LongTermArchiveTransfer
-_ANEW: Final = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
+ANEW: Final = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None}
+"""What a transfer has that is taken up as if it had never been tried."""
 _ASKED: Final = "a retry was asked for"
 
 
@@ -28,13 +39,13 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     ids, values = [package_id], {"failure": None}
     to = PackageState.WAITING
     if advance(session, models.RawDataPackage, ids, to=to, because=_ASKED, by=by, values=values):
-        _believe(session, _lost_raw_files(package_id), by=by)
+        believe(session, _lost_raw_files(package_id), by=by)
         _begin_anew(session, package_id, by=by)
         return
     package = session.get(models.RawDataPackage, package_id)
     if package is None:
         raise UnknownPackage(package_id)
-    believed = _believe(session, _lost_archive_copies(package_id), by=by)
+    believed = believe(session, _lost_archive_copies(package_id), by=by)
     if package.state is not PackageState.ARCHIVED or not believed:
         raise NothingToRetry(package.name, package.state)
     retry_runs_of(session, package_id)
@@ -46,7 +57,7 @@ def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
     What was brought before is not brought again. Raises UnknownTransfer or TransferGoesOn.
     """
     noun = models.DataTransfer
-    if not advance(session, noun, [transfer_id], to=Status.PENDING, because=_ASKED, by=by, values=_ANEW):
+    if not advance(session, noun, [transfer_id], to=Status.PENDING, because=_ASKED, by=by, values=ANEW):
         found = session.get(noun, transfer_id)
         raise TransferGoesOn(transfer_id, found.status) if found else UnknownTransfer(transfer_id)
     carried = sa.select(_Archiving.raw_data_package_id).where(
@@ -62,7 +73,7 @@ def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
 def _begin_anew(session: Session, package_id: int, *, by: str) -> None:
     of_package = sa.select(_Archiving.id).where(_Archiving.raw_data_package_id == package_id)
     failed = session.scalars(of_package.where(_Archiving.status == Status.FAILED)).all()
-    advance(session, _Archiving, failed, to=Status.PENDING, because=_ASKED, by=by, values=_ANEW)
+    advance(session, _Archiving, failed, to=Status.PENDING, because=_ASKED, by=by, values=ANEW)
     on_failed_trips = (
         sa.select(models.DataTransfer.id)
         .join(_Archiving, _Archiving.data_transfer_id == models.DataTransfer.id)
@@ -81,7 +92,7 @@ def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
         .where(
             models.RawDataFile.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.SOURCE,
-            copy.status.in_(_LOST),
+            copy.status.in_(LOST),
         )
     )
 
@@ -94,12 +105,12 @@ def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
         .where(
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
-            copy.status.in_(_LOST),
+            copy.status.in_(LOST),
         )
     )
 
 
-def _believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) -> int:
+def believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) -> int:
     """New rows for copies that were CORRUPT or MISSING; how many there are."""
     found = session.scalars(lost).all()
     if not found:

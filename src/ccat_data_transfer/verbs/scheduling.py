@@ -10,6 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import Transfer
 from ccat_data_transfer.verbs.parcels import has_arrived
+from ccat_data_transfer.verbs.products import aiming as products
 from ccat_data_transfer.verbs.ways import is_packed, is_restorable, is_straight, writer_id
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
@@ -18,7 +19,12 @@ from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCop
 _FIRST_PATIENCE: Final = timedelta(seconds=4)
 """With a new transfer, before its message counts as lost."""
 
-_Archiving, _Moving, _Staging = models.LongTermArchiveTransfer, models.DataTransfer, models.StagingJob
+_Archiving, _Moving, _Staging, _Keeping = (
+    models.LongTermArchiveTransfer,
+    models.DataTransfer,
+    models.StagingJob,
+    models.ProductArchiveTransfer,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,12 @@ LANES: Final = (
         belongs=sa.and_(is_packed(), is_straight()),
     ),
     Lane(operation=Operation.STAGING, noun=_Staging, location_id=_Staging.data_location_id, belongs=sa.true()),
+    Lane(
+        operation=Operation.ARCHIVING_PRODUCTS,
+        noun=_Keeping,
+        location_id=products.writer_id(),
+        belongs=_Keeping.destination_id.is_not(None),
+    ),
 )
 """A package is packed, and then copied, under one archive transfer, whose lease covers each of the two. One that is
 archived already, and has no tar where its way to another archive starts, is restored there instead of packed.

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from typing import Annotated, Any
 
@@ -150,6 +151,18 @@ class Pipeline(Piece):
     def _schedule_is_kept_as_a_mapping(self, schedule: Schedule | None) -> dict[str, str]:
         return schedule.model_dump() if schedule else {}
 
+    @field_validator("steps")
+    @classmethod
+    def _what_is_archived_is_final(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        for step in steps:
+            if step.archive and not is_final(step, steps):
+                why = "says `products: intermediate`" if step.products else "is depended on by other steps"
+                remedy = "take `archive` away" if step.products else "say `products: final` too, or take `archive` away"
+                raise ValueError(
+                    f"step `{step.key}` says `archive: true`, but {why}, and only final products are archived; {remedy}"
+                )
+        return steps
+
 
 class Definitions(Piece):
     """Everything that one file may define; every section may be left out."""
@@ -176,8 +189,8 @@ def _before(step: Step, pipeline: Pipeline) -> list[str]:
     return [*step.depends_on, *(rule.step for rule in step.auxiliary if rule.pipeline == pipeline.name)]
 
 
-def is_final(step: Step, pipeline: Pipeline) -> bool:
-    """Whether the products of a step are final: as it says, else if nothing depends on it."""
+def is_final(step: Step, steps: Iterable[Step]) -> bool:
+    """Whether the products of a step are final: as it says, else if none of the steps depends on it."""
     if step.products is not None:
         return step.products == "final"
-    return not any(step.key in other.depends_on for other in pipeline.steps)
+    return not any(step.key in other.depends_on for other in steps)

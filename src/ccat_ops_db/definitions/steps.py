@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ccat_ops_db.definitions.auxiliary import Auxiliary
 from ccat_ops_db.definitions.words import (
@@ -13,6 +13,7 @@ from ccat_ops_db.definitions.words import (
     OutputPattern,
     Piece,
     SchedulerName,
+    Switch,
     VersionText,
     WholeNumber,
 )
@@ -85,6 +86,14 @@ class Step(Piece):
     max_retries: WholeNumber = Field(default=1, ge=0, le=1_000)
     retention_days: WholeNumber | None = Field(default=None, ge=0, le=36_600)
     """Left out: products of an intermediate step for 30 days, those of a final one for ever."""
+    archive: Switch = False
+    """Whether what it makes, which is final, is copied into a long-term archive."""
+
+    @model_serializer(mode="wrap")
+    def _what_is_not_archived_says_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a definition from before there was `archive` stays the same."""
+        written: dict[str, Any] = serialize(self)
+        return written if self.archive else {key: value for key, value in written.items() if key != "archive"}
 
     @property
     def takes_raw(self) -> bool:

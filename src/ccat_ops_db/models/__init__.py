@@ -71,7 +71,7 @@ from ccat_ops_db.models.runs import (
     RunInput,
 )
 from ccat_ops_db.models.system import Installation, StatusChange
-from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, StagingJob
+from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, ProductArchiveTransfer, StagingJob
 from ccat_ops_db.models.triggers import Pause, RunRequest, Trigger
 from ccat_ops_db.models.withdrawals import Withdrawal, WithdrawnProduct
 from ccat_ops_db.states import (
@@ -154,6 +154,7 @@ __all__ = [
     "PipelineRevision",
     "Plan",
     "PlanRow",
+    "ProductArchiveTransfer",
     "ProductState",
     "RawDataFile",
     "RawDataFilePhysicalCopy",

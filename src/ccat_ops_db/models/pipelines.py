@@ -212,6 +212,7 @@ class ReductionStepRevision(Base):
         ),
         sa.CheckConstraint("(readiness = 'available') = (min_fraction IS NOT NULL)", name="available_has_a_fraction"),
         sa.CheckConstraint("min_fraction >= 0 AND min_fraction <= 1", name="min_fraction_is_a_fraction"),
+        sa.CheckConstraint("NOT archive OR is_final", name="only_final_is_archived"),
     )
 
     id: Mapped[Identity]
@@ -253,6 +254,9 @@ class ReductionStepRevision(Base):
     max_retries: Mapped[int] = mapped_column(comment="Retries after failures of the software itself.")
     retention_days: Mapped[int | None] = mapped_column(
         comment="Days that products are kept; NULL: 30, those of a final step for ever."
+    )
+    archive: Mapped[bool] = mapped_column(
+        server_default=sa.false(), comment="Whether its products, which are final, go to a long-term archive."
     )
 
     pipeline_revision: Mapped[PipelineRevision] = relationship(back_populates="steps")

@@ -10,7 +10,7 @@ _LIVE = "status IN ('pending', 'scheduled', 'in_progress')"
 
 
 class _Transfer(Leased):
-    """What the three kinds of movement share."""
+    """What the four kinds of movement share."""
 
     id: Mapped[Identity]
     status: Mapped[Status] = mapped_column(
@@ -56,6 +56,28 @@ class LongTermArchiveTransfer(_Transfer, Base):
     destination_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Archive that it goes to.")
     data_transfer_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("data_transfer.id"), comment="What carried it from one site to another last."
+    )
+
+
+class ProductArchiveTransfer(_Transfer, Base):
+    """The way of the products of a run into a long-term archive: all of them that count, and are not there."""
+
+    __tablename__ = "product_archive_transfer"
+    __table_args__ = (
+        sa.CheckConstraint("destination_id IS NOT NULL OR status IN ('pending', 'cancelled')", name="goes_somewhere"),
+        sa.Index("uq_product_archive_transfer_live", "run_id", unique=True, postgresql_where=sa.text(_LIVE)),
+        sa.Index("ix_product_archive_transfer_run", "run_id", "id"),
+        sa.Index("ix_product_archive_transfer_failed", "id", postgresql_where=sa.text("status = 'failed'")),
+    )
+
+    run_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("executed_reduction_step.id"), comment="Run whose products are archived."
+    )
+    origin_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="PROCESSING location where they were made."
+    )
+    destination_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_location.id"), comment="Archive that they go to; NULL: not chosen yet."
     )
 
 

@@ -19,7 +19,7 @@ def content_digest(content: Any) -> str:
 
 @dataclass(frozen=True)
 class Definition:
-    """The part of a step's definition that changes results; resources, labels and retention are not in it."""
+    """What of a step's definition changes results; resources, labels, retention and archiving are not in it."""
 
     group_by: Sequence[str]
     upstream: Sequence[str]

@@ -74,6 +74,8 @@ class Lineage:
     runs: Mapping[int, RunNode]
     products: Mapping[int, ProductNode]
     packages: Mapping[int, PackageNode]
+    copies: Sequence[str] = ()
+    """Where the product is, as `site/location: path`, and how its copy is there where it is not present."""
 
 
 @dataclass(frozen=True, kw_only=True)

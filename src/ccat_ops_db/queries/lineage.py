@@ -1,5 +1,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +11,9 @@ from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.plan.lineage import Lineage, PackageNode, ProductNode, RawFileNode, RunNode
 from ccat_ops_db.queries.configs import PinnedConfig, used_config
+from ccat_ops_db.queries.copies import CopyAt, copies_of
 from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import PhysicalCopyStatus
 
 
 class UnknownProduct(CcatError):
@@ -34,6 +37,32 @@ def lineage(session: Session, product_id: int) -> Lineage:
         runs=_runs(session, run_ids, taken),
         products=_products(session, (one.data_product_id for inputs in taken.values() for one in inputs)),
         packages=_packages(session, (one.raw_data_package_id for inputs in taken.values() for one in inputs)),
+        copies=[_place(one) for one in copies_of(session, [product_id])[product_id]],
+    )
+
+
+def _place(copy: CopyAt) -> str:
+    found = f"{copy.location}: {copy.path}"
+    return found if copy.status is PhysicalCopyStatus.PRESENT else f"{found} ({copy.status})"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A run, and what it took itself."""
+
+    run: RunNode
+    products: Mapping[int, ProductNode]
+    packages: Mapping[int, PackageNode]
+
+
+def taken_by(session: Session, run_id: int) -> Taken:
+    """What a run that exists was made of, and no further back."""
+    taken = _inputs(session, [run_id])
+    inputs = taken.get(run_id, ())
+    return Taken(
+        run=_runs(session, [run_id], taken)[run_id],
+        products=_products(session, (one.data_product_id for one in inputs)),
+        packages=_packages(session, (one.raw_data_package_id for one in inputs)),
     )
 
 

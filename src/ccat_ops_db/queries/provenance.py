@@ -16,10 +16,11 @@ def provenance(session: Session, product_id: int) -> Provenance:
     """What a product was made of, with all that is needed to repeat it; raises UnknownProduct."""
     found = lineage(session, product_id)
     installation = session.scalars(sa.select(models.Installation.installation_id)).one()
-    return Provenance(str(installation), found, _executions(session, list(found.runs)))
+    return Provenance(str(installation), found, executions(session, list(found.runs)))
 
 
-def _executions(session: Session, run_ids: Sequence[int]) -> Mapping[int, Execution]:
+def executions(session: Session, run_ids: Sequence[int]) -> Mapping[int, Execution]:
+    """How runs were executed, by run; secrets are told by their digests only."""
     run, attempt, version = models.ExecutedReductionStep, models.RunAttempt, models.ReductionSoftwareVersion
     revision, step = models.ReductionStepConfigRevision, models.ReductionStepRevision
     newest = (

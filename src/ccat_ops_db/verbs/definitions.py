@@ -20,6 +20,7 @@ from ccat_ops_db.plan.digests import content_digest
 from ccat_ops_db.queries.definitions import SWITCHES, written_pipeline
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import InputReadiness
+from ccat_ops_db.verbs.archiving import archived_steps, request_archiving
 from ccat_ops_db.verbs.auxiliary import require_sound_rules
 from ccat_ops_db.verbs.changes import Change, identity, put, update
 from ccat_ops_db.verbs.references import require_known_names
@@ -55,7 +56,7 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     """
     take_turn(session)
     hold_validity(session, definitions.software)
-    before = _switched(session)
+    before, archived = _switched(session), set(session.scalars(archived_steps()))
     require_known_names(session, definitions)
     require_sound_rules(session, definitions)
     changes = [
@@ -75,6 +76,8 @@ def apply_definitions(session: Session, definitions: written.Definitions, *, fol
     come_by(session, is_among(models.PipelineEvaluation.pipeline_id, others))
     look_again(session, is_among(models.ExecutedReductionStep.pipeline_id, others))
     if any(change.action != "unchanged" for change in changes):
+        newly = set(session.scalars(archived_steps())) - archived
+        request_archiving(session, is_among(models.ExecutedReductionStep.reduction_step_id, newly))
         session.execute(sa.select(sa.func.pg_notify(CHANNEL, DEFINITIONS_APPLIED)))
     return changes
 
@@ -231,11 +234,12 @@ def _step_content(session: Session, step: Step, pipeline: written.Pipeline) -> d
         "readiness": step.readiness,
         "min_fraction": (step.min_fraction or 0.0) if step.readiness is InputReadiness.AVAILABLE else None,
         "wait_for": step.wait_for,
-        "is_final": written.is_final(step, pipeline),
+        "is_final": written.is_final(step, pipeline.steps),
         "required_outputs": list(step.required_outputs),
         "resources": step.resources.as_stored(),
         "max_retries": step.max_retries,
         "retention_days": step.retention_days,
+        **({"archive": True} if step.archive else {}),
     }
 
 

@@ -15,7 +15,9 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.descent import descendant_products
 from ccat_ops_db.queries.roots import Kind, Root
 from ccat_ops_db.queries.validity import lock_validity, runs_on_withdrawn_inputs
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import ProductState, RunStatus, VersionState
+from ccat_ops_db.verbs.archiving import request_archiving
 from ccat_ops_db.verbs.reasons import require_reason
 from ccat_ops_db.verbs.turns import take_turn
 
@@ -98,6 +100,8 @@ def reinstate(session: Session, root: Root, *, now: datetime, by: str) -> Reinst
     told = f"{root.label} was reinstated"
     for state, ids in back.items():
         advance(session, _Product, ids, to=state, because=told, by=by)
+    again = sa.select(_Product.run_id).where(is_among(_Product.id, back.get(ProductState.CURRENT, ())))
+    request_archiving(session, _Run.id.in_(again))
     return Reinstated(root.label, was_withdrawn=True, products=sum(map(len, back.values())), still_invalid=held)
 
 

@@ -1,8 +1,5 @@
 """Products as values: what they are for, what identifies their content, how they are written down."""
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal
 
@@ -48,28 +45,8 @@ class Collected(BaseModel):
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
-class TreeFile:
-    """A file of a product that is a directory: its path in it, its permissions and the digest of its bytes."""
-
-    path: str
-    mode: int
-    sha256: str
-
-
 def product_type(path: PurePosixPath, *, is_final: bool) -> DataProductType:
     """Return what a product is for: given by its first directory in a final step, else INTERMEDIATE."""
     if is_final and len(path.parts) > 1:
         return TYPE_BY_DIRECTORY.get(path.parts[0], DataProductType.INTERMEDIATE)
     return DataProductType.INTERMEDIATE
-
-
-def tree_checksum(files: Iterable[TreeFile]) -> str:
-    """Return the checksum of a directory: SHA-256 over one line per file, sorted by the bytes of the path.
-
-    A line is path, NUL, permissions in octal, NUL, digest, newline. Empty directories do not count.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.path.encode()):
-        digest.update(f"{file.path}\0{file.mode:o}\0{file.sha256}\n".encode())
-    return f"sha256:{digest.hexdigest()}"

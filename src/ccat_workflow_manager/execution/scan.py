@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.trees import TreeFile, tree_checksum
 from ccat_workflow_manager.execution.durable import read_only_mode, sync_directory
-from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product, TreeFile, product_type, tree_checksum
+from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product, product_type
 
 ANNOTATIONS_FILE: Final = "products.json"
 """What the software says about its products; not a product itself."""

@@ -19,6 +19,7 @@ from ccat_ops_db.queries.validity import invalid_inputs
 from ccat_ops_db.session import DatabaseUnreachable
 from ccat_ops_db.sets import Brought
 from ccat_ops_db.states import FailureClass, RunStatus
+from ccat_ops_db.verbs.archiving import request_archiving_of
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.execution.collection import Collection, collect
 from ccat_workflow_manager.execution.durable import alone
@@ -169,6 +170,7 @@ def _register(workplace: Workplace, published: Sequence[Published]) -> list[int]
             return []
         supersede(session, [one.attempt.run for one in ours if not one.attempt.run.is_trial], by=workplace.name)
         register(session, ours, by=workplace.name)
+        request_archiving_of(session, [one.attempt.run_id for one in ours])
         return _complete(session, ours, by=workplace.name)
 
 

@@ -4,8 +4,9 @@ from pathlib import PurePosixPath
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccat_ops_db.plan.trees import TreeFile, tree_checksum
 from ccat_ops_db.states import DataProductType
-from ccat_workflow_manager.execution.products import TYPE_BY_DIRECTORY, TreeFile, product_type, tree_checksum
+from ccat_workflow_manager.execution.products import TYPE_BY_DIRECTORY, product_type
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
     lambda name: name not in {".", ".."}

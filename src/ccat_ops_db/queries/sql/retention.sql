@@ -168,6 +168,10 @@ copy AS (
                 WHERE sound.data_product_id = d.id AND sound.id <> c.id AND sound.status = 'present')
                 THEN 'last_sound_copy'
             WHEN t.data_product_id IS NOT NULL THEN 'in_use'
+            WHEN EXISTS (
+                SELECT FROM product_archive_transfer k
+                WHERE k.run_id = d.run_id AND k.status IN ('pending', 'scheduled', 'in_progress', 'failed'))
+                THEN 'being_read'
             WHEN d.state NOT IN ('current', 'superseded') THEN NULL
             WHEN w.run_id IS NOT NULL AND (
                 d.type = ANY(:inputs) OR strpos(w.listed_types, '"' || d.type || '"') > 0) THEN 'wanted'

@@ -1,0 +1,107 @@
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.streams import checksum_of
+from ccat_data_transfer.errors import BadFile, BadProducts
+from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
+from ccat_data_transfer.verbs.products.copying import Copier, Item, Seen
+from ccat_data_transfer.verbs.products.describing import description_of
+from ccat_data_transfer.verbs.products.ordering import Ordered, drop, mark_bad, order, record
+from ccat_data_transfer.verbs.products.plan import description_path, directory_of
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.states import Status
+
+_RECORDED_AT_ONCE: Final = 500
+"""Products after which what was copied is recorded, and not copied again if this try ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    run_id: int
+    archive_id: int
+    ordered: Ordered
+    copier: Copier
+
+
+class _BadItems(BadProducts):
+    def __init__(self, order: _Order, found: Sequence[tuple[Item, BadFile]]) -> None:
+        super().__init__(order.run_id, [problem for _, problem in found])
+        self.found = found
+
+
+def archive_products(worker: Worker, transfer_id: int) -> None:
+    """Copy the products of a run, all that count, into a long-term archive, each read back from there.
+
+    They are recorded many at a time. One that is not what was registered is marked, and keeps no other from being
+    archived. What is known of the run lies beside them in the end. Does nothing unless the transfer is SCHEDULED.
+    """
+    attempt(worker, models.ProductArchiveTransfer, transfer_id, work=_archive, on_failure=_mark_bad)
+
+
+def _archive(one: Attempt) -> None:
+    wanted = one.transaction(partial(_prepare, one=one))
+    items, dropped = _begun(wanted)
+    one.transaction(partial(drop, items=dropped, by=one.by))
+    if not items and not wanted.ordered.are_there:
+        because = "its products do not count any more"
+        one.transaction(partial(one.end, to=Status.CANCELLED, because=because))
+        return
+    bad = _copy(one, wanted, items)
+    _describe(one, wanted)
+    if bad:
+        raise _BadItems(wanted, bad)
+    because = "archived, and every product read back there"
+    one.transaction(partial(one.end, to=Status.COMPLETED, because=because))
+
+
+def _prepare(session: Session, *, one: Attempt) -> _Order:
+    transfer = session.get_one(models.ProductArchiveTransfer, one.transfer_id)
+    run = session.get_one(models.ExecutedReductionStep, transfer.run_id)
+    origin = session.get_one(models.DataLocation, transfer.origin_id)
+    archive = session.get_one(models.DataLocation, transfer.destination_id)
+    directory = directory_of(run.pipeline.name, run.reduction_step.key, sub_group=run.sub_group_path, run_id=run.id)
+    return _Order(
+        run_id=run.id,
+        archive_id=archive.id,
+        ordered=order(session, transfer, directory=directory, by=one.by),
+        copier=Copier(origin=one.disk(origin), archive=one.store(archive), directory=directory),
+    )
+
+
+def _begun(wanted: _Order) -> tuple[list[Item], list[Item]]:
+    """What is copied, and what was announced before and is not: it does not count any more, and nothing is there."""
+    begun = [item for item in wanted.ordered.doubtful if wanted.copier.is_begun(item)]
+    return [*wanted.ordered.items, *begun], [item for item in wanted.ordered.doubtful if item not in begun]
+
+
+def _copy(one: Attempt, wanted: _Order, items: Sequence[Item]) -> list[tuple[Item, BadFile]]:
+    """Copy everything, and record it from time to time; what is wrong with the rest."""
+    bad: list[tuple[Item, BadFile]] = []
+    outcomes = wanted.copier.copy_all(items)
+    while some := list(islice(outcomes, _RECORDED_AT_ONCE)):
+        bad += [(item, told) for item, told in some if isinstance(told, BadFile)]
+        if seen := {item.copy_id: told for item, told in some if isinstance(told, Seen)}:
+            one.transaction(partial(record, seen=seen, by=one.by))
+    return bad
+
+
+def _describe(one: Attempt, wanted: _Order) -> None:
+    """Put what is known of the run beside its products."""
+    copier = wanted.copier
+    look = partial(description_of, run_id=wanted.run_id, archive_id=wanted.archive_id, directory=copier.directory)
+    text = one.transaction(look)
+    checksum = checksum_of(hashlib.sha256(text))
+    path = description_path(copier.directory)
+    copier.archive.publish(path, lambda sink: sink.write(text), needs=len(text), checksum=checksum)
+
+
+def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
+    if isinstance(error, _BadItems):
+        mark_bad(session, error.found, by=one.by)

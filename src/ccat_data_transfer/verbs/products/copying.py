@@ -1,0 +1,125 @@
+"""The bytes of products on their way into an archive: each file compared with what was registered, and read back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import BadFile, FileDiffers, FileMissing
+from ccat_data_transfer.tar import CHUNK, Writable
+from ccat_data_transfer.verbs.products.plan import listing_path
+from ccat_ops_db.plan.trees import TreeFile, tree_checksum, tree_listing
+
+_AT_ONCE: Final = 4
+_SMALL: Final = 1 << 20
+"""Bytes up to which products are copied side by side, as they wait for the disk or the store most of the time."""
+_SHA256: Final = "sha256:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A product that is archived."""
+
+    relative_path: str
+    size_bytes: int
+    checksum: str
+    copy_id: int
+    """Its copy in the archive, which is WRITING."""
+    origin_copy_id: int | None
+    origin_path: str | None
+    """None where it has no copy where it was made."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A product as it is in the archive."""
+
+    size_bytes: int
+    checksum: str
+    mtime_ns: int | None
+    """None for a directory in an object store, which has none; so is its inode."""
+    inode: int | None
+
+
+Outcome = tuple[Item, Seen | BadFile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copier:
+    """Copies products of one run."""
+
+    origin: Disk
+    archive: Store
+    directory: str
+    """Where they go."""
+
+    def copy_all(self, items: Sequence[Item]) -> Iterator[Outcome]:
+        """Copy products; each with what was seen of it in the archive, or with what is wrong with it."""
+        small = [item for item in items if item.size_bytes <= _SMALL]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            yield from zip(small, threads.map(self._outcome, small), strict=True)
+        yield from ((item, self._outcome(item)) for item in items if item.size_bytes > _SMALL)
+
+    def is_begun(self, item: Item) -> bool:
+        """Whether anything of a product may be in the archive; of a directory that is not known."""
+        return PurePosixPath(item.relative_path).suffix == ".zarr" or self.archive.seal(self._path(item)) is not None
+
+    def _outcome(self, item: Item) -> Seen | BadFile:
+        try:
+            return self._copy(item)
+        except BadFile as problem:
+            return problem
+
+    def _copy(self, item: Item) -> Seen:
+        if item.origin_path is None:
+            raise FileMissing("(no processing location)", item.relative_path)
+        is_directory = self.origin.size(item.origin_path) is None and self.origin.seal(item.origin_path) is not None
+        if is_directory:
+            return self._copy_tree(item, item.origin_path)
+        stored = self._copy_file(item.origin_path, self._path(item), size_bytes=item.size_bytes, checksum=item.checksum)
+        return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)
+
+    def _copy_file(self, origin_path: str, path: str, *, size_bytes: int, checksum: str) -> Stored:
+        def write(sink: Writable) -> None:
+            with self.origin.open(origin_path, size_bytes=size_bytes) as source:
+                while data := source.read(CHUNK):
+                    sink.write(data)
+                source.require(checksum)
+
+        return self.archive.publish(path, write, needs=size_bytes, checksum=checksum)
+
+    def _copy_tree(self, item: Item, top: str) -> Seen:
+        """Copy all files of a directory, then its listing: where that is, everything is.
+
+        Each is read twice, as nobody knows the digest of one before all were read.
+        """
+        files = [self._look(top, path) for path in sorted(self.origin.files(top))]
+        if tree_checksum(files) != item.checksum:
+            where = self.origin.where(top)
+            raise FileDiffers(self.origin.name, where, registered=item.checksum, found=tree_checksum(files))
+        size = sum(self._copy_one_of(item, top, file).size_bytes for file in files)
+        listing = tree_listing(files)
+        path = listing_path(self.directory, item.relative_path)
+        self.archive.publish(path, _writing(listing), needs=len(listing), checksum=item.checksum)
+        seal = self.archive.seal(self._path(item))
+        return Seen(size, item.checksum, seal.mtime_ns if seal else None, seal.inode if seal else None)
+
+    def _copy_one_of(self, item: Item, top: str, file: TreeFile) -> Stored:
+        origin_path = f"{top}/{file.path}"
+        size = self.origin.size(origin_path) or 0
+        path = f"{self._path(item)}/{file.path}"
+        return self._copy_file(origin_path, path, size_bytes=size, checksum=_SHA256 + file.sha256)
+
+    def _look(self, top: str, path: str) -> TreeFile:
+        place = f"{top}/{path}"
+        return TreeFile(path, self.origin.mode(place), self.origin.checksum(place).removeprefix(_SHA256))
+
+    def _path(self, item: Item) -> str:
+        return f"{self.directory}/{item.relative_path}"
+
+
+def _writing(content: bytes) -> Callable[[Writable], object]:
+    return lambda sink: sink.write(content)

@@ -1,0 +1,149 @@
+"""Runs that have made something, registered as a worker registers it, without a cluster that executes them."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.queues import Operation
+from ccat_ops_db import models
+from ccat_ops_db.definitions.document import Definitions
+from ccat_ops_db.gap.steps import current_revisions
+from ccat_ops_db.moves import advance
+from ccat_ops_db.session import transaction
+from ccat_ops_db.sets import table_of
+from ccat_ops_db.states import ProductState, RunReason, RunStatus
+from ccat_ops_db.verbs.archiving import request_archiving_of
+from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_workflow_manager.execution.layout import RunLayout
+from ccat_workflow_manager.execution.products import Collected
+from ccat_workflow_manager.execution.scan import scan
+from ccat_workflow_manager.verbs.registering import Published, register, supersede
+from tests.transfer.support import Observatory
+
+DIGEST: Final = f"sha256:{'0' * 64}"
+
+
+class Reductions:
+    """The maps of an observatory: a pipeline of one step at cologne/ramses."""
+
+    def __init__(self, observatory: Observatory) -> None:
+        self.observatory = observatory
+        self.engine = observatory.engine
+        with transaction(self.engine) as session:
+            software = models.ReductionSoftware(name="gridder")
+            session.add(software)
+            session.flush()
+            version = models.ReductionSoftwareVersion(
+                reduction_software_id=software.id,
+                version="1.0",
+                series="1",
+                runtime="process",
+                command=["gridder"],
+                content_digest=DIGEST,
+            )
+            session.add(version)
+        self.define(archive=True)
+
+    def define(self, *, archive: bool) -> None:
+        step = {"key": "grid", "software": "gridder", "group_by": ["source"], "archive": archive}
+        rule = {"table": "Instrument", "column": "name", "operator": "eq", "value": "CHAI"}
+        written = {
+            "groupings": [{"name": "chai", "rules": [rule]}],
+            "pipelines": [
+                {"name": "maps", "grouping": "chai", "location": "cologne/ramses", "enabled": False, "steps": [step]}
+            ],
+        }
+        with transaction(self.engine) as session:
+            apply_definitions(session, Definitions.model_validate(written), folder=Path.cwd(), by="an operator")
+
+    def make(self, files: Mapping[str, bytes], *, of: str = "M17") -> int:
+        """A run of a source that made these files, and its number."""
+        with transaction(self.engine) as session:
+            run = self._add_run(session, of)
+            attempt = models.RunAttempt(run=run, number=1, directory=f"{run.id}/1", job_name=f"ccat-{run.id}-1")
+            session.add(attempt)
+            session.flush()
+            layout = RunLayout(self.observatory.directory("cologne/ramses") / "runs" / str(run.id))
+            for name, data in files.items():
+                path = layout.products / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            collected = Collected(products=scan(layout.products, is_final=True), metrics={"rms": 0.5})
+            supersede(session, [run], by="worker")
+            register(session, [Published(attempt, layout, collected)], by="worker")
+            request_archiving_of(session, [run.id])
+            return run.id
+
+    def _add_run(self, session: Session, source: str) -> models.ExecutedReductionStep:
+        (revision,) = session.scalars(current_revisions()).all()
+        (step,) = revision.steps
+        now = datetime.now(UTC)
+        run = models.ExecutedReductionStep(
+            reduction_step_id=step.reduction_step_id,
+            step_revision_id=step.id,
+            pipeline_id=revision.pipeline_id,
+            data_location_id=revision.processing_location_id,
+            software_version_id=session.scalars(sa.select(models.ReductionSoftwareVersion.id)).one(),
+            sub_group_key=f"source={source}",
+            sub_group_path=f"source={source}",
+            sub_group_labels={"source": source},
+            reason=RunReason.MISSING,
+            because="there is no product yet",
+            status=RunStatus.COMPLETED,
+            recipe_digest=DIGEST,
+            series_digest=DIGEST,
+            input_digest=DIGEST,
+            inputs_frozen_at=now,
+            finished_at=now,
+        )
+        session.add(run)
+        session.flush()
+        return run
+
+    def archive(self) -> None:
+        """Go on until nothing waits any more."""
+        self.observatory.aim()
+        while self.observatory.do(Operation.ARCHIVING_PRODUCTS):
+            pass
+
+    def withdraw(self, run_id: int) -> None:
+        """Let no product of a run count any more."""
+        with transaction(self.engine) as session:
+            ids = session.scalars(sa.select(models.DataProduct.id).filter_by(run_id=run_id)).all()
+            to = ProductState.WITHDRAWN
+            advance(session, models.DataProduct, ids, to=to, because="it is wrong", by="an operator")
+
+    def transfers(self, run_id: int) -> list[models.ProductArchiveTransfer]:
+        with transaction(self.engine) as session:
+            found = sa.select(models.ProductArchiveTransfer).filter_by(run_id=run_id)
+            return list(session.scalars(found.order_by(models.ProductArchiveTransfer.id)))
+
+    def copies(self, run_id: int, location: str) -> dict[str, models.PhysicalCopy]:
+        """Copies of the products of a run at a location that are not DELETED, by path of the product."""
+        copy, product = models.PhysicalCopy, models.DataProduct
+        with transaction(self.engine) as session:
+            rows = session.execute(
+                sa.select(product.relative_path, copy)
+                .join(copy, copy.data_product_id == product.id)
+                .where(
+                    product.run_id == run_id,
+                    copy.data_location_id == self.observatory.location_id(location),
+                    copy.status != "deleted",
+                )
+            )
+            return {row.relative_path: row[1] for row in rows}
+
+    def products(self, run_id: int) -> Path:
+        """Where a run made its products."""
+        return self.observatory.directory("cologne/ramses") / "runs" / str(run_id) / "products"
+
+    def end(self) -> None:
+        """Leave the database as it was."""
+        tables = [table_of(models.Pipeline), table_of(models.DataGrouping), table_of(models.ReductionSoftware)]
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(f"TRUNCATE {', '.join(table.name for table in tables)} CASCADE"))
+        self.observatory.forget()
