@@ -1,6 +1,7 @@
 """A backup is restored into an empty database, and into nothing else."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def test_it_becomes_an_installation_of_its_own_where_everything_is_paused(backup
 def test_only_what_is_empty_is_written_to(say: Say, backup: Path, empty: sa.Engine, initialized: sa.Engine) -> None:
     refused = say("restore", backup)
     assert refused.exit_code == 1
-    assert "holds 76 tables (accepted_coverage, accepted_package, alembic_version …), and a backup is" in refused.stderr
+    assert re.search(
+        r"holds \d\d tables \(accepted_coverage, accepted_package, alembic_version …\), and a backup is", refused.stderr
+    )
     assert "in CCAT_OPS_DB_URL a database that `createdb` has just made" in refused.stderr
     assert str(initialized.url.password) not in refused.stderr
     with empty.begin() as connection:

@@ -1,9 +1,10 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from time import sleep
 from typing import Final
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from ccat_ops_db.queries.definitions import written_definitions
 from ccat_ops_db.schema import revision_on
 from ccat_service.database import DatabaseConnection
 
+_NEXT_NAME: Final = timedelta(milliseconds=100)
 _SERVER_VERSION: Final = sa.text("SHOW server_version_num")
 _ONE_SNAPSHOT: Final = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 _PATIENCE: Final = sa.text("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -46,7 +48,7 @@ def make_backup(database: Database, directory: Path, *, keep: int | None) -> Mad
     """
     directory = directory.absolute()
     with held(directory):
-        taken_at = datetime.now(UTC).replace(microsecond=0)
+        taken_at = _moment(directory)
         with draft(directory, name_of(taken_at)) as partial:
             manifest = _write(database, partial, taken_at=taken_at)
             verify(partial)
@@ -54,6 +56,13 @@ def make_backup(database: Database, directory: Path, *, keep: int | None) -> Mad
         for one in old:
             remove(one)
         return Made(directory / name_of(taken_at), manifest, [one.path for one in old])
+
+
+def _moment(directory: Path) -> datetime:
+    """Now, to the second by which a backup is named; where one has that name, the next second."""
+    while (directory / name_of(datetime.now(UTC))).exists():
+        sleep(_NEXT_NAME.total_seconds())
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _write(database: Database, partial: Path, *, taken_at: datetime) -> Manifest:
