@@ -114,13 +114,15 @@ def test_what_is_no_place_for_backups_is_refused(say: Say, backup: Path, tmp_pat
         assert f"error: No backup can be made in {place}: {problem}. Name another directory." in refused.stderr
 
 
-def test_no_backup_is_overwritten(say: Say, backup: Path) -> None:
+def test_no_backup_is_overwritten_and_one_is_named_by_the_next_second_that_is_free(say: Say, backup: Path) -> None:
     place, second = backup.parent, int(time.time())
-    for later in range(3):
-        (place / time.strftime("ccat-%Y%m%dT%H%M%SZ", time.gmtime(second + later))).mkdir(exist_ok=True)
-    refused = say("backup", place)
-    assert refused.exit_code == 1
-    assert "exists already, and no backup is overwritten. Try again in a second." in refused.stderr
+    taken = [place / time.strftime("ccat-%Y%m%dT%H%M%SZ", time.gmtime(second + later)) for later in range(3)]
+    for name in taken:
+        name.mkdir(exist_ok=True)
+    before = {name: sorted(name.iterdir()) for name in taken}
+    made = Path(told(say("backup", place, "--json"))["path"])
+    assert made not in taken
+    assert {name: sorted(name.iterdir()) for name in taken} == before
 
 
 def test_on_a_full_disk_nothing_is_left_and_it_is_said(say: Say, tmp_path: Path) -> None:

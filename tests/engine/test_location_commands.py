@@ -51,7 +51,7 @@ def test_a_new_site_with_its_locations_is_all_that_is_needed(ops_db: sa.Engine, 
         assert (lta["storage"], lta["path"], lta["place"].partition(" ")[0]) == ("s3", None, "s3://fyst-raw/v1")
         with transaction(ops_db) as session:
             found = session.scalars(sa.select(models.DataLocation)).all()
-            assert {"transfer.us_lta_archiving", "transfer.us_fast_staging"} <= set(queues_to_serve(found, ["us"]))
+            assert {"transfer.us_lta_archiving", "transfer.us_fast_deletion"} <= set(queues_to_serve(found, ["us"]))
             [row] = [one for one in found if isinstance(one, models.S3DataLocation)]
             assert (row.region, row.priority, row.active, row.backend) == ("east", 5, True, None)
     finally:
