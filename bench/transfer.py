@@ -98,7 +98,7 @@ class Observatory:
         with transaction(self.engine) as session:
             scan_id = session.scalars(sa.select(models.ExecutedObsUnit.id)).one()
             package_ids = plan_packages(session, [(scan_id, int(find(session, MODULE, MODULES[0]).id))])
-        while any([self._do(worker, operation) for operation in Operation] + [self._ship()]):
+        while any([self._do(worker, operation) for operation in VERBS] + [self._ship()]):
             pass
         with transaction(self.engine) as session:
             request_staging(session, package_ids, int(find(session, LOCATION, "cologne/ramses").id))

@@ -76,6 +76,13 @@ def test_the_benchmark_of_whole_lives_tells_the_rate_and_the_cost_of_runs_beside
     assert wanted <= figures("lifecycle", bench("lifecycle", "--size", "30", "--local", "10", within=300))
 
 
+def test_the_benchmark_of_transfers_tells_what_they_cost_beside_plain_programs() -> None:
+    wanted = {"transfer_ratio", "rss_mb", "package_100k_s"}
+    done = bench("transfer", "--size", "20", "--files", "100")
+    assert done.returncode == 0, done.stderr
+    assert wanted <= set(json.loads(done.stdout.splitlines()[-1])["figures"])
+
+
 def test_the_benchmark_of_slurm_tells_what_arrays_are_worth_and_what_a_round_costs() -> None:
     if missing := what_is_missing():
         give_up(missing)
