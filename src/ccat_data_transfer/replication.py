@@ -21,7 +21,6 @@ class Holding:
 
     place: Place
     type: LocationType
-    is_disk: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,9 +32,9 @@ def place(number: int) -> Place:
 
 ARCHIVES = [Archive(place=place(21), priority=0), Archive(place=place(31), priority=5)]
 BUFFERS = {CCAT: 10, COLOGNE: 20, US: 30}
-IN_BUFFER = Holding(place=place(10), type=LocationType.BUFFER, is_disk=True)
-AT_COLOGNE = Holding(place=place(20), type=LocationType.BUFFER, is_disk=True)
-ARCHIVED = Holding(place=place(21), type=LTA, is_disk=True)
+IN_BUFFER = Holding(place=place(10), type=LocationType.BUFFER)
+AT_COLOGNE = Holding(place=place(20), type=LocationType.BUFFER)
+ARCHIVED = Holding(place=place(21), type=LTA)
 
 
 def wish(
@@ -61,7 +61,7 @@ def test_where_no_buffer_has_it_any_more_it_is_restored_into_that_of_an_archives
 
 def test_what_was_lost_comes_first_and_is_read_at_its_own_site_where_that_can_be() -> None:
     assert wish(AT_COLOGNE, taken=set(), lost={21}) == Wish(origin_id=20, archive_id=21)
-    elsewhere = Holding(place=place(31), type=LTA, is_disk=False)
+    elsewhere = Holding(place=place(31), type=LTA)
     assert wish(elsewhere, taken={31}, lost={21}) == Wish(origin_id=30, archive_id=21)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ccat_data_transfer.backends.streams import Reader
-from ccat_data_transfer.tar import Writable
+from ccat_data_transfer.tar import CHUNK, Writable
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,11 @@ class Store(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
+
+
+def pour(store: Store, path: str, sink: Writable, *, size_bytes: int, checksum: str) -> None:
+    """Write what a file holds into a sink; raises BadFile where it is gone, or not what it should be."""
+    with store.open(path, size_bytes=size_bytes) as source:
+        while data := source.read(CHUNK):
+            sink.write(data)
+        source.require(checksum)

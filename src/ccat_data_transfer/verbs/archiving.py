@@ -7,12 +7,12 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.streams import checksum_of
 from ccat_data_transfer.errors import BadBufferCopy, BadFile
 from ccat_data_transfer.plan import tar_path
 from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
-from ccat_data_transfer.tar import CHUNK, Writable
+from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
 from ccat_data_transfer.verbs.describing import sidecar_of
@@ -97,10 +97,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
 def _copy(order: _Order) -> Stored:
     def write(sink: Writable) -> None:
         try:
-            with order.origin.open(order.origin_path, size_bytes=order.size_bytes) as source:
-                while data := source.read(CHUNK):
-                    sink.write(data)
-                source.require(order.checksum)
+            pour(order.origin, order.origin_path, sink, size_bytes=order.size_bytes, checksum=order.checksum)
         except BadFile as problem:
             raise _BadOrigin(order, problem) from problem
 

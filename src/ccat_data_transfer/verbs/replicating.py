@@ -20,7 +20,6 @@ from ccat_ops_db.states import (
     PackageState,
     PhysicalCopyStatus,
     Status,
-    StorageType,
 )
 
 _Package, _Copy, _Location, _Archiving = (
@@ -141,7 +140,7 @@ def _archives(session: Session) -> Sequence[sa.Row[int, int]]:
 
 def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]]) -> Wish | None:
     copies = session.execute(
-        sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type, _Location.storage_type)
+        sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type)
         .join(_Location, _Location.id == _Copy.data_location_id)
         .where(_Copy.raw_data_package_id == package_id, _Copy.status != PhysicalCopyStatus.DELETED)
     ).all()
@@ -149,10 +148,10 @@ def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa
         _Archiving.raw_data_package_id == package_id,
         _Archiving.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]),
     )
-    lost = {place for place, status, kind, _ in copies if status in _LOST and kind is LocationType.LONG_TERM_ARCHIVE}
+    lost = {place for place, status, kind in copies if status in _LOST and kind is LocationType.LONG_TERM_ARCHIVE}
     holdings = [
-        Holding(place=here.places[place], type=kind, is_disk=storage is StorageType.DISK)
-        for place, status, kind, storage in copies
+        Holding(place=here.places[place], type=kind)
+        for place, status, kind in copies
         if status is PhysicalCopyStatus.PRESENT and kind in {LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE}
     ]
     return next_copy(

@@ -3,11 +3,11 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadArchiveCopy, BadFile
 from ccat_data_transfer.plan import tar_path
-from ccat_data_transfer.tar import CHUNK, Writable
+from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, archive_copies, live_copy, mark, record_copy
 from ccat_data_transfer.verbs.replicating import replicate
@@ -84,10 +84,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
 def _copy(order: _Order) -> Stored:
     def write(sink: Writable) -> None:
         try:
-            with order.archive.open(order.archived_path, size_bytes=order.size_bytes) as source:
-                while data := source.read(CHUNK):
-                    sink.write(data)
-                source.require(order.checksum)
+            pour(order.archive, order.archived_path, sink, size_bytes=order.size_bytes, checksum=order.checksum)
         except BadFile as problem:
             raise _BadArchived(order, problem) from problem
 

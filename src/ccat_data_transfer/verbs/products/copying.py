@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadFile, FileDiffers, FileMissing
-from ccat_data_transfer.tar import CHUNK, Writable
+from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.products.plan import listing_path
 from ccat_ops_db.plan.trees import TreeFile, tree_checksum, tree_listing
 
@@ -84,10 +84,7 @@ class Copier:
 
     def _copy_file(self, origin_path: str, path: str, *, size_bytes: int, checksum: str) -> Stored:
         def write(sink: Writable) -> None:
-            with self.origin.open(origin_path, size_bytes=size_bytes) as source:
-                while data := source.read(CHUNK):
-                    sink.write(data)
-                source.require(checksum)
+            pour(self.origin, origin_path, sink, size_bytes=size_bytes, checksum=checksum)
 
         return self.archive.publish(path, write, needs=size_bytes, checksum=checksum)
 
