@@ -1,5 +1,6 @@
 """Backups of a real database: what they are, and what they never are."""
 
+import contextlib
 import json
 import os
 import stat
@@ -166,8 +167,9 @@ def eventually_dumping(pid: int) -> psutil.Process:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children():
-            if child.name() == "pg_dump":
-                return child
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name() == "pg_dump":
+                    return child
         time.sleep(0.02)
     raise AssertionError("it never came to pg_dump")
 

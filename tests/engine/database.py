@@ -43,37 +43,28 @@ def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterato
 
 @dataclass(frozen=True)
 class Reference:
-    """The tables that hold reference data, to which a test may add locations."""
+    """The tables that hold reference data, and their rows in a schema of their own."""
 
     tables: frozenset[str]
-    last_location: int
 
     @classmethod
     def of(cls, engine: sa.Engine) -> "Reference":
-        with engine.connect() as connection:
+        with engine.begin() as connection:
             filled = {
                 table.name
                 for table in Base.metadata.sorted_tables
                 if connection.scalar(sa.select(sa.exists(sa.select(sa.literal(1)).select_from(table))))
             }
-            last = connection.scalar(sa.select(sa.func.max(models.DataLocation.id)))
-        return cls(frozenset(filled), last or 0)
+            connection.execute(sa.text("CREATE SCHEMA reference"))
+            for name in filled:
+                connection.execute(sa.text(f'CREATE TABLE reference."{name}" AS TABLE public."{name}"'))
+        return cls(frozenset(filled))
 
     def restore(self, engine: sa.Engine) -> None:
-        """Delete all rows of all other tables, every lease, every limit, and what is known of disks."""
-        others = [table.name for table in Base.metadata.sorted_tables if table.name not in self.tables]
-        lines = [
-            "SET LOCAL session_replication_role = replica",  # no foreign key is in the way
-            *(f'DELETE FROM "{name}"' for name in others),  # noqa: S608 - the names are those of our tables
-            *(
-                f"DELETE FROM {name} WHERE id > {self.last_location}"  # noqa: S608 - a number
-                for name in ("disk_data_location", "data_location")
-            ),
-            "UPDATE data_location SET claimed_by = NULL, lease_until = NULL, live_limit = NULL",
-            "UPDATE data_location SET backend_settings = '{}', free_space_reserve_bytes = 0",
-            "UPDATE data_location SET free_bytes = NULL, total_bytes = NULL, space_checked_at = NULL, trouble = NULL",
-            "UPDATE installation SET live_limit_per_user = NULL",
-        ]
+        """Make every table what it was."""
+        lines = ["SET LOCAL session_replication_role = replica"]  # no foreign key and no trigger is in the way
+        lines += [f'DELETE FROM "{table.name}"' for table in Base.metadata.sorted_tables]  # noqa: S608 - our names
+        lines += [f'INSERT INTO "{name}" TABLE reference."{name}"' for name in sorted(self.tables)]
         with engine.begin() as connection:
             connection.execute(sa.text("; ".join(lines)))
 

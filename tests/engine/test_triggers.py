@@ -35,9 +35,13 @@ def installation(postgresql_url: str, template_database: str) -> Iterator[sa.Eng
         yield engine
 
 
+@pytest.fixture(scope="module")
+def reference(installation: sa.Engine) -> Reference:
+    return Reference.of(installation)
+
+
 @pytest.fixture
-def history(installation: sa.Engine) -> Iterator[History]:
-    reference = Reference.of(installation)
+def history(installation: sa.Engine, reference: Reference) -> Iterator[History]:
     yield History(installation)
     reference.restore(installation)
 

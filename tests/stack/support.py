@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,11 +96,16 @@ class Stack:
 
     def command_lines(self) -> list[list[str]]:
         """Of the same."""
-        lines = []
+        return [line for _, line in self._lines()]
+
+    def running(self, command: str) -> list[psutil.Process]:
+        """Those of the same that have this command line."""
+        return [process for process, line in self._lines() if line == command.split()]
+
+    def _lines(self) -> Iterator[tuple[psutil.Process, list[str]]]:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):  # it ended meanwhile
-                lines.append(process.cmdline())
-        return lines
+                yield process, process.cmdline()
 
     def _owns(self, process: psutil.Process) -> bool:
         try:

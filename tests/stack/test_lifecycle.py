@@ -19,7 +19,7 @@ def test_ctrl_c_and_kill_leave_no_process_behind(own_stack: Stack) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         supervisor = own_stack.start_and_wait()
         everything = [*psutil.Process(supervisor.pid).children(recursive=True), *own_stack.processes()]
-        assert ["sleep", "1001"] in [process.cmdline() for process in everything]
+        assert own_stack.running("sleep 1001")
         supervisor.send_signal(number)
         output = supervisor.communicate(timeout=30)[0]
         assert supervisor.returncode == 0
@@ -50,7 +50,7 @@ def test_a_killed_supervisor_takes_its_services_along_and_the_next_up_finds_all_
     with database_of(own_stack) as database:
         database.execute("CREATE TABLE precious AS SELECT 42 AS answer")
     services = own_stack.state()["services"]
-    orphan = next(process for process in own_stack.processes() if process.cmdline() == ["sleep", "1001"])
+    orphan = own_stack.running("sleep 1001")[0]
     supervisor.kill()
     supervisor.communicate()
     eventually(lambda: not any(is_alive(service["pid"]) for service in services))

@@ -85,7 +85,7 @@ def test_no_command_line_shows_a_password(stack: Stack) -> None:
     found = settings_of(stack)
     secrets = [found["workflow_manager"]["redis_password"], found["ops_db"]["url"].split("@")[0].rpartition(":")[2]]
     assert all(len(secret) > 30 for secret in secrets)
-    lines = "\n".join(" ".join(process.cmdline()) for process in stack.processes())
+    lines = "\n".join(map(" ".join, stack.command_lines()))
     assert "valkey-server" in lines
     assert not any(secret in lines for secret in secrets)
 
@@ -162,19 +162,15 @@ def test_what_dies_again_and_again_waits_and_status_shows_it(stack: Stack) -> No
 
 
 def test_a_dead_service_takes_its_helpers_along_but_not_the_jobs_in_sessions_of_their_own(stack: Stack) -> None:
-    (helper,) = running(stack, "sleep 1002")
-    jobs = running(stack, "sleep 1001")
+    (helper,) = stack.running("sleep 1002")
+    jobs = stack.running("sleep 1001")
     os.kill(stack.service("parent")["pid"], signal.SIGKILL)
-    eventually(lambda: runs(stack, "parent") and len(running(stack, "sleep 1001")) > len(jobs))
+    eventually(lambda: runs(stack, "parent") and len(stack.running("sleep 1001")) > len(jobs))
     assert not is_alive(helper.pid)
     assert all(is_alive(job.pid) for job in jobs)
 
 
-def running(stack: Stack, command: str) -> list[psutil.Process]:
-    return [process for process in stack.processes() if process.cmdline() == command.split()]
-
-
 def test_orphans_that_end_are_buried_by_the_supervisor(stack: Stack) -> None:
-    orphan = running(stack, "sleep 1001")[0]
+    orphan = stack.running("sleep 1001")[0]
     orphan.kill()
     eventually(lambda: not psutil.pid_exists(orphan.pid))

@@ -25,7 +25,11 @@ def until(condition: Callable[[], Any], *, within: float = 20) -> None:
 
 def processes_below(base: Path) -> dict[int, str]:
     """The living processes of the host that say that they belong to a job below this directory, and their commands."""
-    return {process.pid: " ".join(process.cmdline()) for _, process in _of_jobs(base)}
+    found = {}
+    for _, process in _of_jobs(base):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found[process.pid] = " ".join(process.cmdline())
+    return found
 
 
 def jobs_below(base: Path) -> dict[Path, list[int]]:

@@ -4,11 +4,10 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.verbs.deleting import delete_copies
@@ -28,16 +27,6 @@ GRID = {"key": "grid", "group_by": ["source"]}
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"], "retention_days": 0}
 MAP = {"key": "map", "group_by": ["source"], "depends_on": ["calibrate"]}
 LONG_AGO = datetime.now(UTC) - timedelta(days=8)
-
-
-@pytest.fixture(autouse=True)
-def as_usual(works: Works) -> Iterator[None]:
-    """Afterwards everything is kept as it is usual again."""
-    yield
-    unsaid = dict.fromkeys(("retention_days", "high_watermark", "low_watermark", "retention_paused"))
-    works.execute(sa.update(table_of(models.DataLocation)).values(unsaid))
-    works.execute(sa.update(models.Instrument).values(data_class_id=None))
-    works.execute(sa.delete(models.DataClass).where(models.DataClass.name != "raw"))
 
 
 def keep_nothing(works: Works) -> None:
