@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
@@ -11,15 +11,16 @@ from typing import Final
 
 from ccat_service.logging import StructuredLogger
 from ccat_workflow_manager.hpc.base import BackendUnavailable, Capacity, JobObservation, JobRefused, JobSpec, JobState
-from ccat_workflow_manager.hpc.cluster.conclusion import PATIENCE, conclude
+from ccat_workflow_manager.hpc.cluster.conclusion import PATIENCE
 from ccat_workflow_manager.hpc.cluster.files import ClusterFiles
-from ccat_workflow_manager.hpc.cluster.marks import JobRecord, Marks
+from ccat_workflow_manager.hpc.cluster.marks import JobRecord
 from ccat_workflow_manager.hpc.logs import Throttled, follow, tail
 from ccat_workflow_manager.hpc.refusing import refuse_malformed
 from ccat_workflow_manager.hpc.slurm import commands
 from ccat_workflow_manager.hpc.slurm.asking import NoAccounting, Slurm, SlurmRefuses, is_about_ended_jobs
 from ccat_workflow_manager.hpc.slurm.commands import Cluster
-from ccat_workflow_manager.hpc.slurm.hearing import has_ended, hear, of_job
+from ccat_workflow_manager.hpc.slurm.hearing import has_ended
+from ccat_workflow_manager.hpc.slurm.looking import Look
 from ccat_workflow_manager.hpc.slurm.pacing import Pace
 from ccat_workflow_manager.hpc.slurm.parsing import Row, parse_sacct, parse_sbatch, parse_sinfo, parse_squeue
 
@@ -28,11 +29,6 @@ _ANY: Final = Cluster()
 _AT_ONCE: Final = 1000
 """Jobs that one command names; what is more waits for the next round."""
 _NEXT_ROUND: Final = f"Slurm is asked how {_AT_ONCE} jobs ended at a time, and about this one in a moment"
-_LAG: Final = timedelta(seconds=5)
-"""After its end, until a job that has left its exit mark is concluded without what the accounting says of it."""
-_SEEN_LATE: Final = timedelta(minutes=1)
-"""Until a host that shares our disk sees a file that we have made there."""
-_SHORT: Final = timedelta(seconds=2)
 _LOOKED_BACK: Final = timedelta(hours=1)
 """More than clocks differ."""
 
@@ -108,7 +104,7 @@ class SlurmBackend:
     def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
         """Look at jobs with one question to the controller and, where some have ended, one to the accounting."""
         self._files.prune()
-        looks = [_Look.at(self._files, job_id) for job_id in job_ids]
+        looks = [Look.at(self._files, job_id) for job_id in job_ids]
         queued = self._queued()
         ended_first = sorted(looks, key=lambda one: not one.is_known_to_be_over(queued))
         over = list(dict.fromkeys(one.slurm_id for one in ended_first if one.may_be_over(queued)))
@@ -154,7 +150,7 @@ class SlurmBackend:
         The first process of a job asks its software once, and lives to write down how that ended. That of a task with
         several jobs sees by itself which of them is to be cancelled.
         """
-        looks = [_Look.at(self._files, job_id) for job_id in job_ids]
+        looks = [Look.at(self._files, job_id) for job_id in job_ids]
         wished = [(one, how) for one in looks if (how := self._wish(one))]
         queued = self._queued() if wished else {}  # a number may be that of another job by now
         for way in _Way:
@@ -174,7 +170,7 @@ class SlurmBackend:
         all_cpus, idle = cpus or (None, None)
         return Capacity(cpus=all_cpus, memory_gb=None, free_cpus=idle, free_memory_gb=None)
 
-    def _wish(self, one: "_Look") -> "_Way | None":
+    def _wish(self, one: Look) -> "_Way | None":
         """Write down that a job is to end, and say how Slurm is to be told; None where it is not."""
         if one.record is None or one.marks is None or one.marks.exit:
             return None
@@ -192,7 +188,7 @@ class SlurmBackend:
         return _Way.GENTLY if is_first and is_alone else None
 
     def _give_up_forgotten(
-        self, looks: Sequence["_Look"], queued: Mapping[str, Row], accounted: Mapping[str, Row], *, now: datetime
+        self, looks: Sequence[Look], queued: Mapping[str, Row], accounted: Mapping[str, Row], *, now: datetime
     ) -> None:
         """Keep jobs from ever starting that Slurm does not know any more; the next look says that they are lost.
 
@@ -294,78 +290,6 @@ class _Way(Enum):
 
     AT_ONCE = auto()
     GENTLY = auto()
-
-
-@dataclass(frozen=True)
-class _Look:
-    """A job, and what its files say, or why they say nothing."""
-
-    job_id: str
-    record: JobRecord | None
-    marks: Marks | None
-    trouble: str = "nothing is written down of a job with this id"
-
-    @classmethod
-    def at(cls, files: ClusterFiles, job_id: str) -> "_Look":
-        """Look at the files of one job. Raises OSError where the disk is away, and not where only these are damaged."""
-        try:
-            record = files.with_id(job_id)
-            return cls(job_id, record, files.marks(record) if record else None)
-        except OSError as error:
-            files.require_disk()
-            return cls(job_id, None, None, trouble=f"its files cannot be read: {error}")
-
-    @property
-    def slurm_id(self) -> str:
-        """As Slurm calls what runs it: where it was given a job twice, that which took the start mark."""
-        start = self.marks.start if self.marks else None
-        return ((start.id if start else None) or self.job_id).partition(":")[0]
-
-    def row(self, rows: Mapping[str, Row]) -> Row | None:
-        """What Slurm says of the job, and not of another one to which it gave the same number."""
-        row = rows.get(self.slurm_id)
-        return row if row and self.record and row.name == self.record.cluster_name else None
-
-    def may_be_over(self, queued: Mapping[str, Row]) -> bool:
-        """Whether the accounting may have news of it: of one that shared its task, only that the task ended."""
-        if self.record is None or self.marks is None:
-            return False
-        row, is_alone = self.row(queued), self.record.place is None
-        return row is None or has_ended(row) or (is_alone and self.marks.exit is not None)
-
-    def is_known_to_be_over(self, queued: Mapping[str, Row]) -> bool:
-        """Whether its own mark or Slurm's controller says so: once the accounting has told more, nobody asks again."""
-        return has_ended(self.row(queued)) or bool(self.marks and self.marks.exit)
-
-    def is_overdue(self, grace: timedelta) -> bool:
-        """Whether it was asked to end so long ago that it should have; where others share its task, later."""
-        asked_at = self.marks.cancelled_at if self.marks else None
-        is_alone = self.record is None or self.record.place is None
-        longest = grace + (_LAG if is_alone else _SEEN_LATE)
-        return asked_at is not None and datetime.now(UTC) - asked_at > longest
-
-    def conclude(
-        self, queued: Row | None, accounted: Row | None, *, waits: bool, now: datetime, patience: timedelta
-    ) -> JobObservation:
-        if self.record is None or self.marks is None:
-            return JobObservation(state=JobState.UNKNOWN, trouble=self.trouble)
-        queued, accounted = of_job(self.record.cluster_name, queued, accounted)
-        heard = hear(queued, accounted, name=self.record.cluster_name)
-        end, is_alone = self.marks.exit, self.record.place is None
-        if waits and is_alone and end and now - end.ended_at < _lag(self.marks, accounted):
-            return JobObservation(state=JobState.RUNNING, started_at=heard.started_at)
-        return conclude(self.record, self.marks, heard, now=now, patience=patience)
-
-
-def _lag(marks: Marks, accounted: Row | None) -> timedelta:
-    """How long after its end a job waits for more of its accounts: what its steps used comes a little after the end.
-
-    Of the shortest it may never come.
-    """
-    started_at = marks.start.started_at if marks.start else None
-    is_short = bool(started_at and marks.exit and marks.exit.ended_at - started_at < _SHORT)
-    is_whole = accounted is not None and (is_short or accounted.peak_memory_bytes is not None)
-    return timedelta() if is_whole and has_ended(accounted) else _LAG
 
 
 def _at_once(names: Sequence[str]) -> Iterator[Sequence[str]]:
