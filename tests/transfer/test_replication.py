@@ -209,12 +209,18 @@ def test_a_sound_copy_is_noted_as_read_and_left_alone(far: Observatory) -> None:
     assert (copy.status, copy.claimed_by) == (PhysicalCopyStatus.PRESENT, None)
 
 
-def test_an_archive_that_is_away_marks_nothing(far: Observatory) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_archive_that_is_away_marks_nothing(far: Observatory, is_there: bool) -> None:
+    """What is mounted there is not, and perhaps not even the directory where it is mounted."""
     package_id = far.observe(FILES)
     far.do_all()
     away = far.directory("cologne/lta")
     away.rename(away.with_name("away"))
+    if is_there:
+        away.mkdir()
     read_again(far, package_id)
+    if is_there:
+        away.rmdir()
     away.with_name("away").rename(away)
     assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT
 

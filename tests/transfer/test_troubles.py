@@ -54,6 +54,17 @@ def gone(root: Path) -> Iterator[None]:
 
 
 @contextmanager
+def unmounted(root: Path) -> Iterator[None]:
+    """Only the directory is there where it is mounted."""
+    root.rename(root.with_name("unmounted"))
+    root.mkdir()
+    yield
+    assert list(root.iterdir()) == [], "something was written where the disk was not"
+    root.rmdir()
+    root.with_name("unmounted").rename(root)
+
+
+@contextmanager
 def mounted(root: Path, *options: str | Path) -> Iterator[None]:
     done = subprocess.run(["mount", *options, root], check=False, capture_output=True, text=True)
     if done.returncode:
@@ -167,6 +178,18 @@ def check_it_is_waited_for(
 def test_a_location_that_vanishes_is_waited_for(far: Observatory, operation: Operation, place: str) -> None:
     said = check_it_is_waited_for(far, operation, place, gone)
     assert "is missing: no such directory here; mount or make it." in said
+
+
+@pytest.mark.parametrize(("operation", "place"), BOTH)
+def test_a_location_whose_disk_is_not_mounted_is_waited_for_and_nothing_is_lost_or_written_there(
+    far: Observatory, operation: Operation, place: str
+) -> None:
+    before = far.observe({"night/before.fits": b"from before"})
+    far.do_all()
+    far.request_staging([before])
+    far.do_all()
+    said = check_it_is_waited_for(far, operation, place, unmounted)
+    assert "fails: it is empty, as a directory where nothing is mounted" in said
 
 
 @pytest.mark.parametrize(("operation", "place"), WRITES.items())

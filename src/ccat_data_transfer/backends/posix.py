@@ -57,6 +57,8 @@ class Disk:
     """Ends the names of what is unfinished; different for each try."""
     progress: Callable[[], None]
     """Called after every chunk that is read or written; what it raises ends the work."""
+    holds_data: bool = False
+    """Whether something is known to lie there: then an empty directory is one whose disk is away."""
 
     def where(self, path: str) -> Path:
         """A file as people would look for it."""
@@ -70,6 +72,7 @@ class Disk:
         found = self._below(path)
         with self.explained():
             if not found.is_file():
+                require_mounted(self.root)
                 raise FileMissing(self.name, found)
             size = found.stat().st_size
             if size_bytes not in {None, size}:
@@ -122,7 +125,10 @@ class Disk:
         """What a directory looks like now, which is what it was when it was made; None where there is none."""
         found = self._below(path)
         with self.explained():
-            return _look(found) if found.is_dir() else None
+            if found.is_dir():
+                return _look(found)
+            require_mounted(self.root)
+            return None
 
     def inbox(self, path: str, *, needs: int) -> Path:
         """Directory for what somebody else brings, made where there is none; raises LocationFull without room for it.
@@ -231,6 +237,8 @@ class Disk:
                 _remove(partial)
 
     def _require_room(self, needs: int) -> None:
+        if self.holds_data:
+            require_mounted(self.root)
         if shutil.disk_usage(self.root).free < needs + self.reserve_bytes:
             raise self._full(needs)
 

@@ -7,7 +7,7 @@ transactions begins by renewing its lease. Whoever has lost it records nothing.
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from time import monotonic, sleep
 from typing import Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.movers import MovesFiles, Rsync, copy
@@ -27,8 +27,9 @@ from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.spaces import holds_data
 from ccat_ops_db.session import DatabaseUnreachable, in_transaction
-from ccat_ops_db.states import Mover, Status
+from ccat_ops_db.states import LocationType, Mover, Status
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
 from ccat_service.retries import Backoff, first_line
@@ -126,12 +127,14 @@ class Attempt:
 
     def store(self, location: models.DataLocation) -> Store:
         """A location as this try uses it: whatever it reads or writes keeps the lease alive. Raises NoBackend."""
-        token = f"{self.transfer_id}-{self._token}"
-        return store_of(location, token=token, progress=self.keep_lease, part_bytes=self._worker.part_bytes)
+        if isinstance(location, models.S3DataLocation):
+            return _bucket(location, progress=self.keep_lease, part_bytes=self._worker.part_bytes)
+        return self.disk(location)
 
     def disk(self, location: models.DataLocation) -> Disk:
         """A location that keeps directories too; raises NoBackend for one that does not."""
-        return disk_of(location, token=f"{self.transfer_id}-{self._token}", progress=self.keep_lease)
+        disk = disk_of(location, token=f"{self.transfer_id}-{self._token}", progress=self.keep_lease)
+        return replace(disk, holds_data=_holds_data(location))
 
     def mover(self, route: models.DataTransferRoute) -> MovesFiles:
         """What brings files along a route; raises MoverUnknown."""
@@ -192,6 +195,13 @@ def disk_of(location: models.DataLocation, *, token: str, progress: Callable[[],
         raise NoBackend(name, location.storage_type)
     reserve = location.free_space_reserve_bytes
     return Disk(name=name, root=Path(location.path), reserve_bytes=reserve, token=token, progress=progress)
+
+
+def _holds_data(location: models.DataLocation) -> bool:
+    """Whether something is known to lie at a location that may be written; nothing writes a SOURCE."""
+    session = object_session(location)
+    is_written = location.location_type is not LocationType.SOURCE
+    return session is not None and is_written and holds_data(session, location.id)
 
 
 def _bucket(location: models.S3DataLocation, *, progress: Callable[[], None], part_bytes: int) -> Store:
