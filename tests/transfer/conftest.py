@@ -86,6 +86,18 @@ def routed(far: Observatory) -> Iterator[Observatory]:
 
 
 @pytest.fixture
+def two_archives(routed: Observatory) -> Observatory:
+    """Archives in Cologne and in the US, which is behind Cologne; raw data want two copies."""
+    routed.add_location("us/buffer", LocationType.BUFFER)
+    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    routed.add_route("cologne", "us")
+    routed.add_route("us", "cologne")
+    with transaction(routed.engine) as session:
+        session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
+    return routed
+
+
+@pytest.fixture
 def observatory(initialized: Observatory) -> Iterator[Observatory]:
     """Locations with empty directories, a planned observation, and nothing observed yet."""
     yield initialized

@@ -77,18 +77,6 @@ def test_what_nothing_can_be_made_of_is_not_asked_for() -> None:
 # With real files
 
 
-@pytest.fixture
-def two_archives(routed: Observatory) -> Observatory:
-    """Archives in Cologne and in the US, which is behind Cologne; raw data want two copies."""
-    routed.add_location("us/buffer", LocationType.BUFFER)
-    routed.add_location("us/lta", LTA)
-    routed.add_route("cologne", "us")
-    routed.add_route("us", "cologne")
-    with transaction(routed.engine) as session:
-        session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
-    return routed
-
-
 def check_copy(observatory: Observatory, package_id: int, at: str) -> None:
     package, copy = observatory.package(package_id), observatory.copies(package_id)[at]
     assert (package.state, copy.status) == (PackageState.ARCHIVED, PhysicalCopyStatus.PRESENT)

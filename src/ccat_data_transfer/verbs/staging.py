@@ -26,7 +26,7 @@ from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import PhysicalCopyStatus, Status
+from ccat_ops_db.states import PhysicalCopyStatus, Status, StorageType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +132,18 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
         name=package.name,
         checksums={file.relative_path: file.checksum for file in files},
         size_bytes=sum(file.size_bytes for file in files),
-        archived=_archived(session, one, package),
+        archived=_archived(session, one, package, at=location),
         disk=one.disk(location),
         path=path,
         copy_id=announce_copy(session, package, location, path=path, by=one.by),
     )
 
 
-def _archived(session: Session, one: Attempt, package: models.RawDataPackage) -> _Archived:
+def _archived(
+    session: Session, one: Attempt, package: models.RawDataPackage, *, at: models.DataLocation
+) -> _Archived:
     copies = archive_copies(session, package.id)
-    for copy in copies:
+    for copy in sorted(copies, key=lambda found: _distance(found.location, at)):
         if copy.status is PhysicalCopyStatus.PRESENT:
             store = one.store(copy.location)
             return _Archived(
@@ -151,6 +153,13 @@ def _archived(session: Session, one: Attempt, package: models.RawDataPackage) ->
         raise ArchiveCopyComing(package.name)
     found = [f"{copy.location.site.short_name}/{copy.location.name} is {copy.status}" for copy in copies]
     raise NoArchiveCopy(package.name, package.id, found)
+
+
+def _distance(archive: models.DataLocation, here: models.DataLocation) -> int:
+    """How far away an archive is: at this site, in a store that is reached from anywhere, or on a disk elsewhere."""
+    if archive.site_id == here.site_id:
+        return 0
+    return 1 if archive.storage_type is StorageType.S3 else 2
 
 
 def _adopt(order: _Order) -> Stored | None:
