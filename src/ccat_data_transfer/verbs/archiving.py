@@ -65,8 +65,12 @@ def _archive(one: Attempt) -> None:
 
 
 def _prepare(session: Session, *, one: Attempt) -> _Order | None:
-    """What to copy; None where there is no tar to copy from, and the transfer goes back."""
+    """What to copy; None where it is there, or there is no tar to copy from and the transfer goes back."""
     transfer = session.get_one(models.LongTermArchiveTransfer, one.transfer_id)
+    there = live_copy(session, transfer.raw_data_package_id, transfer.destination_id)
+    if there is not None and there.status is PhysicalCopyStatus.PRESENT:  # a person restored it meanwhile
+        one.end(session, Status.COMPLETED, because="the archive has it already")
+        return None
     origin = live_copy(session, transfer.raw_data_package_id, transfer.origin_id)
     if origin is None or origin.status is not PhysicalCopyStatus.PRESENT:
         one.end(session, Status.PENDING, because="its tar is not in the buffer, to be packed first")
