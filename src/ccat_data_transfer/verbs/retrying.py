@@ -34,7 +34,8 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     """Take a package up again whose files were restored; whoever reads them next verifies them.
 
     A FAILED one is sent on its way to the archive again. Of one that is ARCHIVED the lost archive copies are believed
-    again, and runs that failed for want of them are tried again. Raises UnknownPackage or NothingToRetry.
+    again, further ones that could not be made are tried again, and so are runs that failed for want of them. Raises
+    UnknownPackage or NothingToRetry.
     """
     ids, values = [package_id], {"failure": None}
     to = PackageState.WAITING
@@ -45,8 +46,10 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     package = session.get(models.RawDataPackage, package_id)
     if package is None:
         raise UnknownPackage(package_id)
+    if package.state is not PackageState.ARCHIVED:
+        raise NothingToRetry(package.name, package.state)
     believed = believe(session, _lost_archive_copies(package_id), by=by)
-    if package.state is not PackageState.ARCHIVED or not believed:
+    if not _begin_anew(session, package_id, by=by) + believed:
         raise NothingToRetry(package.name, package.state)
     retry_runs_of(session, package_id)
 
@@ -70,7 +73,8 @@ def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
     return len(set(packages))
 
 
-def _begin_anew(session: Session, package_id: int, *, by: str) -> None:
+def _begin_anew(session: Session, package_id: int, *, by: str) -> int:
+    """Take up what failed of the ways of a package to its archives; how many transfers that is."""
     of_package = sa.select(_Archiving.id).where(_Archiving.raw_data_package_id == package_id)
     failed = session.scalars(of_package.where(_Archiving.status == Status.FAILED)).all()
     advance(session, _Archiving, failed, to=Status.PENDING, because=_ASKED, by=by, values=ANEW)
@@ -79,8 +83,10 @@ def _begin_anew(session: Session, package_id: int, *, by: str) -> None:
         .join(_Archiving, _Archiving.data_transfer_id == models.DataTransfer.id)
         .where(_Archiving.raw_data_package_id == package_id, models.DataTransfer.status == Status.FAILED)
     )
-    for transfer_id in session.scalars(on_failed_trips).all():
+    trips = session.scalars(on_failed_trips.distinct()).all()
+    for transfer_id in trips:
         retry_transfer(session, transfer_id, by=by)
+    return len(failed) + len(trips)
 
 
 def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
@@ -98,7 +104,13 @@ def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
 
 
 def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
+    """Those that may have been restored; what could not be made anew is made anew now, and not believed."""
     copy = models.PhysicalCopy
+    could_not_be_made = sa.exists().where(
+        _Archiving.raw_data_package_id == package_id,
+        _Archiving.destination_id == copy.data_location_id,
+        _Archiving.status == Status.FAILED,
+    )
     return (
         sa.select(copy)
         .join(copy.location)
@@ -106,6 +118,7 @@ def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             copy.status.in_(LOST),
+            sa.not_(could_not_be_made),
         )
     )
 

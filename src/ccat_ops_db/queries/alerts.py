@@ -22,6 +22,7 @@ from ccat_ops_db.states import (
     PackageState,
     PhysicalCopyStatus,
     RunStatus,
+    Status,
     TriggerType,
     Verdict,
 )
@@ -35,6 +36,7 @@ _Run, _Group, _Step, _Pipeline = (
 _Package = models.RawDataPackage
 _COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
 """What a person has taken out alarms nobody."""
+_FAILURE_OF_WAY: Final = sa.func.coalesce(models.LongTermArchiveTransfer.failure, models.DataTransfer.failure)
 _IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
 """As the index of these says it."""
 _MOST: Final = 200
@@ -72,6 +74,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _failed_packages(session)
     yield from _held_locations(session)
     yield from _lost_copies(session)
+    yield from _failed_copies(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)
@@ -161,6 +164,41 @@ def _lost_copies(session: Session) -> Iterator[Condition]:
             key=f"archive {name}",
             sentence=f"{copies} damaged or gone at {name}, such as {path}: what another sound copy can make anew is "
             "made anew by itself; else restore it there, then `ccat package retry PACKAGE`",
+            number=number,
+        )
+
+
+def _failed_copies(session: Session) -> Iterator[Condition]:
+    """Further archive copies, of packages that are archived, which could not be made and are not there."""
+    way, trip, copy, location = (
+        models.LongTermArchiveTransfer,
+        models.DataTransfer,
+        models.PhysicalCopy,
+        models.DataLocation,
+    )
+    is_there = sa.exists().where(
+        copy.raw_data_package_id == way.raw_data_package_id,
+        copy.data_location_id == way.destination_id,
+        copy.status == PhysicalCopyStatus.PRESENT,
+    )
+    is_on_a_failed_trip = sa.and_(way.status == Status.PENDING, trip.status == Status.FAILED)
+    rows = session.execute(
+        sa.select(LOCATION.label, sa.func.count(), sa.func.min(_Package.id), sa.func.min(_FAILURE_OF_WAY))
+        .select_from(way)
+        .join(_Package, _Package.id == way.raw_data_package_id)
+        .join(location, location.id == way.destination_id)
+        .join(location.site)
+        .outerjoin(trip, trip.id == way.data_transfer_id)
+        .where(_Package.state == PackageState.ARCHIVED, location.active, sa.not_(is_there))
+        .where(sa.or_(way.status == Status.FAILED, is_on_a_failed_trip))
+        .group_by(LOCATION.label)
+    )
+    for name, number, package_id, cause in rows:
+        copies = "1 archive copy" if number == 1 else f"{number:,} archive copies"
+        yield Condition(
+            kind=AlertKind.FAILED_FOR_GOOD,
+            key=f"copies for {name}",
+            sentence=f"{copies} cannot be made at {name}, such as that of package {package_id}: {cause}",
             number=number,
         )
 

@@ -1,0 +1,116 @@
+"""Several archives, some of which are far away, refuse, or have a copy again that was lost."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ccat_data_transfer.errors import GivenUp
+from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs import outcomes
+from ccat_data_transfer.verbs.retrying import retry_package
+from ccat_ops_db import models
+from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.alerts import conditions
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import AlertKind, Mover, Status
+from tests.transfer.support import START, Observatory
+from tests.transfer.test_replication import check_copy, damage, read_again, tar_of
+
+ARCHIVING = models.LongTermArchiveTransfer
+FILES = {"a.fits": b"a" * 300_000, "b.txt": b"cloudy"}
+
+
+def test_staging_reads_the_archive_of_its_own_site_whatever_another_is_preferred(two_archives: Observatory) -> None:
+    """The disks of another site are not seen from here."""
+    with transaction(two_archives.engine) as session:
+        session.get_one(models.DataLocation, two_archives.location_id("us/lta")).priority = 10
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    far_away = two_archives.directory("us/lta")
+    far_away.rename(far_away.with_name("over there"))
+    two_archives.request_staging([package_id])
+    two_archives.do(Operation.STAGING)
+    far_away.with_name("over there").rename(far_away)
+    job = two_archives.one(models.StagingJob)
+    assert (job.status, job.failure) == (Status.COMPLETED, None)
+
+
+def lose(observatory: Observatory, package_id: int, at: str) -> Path:
+    """An archive copy is found to be gone, and is asked for anew; where it was put aside."""
+    tar = tar_of(observatory, package_id, at)
+    aside = observatory.root / "aside"
+    tar.rename(aside)
+    read_again(observatory, package_id, at=at)
+    return aside
+
+
+def test_a_copy_that_a_person_restores_while_it_is_to_be_made_anew_is_not_made_anew(two_archives: Observatory) -> None:
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    tar = tar_of(two_archives, package_id, "us/lta")
+    aside = lose(two_archives, package_id, "us/lta")
+    aside.rename(tar)
+    with transaction(two_archives.engine) as session:
+        retry_package(session, package_id, by="a test")
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/lta")
+    with transaction(two_archives.engine) as session:
+        transfers = session.scalars(sa.select(models.LongTermArchiveTransfer)).all()
+    assert {(one.status, one.failure) for one in transfers} == {(Status.COMPLETED, None)}
+
+
+def give_up(observatory: Observatory, transfer_id: int) -> None:
+    with transaction(observatory.engine) as session:
+        advance(session, ARCHIVING, [transfer_id], to=Status.SCHEDULED, because="a test", by="a test")
+        outcomes.give_up(session, ARCHIVING, transfer_id, error=GivenUp(10), by="a test")
+
+
+def failed_copies(observatory: Observatory) -> str | None:
+    """What people are told of archive copies that cannot be made."""
+    with transaction(observatory.engine) as session:
+        told = [one for one in conditions(session, late=START) if one.kind is AlertKind.FAILED_FOR_GOOD]
+    return told[0].sentence if told else None
+
+
+def test_a_further_copy_that_failed_for_good_is_told_of_and_made_when_a_person_retries_its_package(
+    two_archives: Observatory,
+) -> None:
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    damage(tar_of(two_archives, package_id, "us/lta"))
+    read_again(two_archives, package_id, at="us/lta")
+    at_us = {"destination_id": two_archives.location_id("us/lta"), "status": Status.PENDING}
+    transfer_id = two_archives.one(models.LongTermArchiveTransfer, **at_us).id
+    give_up(two_archives, transfer_id)
+    told = failed_copies(two_archives)
+    assert told == (
+        f"1 archive copy cannot be made at us/lta, such as that of package {package_id}: The process that worked on it ended unexpectedly 10 times; look for "
+        "the cause in the logs of the transfer workers. "
+        f"Once that is mended, `ccat package retry {package_id}` takes it up again."
+    )
+    with transaction(two_archives.engine) as session:
+        retry_package(session, package_id, by="a test")
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/lta")
+    assert failed_copies(two_archives) is None
+
+
+def test_a_further_copy_on_a_trip_that_failed_is_told_of_and_sent_when_a_person_retries_its_package(
+    two_archives: Observatory,
+) -> None:
+    change_method(two_archives, "cologne_to_us", Mover.BBCP)
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    told = failed_copies(two_archives) or ""
+    assert told.startswith(f"1 archive copy cannot be made at us/lta, such as that of package {package_id}: Route")
+    change_method(two_archives, "cologne_to_us", Mover.COPY)
+    with transaction(two_archives.engine) as session:
+        retry_package(session, package_id, by="a test")
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/lta")
+    assert failed_copies(two_archives) is None
+
+
+def change_method(observatory: Observatory, route: str, method: Mover) -> None:
+    with transaction(observatory.engine) as session:
+        session.execute(sa.update(models.DataTransferRoute).filter_by(name=route).values(method=method))
