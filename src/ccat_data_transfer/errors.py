@@ -105,6 +105,20 @@ class FileDiffers(BadFile):
         super().__init__(location, path, f"has {found}, registered was {registered}")
 
 
+class NotTheOriginal(BadFile):
+    """Where a raw file was, that is archived, there is something else by now."""
+
+    code = "not_the_original"
+
+    def __init__(self, location: str, path: Path | str) -> None:
+        super().__init__(
+            location,
+            path,
+            "is not what was registered and archived, and is kept: move it away, and register it under another name "
+            "if it counts",
+        )
+
+
 class DamagedPackage(BadFile):
     """A tar does not hold what its package should."""
 

@@ -1,5 +1,6 @@
 """Copies go when they may, as files and as rows; what anybody needs, or is the last, stays."""
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -141,6 +142,43 @@ def test_a_path_that_another_file_was_written_to_meanwhile_is_not_removed(observ
     assert observatory.make_room(SOURCE) == 1
     assert files(observatory, SOURCE) == ["2026-04-01/a-1.fits"]
     assert {one.obstacle for one in told(observatory, SOURCE)} == {Obstacle.SHARED_PATH, Obstacle.UNPACKED}
+
+
+@pytest.mark.parametrize("written", [b"1" * 999 + b"2", b"longer" * 1000])
+def test_what_an_instrument_wrote_anew_under_a_path_that_is_archived_is_kept_until_it_is_moved_away(
+    observatory: Observatory, written: bytes
+) -> None:
+    """Nobody has these bytes but the source, and nobody has told of them."""
+    archived(observatory)
+    observatory.keep(SOURCE, days=0)
+    anew = observatory.directory(SOURCE) / "2026-04-01/a-1.fits"
+    old = anew.stat()
+    anew.write_bytes(written)
+    os.utime(anew, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert observatory.make_room(SOURCE) == 2
+    assert anew.read_bytes() == written
+    copy = observatory.one(models.PhysicalCopy, path="2026-04-01/a-1.fits")
+    assert copy.status is PhysicalCopyStatus.DELETION_FAILED
+    assert copy.failure == (
+        f"{anew} at location {SOURCE} is not what was registered and archived, and is kept: move it away, and register "
+        "it under another name if it counts."
+    )
+    anew.rename(anew.with_name("a-3.fits"))
+    assert observatory.make_room(SOURCE) == 1
+    assert files(observatory, SOURCE) == ["2026-04-01/a-3.fits"]
+    assert set(statuses(observatory, SOURCE)) == {PhysicalCopyStatus.DELETED}
+
+
+def test_a_raw_file_that_was_only_touched_or_copied_back_goes(observatory: Observatory) -> None:
+    archived(observatory)
+    observatory.keep(SOURCE, days=0)
+    touched, copied = (observatory.directory(SOURCE) / f"2026-04-01/a-{number}.fits" for number in (1, 2))
+    touched.chmod(0o444)
+    data = copied.read_bytes()
+    copied.unlink()
+    copied.write_bytes(data)
+    assert observatory.make_room(SOURCE) == 2
+    assert files(observatory, SOURCE) == []
 
 
 # What an archive has too

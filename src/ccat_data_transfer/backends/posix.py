@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from stat import S_IMODE
@@ -176,6 +177,12 @@ class Disk:
         found = self._below(path)
         with self.explained():
             return found.stat().st_size if found.is_file() else None
+
+    def changed_at(self, path: str) -> datetime:
+        """When anything was done to a file last; unlike its modification time, nobody can set this."""
+        found = self._below(path)
+        with self.explained():
+            return datetime.fromtimestamp(max(found.stat().st_ctime, found.lstat().st_ctime), UTC)
 
     def mode(self, path: str) -> int:
         """Permissions of a file."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_data_transfer.backends.base import Seal
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import FileDiffers
+from ccat_data_transfer.errors import FileDiffers, NotTheOriginal
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, disk_of
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_ops_db import models
@@ -46,6 +46,8 @@ class _Order:
     disk: Disk
     path: str
     seal: Seal | None
+    original: models.RawDataFile | None
+    """What its instrument registered, of a raw file where it was written."""
 
 
 def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
@@ -112,15 +114,18 @@ def _keep(
 
 
 def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_Order]:
-    copies = sa.select(_Copy).where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path)
+    file = models.RawDataFile
+    copies = sa.select(_Copy, file).outerjoin(file, file.id == _Copy.raw_data_file_id)
+    copies = copies.options(joinedload(_Copy.location).joinedload(models.DataLocation.site))
     return [
         _Order(
             copy.id,
             disk_of(copy.location, token=f"{copy.id}-{one.token}", progress=one.keep_lease),
             copy.path,
             Seal(copy.mtime_ns, copy.inode) if copy.mtime_ns is not None and copy.inode is not None else None,
+            original,
         )
-        for copy in session.scalars(copies.options(joinedload(_Copy.location).joinedload(models.DataLocation.site)))
+        for copy, original in session.execute(copies.where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path))
     ]
 
 
@@ -128,6 +133,9 @@ def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more may be removed."""
     one.keep_lease()
     try:
+        if order.original is not None:
+            order.disk.remove(order.path, sealed=_seal_of_original(order, order.original))
+            return None
         try:
             order.disk.remove(order.path, sealed=order.seal)
         except FileDiffers:
@@ -136,6 +144,21 @@ def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     except CcatError as error:
         return error
     return None
+
+
+def _seal_of_original(order: _Order, original: models.RawDataFile) -> Seal | None:
+    """Seal of a raw file that is what was registered, and so archived; None where it is gone. Raises NotTheOriginal.
+
+    It is read only where something was done to it since it was registered: its instrument may have written it anew.
+    """
+    disk, found = order.disk, order.disk.seal(order.path)
+    if found is None:
+        return None
+    is_the_size = disk.size(order.path) == original.size_bytes
+    is_untouched = disk.changed_at(order.path) <= original.created_at
+    if is_the_size and (is_untouched or disk.checksum(order.path) == original.checksum):
+        return found
+    raise NotTheOriginal(disk.name, disk.where(order.path))
 
 
 def _record(session: Session, *, one: CopyLease, failures: Mapping[int, str]) -> None:
