@@ -68,16 +68,39 @@ def way(routes: Iterable[Route], buffers: Mapping[int, int], *, origin: Place, d
     """
     if origin.site_id == destination.site_id:
         return Straight()
-    ordered = sorted(routes, key=lambda one: one.id)
-    custom = [one for one in ordered if one.type is RouteType.CUSTOM and one.origin_id == origin.location_id]
-    if any(one.destination_id == destination.location_id for one in custom):
+    known, sites = list(routes), (origin.site_id, destination.site_id)
+    if any((one.origin_id, one.destination_id) == (origin.location_id, destination.location_id) for one in known):
         return Straight()
-    sites = (origin.site_id, destination.site_id)
-    others = [one for one in ordered if one.type is not RouteType.CUSTOM]
-    for route in (*custom, *others):
-        if (route.origin_site_id, route.destination_site_id) == sites:
-            return _along(route, buffers, origin=origin, destination=destination)
-    return NoWay(f"No route leads from site {origin.site} to {destination.site}: `ccat route add` makes one.")
+    route = _first(known, sites, location_id=origin.location_id)
+    if route is None:
+        return NoWay(f"No route leads from site {origin.site} to {destination.site}: `ccat route add` makes one.")
+    if _leads_back(route, known, buffers):
+        return NoWay(
+            f"The routes from site {origin.site} to {destination.site} lead in a circle: `ccat routes` lists them, and "
+            "`ccat route set NAME --inactive` takes one of them out."
+        )
+    return _along(route, buffers, origin=origin, destination=destination)
+
+
+def _first(routes: Iterable[Route], sites: tuple[int, int], *, location_id: int | None) -> Route | None:
+    """The route between two sites that data at a location take; None where there is none."""
+    fitting = (
+        one
+        for one in routes
+        if (one.origin_site_id, one.destination_site_id) == sites
+        and (one.type is not RouteType.CUSTOM or one.origin_id == location_id)
+    )
+    return min(fitting, key=lambda one: (one.type is not RouteType.CUSTOM, one.id), default=None)
+
+
+def _leads_back(route: Route, routes: Iterable[Route], buffers: Mapping[int, int]) -> bool:
+    """Whether relays send on to one another what takes this route, and never to where it should go."""
+    passed, site_id = {route.origin_site_id}, route.via_site_id
+    while site_id is not None and site_id not in passed:
+        passed.add(site_id)
+        goes_on = _first(routes, (site_id, route.destination_site_id), location_id=buffers.get(site_id))
+        site_id = goes_on.via_site_id if goes_on else None
+    return site_id is not None
 
 
 def _along(route: Route, buffers: Mapping[int, int], *, origin: Place, destination: Place) -> Way:

@@ -59,6 +59,19 @@ def test_a_relay_leads_to_the_buffer_on_the_way_and_nowhere_without_one() -> Non
     assert isinstance(way([relay], {COLOGNE: 20}, origin=BUFFER, destination=ARCHIVE), NoWay)
 
 
+def test_relays_that_send_on_to_one_another_lead_nowhere() -> None:
+    there = route(1, RouteType.RELAY, via_site_id=US)
+    back = route(2, RouteType.RELAY, origin_site_id=US, via_site_id=CCAT)
+    found = way([there, back], BUFFERS, origin=BUFFER, destination=ARCHIVE)
+    assert found == NoWay(
+        "The routes from site ccat to cologne lead in a circle: `ccat routes` lists them, and "
+        "`ccat route set NAME --inactive` takes one of them out."
+    )
+    onward = route(3, RouteType.CUSTOM, origin_site_id=US, origin_id=30, destination_id=20)
+    assert way([there, back, onward], BUFFERS, origin=BUFFER, destination=ARCHIVE) == Hop(there, 30)
+    assert way([there], BUFFERS, origin=BUFFER, destination=ARCHIVE) == Hop(there, 30)
+
+
 def test_a_custom_route_comes_before_all_others_for_its_locations_only() -> None:
     into_the_archive = route(3, RouteType.CUSTOM, origin_id=10, destination_id=21)
     to_a_buffer = route(2, RouteType.CUSTOM, origin_id=10, destination_id=22)
