@@ -198,7 +198,7 @@ def test_a_sound_copy_is_noted_as_read_and_left_alone(far: Observatory) -> None:
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_an_archive_that_is_away_marks_nothing(far: Observatory, is_there: bool) -> None:
+def test_an_archive_that_is_away_marks_nothing(far: Observatory, *, is_there: bool) -> None:
     """What is mounted there is not, and perhaps not even the directory where it is mounted."""
     package_id = far.observe(FILES)
     far.do_all()

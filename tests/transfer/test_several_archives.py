@@ -84,8 +84,8 @@ def test_a_further_copy_that_failed_for_good_is_told_of_and_made_when_a_person_r
     give_up(two_archives, transfer_id)
     told = failed_copies(two_archives)
     assert told == (
-        f"1 archive copy cannot be made at us/lta, such as that of package {package_id}: The process that worked on it ended unexpectedly 10 times; look for "
-        "the cause in the logs of the transfer workers. "
+        f"1 archive copy cannot be made at us/lta, such as that of package {package_id}: The process that worked on it "
+        "ended unexpectedly 10 times; look for the cause in the logs of the transfer workers. "
         f"Once that is mended, `ccat package retry {package_id}` takes it up again."
     )
     with transaction(two_archives.engine) as session:

@@ -139,9 +139,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
     )
 
 
-def _archived(
-    session: Session, one: Attempt, package: models.RawDataPackage, *, at: models.DataLocation
-) -> _Archived:
+def _archived(session: Session, one: Attempt, package: models.RawDataPackage, *, at: models.DataLocation) -> _Archived:
     copies = archive_copies(session, package.id)
     for copy in sorted(copies, key=lambda found: _distance(found.location, at)):
         if copy.status is PhysicalCopyStatus.PRESENT:
