@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from stat import S_IMODE
@@ -33,6 +34,9 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
 _FLUSHED_AT_ONCE: Final = 8
 _REMOVED: Final = ".removed-"
+_PARTIAL: Final = ".partial-"
+_LONGEST: Final = 255 - 64
+"""Bytes of a name that has room for an ending."""
 
 
 class Tree(Protocol):
@@ -204,13 +208,13 @@ class Disk:
         With `sealed`, only what has this seal: raises FileDiffers where something else has the name by now.
         """
         target = self._below(path)
-        removed = target.with_name(f"{target.name}{_REMOVED}{self.token}")
+        removed = _beside(target, f"{_REMOVED}{self.token}")
         with self.explained():
             try:
                 target.rename(removed)
             except FileNotFoundError:
                 require_mounted(self.root)
-                _remove_all(target.parent, f"{target.name}{_REMOVED}")  # of whoever died in the middle
+                _remove_all(target.parent, _beside(target, _REMOVED).name)  # of whoever died in the middle
                 return
             if sealed is not None and _seal(removed) != sealed:
                 removed.rename(target)
@@ -227,7 +231,7 @@ class Disk:
         return found
 
     def _partial(self, target: Path) -> Path:
-        return target.with_name(f"{target.name}.partial-{self.token}")
+        return _beside(target, f"{_PARTIAL}{self.token}")
 
     @contextmanager
     def _unfinished(self, path: str, needs: int) -> Iterator[tuple[Path, Path]]:
@@ -309,6 +313,13 @@ class _Tree:
             yield sink
 
 
+def _beside(target: Path, ending: str) -> Path:
+    """Name of what a file or directory is made of, or has become: its own and an ending, as far as there is room."""
+    name = os.fsencode(target.name)
+    stem = target.name if len(name) <= _LONGEST else sha256(name).hexdigest()
+    return target.with_name(f"{stem}{ending}")
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -345,7 +356,7 @@ def _flush_directory(directory: Path) -> None:
 def _remove_partials(target: Path) -> None:
     """Remove what earlier tries left: only who holds the lease gets here."""
     for found in list(target.parent.iterdir()):
-        if found.name.startswith(f"{target.name}.partial-"):
+        if found.name.startswith(_beside(target, _PARTIAL).name):
             _remove(found)
 
 
