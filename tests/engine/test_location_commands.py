@@ -136,3 +136,14 @@ def test_a_bucket_is_one_location_only(say: Say) -> None:
     say("location", "add", "cologne/one", *bucket)
     assert "s3://fyst-raw is the bucket of cologne/one already" in told(say("location", "add", "ccat/other", *bucket))
     assert say("location", "add", "ccat/other", *bucket, "--prefix", "other").exit_code == 0
+
+
+def test_a_place_is_one_location_only_however_it_is_written(say: Say) -> None:
+    """Two copies in one place would be counted as two, and are lost together."""
+    archive = ("--type", "long_term_archive")
+    say("location", "add", "cologne/one", *S3, "--bucket", "fyst", "--prefix", "v1", "--endpoint-url", "http://store")
+    bucket = (*S3, "--bucket", "fyst", "--prefix", "v1/", "--endpoint-url", "http://store/")
+    assert "is the bucket of cologne/one already" in told(say("location", "add", "ccat/other", *bucket))
+    say("location", "add", "cologne/two", *archive, "--path", "/data/two")
+    again = told(say("location", "add", "cologne/three", *archive, "--path", "/data/one/../two/"))
+    assert "is the directory of cologne/two already" in again

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Any, ClassVar, Final, TypeAlias
 
 import sqlalchemy as sa
@@ -162,12 +163,16 @@ def _require_names(name: str, place: Place) -> None:
 def _is_there(one: models.DataLocation, place: Place, site: models.Site) -> bool:
     match place, one:
         case OnDisk(path), models.DiskDataLocation():
-            return one.site_id == site.id and one.path == path
+            return one.site_id == site.id and normpath(one.path) == normpath(path)
         case InBucket(), models.S3DataLocation():
-            theirs = (one.endpoint_url, one.bucket, one.prefix)
-            return theirs == (place.endpoint_url, place.bucket, place.prefix)
+            return _keys(one) == _keys(place)
         case _:
             return False
+
+
+def _keys(place: InBucket | models.S3DataLocation) -> tuple[str, str, str]:
+    """Where the keys of a location lie, however that is written."""
+    return (place.endpoint_url or "").rstrip("/"), place.bucket, place.prefix.rstrip("/")
 
 
 def _row(place: OnDisk | InBucket, **values: Any) -> models.DataLocation:
