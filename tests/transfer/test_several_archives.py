@@ -1,5 +1,6 @@
 """Several archives, some of which are far away, refuse, or have a copy again that was lost."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -8,7 +9,9 @@ from ccat_data_transfer.errors import GivenUp
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import outcomes
 from ccat_data_transfer.verbs.retrying import retry_package
+from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
@@ -114,3 +117,19 @@ def test_a_further_copy_on_a_trip_that_failed_is_told_of_and_sent_when_a_person_
 def change_method(observatory: Observatory, route: str, method: Mover) -> None:
     with transaction(observatory.engine) as session:
         session.execute(sa.update(models.DataTransferRoute).filter_by(name=route).values(method=method))
+
+
+def test_a_copy_that_a_person_said_to_be_restored_is_read_before_all_others(observatory: Observatory) -> None:
+    """Until then nothing but a word says that it is sound."""
+    _, believed = (observatory.observe({f"{number}.fits": b"data"}) for number in (1, 2))
+    observatory.do_all()
+    tar_of(observatory, believed).unlink()
+    read_again(observatory, believed)
+    with transaction(observatory.engine) as session:
+        retry_package(session, believed, by="a test")
+        long_ago = sa.func.clock_timestamp() - timedelta(days=1000)
+        read_before = sa.update(models.PhysicalCopy).where(models.PhysicalCopy.verified_at.is_not(None))
+        session.execute(read_before.values(verified_at=long_ago))
+    with transaction(observatory.engine) as session:
+        first, *_ = due_for_scrubbing(session, find(session, LOCATION, "cologne/lta").id)
+    assert first == observatory.copies(believed)["cologne/lta"].id

@@ -64,7 +64,7 @@ def next_look_at_archives(session: Session) -> datetime | None:
 
 
 def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
-    """Copies at an archive that are read next, those first that were not for longest.
+    """Copies at an archive that are read next: those first that never were, as a person restored them, or longest ago.
 
     So many are told of at a time as its rate allows in ten minutes, and after them it is rested for as long.
     """
@@ -78,7 +78,7 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
         _Copy.status == PhysicalCopyStatus.PRESENT,
         sa.or_(_Copy.verified_at.is_(None), _Copy.verified_at < _NOW - after),
     )
-    query = sa.select(_Copy.id, _Copy.size_bytes).where(late, claims.is_free(_Copy)).order_by(_Copy.verified_at)
+    query = sa.select(_Copy.id, _Copy.size_bytes).where(late, claims.is_free(_Copy)).order_by(_Copy.verified_at.nulls_first())
     found = session.execute(query.limit(_MOST)).all()
     rate = (location.scrub_mb_per_s or MB_PER_S) * _MB
     before = accumulate((size or 0 for _, size in found), initial=0)
