@@ -207,6 +207,19 @@ class BadBufferCopy(CcatError):
         super().__init__(f"Package {package} has to be packed again from its source: {problem.problem}.")
 
 
+class NameOfAnother(CcatError):
+    """An archive has something else under the name of a package, that this installation never put there."""
+
+    code = "name_of_another"
+
+    def __init__(self, package: str, package_id: int, archive: str, where: Path | str) -> None:
+        super().__init__(
+            f"Package {package} is not archived at {archive}: {where} is there already, is something else, and is not "
+            "known here, as after a restored backup. The description beside it says what it is: keep it elsewhere, "
+            f"then `ccat package retry {package_id}`. Nothing was overwritten."
+        )
+
+
 class BadArchiveCopy(CcatError):
     """The tar in an archive is not what was archived."""
 

@@ -149,6 +149,31 @@ def test_once_the_file_is_restored_a_retry_brings_the_package_into_the_archive(o
     assert sorted(copy.status for copy in copies) == [PhysicalCopyStatus.DELETED, PhysicalCopyStatus.PRESENT]
 
 
+@pytest.mark.parametrize("has_its_size", [False, True])
+def test_what_an_archive_has_under_the_name_of_a_package_and_nobody_knows_of_is_never_overwritten(
+    observatory: Observatory, *, has_its_size: bool
+) -> None:
+    """As after a restored backup: the part of this number was made before of other files, which nobody else has."""
+    package_id = observatory.observe(FILES)
+    observatory.do(Operation.PACKING)
+    length = (observatory.package(package_id).size_bytes or 0) if has_its_size else 100
+    packed = observatory.copies(package_id)["ccat/buffer"].path
+    another = observatory.directory("cologne/lta") / packed
+    another.parent.mkdir(parents=True)
+    another.write_bytes(bytes(length))
+    observatory.do_all()
+    package = observatory.package(package_id)
+    assert package.state is PackageState.FAILED
+    assert f"is not archived at cologne/lta: {another} is there already, is something else," in (package.failure or "")
+    assert another.read_bytes() == bytes(length)
+    another.rename(another.with_name("another.tar"))
+    with transaction(observatory.engine) as session:
+        retry_package(session, package_id, by="an operator")
+    observatory.do_all()
+    assert observatory.package(package_id).state is PackageState.ARCHIVED
+    assert digest(another.read_bytes()) == package.checksum
+
+
 def test_only_a_failed_package_is_retried(observatory: Observatory) -> None:
     package_id = observatory.observe(FILES)
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.errors import BadBufferCopy, BadFile
+from ccat_data_transfer.errors import BadBufferCopy, BadFile, NameOfAnother
 from ccat_data_transfer.plan import tar_path
 from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
 from ccat_data_transfer.tar import Writable
@@ -37,6 +37,8 @@ class _Order:
     archive: Store
     path: str
     copy_id: int
+    was_there: bool
+    """Whether the archive had a copy before, which may be replaced."""
     sidecar: bytes
 
 
@@ -59,6 +61,7 @@ def archive(worker: Worker, transfer_id: int) -> None:
 def _archive(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
     if order is not None:
+        _require_its_name(order)
         stored = _copy(order)
         _describe(order)
         one.transaction(partial(_record, one=one, order=order, stored=stored))
@@ -94,8 +97,28 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
         archive=one.store(destination),
         path=path,
         copy_id=announce_copy(session, package, destination, path=path, by=one.by),
+        was_there=_was_there(session, transfer),
         sidecar=sidecar_of(session, package.id, tar=tar),
     )
+
+
+def _was_there(session: Session, transfer: models.LongTermArchiveTransfer) -> bool:
+    copy = models.PhysicalCopy
+    before = sa.exists().where(
+        copy.raw_data_package_id == transfer.raw_data_package_id,
+        copy.data_location_id == transfer.destination_id,
+        copy.status != PhysicalCopyStatus.WRITING,
+    )
+    return bool(session.scalar(sa.select(before)))
+
+
+def _require_its_name(order: _Order) -> None:
+    """Raise NameOfAnother where the archive has other bytes there than this package, of which nobody here knows."""
+    archive, path = order.archive, order.path
+    size_bytes = None if order.was_there else archive.size(path)
+    if size_bytes is None or (size_bytes == order.size_bytes and archive.checksum(path) == order.checksum):
+        return
+    raise NameOfAnother(order.name, order.package_id, archive.name, archive.where(path))
 
 
 def _copy(order: _Order) -> Stored:
