@@ -212,7 +212,7 @@ class NameOfAnother(CcatError):
 
     code = "name_of_another"
 
-    def __init__(self, package: str, package_id: int, archive: str, where: Path | str) -> None:
+    def __init__(self, package: str, package_id: int, *, archive: str, where: Path | str) -> None:
         super().__init__(
             f"Package {package} is not archived at {archive}: {where} is there already, is something else, and is not "
             "known here, as after a restored backup. The description beside it says what it is: keep it elsewhere, "

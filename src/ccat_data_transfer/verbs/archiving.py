@@ -118,7 +118,7 @@ def _require_its_name(order: _Order) -> None:
     size_bytes = None if order.was_there else archive.size(path)
     if size_bytes is None or (size_bytes == order.size_bytes and archive.checksum(path) == order.checksum):
         return
-    raise NameOfAnother(order.name, order.package_id, archive.name, archive.where(path))
+    raise NameOfAnother(order.name, order.package_id, archive=archive.name, where=archive.where(path))
 
 
 def _copy(order: _Order) -> Stored:

@@ -78,8 +78,8 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
         _Copy.status == PhysicalCopyStatus.PRESENT,
         sa.or_(_Copy.verified_at.is_(None), _Copy.verified_at < _NOW - after),
     )
-    query = sa.select(_Copy.id, _Copy.size_bytes).where(late, claims.is_free(_Copy)).order_by(_Copy.verified_at.nulls_first())
-    found = session.execute(query.limit(_MOST)).all()
+    query = sa.select(_Copy.id, _Copy.size_bytes).where(late, claims.is_free(_Copy))
+    found = session.execute(query.order_by(_Copy.verified_at.nulls_first()).limit(_MOST)).all()
     rate = (location.scrub_mb_per_s or MB_PER_S) * _MB
     before = accumulate((size or 0 for _, size in found), initial=0)
     chosen = [row for row, so_far in zip(found, before, strict=False) if so_far < rate * _BATCH.total_seconds()]
