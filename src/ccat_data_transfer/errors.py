@@ -295,8 +295,8 @@ class NoLocation(CcatError):
 
     def __init__(self, location_type: LocationType, where: str) -> None:
         super().__init__(
-            f"There is no active {location_type} location {where}: add one with `ccat location add`, or make one "
-            "active, and packing goes on by itself."
+            f"There is no active {location_type} location {where}: add one with `ccat location add`, or "
+            "`ccat location set SITE/NAME --active`, and packing goes on by itself."
         )
 
 

@@ -147,3 +147,14 @@ def test_a_place_is_one_location_only_however_it_is_written(say: Say) -> None:
     say("location", "add", "cologne/two", *archive, "--path", "/data/two")
     again = told(say("location", "add", "cologne/three", *archive, "--path", "/data/one/../two/"))
     assert "is the directory of cologne/two already" in again
+
+
+def test_a_buffer_or_archive_is_put_out_of_use_and_into_it_again(say: Say) -> None:
+    assert told(say("location", "set", "cologne/lta", "--inactive")) == "cologne/lta is changed"
+    assert "cologne/lta long_term_archive inactive" in told(say("locations"))
+    [lta] = [one for one in json.loads(say("locations", "--json").stdout) if one["name"] == "cologne/lta"]
+    assert lta["active"] is False
+    assert say("location", "set", "cologne/lta", "--active").exit_code == 0
+    assert "inactive" not in told(say("locations"))
+    refused = told(say("location", "set", "cologne/ramses", "--inactive"))
+    assert refused.startswith("error: Location cologne/ramses is a processing location: only buffers and archives are")

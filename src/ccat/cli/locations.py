@@ -69,25 +69,30 @@ def change(
     settings: Settings = None,
     scrub_days: Annotated[int | None, typer.Option(min=0, help="Archives: copies are read again; 0 is never.")] = None,
     scrub_rate: Annotated[float | None, typer.Option(metavar="MB/S", min=0.1, help="At most so fast.")] = None,
+    active: Annotated[
+        bool | None, typer.Option("--active/--inactive", help="Whether new packages and products are put there.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Change the reserve of a location, how an archive is read again, or settings of its backend, read at a start."""
-    if reserve is None and not settings and scrub_days is None and scrub_rate is None:
-        raise typer.BadParameter("name --reserve, --scrub-days, --scrub-rate or --set")
+    if {reserve, scrub_days, scrub_rate, active} == {None} and not settings:
+        raise typer.BadParameter("name --reserve, --scrub-days, --scrub-rate, --inactive or --set")
     with reported(as_json=json), transaction("location") as session:
-        number = _change(session, name, reserve=reserve, settings=settings)
+        number = _change(session, name, reserve=reserve, settings=settings, active=active)
         change_scrubbing(session, name, days=scrub_days, mb_per_s=scrub_rate)
     print_json({"id": number, "location": name}) if json else typer.echo(f"{name} is changed")
 
 
-def _change(session: Session, name: str, *, reserve: float | None, settings: list[str] | None) -> int:
+def _change(
+    session: Session, name: str, *, reserve: float | None, settings: list[str] | None, active: bool | None = None
+) -> int:
     """Change a location, and refuse what nobody could serve then."""
     pairs = [one.partition("=") for one in settings or ()]
     if any(not equals for _, equals, _ in pairs):
         raise typer.BadParameter("a setting is written KEY=VALUE", param_hint="--set")
     reserve_bytes = None if reserve is None else round(reserve * 10**9)
     given = {key: value or None for key, _, value in pairs}
-    location = change_location(session, name, reserve_bytes=reserve_bytes, settings=given)
+    location = change_location(session, name, reserve_bytes=reserve_bytes, settings=given, active=active)
     if given or location.location_type is LocationType.PROCESSING:
         serve(location, default_base=_NOWHERE)
     return location.id
@@ -113,6 +118,8 @@ def _rows(found: Iterable[LocationNow]) -> Iterable[Sequence[object]]:
 
 
 def _state(one: LocationNow) -> str | None:
+    if not one.active:
+        return "inactive"
     if one.storage is StorageType.S3:
         return None  # nobody looks: a bucket has no free space
     if one.state is SpaceState.UNKNOWN and one.checked_at:

@@ -44,6 +44,8 @@ class LocationNow:
     """Directory of a disk, `s3://bucket/prefix`, or pool of tapes."""
     path: str | None
     """Directory of a disk."""
+    active: bool
+    """Whether anything new is put there."""
     free_bytes: int | None
     total_bytes: int | None
     reserve_bytes: int
@@ -103,6 +105,7 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         backend=one.backend,
         place=_place(one),
         path=one.path if isinstance(one, models.DiskDataLocation) else None,
+        active=one.active,
         free_bytes=one.free_bytes,
         total_bytes=one.total_bytes,
         reserve_bytes=reserve,

@@ -17,6 +17,7 @@ from ccat_ops_db.verbs.limiting import tell_limits
 _SITE_NAME: Final = re.compile(r"[a-z0-9-]+")
 _LOCATION_NAME: Final = re.compile(r"[a-z0-9_-]+")
 _BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ARE_FILLED: Final = (LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE)
 _STORE_URL: Final = re.compile(r"https?://[^/@\s]+/?")
 
 
@@ -192,6 +193,18 @@ class NoArchive(CcatError):
         super().__init__(f"Location {name} is a {kind} location: only archives are read again. Nothing was changed.")
 
 
+class NothingIsPut(CcatError):
+    """A location was to be put out of use, or into it, where no transfer puts anything new."""
+
+    code = "nothing_is_put"
+
+    def __init__(self, name: str, kind: LocationType) -> None:
+        super().__init__(
+            f"Location {name} is a {kind} location: only buffers and archives are active or not. "
+            "`ccat pause --location` holds runs. Nothing was changed."
+        )
+
+
 def change_scrubbing(session: Session, name: str, *, days: int | None, mb_per_s: float | None) -> None:
     """Change after how many days copies at an archive are read again, and how fast. Raises UnknownName, NoArchive."""
     if days is None and mb_per_s is None:
@@ -205,17 +218,26 @@ def change_scrubbing(session: Session, name: str, *, days: int | None, mb_per_s:
 
 
 def change_location(
-    session: Session, name: str, *, reserve_bytes: int | None = None, settings: Mapping[str, Any] | None = None
+    session: Session,
+    name: str,
+    *,
+    reserve_bytes: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    active: bool | None = None,
 ) -> models.DataLocation:
-    """Change the reserve of a location, and settings of its backend, of which None takes one away. Raises UnknownName.
+    """Change the reserve of a location, settings of its backend, of which None takes one away, or whether it is active.
 
-    Processes read settings of backends when they start.
+    At one that is not, nothing new is put; what is on its way goes on, and what is there is used. Processes read
+    settings of backends when they start. Raises UnknownName and NothingIsPut.
     """
     location = find(session, LOCATION, name)
+    if active is not None and location.location_type not in _ARE_FILLED:
+        raise NothingIsPut(name, location.location_type)
     if reserve_bytes is not None:
         location.free_space_reserve_bytes = reserve_bytes
         tell_limits(session)
     merged = {**location.backend_settings, **(settings or {})}
     location.backend_settings = {key: value for key, value in merged.items() if value is not None}
+    location.active = location.active if active is None else active
     session.flush()
     return location
