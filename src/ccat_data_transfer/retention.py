@@ -1,5 +1,6 @@
 """Retention's part of the transfer-manager's rounds."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -9,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.rounds import carefully
-from ccat_data_transfer.tasks import task_name
+from ccat_data_transfer.tasks import DISCARDING, task_name
+from ccat_data_transfer.verbs.discarding import choose_given_up, with_given_up
 from ccat_data_transfer.verbs.retaining import (
     BATCH,
     locations_to_look_at,
@@ -31,20 +33,31 @@ WAKES_ON: Final = (
 
 
 def tend(engine: sa.Engine, app: TaskApp, *, by: str, lease: timedelta) -> int:
-    """Recover what was lost, mark what is to go, and have it removed; how many copies that concerned."""
+    """Recover what was lost, mark what is to go, have it removed, and what was given up too; how many copies that was."""
     recovered = carefully(engine, partial(recover_lost_deletions, by=by))
     marked = sum(
         carefully(engine, partial(mark, location_id=one, by=by)) for one in in_transaction(engine, locations_to_look_at)
     )
     sent = partial(_send, app=app, by=by, lease=lease)
     scheduled = sum(carefully(engine, partial(sent, location_id=one)) for one in in_transaction(engine, with_deletions))
-    return recovered + marked + scheduled
+    removed = partial(_discard, app=app, by=by, lease=lease)
+    given_up = sum(carefully(engine, partial(removed, location_id=one)) for one in in_transaction(engine, with_given_up))
+    return recovered + marked + scheduled + given_up
 
 
 def _send(session: Session, *, location_id: int, app: TaskApp, by: str, lease: timedelta) -> int:
-    task: CeleryTask[int] = CeleryTask(app, task_name(Operation.DELETION), batch=BATCH)
     scheduled = schedule_deletions(session, location_id, by=by, lease=lease)
-    if scheduled:
+    return _tell(session, location_id, scheduled, task=CeleryTask(app, task_name(Operation.DELETION), batch=BATCH))
+
+
+def _discard(session: Session, *, location_id: int, app: TaskApp, by: str, lease: timedelta) -> int:
+    chosen = choose_given_up(session, location_id, by=by, lease=lease)
+    return _tell(session, location_id, chosen, task=CeleryTask(app, DISCARDING))
+
+
+def _tell(session: Session, location_id: int, copy_ids: Sequence[int], *, task: CeleryTask[int]) -> int:
+    """Have workers of a location do something about copies there, once the transaction is over; about how many."""
+    if copy_ids:
         queue = queue_of(session.get_one(models.DataLocation, location_id), Operation.DELETION)
-        task.send_after_commit(session, scheduled, queue=queue)
-    return len(scheduled)
+        task.send_after_commit(session, copy_ids, queue=queue)
+    return len(copy_ids)

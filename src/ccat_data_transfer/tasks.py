@@ -8,6 +8,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.archiving import archive
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.deleting import delete_copies
+from ccat_data_transfer.verbs.discarding import discard
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.products.archiving import archive_products
 from ccat_data_transfer.verbs.restoring import restore
@@ -26,6 +27,8 @@ VERBS: Final[Mapping[Operation, Callable[[Worker, int], None]]] = {
     Operation.STAGING: stage,
     Operation.ARCHIVING_PRODUCTS: archive_products,
 }
+DISCARDING: Final = "transfer.discarding"
+"""Task that removes what is unfinished; it goes to the queue of deletions."""
 
 
 def task_name(operation: Operation) -> str:
@@ -41,6 +44,10 @@ def register_tasks(app: TaskApp, worker: Worker) -> None:
     @make_celery_task(app, task_name(Operation.DELETION))
     def delete_what_may_go(copy_ids: list[int]) -> None:
         delete_copies(worker, copy_ids)
+
+    @make_celery_task(app, DISCARDING)
+    def discard_what_was_given_up(copy_ids: list[int]) -> None:
+        discard(worker, copy_ids)
 
     @make_celery_task(app, task_name(Operation.SCRUBBING))
     def read_again(copy_ids: list[int]) -> None:

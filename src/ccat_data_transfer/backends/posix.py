@@ -33,8 +33,8 @@ from ccat_service.trees import last_change
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
 _FLUSHED_AT_ONCE: Final = 8
-_REMOVED: Final = ".removed-"
 _PARTIAL: Final = ".partial-"
+_REMOVED: Final = ".removed-"
 _LONGEST: Final = 255 - 64
 """Bytes of a name that has room for an ending."""
 
@@ -221,6 +221,16 @@ class Disk:
                 raise FileDiffers(self.name, target, registered=str(sealed), found=str(_seal(target)))
             _delete(removed)
             _flush_directory(target.parent)
+
+    def discard(self, path: str) -> None:
+        """Remove all that anybody's tries to make a file or directory have left, whether one of them came to its end.
+
+        Whoever is still at it finds its own gone, and cannot give it the name any more.
+        """
+        target = self._below(path)
+        self.remove(path)
+        with self.explained():
+            _remove_all(target.parent, _beside(target, _PARTIAL).name)
 
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.errors import BadFile, CopyInTheWay, FileMissing
 from ccat_data_transfer.verbs.attempts import LeaseLost
-from ccat_ops_db import models
+from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 
@@ -60,9 +60,18 @@ def announce_copy(
     if copy is None:
         row = {"type": "raw_data_package", "raw_data_package_id": package.id, "data_location_id": location.id}
         return session.scalars(insert(Copy).values(row | {"path": path}).returning(Copy.id)).one()
+    where = f"{location.site.short_name}/{location.name}"
     if copy.status is not PhysicalCopyStatus.WRITING:
-        raise CopyInTheWay(package.name, f"{location.site.short_name}/{location.name}", copy.status)
+        raise CopyInTheWay(package.name, where, copy.status)
+    if not _is_mine_to_finish(session, copy.id):
+        raise CopyInTheWay(package.name, where, "unfinished, and being removed")
     return copy.id
+
+
+def _is_mine_to_finish(session: Session, copy_id: int) -> bool:
+    """Whether nobody removes what is unfinished of a copy; nobody begins to before the transaction is over."""
+    unfinished = sa.and_(Copy.id == copy_id, Copy.status == PhysicalCopyStatus.WRITING, claims.is_free(Copy))
+    return session.scalars(sa.select(Copy.id).where(unfinished).with_for_update()).one_or_none() is not None
 
 
 def record_copy(session: Session, copy_id: int, stored: Stored, *, because: str, by: str) -> None:

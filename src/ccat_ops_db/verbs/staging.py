@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from ccat_ops_db import claims, models
+from ccat_ops_db import models
 from ccat_ops_db.models.data import GOING
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.sets import is_among, is_given
@@ -94,16 +94,15 @@ def _keep(session: Session, package_ids: Collection[int], location_id: int) -> N
 def cancel_unwanted(session: Session, *, by: str) -> int:
     """Cancel staging that runs asked for and no active run wants any more, also while it is done; how many jobs.
 
-    Who works on one loses its lease. What is asked for just now is left alone.
+    Who works on one ends it when the lease is to be renewed, which is left to run out: so it is known until when
+    somebody may be at it. What is asked for just now is left alone.
     """
     jobs = session.scalars(_UNWANTED).all()
     if not jobs:
         return 0
     unwanted = session.scalars(_STILL_UNWANTED, {"jobs": jobs}).all()  # a run may have come before they were locked
     because = "no run wants it any more"
-    cancelled = advance(session, _Job, unwanted, to=Status.CANCELLED, because=because, by=by)
-    claims.release(session, _Job, cancelled)
-    return len(cancelled)
+    return len(advance(session, _Job, unwanted, to=Status.CANCELLED, because=because, by=by))
 
 
 def retry_runs_of(session: Session, package_id: int) -> list[int]:
