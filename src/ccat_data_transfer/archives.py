@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.rounds import carefully
 from ccat_data_transfer.tasks import task_name
-from ccat_data_transfer.verbs.replicating import replicate
+from ccat_data_transfer.verbs.surveying import look_through
 from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
@@ -16,15 +16,16 @@ from ccat_service.tasks import CeleryTask, TaskApp
 
 
 def tend(engine: sa.Engine, app: TaskApp, *, by: str) -> int:
-    """Look at the archives whose turn it is; how many copies are made or read for it."""
-    look = partial(_look, app=app, by=by)
-    return sum(carefully(engine, partial(look, location_id=one)) for one in in_transaction(engine, archives_to_look_at))
+    """Look at the packages and the archives whose turn it is; how many copies are made or read for it."""
+    asked, look = carefully(engine, partial(look_through, by=by)), partial(_look, app=app)
+    looks = (partial(look, location_id=one) for one in in_transaction(engine, archives_to_look_at))
+    return asked + sum(carefully(engine, one) for one in looks)
 
 
-def _look(session: Session, *, location_id: int, app: TaskApp, by: str) -> int:
-    asked, chosen = replicate(session, by=by), due_for_scrubbing(session, location_id)
+def _look(session: Session, *, location_id: int, app: TaskApp) -> int:
+    chosen = due_for_scrubbing(session, location_id)
     if chosen:
         task: CeleryTask[int] = CeleryTask(app, task_name(Operation.SCRUBBING))
         queue = queue_of(session.get_one(models.DataLocation, location_id), Operation.SCRUBBING)
         task.send_after_commit(session, chosen, queue=queue)
-    return asked + len(chosen)
+    return len(chosen)

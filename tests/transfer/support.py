@@ -42,6 +42,7 @@ START: Final = datetime(2026, 4, 1, 2, 15, tzinfo=UTC)
 AT_ONCE: Final = Backoff(first=timedelta(), ceiling=timedelta())
 OBSERVED: Final = (
     models.StatusChange,
+    models.ReplicationRound,
     models.ProductArchiveTransfer,
     models.StagingJob,
     models.LongTermArchiveTransfer,

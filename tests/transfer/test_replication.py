@@ -11,7 +11,8 @@ from ccat_data_transfer.managers import TransferContext
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
 from ccat_data_transfer.routing import Place
-from ccat_data_transfer.verbs.replicating import replicate
+from ccat_data_transfer.verbs.surveying import look_through
+from ccat_data_transfer.verbs import replicating, surveying
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
@@ -113,7 +114,7 @@ def test_a_package_leaves_the_observatory_once_and_the_second_archive_is_fed_fro
     check_copy(two_archives, package_id, "us/lta")
     assert trips(two_archives) == 2
     with transaction(two_archives.engine) as session:
-        assert replicate(session, by="a test") == 0
+        assert look_through(session, by="a test") == 0
 
 
 def test_more_copies_are_made_of_what_was_archived_before_they_were_wanted(two_archives: Observatory) -> None:
@@ -124,10 +125,46 @@ def test_more_copies_are_made_of_what_was_archived_before_they_were_wanted(two_a
     two_archives.lose_all_but_archives(package_id)
     with transaction(two_archives.engine) as session:
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
-        assert replicate(session, by="a test") == 1
+        assert look_through(session, by="a test") == 1
     assert two_archives.do(Operation.RESTORING) == 1
     two_archives.do_all()
     check_copy(two_archives, package_id, "us/lta")
+
+
+def look_again(observatory: Observatory) -> int:
+    """The next look at packages, as if its time had come; how many copies it asked for."""
+    with transaction(observatory.engine) as session:
+        session.execute(sa.update(models.ReplicationRound).values(look_at=None))
+        return look_through(session, by="a test")
+
+
+def test_all_packages_are_looked_at_in_turn_and_those_nothing_can_be_made_of_hold_up_no_others(
+    two_archives: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surveying, "_LOOKED_AT", 2)
+    monkeypatch.setattr(replicating, "AT_ONCE", 1)
+    monkeypatch.setattr(surveying, "AT_ONCE", 1)
+    want_copies(two_archives, 1)
+    packages = [two_archives.observe({f"{number}.fits": b"a"}) for number in range(5)]
+    two_archives.do_all()
+    two_archives.lose_all_but_archives(packages[0])
+    with transaction(two_archives.engine) as session:
+        lost = [two_archives.copies(packages[0])["cologne/lta"].id]
+        advance(session, models.PhysicalCopy, lost, to=PhysicalCopyStatus.MISSING, because="a test", by="a test")
+    want_copies(two_archives, 2)
+
+    looks = [look_again(two_archives) for _ in range(6)]
+    assert (looks, sum(looks)) == ([0, 1, 1, 1, 1, 0], 4)
+    with transaction(two_archives.engine) as session:
+        assert look_through(session, by="a test") == 0
+    two_archives.do_all()
+    for package_id in packages[1:]:
+        check_copy(two_archives, package_id, "us/lta")
+
+
+def want_copies(observatory: Observatory, number: int) -> None:
+    with transaction(observatory.engine) as session:
+        session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=number))
 
 
 @pytest.mark.parametrize("how", [damage, Path.unlink])
@@ -181,7 +218,7 @@ def test_what_nothing_is_left_of_stays_marked_and_people_are_told(far: Observato
     assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.CORRUPT
     with transaction(far.engine) as session:
         [told] = [one for one in conditions(session, late=START) if one.kind is AlertKind.LOST_COPY]
-        assert replicate(session, by="a test") == 0
+        assert look_through(session, by="a test") == 0
     assert told.sentence.startswith("1 archive copy is damaged or gone at cologne/lta, such as raw/")
 
 
@@ -246,6 +283,18 @@ def test_copies_are_read_again_after_so_many_days_at_the_rate_of_their_archive(f
     with transaction(far.engine) as session:
         location = session.get_one(models.DataLocation, location_id)
         location.scrub_days = location.scrub_mb_per_s = location.archive_look_at = None
+
+
+def test_what_was_never_read_comes_before_what_was_not_for_longest(far: Observatory) -> None:
+    packages = [far.observe({f"{number}.fits": b"a"}) for number in range(2)]
+    far.do_all()
+    make_old(far, days=181)
+    restored = far.copies(packages[1])["cologne/lta"].id
+    with transaction(far.engine) as session:
+        session.get_one(models.PhysicalCopy, restored).verified_at = None
+    location_id = far.location_id("cologne/lta")
+    with transaction(far.engine) as session:
+        assert due_for_scrubbing(session, location_id) == [restored, far.copies(packages[0])["cologne/lta"].id]
 
 
 def test_a_manager_looks_at_each_archive_once_an_hour_and_at_none_while_everything_is_paused(

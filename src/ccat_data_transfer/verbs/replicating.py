@@ -28,19 +28,26 @@ _Package, _Copy, _Location, _Archiving = (
     models.DataLocation,
     models.LongTermArchiveTransfer,
 )
-_AT_ONCE: Final = 1000
+AT_ONCE: Final = 1000
+"""Packages that are short of copies, of which one look tells."""
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _GONE: Final = (*_LOST, PhysicalCopyStatus.DELETED)
+_ASKED: Final = (*LIVE_TRANSFER_STATUSES, Status.FAILED)
+_TAKES_COPIES: Final = sa.and_(
+    _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
+    _Location.storage_type.in_(STORAGES[LocationType.LONG_TERM_ARCHIVE]),
+    _Location.active,
+)
 _LIVE: Final = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")
 
 
-def replicate(session: Session, package_ids: Collection[int] | None = None, *, by: str) -> int:
-    """Ask for archive copies that are wanting, of these archived packages or of any; how many were asked for.
+def replicate(session: Session, package_ids: Collection[int], *, by: str) -> int:
+    """Ask for archive copies that are wanting of these archived packages; how many were asked for.
 
     One is asked for at a time for each package. What nothing can be made of waits until something changes.
     """
-    _take_back(session, package_ids, by=by)
-    short = list(session.scalars(_short(package_ids)))
+    take_back_useless(session, package_ids, by=by)
+    short = short_of_copies(session, is_among(_Package.id, package_ids))
     if not short:
         return 0
     here, archives = the_map(session), _archives(session)
@@ -61,8 +68,11 @@ def is_on_its_way(session: Session, package_id: int) -> bool:
     return bool(session.scalar(sa.select(live)))
 
 
-def _short(package_ids: Collection[int] | None) -> sa.Select[int]:
-    """Archived packages with fewer sound archive copies than they want, also with those that are coming."""
+def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence[int]:
+    """Archived packages with fewer sound archive copies than they want, also with those that are coming.
+
+    Left out are those that every archive has, or is to have: nothing can be asked for. The first thousand are told.
+    """
     sound = _sound_copies(_Package.id).with_only_columns(sa.func.count())
     coming = (
         sa.select(sa.func.count())
@@ -70,13 +80,22 @@ def _short(package_ids: Collection[int] | None) -> sa.Select[int]:
         .where(_Archiving.raw_data_package_id == _Package.id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES))
     )
     there = sound.correlate(_Package).scalar_subquery() + coming.correlate(_Package).scalar_subquery()
-    which = sa.true() if package_ids is None else is_among(_Package.id, package_ids)
-    return (
-        sa.select(_Package.id)
-        .where(_Package.state == PackageState.ARCHIVED, which, there < _wanted())
-        .order_by(_Package.id)
-        .limit(_AT_ONCE)
+    is_short = sa.and_(_Package.state == PackageState.ARCHIVED, there < _wanted(), _lacks_in_some_archive())
+    return session.scalars(sa.select(_Package.id).where(which, is_short).order_by(_Package.id).limit(AT_ONCE)).all()
+
+
+def _lacks_in_some_archive() -> sa.ColumnElement[bool]:
+    """Condition on a package: an archive that takes copies has none of it, and none is or was on its way there."""
+    has = sa.exists().where(
+        _Copy.raw_data_package_id == _Package.id, _Copy.data_location_id == _Location.id, _Copy.status.not_in(_GONE)
     )
+    was_asked = sa.exists().where(
+        _Archiving.raw_data_package_id == _Package.id,
+        _Archiving.destination_id == _Location.id,
+        _Archiving.status.in_(_ASKED),
+    )
+    none = (sa.not_(one.correlate(_Package, _Location)) for one in (has, was_asked))
+    return sa.exists().where(_TAKES_COPIES, *none).correlate(_Package)
 
 
 def _sound_copies(package_id: Any) -> sa.Select[int]:
@@ -104,8 +123,11 @@ def _wanted() -> sa.ColumnElement[int]:
     return sa.func.coalesce(asked.correlate(_Package).scalar_subquery(), 1)
 
 
-def _take_back(session: Session, package_ids: Collection[int] | None, *, by: str) -> None:
-    """Cancel transfers of archived packages that have nothing to start from any more, so that others are asked for."""
+def take_back_useless(session: Session, package_ids: Collection[int] | None = None, *, by: str) -> None:
+    """Cancel transfers of archived packages, of these or of any, that have nothing to start from any more.
+
+    So others are asked for.
+    """
     start = aliased(_Location, flat=True)
     is_buffer = sa.exists().where(start.id == _Archiving.origin_id, start.location_type == LocationType.BUFFER)
     of_archived = sa.exists().where(
@@ -133,9 +155,7 @@ def _has_sources() -> sa.ColumnElement[bool]:
 
 def _archives(session: Session) -> Sequence[sa.Row[int, int]]:
     """Archives that take copies, by id, with their priority."""
-    of_type = LocationType.LONG_TERM_ARCHIVE
-    usable = (_Location.location_type == of_type, _Location.storage_type.in_(STORAGES[of_type]), _Location.active)
-    return session.execute(sa.select(_Location.id, _Location.priority).where(*usable)).all()
+    return session.execute(sa.select(_Location.id, _Location.priority).where(_TAKES_COPIES)).all()
 
 
 def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]]) -> Wish | None:
@@ -145,8 +165,7 @@ def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa
         .where(_Copy.raw_data_package_id == package_id, _Copy.status != PhysicalCopyStatus.DELETED)
     ).all()
     asked = sa.select(_Archiving.destination_id).where(
-        _Archiving.raw_data_package_id == package_id,
-        _Archiving.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]),
+        _Archiving.raw_data_package_id == package_id, _Archiving.status.in_(_ASKED)
     )
     lost = {place for place, status, kind in copies if status in _LOST and kind is LocationType.LONG_TERM_ARCHIVE}
     holdings = [

@@ -71,7 +71,13 @@ from ccat_ops_db.models.runs import (
     RunInput,
 )
 from ccat_ops_db.models.system import Installation, StatusChange
-from ccat_ops_db.models.transfers import DataTransfer, LongTermArchiveTransfer, ProductArchiveTransfer, StagingJob
+from ccat_ops_db.models.transfers import (
+    DataTransfer,
+    LongTermArchiveTransfer,
+    ProductArchiveTransfer,
+    ReplicationRound,
+    StagingJob,
+)
 from ccat_ops_db.models.triggers import Pause, RunRequest, Trigger
 from ccat_ops_db.models.withdrawals import Withdrawal, WithdrawnProduct
 from ccat_ops_db.states import (
@@ -168,6 +174,7 @@ __all__ = [
     "ReductionStepConfigRevision",
     "ReductionStepDependency",
     "ReductionStepRevision",
+    "ReplicationRound",
     "Resource",
     "Role",
     "RouteType",

@@ -22,6 +22,8 @@ from ccat_ops_db.states import PackageState, PhysicalCopyStatus
 
 GOING = "status IN ('deletion_possible', 'deletion_scheduled', 'deletion_in_progress', 'deletion_failed')"
 """SQL predicate of a copy that is to be deleted."""
+LOST = "status IN ('corrupt', 'missing')"
+"""SQL predicate of a copy that was found damaged or gone."""
 UNFINISHED = "status = 'writing'"
 """SQL predicate of a copy that is being written, or that nobody finished."""
 
@@ -170,6 +172,7 @@ class PhysicalCopy(Leased, Base):
         ),
         sa.Index("ix_physical_copy_there", "data_location_id", postgresql_where=sa.text("status <> 'deleted'")),
         sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),
+        sa.Index("ix_physical_copy_lost", "data_location_id", postgresql_where=sa.text(LOST)),
         sa.Index("ix_physical_copy_unfinished", "data_location_id", postgresql_where=sa.text(UNFINISHED)),
         sa.Index("ix_physical_copy_leased", "lease_until", postgresql_where=sa.text("lease_until IS NOT NULL")),
         sa.Index(

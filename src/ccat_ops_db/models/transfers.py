@@ -57,6 +57,22 @@ class LongTermArchiveTransfer(_Transfer, Base):
     data_transfer_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("data_transfer.id"), comment="What carried it from one site to another last."
     )
+    bad_arrivals: Mapped[int] = mapped_column(
+        server_default="0", comment="Times in a row that its tar, as it is where it comes from, arrived damaged."
+    )
+
+
+class ReplicationRound(Base):
+    """The one row that tells how far it was looked whether archived packages have enough copies, all of them in turn."""
+
+    __tablename__ = "replication_round"
+    __table_args__ = (sa.CheckConstraint("id = 1", name="there_is_one"),)
+
+    id: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False, comment="Always 1.")
+    looked_up_to: Mapped[int] = mapped_column(
+        server_default="0", comment="Number of the raw package that was looked at last; 0: the next round begins."
+    )
+    look_at: Mapped[datetime | None] = mapped_column(comment="When it goes on; NULL: now.")
 
 
 class ProductArchiveTransfer(_Transfer, Base):

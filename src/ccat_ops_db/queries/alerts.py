@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.models.data import LOST
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
@@ -20,7 +21,6 @@ from ccat_ops_db.states import (
     AlertKind,
     LocationType,
     PackageState,
-    PhysicalCopyStatus,
     RunStatus,
     Status,
     TriggerType,
@@ -148,13 +148,12 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
 def _lost_copies(session: Session) -> Iterator[Condition]:
     """Archive copies that are damaged or gone, until they are made anew."""
     copy, location = models.PhysicalCopy, models.DataLocation
-    lost = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
     rows = session.execute(
         sa.select(LOCATION.label, sa.func.count(), sa.func.min(copy.path))
         .select_from(copy)
         .join(location, location.id == copy.data_location_id)
         .join(location.site)
-        .where(location.location_type == LocationType.LONG_TERM_ARCHIVE, copy.status.in_(lost))
+        .where(location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.text(f"physical_copy.{LOST}"))
         .group_by(LOCATION.label)
     )
     for name, number, path in rows:

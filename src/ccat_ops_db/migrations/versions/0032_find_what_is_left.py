@@ -8,14 +8,41 @@ down_revision = "0027"
 branch_labels = None
 depends_on = None
 
-_COPY = "physical_copy"
+_COPY, _ARCHIVING, _ROUND = "physical_copy", "long_term_archive_transfer", "replication_round"
+_INDEXES = {"lost": "status IN ('corrupt', 'missing')", "unfinished": "status = 'writing'"}
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_physical_copy_unfinished", _COPY, ["data_location_id"], postgresql_where=sa.text("status = 'writing'")
+    for name, which in _INDEXES.items():
+        op.create_index(f"ix_{_COPY}_{name}", _COPY, ["data_location_id"], postgresql_where=sa.text(which))
+    bad_arrivals: sa.Column[int] = sa.Column(
+        "bad_arrivals",
+        sa.BigInteger(),
+        server_default="0",
+        nullable=False,
+        comment="Times in a row that its tar, as it is where it comes from, arrived damaged.",
+    )
+    op.add_column(_ARCHIVING, bad_arrivals)
+    op.create_table(
+        _ROUND,
+        sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False, comment="Always 1."),
+        sa.Column(
+            "looked_up_to",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="Number of the raw package that was looked at last; 0: the next round begins.",
+        ),
+        sa.Column(
+            "look_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When it goes on; NULL: now."
+        ),
+        sa.CheckConstraint("id = 1", name=op.f(f"ck_{_ROUND}_there_is_one")),
+        sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{_ROUND}")),
     )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_physical_copy_unfinished", _COPY)
+    op.drop_table(_ROUND)
+    op.drop_column(_ARCHIVING, "bad_arrivals")
+    for name in _INDEXES:
+        op.drop_index(f"ix_{_COPY}_{name}", _COPY)

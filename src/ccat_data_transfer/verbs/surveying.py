@@ -1,0 +1,47 @@
+"""All archived packages are looked at in turn, whether they have enough copies, some at a time.
+
+What is archived, found bad, or given up is looked at when that happens. What a person changes, such as a class of data
+or a new archive, concerns any number of packages, and they are come to in the course of a round.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.verbs.replicating import AT_ONCE, replicate, short_of_copies, take_back_useless
+from ccat_ops_db import models
+from ccat_ops_db.queries.pauses import is_held
+from ccat_ops_db.states import LocationType
+
+_Round, _Package, _Location = models.ReplicationRound, models.RawDataPackage, models.DataLocation
+_LOOKED_AT: Final = 20_000
+"""Packages that one look is about: it takes a third of a second, and one of ten million packages is over in two hours."""
+_PAUSE: Final = timedelta(seconds=10)
+_EVERY: Final = timedelta(hours=1)
+_NOW: Final = sa.func.clock_timestamp()
+_IS_TIME: Final = sa.and_(
+    sa.or_(_Round.look_at.is_(None), _Round.look_at <= _NOW),
+    sa.exists().where(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.not_(is_held())),
+)
+
+
+def look_through(session: Session, *, by: str) -> int:
+    """Ask for archive copies that are wanting of the next packages, if it is time to; how many were asked for.
+
+    No other manager looks meanwhile.
+    """
+    session.execute(insert(_Round).values(id=1).on_conflict_do_nothing())
+    now = session.scalars(sa.select(_Round).where(_IS_TIME).with_for_update(skip_locked=True)).one_or_none()
+    if now is None:
+        return 0
+    if not now.looked_up_to:
+        take_back_useless(session, by=by)
+    coming = sa.select(_Package.id).where(_Package.id > now.looked_up_to).order_by(_Package.id).limit(_LOOKED_AT)
+    last = session.scalar(sa.select(sa.func.max(coming.subquery().c.id)))
+    short = short_of_copies(session, _Package.id.between(now.looked_up_to + 1, last)) if last is not None else ()
+    now.looked_up_to = short[-1] if len(short) == AT_ONCE else last or 0
+    now.look_at = _NOW + (_PAUSE if now.looked_up_to else _EVERY)
+    return replicate(session, short, by=by) if short else 0
