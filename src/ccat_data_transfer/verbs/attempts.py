@@ -6,7 +6,7 @@ transactions begins by renewing its lease. Whoever has lost it records nothing.
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.spaces import holds_data
 from ccat_ops_db.session import DatabaseUnreachable, in_transaction
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LocationType, Mover, Status
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
@@ -41,6 +42,7 @@ LEASE: Final = timedelta(minutes=1)
 """A transfer whose worker is lost goes on after this long, or as soon as a worker of the same host finds it gone."""
 BACKOFF: Final = Backoff(first=timedelta(seconds=10), ceiling=timedelta(minutes=10))
 """Pauses between the tries of a transfer in trouble; the last one is how long it takes to notice that all is well."""
+_NOW: Final = sa.func.clock_timestamp()
 _PAUSE: Final = timedelta(milliseconds=500)
 """Between two questions to a database that is away."""
 
@@ -151,12 +153,25 @@ class Attempt:
         noun, ids = self._noun, [self.transfer_id]
         if error.transient:
             before = session.scalars(sa.select(noun.trouble_count).where(noun.id == self.transfer_id)).one()
-            pause = self._worker.backoff.delay(before + 1, jitter=random.random())  # noqa: S311 - not a secret
             because, count = f"{error} It is tried again.", {"trouble_count": before + 1}
-            put_back(session, noun, ids, because=because, by=self.by, pause=pause, count=count)
+            put_back(session, noun, ids, because=because, by=self.by, pause=self._pause(before), count=count)
         else:
             give_up(session, noun, self.transfer_id, error=error, by=self.by)
         claims.release(session, noun, ids, by=self._claimed_by)
+
+    def rest(self, session: Session, archive_transfer_ids: Collection[int], *, because: str) -> None:
+        """Have archive transfers, whose tar was found bad by this one, wait before that is made anew.
+
+        They wait the longer the more often something was in their way; nobody works on them meanwhile.
+        """
+        noun = models.LongTermArchiveTransfer
+        these = sa.and_(is_among(noun.id, archive_transfer_ids), noun.status == Status.PENDING)
+        for number, before in session.execute(sa.select(noun.id, noun.trouble_count).where(these)).all():
+            values = {"failure": because, "not_before": _NOW + self._pause(before), "trouble_count": before + 1}
+            session.execute(sa.update(noun).where(noun.id == number).values(values))
+
+    def _pause(self, troubles_before: int) -> timedelta:
+        return self._worker.backoff.delay(troubles_before + 1, jitter=random.random())  # noqa: S311 - not a secret
 
     def keep_lease(self) -> None:
         """Renew the lease where it is time to; raises LeaseLost."""

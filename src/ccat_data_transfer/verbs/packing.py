@@ -72,10 +72,10 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     if copy is not None and copy.status is PhysicalCopyStatus.PRESENT:
         one.end(session, Status.PENDING, because="was packed before, to be archived next")
         return None
-    home_id = _sent_first_from(session, package)
-    if home_id is not None and home_id != buffer.id:
+    home_id = _home(session, package.id, buffer)
+    if home_id is not None:
         transfer.origin_id, transfer.data_transfer_id = home_id, None
-        one.end(session, Status.PENDING, because="was lost on its way, to be sent again from where it was packed")
+        one.end(session, Status.PENDING, because="was lost on its way, to be sent again from where its raw files are")
         return None
     path = tar_path(package.name, package.executed_obs_unit.observing_night)
     return _Order(
@@ -88,11 +88,35 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     )
 
 
-def _sent_first_from(session: Session, package: models.RawDataPackage) -> int | None:
-    """Buffer where it was packed: workers there see no other; None where it was never on its way to another site."""
-    moving = models.DataTransfer
-    trip = sa.select(moving.origin_id).where(moving.data_transfer_package_id == package.data_transfer_package_id)
-    return session.scalars(trip.order_by(moving.id).limit(1)).one_or_none()
+def _home(session: Session, package_id: int, buffer: models.DataLocation) -> int | None:
+    """Buffer at the site of the raw files, whose workers see no other; None where this is one, or there is none.
+
+    Of several the one that has the tar already is taken, else the preferred one.
+    """
+    location, copy, file = models.DataLocation, models.PhysicalCopy, models.RawDataFile
+    site_id = session.scalar(
+        sa.select(location.site_id)
+        .join(copy, copy.data_location_id == location.id)
+        .join(file, file.id == copy.raw_data_file_id)
+        .where(
+            file.raw_data_package_id == package_id,
+            location.location_type == LocationType.SOURCE,
+            copy.status != PhysicalCopyStatus.DELETED,
+        )
+        .order_by(location.id)  # as the queue is named
+        .limit(1)
+    )
+    if site_id in {None, buffer.site_id}:
+        return None
+    has_it = sa.exists().where(
+        copy.raw_data_package_id == package_id,
+        copy.data_location_id == location.id,
+        copy.status == PhysicalCopyStatus.PRESENT,
+    )
+    there = (location.site_id == site_id, location.location_type == LocationType.BUFFER)
+    usable = sa.or_(has_it, location.active)
+    order = (has_it.desc(), location.priority.desc(), location.id)
+    return session.scalars(sa.select(location.id).where(*there, usable).order_by(*order).limit(1)).one_or_none()
 
 
 def _members(session: Session, one: Attempt, package_id: int) -> list[_Member]:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile
+from ccat_data_transfer.errors import BadBufferCopy, BadFile
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import mark, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried
@@ -20,8 +20,7 @@ from ccat_ops_db.states import PhysicalCopyStatus, Status
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     parcel: Parcel
-    copies: Mapping[str, int]
-    """The copy that each of its files is, by path."""
+    members: Sequence[Carried]
     move: MovesFiles
     buffer: Disk
     path: str
@@ -62,7 +61,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     members = carried(session, row)
     return _Order(
         parcel=Parcel(origin=one.disk(origin), host=host, files=_files(members)),
-        copies={member.path: member.copy_id for member in members},
+        members=members,
         move=one.mover(route),
         buffer=buffer,
         path=copy.path,
@@ -87,7 +86,10 @@ def _bring(order: _Order, one: Attempt) -> Mapping[str, BadFile]:
 def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, bad: Mapping[str, BadFile]) -> None:
     because = "brought here; to be unpacked next"
     for path, problem in bad.items():
-        mark(session, order.copies[path], problem, by=one.by)
+        concerned = [member for member in order.members if member.path == path]
+        mark(session, concerned[0].copy_id, problem, by=one.by)
+        anew = str(BadBufferCopy(concerned[0].name, problem))
+        one.rest(session, [member.archive_transfer_id for member in concerned], because=anew)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     one.end(session, Status.PENDING, because=because)
 

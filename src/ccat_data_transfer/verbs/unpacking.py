@@ -135,7 +135,8 @@ def _go_on(session: Session, *, one: Attempt, arrived: _Arrived, stored: Stored)
         because = "came from another site, and every file verified"
         record_copy(session, found.id, replace(stored, checksum=arrived.one.checksum), because=because, by=one.by)
     moved = sa.update(_Archiving).where(is_among(_Archiving.id, [each.archive_transfer_id for each in arrived.members]))
-    session.execute(moved.values(origin_id=row.destination_id, failure=None, trouble_count=0))
+    healthy = {"failure": None, "not_before": None, "bad_arrivals": 0}  # who loses it there has to be given a rest
+    session.execute(moved.values(origin_id=row.destination_id, **healthy))
 
 
 def _finish(session: Session, *, one: Attempt, copy_id: int) -> None:
@@ -151,12 +152,12 @@ def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
         return
     to = PhysicalCopyStatus.CORRUPT
     advance(session, models.PhysicalCopy, [error.copy_id], to=to, because=str(error), by=one.by)
-    bad = [each for arrived in error.bad for each in arrived.members]
-    counted = sa.update(_Archiving).where(is_among(_Archiving.id, [each.archive_transfer_id for each in bad]))
-    counts = session.execute(
-        counted.values(trouble_count=_Archiving.trouble_count + 1).returning(_Archiving.id, _Archiving.trouble_count)
-    )
-    distrusted = {number for number, count in counts if count >= _TRUSTED}
-    origins = [each.copy_id for each in bad if each.archive_transfer_id in distrusted]
-    because = f"it arrived damaged {_TRUSTED} times"
-    advance(session, models.PhysicalCopy, origins, to=to, because=because, by=one.by)
+    for arrived in error.bad:
+        ids = [each.archive_transfer_id for each in arrived.members]
+        these = sa.update(_Archiving).where(is_among(_Archiving.id, ids))
+        counted = these.values(bad_arrivals=_Archiving.bad_arrivals + 1).returning(_Archiving.bad_arrivals)
+        if max(session.scalars(counted), default=0) >= _TRUSTED:
+            because = f"it arrived damaged {_TRUSTED} times"
+            advance(session, models.PhysicalCopy, [arrived.one.copy_id], to=to, because=because, by=one.by)
+            session.execute(these.values(bad_arrivals=0))
+            one.rest(session, ids, because=f"Package {arrived.one.name} has to be made anew where it comes from: {because}.")

@@ -6,7 +6,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from ccat_ops_db.models.base import Base, CreatedAt, Identity, Leased
 from ccat_ops_db.states import Status
 
-_LIVE = "status IN ('pending', 'scheduled', 'in_progress')"
+LIVE = "status IN ('pending', 'scheduled', 'in_progress')"
+"""SQL predicate of a transfer that is not over."""
 
 
 class _Transfer(Leased):
@@ -38,7 +39,7 @@ class LongTermArchiveTransfer(_Transfer, Base):
             "raw_data_package_id",
             "destination_id",
             unique=True,
-            postgresql_where=sa.text(_LIVE),
+            postgresql_where=sa.text(LIVE),
         ),
         sa.Index("ix_long_term_archive_transfer_package", "raw_data_package_id", "destination_id"),
         sa.Index("ix_long_term_archive_transfer_destination", "destination_id", "id"),
@@ -81,7 +82,7 @@ class ProductArchiveTransfer(_Transfer, Base):
     __tablename__ = "product_archive_transfer"
     __table_args__ = (
         sa.CheckConstraint("destination_id IS NOT NULL OR status IN ('pending', 'cancelled')", name="goes_somewhere"),
-        sa.Index("uq_product_archive_transfer_live", "run_id", unique=True, postgresql_where=sa.text(_LIVE)),
+        sa.Index("uq_product_archive_transfer_live", "run_id", unique=True, postgresql_where=sa.text(LIVE)),
         sa.Index("ix_product_archive_transfer_run", "run_id", "id"),
         sa.Index("ix_product_archive_transfer_failed", "id", postgresql_where=sa.text("status = 'failed'")),
     )
@@ -107,7 +108,7 @@ class StagingJob(_Transfer, Base):
             "raw_data_package_id",
             "data_location_id",
             unique=True,
-            postgresql_where=sa.text(_LIVE),
+            postgresql_where=sa.text(LIVE),
         ),
         sa.Index("ix_staging_job_package_location", "raw_data_package_id", "data_location_id"),
     )
@@ -128,7 +129,7 @@ class DataTransfer(_Transfer, Base):
             "data_transfer_package_id",
             "destination_id",
             unique=True,
-            postgresql_where=sa.text(_LIVE),
+            postgresql_where=sa.text(LIVE),
         ),
     )
 

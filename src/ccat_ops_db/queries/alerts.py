@@ -13,6 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.data import LOST
+from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
@@ -39,6 +40,8 @@ _COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.i
 _FAILURE_OF_WAY: Final = sa.func.coalesce(models.LongTermArchiveTransfer.failure, models.DataTransfer.failure)
 _IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
 """As the index of these says it."""
+_IN_VAIN: Final = 5
+"""Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
 _MOST: Final = 200
 """So many different failures are told apart, those of the oldest sub-groups first."""
 
@@ -75,6 +78,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _held_locations(session)
     yield from _lost_copies(session)
     yield from _failed_copies(session)
+    yield from _tried_in_vain(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)
@@ -198,6 +202,24 @@ def _failed_copies(session: Session) -> Iterator[Condition]:
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"copies for {name}",
             sentence=f"{copies} cannot be made at {name}, such as that of package {package_id}: {cause}",
+            number=number,
+        )
+
+
+def _tried_in_vain(session: Session) -> Iterator[Condition]:
+    """Raw packages that go on being tried again on their way, such as those that a buffer loses time and again."""
+    transfer = models.LongTermArchiveTransfer
+    number, cause = session.execute(
+        sa.select(sa.func.count(sa.distinct(_Package.id)), sa.func.min(transfer.failure))
+        .join(transfer, transfer.raw_data_package_id == _Package.id)
+        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), transfer.trouble_count >= _IN_VAIN, _COUNTS)
+    ).one()
+    if number:
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key="raw packages tried in vain",
+            sentence=f"{_counted(number, 'raw package')} met trouble {_IN_VAIN} times or more on the way into an "
+            f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
             number=number,
         )
 
