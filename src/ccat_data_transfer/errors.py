@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,34 @@ class LocationFull(LocationTrouble):
             path,
             problem=f"is full: needs {_readable(needed)}, has {_readable(free)} free{kept}",
             remedy="free space there or raise its quota",
+        )
+
+
+class NoInodes(LocationTrouble):
+    """The file system of a location takes no more files, whatever room for bytes it has."""
+
+    code = "no_inodes"
+
+    def __init__(self, location: str, path: Path) -> None:
+        super().__init__(
+            location,
+            path,
+            problem="has no free inodes: its file system takes no more files",
+            remedy="remove small files that nobody needs, or have it made with more inodes (`df -i` shows them)",
+        )
+
+
+class QuotaUsedUp(LocationTrouble):
+    """Who writes at a location has used up its quota there."""
+
+    code = "quota_used_up"
+
+    def __init__(self, location: str, path: Path, *, needed: int) -> None:
+        super().__init__(
+            location,
+            path,
+            problem=f"refuses {_readable(needed)}: the disk quota of user {os.geteuid()} is used up there",
+            remedy="free some of what that user has there, or have its quota raised (`quota` shows it)",
         )
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from ccat_ops_db.plan.spaces import trouble_of
+from ccat_ops_db.plan.spaces import trouble_of, without_inodes
 from ccat_ops_db.queries.spaces import holds_data
 from ccat_ops_db.session import transaction
 from ccat_ops_db.verbs.spaces import record_space
@@ -30,7 +30,6 @@ from ccat_service.stop import Stop
 _INTERVAL: Final = timedelta(seconds=15)
 _PATIENCE: Final = timedelta(seconds=1)
 """With a look that goes on when the process is to end."""
-_NO_ROOM: Final = frozenset({ENOSPC, EDQUOT})
 _PROBE: Final = ".ccat-can-be-written"
 """One name for all who look: what one that died has left is removed by the next."""
 _log = StructuredLogger(__name__)
@@ -87,13 +86,22 @@ def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | 
     with transaction(engine) as session:
         is_new = seen.is_empty and not holds_data(session, location_id)
         trouble = None if is_new else seen.trouble
-        free, total = (None, None) if trouble else (seen.free, seen.total)  # of which nothing can be used, or not its
+        is_known = trouble is None or seen.free == 0  # else nothing of it can be used, or it is that of another disk
+        free, total = (seen.free, seen.total) if is_known else (None, None)
         record_space(session, location_id, free=free, total=total, trouble=trouble, now=datetime.now(UTC))
 
 
 def _measure(root: Path) -> _Seen:
     usage = shutil.disk_usage(root)
+    if not has_inodes(root):  # to delete something helps, as on a full disk
+        return _Seen(0, usage.total, trouble=without_inodes(host=platform.node()))
     return _Seen(usage.free, usage.total)
+
+
+def has_inodes(root: Path) -> bool:
+    """Whether a file system takes another file, as far as it says so: some make inodes as they are needed."""
+    found = os.statvfs(root)
+    return found.f_files == 0 or found.f_favail > 0
 
 
 def _see(root: Path, base: Path) -> _Seen:
@@ -102,7 +110,9 @@ def _see(root: Path, base: Path) -> _Seen:
         measured = _measure(root)
         try_to_write(root, base)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno == EDQUOT:
+            return replace(measured, free=0, trouble=told(error))
+        if error.errno == ENOSPC:
             return replace(measured, free=0)
         return replace(measured, trouble=told(error), is_empty=isinstance(error, NothingThere))
     return measured

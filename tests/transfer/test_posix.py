@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from ccat_data_transfer.errors import (
     LocationFails,
     LocationFull,
     LocationMissing,
+    NoInodes,
     PathLeavesLocation,
+    QuotaUsedUp,
 )
 from ccat_data_transfer.tar import Writable
 from tests.needs import give_up
@@ -34,11 +37,12 @@ def disk(tmp_path: Path) -> Disk:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Disk]:
-    """A file system of 2 MB, so that it can really be full."""
+    """A file system of 2 MB that takes nine files and directories, so that it can really be full."""
     root = tmp_path / "small"
     root.mkdir()
+    options = "size=2m,nr_inodes=10"
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", root], check=False, capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", root], check=False, capture_output=True, text=True
     )
     if mount.returncode:
         give_up(f"a small file system cannot be mounted, run as root to have this tested: {mount.stderr.strip()}")
@@ -171,3 +175,34 @@ def test_a_disk_that_fills_up_in_the_middle_is_said_with_what_is_needed_and_left
     assert "free space there or raise its quota." in str(error.value)
     assert error.value.transient
     assert content(small_disk) == ["of somebody else"]
+
+
+def test_a_disk_without_inodes_is_not_called_full_whenever_that_is_noticed(small_disk: Disk) -> None:
+    def write(tree: Tree) -> None:
+        for number in range(10):
+            with tree.writing(f"night/{number}.fits") as sink:
+                sink.write(b"x")
+
+    said = (
+        f"Location ccat/buffer ({small_disk.root}) has no free inodes: its file system takes no more files; remove small "
+        "files that nobody needs, or have it made with more inodes (`df -i` shows them)."
+    )
+    with pytest.raises(NoInodes) as in_the_middle:
+        small_disk.publish_tree("raw/p1", write, needs=10)
+    for number in range(8):
+        (small_disk.root / f"of somebody else {number}").touch()
+    with pytest.raises(NoInodes) as before:
+        small_disk.publish("a.tar", lambda sink: sink.write(b"x"), needs=1)
+    assert [str(in_the_middle.value), str(before.value)] == [said, said]
+    assert in_the_middle.value.transient
+    assert not any((small_disk.root / "raw").iterdir())
+
+
+def test_a_quota_that_is_used_up_is_not_called_a_full_disk(disk: Disk) -> None:
+    with pytest.raises(QuotaUsedUp) as error, disk.explained(5 * MEGABYTE):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", "a.tar")
+    assert str(error.value) == (
+        f"Location ccat/buffer ({disk.root}) refuses 5 MB: the disk quota of user {os.geteuid()} is used up there; free "
+        "some of what that user has there, or have its quota raised (`quota` shows it)."
+    )
+    assert error.value.transient

@@ -23,14 +23,15 @@ from ccat_data_transfer.errors import (
     LocationFull,
     LocationMissing,
     LocationTrouble,
+    NoInodes,
     PathLeavesLocation,
+    QuotaUsedUp,
     ReadBackDiffers,
 )
 from ccat_data_transfer.tar import Writable
-from ccat_service.spaces import require_mounted
+from ccat_service.spaces import has_inodes, require_mounted
 from ccat_service.trees import last_change
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY: Final = 0o444
 _FLUSHED_AT_ONCE: Final = 8
 _PARTIAL: Final = ".partial-"
@@ -248,19 +249,19 @@ class Disk:
         """Where to write, and the name that it gets at the end; what is still unfinished then is removed."""
         target = self._below(path)
         partial = self._partial(target)
-        with self.explained(needs):
-            try:
+        try:
+            with self.explained(needs):  # before anything is removed, which would hide why it failed
                 self._require_room(needs)
                 _make_directory(target.parent)
                 _remove_partials(target)
                 yield partial, target
-            finally:
-                _remove(partial)
+        finally:
+            _remove(partial)
 
     def _require_room(self, needs: int) -> None:
         if self.holds_data:
             require_mounted(self.root)
-        if shutil.disk_usage(self.root).free < needs + self.reserve_bytes:
+        if shutil.disk_usage(self.root).free < needs + self.reserve_bytes or not has_inodes(self.root):
             raise self._full(needs)
 
     @contextmanager
@@ -301,11 +302,15 @@ class Disk:
             raise self._explain(error, needs) from error
 
     def _explain(self, error: OSError, needs: int = 0) -> LocationTrouble:
-        if error.errno in _NO_ROOM:
+        if error.errno == errno.ENOSPC:
             return self._full(needs)
+        if error.errno == errno.EDQUOT:
+            return QuotaUsedUp(self.name, self.root, needed=needs)
         return LocationFails(self.name, self.root, error)
 
-    def _full(self, needs: int) -> LocationFull:
+    def _full(self, needs: int) -> LocationFull | NoInodes:
+        if not has_inodes(self.root):
+            return NoInodes(self.name, self.root)
         free = shutil.disk_usage(self.root).free
         return LocationFull(self.name, self.root, needed=needs, free=free, reserve=self.reserve_bytes)
 

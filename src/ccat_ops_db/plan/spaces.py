@@ -1,12 +1,20 @@
 """Whether a disk has room and can be written, and how that is said."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from errno import ENOENT, ENOTDIR
+from errno import EDQUOT, ENOENT, ENOTDIR
 from typing import Final
 
 FRESH: Final = timedelta(minutes=2)
 """What a worker saw longer ago says nothing about now."""
+_MISSING: Final = ("is missing", "mount or make it")
+_KNOWN: Final[Mapping[int, tuple[str, str]]] = {
+    ENOENT: _MISSING,
+    ENOTDIR: _MISSING,
+    EDQUOT: ("has no disk quota left", "free some of what its user has there, or have the quota raised"),
+}
+"""What an error of the system means for a location, and what to do."""
 _UNITS: Final = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6))
 
 
@@ -53,9 +61,16 @@ def short_sentence(location: str, *, free: int, reserve: int, unseen_since: date
 
 def trouble_of(error: OSError, *, host: str) -> str:
     """What the matter is with a location where a worker could not write, and what to do."""
-    is_missing = error.errno in {ENOENT, ENOTDIR}
-    what, then = ("is missing", "mount or make it") if is_missing else ("cannot be written", "make it writable")
+    what, then = _KNOWN.get(error.errno or 0, ("cannot be written", "make it writable"))
     return f"{what} on {host}: {error.strerror or error}: {error.filename}; {then}"
+
+
+def without_inodes(*, host: str) -> str:
+    """What the matter is with a location whose file system has no free inodes, and what to do."""
+    return (
+        f"has no free inodes on {host}: its file system takes no more files; remove small files that nobody needs, or "
+        "have it made with more inodes"
+    )
 
 
 def trouble_sentence(location: str, trouble: str, *, unseen_since: datetime | None = None) -> str:

@@ -1,7 +1,11 @@
 """The free-space reserve of a location: visible, and nothing starts below it."""
 
 import json
+import platform
+import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from errno import EDQUOT
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +20,10 @@ from ccat_ops_db.queries.spaces import short_locations
 from ccat_ops_db.states import RunStatus
 from ccat_ops_db.verbs.limiting import LIMITS_CHANGED
 from ccat_ops_db.verbs.spaces import record_space
+from ccat_service import spaces
 from ccat_service.spaces import measure_space, watching_space
 from ccat_service.stop import Stop
+from tests.needs import do_without
 from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import LOCATION_NAME, Works, eventually, prepare_attempts
 
@@ -89,6 +95,49 @@ def test_a_disk_is_written_down_while_others_hold_its_key(works: Works) -> None:
 def impatient(location_id: int, session: Session) -> None:
     session.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
     record_space(session, location_id, free=5, total=9, now=NOW)
+
+
+@pytest.fixture
+def without_inodes(tmp_path: Path) -> Iterator[Path]:
+    """A file system that has room, and takes no more files."""
+    root = tmp_path / "small"
+    root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=3", "tmpfs", root]
+    done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    if done.returncode:
+        do_without(f"nothing can be mounted here, run as root to have this tested: {done.stderr.strip()}")
+    for name in ("one", "two"):
+        (root / name).touch()
+    yield root
+    subprocess.run(["umount", root], check=True)
+
+
+def test_a_disk_without_inodes_takes_nothing_though_it_has_room_and_says_why(
+    works: Works, without_inodes: Path
+) -> None:
+    for base in (None, without_inodes):
+        measure_space(works.engine, works.location_id, without_inodes, base=base)
+        [seen] = works.all_of(sa.select(models.DataLocation).filter_by(id=works.location_id))
+        assert (seen.free_bytes, seen.total_bytes) == (0, 2 * 2**20)  # to delete something helps
+        told = works.session(short_locations)[works.location_id]
+        assert told.startswith(f"location {LOCATION_NAME} has no free inodes on {platform.node()}: its file system takes ")
+        assert told.endswith("have it made with more inodes: nothing is staged or submitted there until then")
+    (without_inodes / "two").unlink()
+    measure_space(works.engine, works.location_id, without_inodes, base=without_inodes)
+    assert works.session(short_locations) == {}
+
+
+def test_a_quota_that_is_used_up_is_told_and_room_is_made_as_on_a_full_disk(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_root: Path, base: Path) -> None:
+        raise OSError(EDQUOT, "Disk quota exceeded", str(base))
+
+    monkeypatch.setattr(spaces, "try_to_write", refuse)
+    measure_space(works.engine, works.location_id, works.root / LOCATION_NAME, base=works.base)
+    assert works.all_of(sa.select(models.DataLocation.free_bytes).filter_by(id=works.location_id)) == [0]
+    told = works.session(short_locations)[works.location_id]
+    assert told.startswith(f"location {LOCATION_NAME} has no disk quota left on {platform.node()}: Disk quota exceeded: ")
 
 
 def test_what_was_seen_long_ago_is_said_to_be_so(works: Works) -> None:
