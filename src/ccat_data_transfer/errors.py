@@ -176,6 +176,20 @@ class BadRawFiles(CcatError):
         )
 
 
+class PackedOtherwise(CcatError):
+    """An archived package, packed again from the same raw files, became another tar than archives have."""
+
+    code = "packed_otherwise"
+
+    def __init__(self, package: str, package_id: int, *, archived: str, packed: str) -> None:
+        super().__init__(
+            f"Package {package} is archived as a tar with {archived}, and packed again it has {packed}, though its raw "
+            "files are what their instrument registered: tars were made otherwise then. Nothing was replaced, and the "
+            "archive copies that are left are sound. Have it packed by a transfer worker of the version that archived "
+            f"it, then `ccat package retry {package_id}`."
+        )
+
+
 class BadProducts(CcatError):
     """Products are not what was registered, so that they are not archived; the others of their run are."""
 

@@ -1,5 +1,6 @@
 """Archives have enough copies, each is read again in time, and what is damaged is made anew from what is not."""
 
+import tarfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
 from ccat_data_transfer.routing import Place
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_data_transfer.verbs import replicating, surveying
+from ccat_data_transfer.verbs.replicating import replicate
+from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
@@ -317,3 +320,72 @@ def test_a_manager_looks_at_each_archive_once_an_hour_and_at_none_while_everythi
 def forget_looks(observatory: Observatory) -> None:
     with transaction(observatory.engine) as session:
         session.execute(sa.update(models.DataLocation).values(archive_look_at=None))
+
+
+def pack_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on tars of the same files have other bytes."""
+    monkeypatch.setattr(tarfile, "PAX_FORMAT", tarfile.GNU_FORMAT)
+
+
+def lose(observatory: Observatory, package_id: int, *places: str) -> None:
+    copies = observatory.copies(package_id)
+    ids = [copies[place].id for place in places]
+    with transaction(observatory.engine) as session:
+        missing = PhysicalCopyStatus.MISSING
+        advance(session, models.PhysicalCopy, ids, to=missing, because="a test", by="a test")
+
+
+def ask_for_a_copy(observatory: Observatory, package_id: int) -> None:
+    """Have another copy made at the other archive, that starts where the raw files are."""
+    origin, archive = observatory.location_id("ccat/buffer"), observatory.location_id("us/lta")
+    with transaction(observatory.engine) as session:
+        new = {"raw_data_package_id": package_id, "origin_id": origin, "destination_id": archive}
+        session.add(models.LongTermArchiveTransfer(**new))
+
+
+def test_another_tar_never_takes_the_place_of_what_archives_have_and_that_is_told(
+    two_archives: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want_copies(two_archives, 1)
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    archived = two_archives.package(package_id).checksum
+    lose(two_archives, package_id, "ccat/buffer")
+    two_archives.add_route("ccat", "us")
+    ask_for_a_copy(two_archives, package_id)
+    with monkeypatch.context() as patched:
+        pack_otherwise(patched)
+        assert two_archives.do(Operation.PACKING) == 1
+    [failed] = [one for one in two_archives.transfers() if one.status is Status.FAILED]
+    assert two_archives.package(package_id).checksum == archived
+    assert f"is archived as a tar with {archived}, and packed again it has sha256:" in (failed.failure or "")
+    assert "ccat/buffer" not in two_archives.copies(package_id)
+    assert list(two_archives.directory("ccat/buffer").rglob("*.tar")) == []
+    with transaction(two_archives.engine) as session:
+        [told] = [one for one in conditions(session, late=START) if one.kind is AlertKind.FAILED_FOR_GOOD]
+    assert told.sentence == f"another archive copy of 1 archived raw package cannot be made: {failed.failure}"
+    with transaction(two_archives.engine) as session:
+        retry_package(session, package_id, by="an operator")
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/lta")
+
+
+def test_where_no_sound_copy_is_left_another_tar_of_the_same_files_is_archived(
+    far: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_id = far.observe(FILES)
+    far.do_all()
+    archived = far.package(package_id).checksum
+    lose(far, package_id, "ccat/buffer", "cologne/buffer", "cologne/lta")
+    with transaction(far.engine) as session:
+        assert replicate(session, [package_id], by="a test") == 1
+    with monkeypatch.context() as patched:
+        pack_otherwise(patched)
+        assert far.do(Operation.PACKING) == 1
+    far.do_all()
+    assert far.package(package_id).checksum != archived
+    check_copy(far, package_id, "cologne/lta")
+    far.request_staging([package_id])
+    far.do_all()
+    staged = far.directory("cologne/ramses") / far.copies(package_id)["cologne/ramses"].path
+    assert {file.name: file.read_bytes() for file in staged.iterdir()} == FILES

@@ -9,13 +9,15 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, Stored
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing, RegisteredAnew
+from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing, PackedOtherwise, RegisteredAnew
 from ccat_data_transfer.plan import tar_bytes, tar_path
 from ccat_data_transfer.tar import TarWriter, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.replicating import has_sound_copy
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.moves import advance
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
 
 
@@ -46,6 +48,12 @@ class _BadMembers(BadRawFiles):
         self.found = found
 
 
+class _OtherTar(PackedOtherwise):
+    def __init__(self, order: _Order, *, archived: str, packed: str) -> None:
+        super().__init__(order.name, order.package_id, archived=archived, packed=packed)
+        self.copy_id = order.copy_id
+
+
 def pack(worker: Worker, transfer_id: int) -> None:
     """Make the tar of a raw package in the buffer that its archive transfer starts from.
 
@@ -60,7 +68,11 @@ def _pack(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
     if order is not None:
         stored = _write(order)
-        one.transaction(partial(_record, one=one, order=order, stored=stored))
+        try:
+            one.transaction(partial(_record, one=one, order=order, stored=stored))
+        except _OtherTar:
+            order.buffer.remove(order.path)
+            raise
 
 
 def _prepare(session: Session, *, one: Attempt) -> _Order | None:
@@ -180,6 +192,7 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) ->
     because = "packed, and read back; to be archived next"
     package = session.get_one(models.RawDataPackage, order.package_id, with_for_update=True)
     _require_registered_as_packed(session, order)
+    _require_packed_as_archived(session, package, order, stored)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     package.size_bytes, package.checksum = stored.size_bytes, stored.checksum
     one.end(session, Status.PENDING, because=because)
@@ -194,8 +207,20 @@ def _require_registered_as_packed(session: Session, order: _Order) -> None:
         raise RegisteredAnew(order.name)
 
 
+def _require_packed_as_archived(
+    session: Session, package: models.RawDataPackage, order: _Order, stored: Stored
+) -> None:
+    """Raise PackedOtherwise where a sound archive copy is another tar; where none is left, this one takes its place."""
+    archived, packed = package.checksum or "", stored.checksum or ""
+    if archived != packed and has_sound_copy(session, package.id):
+        raise _OtherTar(order, archived=archived, packed=packed)
+
+
 def _mark_bad_files(session: Session, one: Attempt, error: CcatError) -> None:
     if isinstance(error, _BadMembers):
         for member, problem in error.found:
             if member.copy_id is not None:
                 mark(session, member.copy_id, problem, by=one.by)
+    if isinstance(error, _OtherTar):
+        because, to = "archive copies are another tar", PhysicalCopyStatus.DELETED
+        advance(session, models.PhysicalCopy, [error.copy_id], to=to, because=because, by=one.by)

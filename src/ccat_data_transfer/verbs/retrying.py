@@ -34,8 +34,8 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     """Take a package up again whose files were restored; whoever reads them next verifies them.
 
     A FAILED one is sent on its way to the archive again. Of one that is ARCHIVED the lost archive copies are believed
-    again, further ones that could not be made are tried again, and so are runs that failed for want of them. Raises
-    UnknownPackage or NothingToRetry.
+    again, runs that failed for want of them are tried again, and so are further archive copies that could not be made.
+    Raises UnknownPackage or NothingToRetry.
     """
     ids, values = [package_id], {"failure": None}
     to = PackageState.WAITING
@@ -49,9 +49,11 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     if package.state is not PackageState.ARCHIVED:
         raise NothingToRetry(package.name, package.state)
     believed = believe(session, _lost_archive_copies(package_id), by=by)
-    if not _begin_anew(session, package_id, by=by) + believed:
+    begun = _begin_anew(session, package_id, by=by)
+    if not believed and not begun:
         raise NothingToRetry(package.name, package.state)
-    retry_runs_of(session, package_id)
+    if believed:
+        retry_runs_of(session, package_id)
 
 
 def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
@@ -74,7 +76,7 @@ def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
 
 
 def _begin_anew(session: Session, package_id: int, *, by: str) -> int:
-    """Take up what failed of the ways of a package to its archives; how many transfers that is."""
+    """Take up what failed on the way of a package into archives; how many transfers that are."""
     of_package = sa.select(_Archiving.id).where(_Archiving.raw_data_package_id == package_id)
     failed = session.scalars(of_package.where(_Archiving.status == Status.FAILED)).all()
     advance(session, _Archiving, failed, to=Status.PENDING, because=_ASKED, by=by, values=ANEW)
@@ -83,8 +85,8 @@ def _begin_anew(session: Session, package_id: int, *, by: str) -> int:
         .join(_Archiving, _Archiving.data_transfer_id == models.DataTransfer.id)
         .where(_Archiving.raw_data_package_id == package_id, models.DataTransfer.status == Status.FAILED)
     )
-    trips = session.scalars(on_failed_trips.distinct()).all()
-    for transfer_id in trips:
+    trips = set(session.scalars(on_failed_trips))
+    for transfer_id in sorted(trips):
         retry_transfer(session, transfer_id, by=by)
     return len(failed) + len(trips)
 

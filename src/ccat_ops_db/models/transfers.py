@@ -43,6 +43,7 @@ class LongTermArchiveTransfer(_Transfer, Base):
         ),
         sa.Index("ix_long_term_archive_transfer_package", "raw_data_package_id", "destination_id"),
         sa.Index("ix_long_term_archive_transfer_destination", "destination_id", "id"),
+        sa.Index("ix_long_term_archive_transfer_failed", "id", postgresql_where=sa.text("status = 'failed'")),
         sa.Index(
             "ix_long_term_archive_transfer_data_transfer",
             "data_transfer_id",

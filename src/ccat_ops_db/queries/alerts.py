@@ -75,6 +75,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     """Everything that is the matter, but for services; what has waited since before `late` has waited too long."""
     yield from _failed_runs(session)
     yield from _failed_packages(session)
+    yield from _failed_further_copies(session)
     yield from _held_locations(session)
     yield from _lost_copies(session)
     yield from _failed_copies(session)
@@ -145,6 +146,27 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
             key=f"raw packages/{_digest(kind)}",
             sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} "
             "`ccat packages --state failed` lists them",
+            number=number,
+        )
+
+
+def _failed_further_copies(session: Session) -> Iterator[Condition]:
+    """Archive copies, of what is archived already, that could not be made."""
+    transfer = models.LongTermArchiveTransfer
+    alike = _alike(transfer.failure)
+    rows = session.execute(
+        sa.select(alike, sa.func.min(transfer.failure), sa.func.count())
+        .join(_Package, _Package.id == transfer.raw_data_package_id)
+        .where(sa.text("long_term_archive_transfer.status = 'failed'"), _Package.state == PackageState.ARCHIVED, _COUNTS)
+        .group_by(alike)
+        .order_by(sa.func.min(transfer.id))
+        .limit(_MOST)
+    )
+    for kind, cause, number in rows:
+        yield Condition(
+            kind=AlertKind.FAILED_FOR_GOOD,
+            key=f"further archive copies/{_digest(kind)}",
+            sentence=f"another archive copy of {_counted(number, 'archived raw package')} cannot be made: {cause}",
             number=number,
         )
 

@@ -15,6 +15,8 @@ _INDEXES = {"lost": "status IN ('corrupt', 'missing')", "unfinished": "status = 
 def upgrade() -> None:
     for name, which in _INDEXES.items():
         op.create_index(f"ix_{_COPY}_{name}", _COPY, ["data_location_id"], postgresql_where=sa.text(which))
+    is_failed = sa.text("status = 'failed'")
+    op.create_index(f"ix_{_ARCHIVING}_failed", _ARCHIVING, ["id"], postgresql_where=is_failed)
     bad_arrivals: sa.Column[int] = sa.Column(
         "bad_arrivals",
         sa.BigInteger(),
@@ -44,5 +46,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table(_ROUND)
     op.drop_column(_ARCHIVING, "bad_arrivals")
+    op.drop_index(f"ix_{_ARCHIVING}_failed", _ARCHIVING)
     for name in _INDEXES:
         op.drop_index(f"ix_{_COPY}_{name}", _COPY)
