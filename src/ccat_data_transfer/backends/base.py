@@ -74,3 +74,12 @@ def pour(store: Store, path: str, sink: Writable, *, size_bytes: int, checksum: 
         while data := source.read(CHUNK):
             sink.write(data)
         source.require(checksum)
+
+
+def load(store: Store, path: str, *, checksum: str | None = None) -> bytes:
+    """What a small file holds; raises FileMissing, or FileDiffers where it has not the digest that is given."""
+    with store.open(path) as source:
+        content = b"".join(iter(lambda: source.read(CHUNK), b""))
+        if checksum is not None:
+            source.require(checksum)
+        return content

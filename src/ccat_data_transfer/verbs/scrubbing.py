@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.errors import BadFile
+from ccat_data_transfer.verbs.archived import Archived, archived, keep_described, known_of, verify
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.copies import mark
 from ccat_data_transfer.verbs.leases import CopyLease
+from ccat_data_transfer.verbs.products.healing import archive_lost
 from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
@@ -42,11 +44,11 @@ _log = StructuredLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
-    package_id: int
+    package_id: int | None
     store: Store
-    path: str
-    size_bytes: int | None
-    checksum: str
+    archived: Archived
+    known: bytes | None
+    """What the description beside it should say, where that is read with it."""
 
 
 def archives_to_look_at(session: Session) -> Sequence[int]:
@@ -86,7 +88,7 @@ def _longest_unread(session: Session, location_id: int, after: timedelta) -> Seq
     """Copies at an archive, with their sizes, that were never read, and then those that were not for so long."""
     sound = sa.and_(
         _Copy.data_location_id == location_id,
-        _Copy.raw_data_package_id.is_not(None),
+        _Copy.raw_data_file_id.is_(None),
         sa.text("physical_copy.status = 'present'"),  # as the index says it
         claims.is_free(_Copy),
     )
@@ -97,7 +99,10 @@ def _longest_unread(session: Session, location_id: int, after: timedelta) -> Seq
 
 
 def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
-    """Read archive copies, and compare them with what was archived; what is damaged or gone is asked for anew."""
+    """Read archive copies, and compare them with what was archived; what is damaged or gone is asked for anew.
+
+    What describes them beside them is compared with what is known now, and written anew where it differs.
+    """
     for copy_id in copy_ids:
         lease = CopyLease(worker, [copy_id])
         try:
@@ -111,9 +116,12 @@ def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
 
 def _scrub(lease: CopyLease, copy_id: int) -> None:
     order = in_transaction(lease.worker.engine, partial(_begin, lease=lease, copy_id=copy_id))
-    if order is not None:
-        problem = _read(order)
-        in_transaction(lease.worker.engine, partial(_record, lease=lease, order=order, problem=problem))
+    if order is None:
+        return
+    problem = _read(order)
+    if problem is None:
+        _describe(order)
+    in_transaction(lease.worker.engine, partial(_record, lease=lease, order=order, problem=problem))
 
 
 def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None:
@@ -121,28 +129,37 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
     if not lease.claim(session, [copy_id]):
         return None
     copy = session.get_one(_Copy, copy_id)
-    if copy.status is not PhysicalCopyStatus.PRESENT or copy.raw_data_package_id is None:
+    if copy.status is not PhysicalCopyStatus.PRESENT:
         lease.release(session)
         return None
-    parts = lease.worker.part_bytes
+    parts, one = lease.worker.part_bytes, archived(session, copy)
     return _Order(
         package_id=copy.raw_data_package_id,
         store=store_of(copy.location, token=lease.token, progress=lease.keep_lease, part_bytes=parts),
-        path=copy.path,
-        size_bytes=copy.size_bytes,
-        checksum=copy.checksum or "",
+        archived=one,
+        known=known_of(session, copy, one),
     )
 
 
 def _read(order: _Order) -> BadFile | None:
     """What is wrong with a copy; None where it is as it was archived."""
     try:
-        with order.store.open(order.path, size_bytes=order.size_bytes) as content:
-            content.drain()
-            content.require(order.checksum)
+        verify(order.store, order.archived)
     except BadFile as problem:
         return problem
     return None
+
+
+def _describe(order: _Order) -> None:
+    """Have what describes it say what is known; where that cannot be written, the copy is sound all the same."""
+    where = str(order.store.where(order.archived.description))
+    try:
+        problem = keep_described(order.store, order.archived, order.known) if order.known is not None else None
+    except CcatError as trouble:
+        _log.error("cannot keep up what describes archived data", path=where, error=str(trouble))
+    else:
+        if problem is not None:
+            _log.warning("what describes archived data is written anew", path=where, problem=problem)
 
 
 def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFile | None) -> None:
@@ -152,5 +169,12 @@ def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFi
     else:
         _log.error("an archive copy is not what was archived", copy=copy_id, error=str(problem))
         mark(session, copy_id, problem, by=by)
-        replicate(session, [order.package_id], by=by)
+        _make_anew(session, order, by=by)
     lease.release(session)
+
+
+def _make_anew(session: Session, order: _Order, *, by: str) -> None:
+    if order.package_id is not None:
+        replicate(session, [order.package_id], by=by)
+    elif order.archived.run_id is not None:
+        archive_lost(session, [order.archived.run_id])

@@ -168,7 +168,7 @@ class PhysicalCopy(Leased, Base):
             "ix_physical_copy_verified",
             "data_location_id",
             "verified_at",
-            postgresql_where=sa.text("raw_data_package_id IS NOT NULL AND status = 'present'"),
+            postgresql_where=sa.text("raw_data_file_id IS NULL AND status = 'present'"),
         ),
         sa.Index("ix_physical_copy_there", "data_location_id", postgresql_where=sa.text("status <> 'deleted'")),
         sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),

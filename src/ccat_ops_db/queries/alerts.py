@@ -11,19 +11,15 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
-from ccat_ops_db.lookup import LOCATION
-from ccat_ops_db.models.data import LOST
-from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
+from ccat_ops_db.queries.troubled_copies import troubled_copies
 from ccat_ops_db.states import (
     NEW_DATA,
     AlertKind,
-    LocationType,
     PackageState,
     RunStatus,
-    Status,
     TriggerType,
     Verdict,
 )
@@ -37,11 +33,8 @@ _Run, _Group, _Step, _Pipeline = (
 _Package = models.RawDataPackage
 _COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
 """What a person has taken out alarms nobody."""
-_FAILURE_OF_WAY: Final = sa.func.coalesce(models.LongTermArchiveTransfer.failure, models.DataTransfer.failure)
 _IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
 """As the index of these says it."""
-_IN_VAIN: Final = 5
-"""Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
 _MOST: Final = 200
 """So many different failures are told apart, those of the oldest sub-groups first."""
 
@@ -75,11 +68,8 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     """Everything that is the matter, but for services; what has waited since before `late` has waited too long."""
     yield from _failed_runs(session)
     yield from _failed_packages(session)
-    yield from _failed_further_copies(session)
     yield from _held_locations(session)
-    yield from _lost_copies(session)
-    yield from _failed_copies(session)
-    yield from _tried_in_vain(session)
+    yield from troubled_copies(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)
@@ -146,102 +136,6 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
             key=f"raw packages/{_digest(kind)}",
             sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} "
             "`ccat packages --state failed` lists them",
-            number=number,
-        )
-
-
-def _failed_further_copies(session: Session) -> Iterator[Condition]:
-    """Archive copies, of what is archived already, that could not be made."""
-    transfer = models.LongTermArchiveTransfer
-    alike = _alike(transfer.failure)
-    rows = session.execute(
-        sa.select(alike, sa.func.min(transfer.failure), sa.func.count())
-        .join(_Package, _Package.id == transfer.raw_data_package_id)
-        .where(sa.text("long_term_archive_transfer.status = 'failed'"), _Package.state == PackageState.ARCHIVED, _COUNTS)
-        .group_by(alike)
-        .order_by(sa.func.min(transfer.id))
-        .limit(_MOST)
-    )
-    for kind, cause, number in rows:
-        yield Condition(
-            kind=AlertKind.FAILED_FOR_GOOD,
-            key=f"further archive copies/{_digest(kind)}",
-            sentence=f"another archive copy of {_counted(number, 'archived raw package')} cannot be made: {cause}",
-            number=number,
-        )
-
-
-def _lost_copies(session: Session) -> Iterator[Condition]:
-    """Archive copies that are damaged or gone, until they are made anew."""
-    copy, location = models.PhysicalCopy, models.DataLocation
-    rows = session.execute(
-        sa.select(LOCATION.label, sa.func.count(), sa.func.min(copy.path))
-        .select_from(copy)
-        .join(location, location.id == copy.data_location_id)
-        .join(location.site)
-        .where(location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.text(f"physical_copy.{LOST}"))
-        .group_by(LOCATION.label)
-    )
-    for name, number, path in rows:
-        copies = "1 archive copy is" if number == 1 else f"{number:,} archive copies are"
-        yield Condition(
-            kind=AlertKind.LOST_COPY,
-            key=f"archive {name}",
-            sentence=f"{copies} damaged or gone at {name}, such as {path}: what another sound copy can make anew is "
-            "made anew by itself; else restore it there, then `ccat package retry PACKAGE`",
-            number=number,
-        )
-
-
-def _failed_copies(session: Session) -> Iterator[Condition]:
-    """Further archive copies, of packages that are archived, which could not be made and are not there."""
-    way, trip, copy, location = (
-        models.LongTermArchiveTransfer,
-        models.DataTransfer,
-        models.PhysicalCopy,
-        models.DataLocation,
-    )
-    is_there = sa.exists().where(
-        copy.raw_data_package_id == way.raw_data_package_id,
-        copy.data_location_id == way.destination_id,
-        copy.status == PhysicalCopyStatus.PRESENT,
-    )
-    is_on_a_failed_trip = sa.and_(way.status == Status.PENDING, trip.status == Status.FAILED)
-    rows = session.execute(
-        sa.select(LOCATION.label, sa.func.count(), sa.func.min(_Package.id), sa.func.min(_FAILURE_OF_WAY))
-        .select_from(way)
-        .join(_Package, _Package.id == way.raw_data_package_id)
-        .join(location, location.id == way.destination_id)
-        .join(location.site)
-        .outerjoin(trip, trip.id == way.data_transfer_id)
-        .where(_Package.state == PackageState.ARCHIVED, location.active, sa.not_(is_there))
-        .where(sa.or_(way.status == Status.FAILED, is_on_a_failed_trip))
-        .group_by(LOCATION.label)
-    )
-    for name, number, package_id, cause in rows:
-        copies = "1 archive copy" if number == 1 else f"{number:,} archive copies"
-        yield Condition(
-            kind=AlertKind.FAILED_FOR_GOOD,
-            key=f"copies for {name}",
-            sentence=f"{copies} cannot be made at {name}, such as that of package {package_id}: {cause}",
-            number=number,
-        )
-
-
-def _tried_in_vain(session: Session) -> Iterator[Condition]:
-    """Raw packages that go on being tried again on their way, such as those that a buffer loses time and again."""
-    transfer = models.LongTermArchiveTransfer
-    number, cause = session.execute(
-        sa.select(sa.func.count(sa.distinct(_Package.id)), sa.func.min(transfer.failure))
-        .join(transfer, transfer.raw_data_package_id == _Package.id)
-        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), transfer.trouble_count >= _IN_VAIN, _COUNTS)
-    ).one()
-    if number:
-        yield Condition(
-            kind=AlertKind.BACKLOG,
-            key="raw packages tried in vain",
-            sentence=f"{_counted(number, 'raw package')} met trouble {_IN_VAIN} times or more on the way into an "
-            f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
             number=number,
         )
 

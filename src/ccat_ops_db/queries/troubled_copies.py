@@ -1,0 +1,126 @@
+"""What is the matter with copies: archived ones that are damaged or gone, or that cannot be made."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, aliased
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.models.data import LOST
+from ccat_ops_db.models.transfers import LIVE
+from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
+
+_Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.DataProduct
+_Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
+_IS_LOST: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.text(f"physical_copy.{LOST}"))
+_COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
+_IN_VAIN: Final = 5
+"""Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
+
+
+def troubled_copies(session: Session) -> Iterator[Condition]:
+    """What people are told of copies."""
+    yield from _lost_packages(session)
+    yield from _lost_products(session)
+    yield from _given_up(session)
+    yield from _tried_in_vain(session)
+
+
+def _lost_packages(session: Session) -> Iterator[Condition]:
+    """Archive copies of raw packages that are damaged or gone, until they are made anew."""
+    rows = session.execute(
+        _by_location(sa.func.count(), sa.func.min(_Copy.path)).where(_Copy.raw_data_package_id.is_not(None), _IS_LOST)
+    )
+    for name, number, path in rows:
+        copies = "1 archive copy is" if number == 1 else f"{number:,} archive copies are"
+        yield Condition(
+            kind=AlertKind.LOST_COPY,
+            key=f"archive {name}",
+            sentence=f"{copies} damaged or gone at {name}, such as {path}: what another sound copy can make anew is "
+            "made anew by itself; else restore it there, then `ccat package retry PACKAGE`",
+            number=number,
+        )
+
+
+def _lost_products(session: Session) -> Iterator[Condition]:
+    """Products that count and whose copy in an archive is damaged or gone, until they are archived anew."""
+    sound = aliased(_Copy, flat=True)
+    has_another = sa.exists().where(sound.data_product_id == _Product.id, sound.status == PhysicalCopyStatus.PRESENT)
+    only, path = sa.not_(has_another), sa.func.min(_Copy.path)
+    told = (sa.func.count(), path, sa.func.count().filter(only), path.filter(only))
+    counts = sa.and_(_Product.id == _Copy.data_product_id, _Product.state == ProductState.CURRENT)
+    is_product = _Copy.data_product_id.is_not(None)  # as the index says it
+    for name, number, such, lost, such_lost in session.execute(
+        _by_location(*told).join(_Product, counts).where(is_product, _IS_LOST)
+    ):
+        products = "1 archived product is" if number == 1 else f"{number:,} archived products are"
+        sentence = f"{products} damaged or gone at {name}, such as {such}: "
+        sentence += "what is sound where it was made is archived anew by itself, else `ccat run archive RUN` says why"
+        if lost:
+            sentence += f"; lost, as no sound copy is left: {lost:,}, such as {such_lost}"
+        yield Condition(kind=AlertKind.LOST_COPY, key=f"archived products {name}", sentence=sentence, number=number)
+
+
+def _given_up(session: Session) -> Iterator[Condition]:
+    """Further archive copies, of packages that are archived, which could not be made and are not there."""
+    is_there = sa.exists().where(
+        _Copy.raw_data_package_id == _Way.raw_data_package_id,
+        _Copy.data_location_id == _Way.destination_id,
+        _Copy.status == PhysicalCopyStatus.PRESENT,
+    )
+    on_failed_trips = sa.select(_Way.id).join(_Trip, _Trip.id == _Way.data_transfer_id)
+    given_up = sa.union_all(  # each by an index of its own
+        sa.select(_Way.id).where(sa.text("long_term_archive_transfer.status = 'failed'")),
+        on_failed_trips.where(sa.text(f"long_term_archive_transfer.{LIVE}"), _Trip.status == Status.FAILED),
+    )
+    rows = session.execute(
+        sa.select(
+            LOCATION.label,
+            sa.func.count(),
+            sa.func.min(_Package.id),
+            sa.func.min(sa.func.coalesce(_Way.failure, _Trip.failure)),
+        )
+        .select_from(_Way)
+        .join(_Package, _Package.id == _Way.raw_data_package_id)
+        .join(_Location, _Location.id == _Way.destination_id)
+        .join(_Location.site)
+        .outerjoin(_Trip, _Trip.id == _Way.data_transfer_id)
+        .where(_Way.id.in_(given_up), _Package.state == PackageState.ARCHIVED, _COUNTS, _Location.active)
+        .where(sa.not_(is_there))
+        .group_by(LOCATION.label)
+    )
+    for name, number, package_id, cause in rows:
+        copies = "1 archive copy" if number == 1 else f"{number:,} archive copies"
+        yield Condition(
+            kind=AlertKind.FAILED_FOR_GOOD,
+            key=f"copies for {name}",
+            sentence=f"{copies} cannot be made at {name}, such as that of package {package_id}: {cause}",
+            number=number,
+        )
+
+
+def _tried_in_vain(session: Session) -> Iterator[Condition]:
+    """Raw packages that go on being tried again on their way, such as those that a buffer loses time and again."""
+    number, cause = session.execute(
+        sa.select(sa.func.count(sa.distinct(_Package.id)), sa.func.min(_Way.failure))
+        .join(_Way, _Way.raw_data_package_id == _Package.id)
+        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), _Way.trouble_count >= _IN_VAIN, _COUNTS)
+    ).one()
+    if number:
+        packages = "1 raw package" if number == 1 else f"{number:,} raw packages"
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key="raw packages tried in vain",
+            sentence=f"{packages} met trouble {_IN_VAIN} times or more on the way into an "
+            f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
+            number=number,
+        )
+
+
+def _by_location(*told: Any) -> Any:
+    """What is told of the copies at each location, after its name."""
+    copies = sa.select(LOCATION.label, *told).select_from(_Copy).join(_Location, _Location.id == _Copy.data_location_id)
+    return copies.join(_Location.site).group_by(LOCATION.label)
