@@ -1,7 +1,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import LocationType
@@ -21,6 +21,8 @@ class LocationTrouble(CcatError):
 
     code = "location_trouble"
     transient = True
+    needs_a_person: ClassVar[bool] = False
+    """Whether it lasts until somebody has changed something, so that there is no hurry to try again."""
 
     def __init__(self, location: str, path: Path | str, *, problem: str, remedy: str) -> None:
         super().__init__(f"Location {location} ({path}) {problem}; {remedy}.")

@@ -38,7 +38,12 @@ _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
         Operation.ARCHIVING,
         Operation.DELETION,
     ),
-    LocationType.LONG_TERM_ARCHIVE: (Operation.ARCHIVING, Operation.ARCHIVING_PRODUCTS, Operation.SCRUBBING),
+    LocationType.LONG_TERM_ARCHIVE: (
+        Operation.ARCHIVING,
+        Operation.ARCHIVING_PRODUCTS,
+        Operation.DELETION,
+        Operation.SCRUBBING,
+    ),
     LocationType.PROCESSING: (Operation.STAGING, Operation.ARCHIVING_PRODUCTS, Operation.DELETION),
 }
 

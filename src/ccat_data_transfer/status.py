@@ -19,6 +19,7 @@ from ccat_ops_db.states import (
     PhysicalCopyStatus,
     ProductState,
     Status,
+    StorageType,
 )
 
 _File, _Package, _Archiving, _Moving, _Keeping, _Copy, _Location = (
@@ -97,6 +98,8 @@ class Level:
 
     location: str
     type: LocationType
+    kept_bytes: int | None
+    """What is there of ours; of an object store only, which does not tell how full it is."""
     free_bytes: int | None
     total_bytes: int | None
     filled_per_hour: int | None
@@ -278,12 +281,13 @@ def _products(session: Session) -> list[ToArchive]:
 
 
 def _levels(session: Session, now: datetime) -> list[Level]:
-    filled = _filled(session, now)
+    filled, kept = _filled(session, now), _kept(session)
     rows = session.execute(LOCATION.rows.add_columns(LOCATION.label).order_by(LOCATION.label))
     return [
         Level(
             location=name,
             type=one.location_type,
+            kept_bytes=kept.get(one.id, 0) if one.storage_type is StorageType.S3 else None,
             free_bytes=one.free_bytes,
             total_bytes=one.total_bytes,
             filled_per_hour=filled.get(one.id) if one.location_type is LocationType.SOURCE else None,
@@ -291,6 +295,15 @@ def _levels(session: Session, now: datetime) -> list[Level]:
         )
         for one, name in rows
     ]
+
+
+def _kept(session: Session) -> Mapping[int, int]:
+    """Bytes that are in object stores, by location."""
+    there = _Copy.status != PhysicalCopyStatus.DELETED
+    of_copies = sa.select(_Copy.data_location_id, sa.func.coalesce(sa.func.sum(_Copy.size_bytes), 0))
+    stores = of_copies.join(_Location, _Location.id == _Copy.data_location_id).where(there)
+    rows = session.execute(stores.where(_Location.storage_type == StorageType.S3).group_by(_Copy.data_location_id))
+    return {place: int(total or 0) for place, total in rows}
 
 
 def _filled(session: Session, now: datetime) -> Mapping[int, int]:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from json import dumps
 from typing import TYPE_CHECKING, Any
 
 import moto.s3.models
@@ -59,6 +60,15 @@ class ObjectStore:
         asked.request("POST", "/moto-api/reset-auth", body=requests)
         assert asked.getresponse().status == 200
         asked.close()
+
+    @contextmanager
+    def refusing_deletions(self) -> Iterator[None]:
+        """Whoever may do everything else may not delete an object."""
+        all_objects = f"arn:aws:s3:::{BUCKET}/*"
+        said = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": all_objects}
+        self.s3.put_bucket_policy(Bucket=BUCKET, Policy=dumps({"Version": "2012-10-17", "Statement": [said]}))
+        yield
+        self.s3.delete_bucket_policy(Bucket=BUCKET)
 
     def stop(self) -> None:
         self.s3.close()

@@ -32,6 +32,7 @@ LOCATIONS = [
                 "transfer.ccat_primecam_raw_data_packing",
                 "transfer.cologne_lta_archiving",
                 "transfer.cologne_lta_archiving_products",
+                "transfer.cologne_lta_deletion",
                 "transfer.cologne_lta_scrubbing",
                 "transfer.cologne_ramses_archiving_products",
                 "transfer.cologne_ramses_deletion",
@@ -43,6 +44,7 @@ LOCATIONS = [
             [
                 "transfer.cologne_lta_archiving",
                 "transfer.cologne_lta_archiving_products",
+                "transfer.cologne_lta_deletion",
                 "transfer.cologne_lta_scrubbing",
                 "transfer.cologne_ramses_archiving_products",
                 "transfer.cologne_ramses_deletion",
@@ -60,6 +62,7 @@ LOCATIONS = [
                 "transfer.ccat_chai_raw_data_packing",
                 "transfer.cologne_lta_archiving",
                 "transfer.cologne_lta_archiving_products",
+                "transfer.cologne_lta_deletion",
                 "transfer.cologne_lta_scrubbing",
             ],
         ),

@@ -12,10 +12,12 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.plan.retention import lines
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.retention import Forecast, data_classes, forecast, places
+from ccat_ops_db.states import StorageType
 from ccat_ops_db.verbs.retention import (
     forget_retention,
     pause_retention,
     resume_retention,
+    retry_deletions,
     set_data_class,
     set_retention,
 )
@@ -100,7 +102,10 @@ def _sentence(one: Forecast) -> str:
     """How a location keeps copies."""
     kept, name = one.place.keeping, one.place.name
     days = "for ever" if kept.days is None else f"for {counted(kept.days, 'day', 'days')}"
-    full = "however full its disk is"
+    if one.place.storage is StorageType.DISK:
+        full = "however full its disk is"
+    else:
+        full = "by time only: an object store does not tell how full it is"
     if kept.high is not None and kept.low is not None:
         full = f"and makes room above {kept.high:.0%} of its disk down to {kept.low:.0%}"
     parts = [f"{name} keeps copies {days}, {full}"]
@@ -130,7 +135,11 @@ def change(
     usual: Annotated[bool, typer.Option("--usual", help="As is usual for locations of its type.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Say how long a location keeps copies, and how full its disk may be. Of a source nothing goes before that."""
+    """Say how long a location keeps copies, and how full its disk may be.
+
+    Of a source and of an archive nothing goes before that; of an archive then what others have, and products that do
+    not count any more.
+    """
     if usual == any(one is not None for one in (days, high, low)):
         raise typer.BadParameter("name --days, --high or --low, or --usual alone")
     with reported(as_json=json), transaction("retention") as session:
@@ -162,6 +171,15 @@ def resume(name: Somewhere = None, *, json: AsJson = False) -> None:
     with reported(as_json=json), transaction("retention") as session:
         number = resume_retention(session, name, by=person())
     told = f"deleting goes on at {counted(number, 'location', 'locations')}"
+    print_json({"location": name, "changed": number}) if json else typer.echo(told)
+
+
+@app.command()
+def retry(name: Somewhere = None, *, json: AsJson = False) -> None:
+    """Try again at once to delete what could not be deleted, at a location or anywhere."""
+    with reported(as_json=json), transaction("retention") as session:
+        number = retry_deletions(session, name)
+    told = f"{counted(number, 'copy is', 'copies are')} tried again"
     print_json({"location": name, "changed": number}) if json else typer.echo(told)
 
 

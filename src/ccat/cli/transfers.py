@@ -107,6 +107,8 @@ def _summary(found: TransferStatus) -> str:
 
 
 def _level(one: Level) -> tuple[object, ...]:
+    if one.kept_bytes is not None:
+        return one.location, one.type, f"{size(one.kept_bytes)} of ours", "an object store does not tell", None, None
     if one.free_bytes is None or not one.total_bytes:
         return one.location, one.type, None, None, None, None
     used = one.total_bytes - one.free_bytes

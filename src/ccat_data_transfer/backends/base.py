@@ -64,8 +64,11 @@ class Store(Protocol):
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""
 
-    def remove(self, path: str) -> None:
-        """Remove a file, if it is there."""
+    def remove(self, path: str, *, sealed: Seal | None = None) -> None:
+        """Remove a file or directory, with what is unfinished of it; nothing being there is fine.
+
+        With `sealed`, only what has this seal: raises FileDiffers where something else has the name by now.
+        """
 
 
 def pour(store: Store, path: str, sink: Writable, *, size_bytes: int, checksum: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -182,12 +181,6 @@ class Disk:
         found = self._below(path)
         with self.explained():
             return found.stat().st_size if found.is_file() else None
-
-    def changed_at(self, path: str) -> datetime:
-        """When anything was done to a file last; unlike its modification time, nobody can set this."""
-        found = self._below(path)
-        with self.explained():
-            return datetime.fromtimestamp(max(found.stat().st_ctime, found.lstat().st_ctime), UTC)
 
     def mode(self, path: str) -> int:
         """Permissions of a file."""

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -19,6 +20,12 @@ from ccat_ops_db import models
 from ccat_ops_db.plan.trees import listed
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus
 
+_GOES: Final = (
+    PhysicalCopyStatus.DELETION_IN_PROGRESS,
+    PhysicalCopyStatus.DELETION_FAILED,
+    PhysicalCopyStatus.DELETED,
+)
+"""What copies are that were let go."""
 _Copy, _Product, _Transfer = models.PhysicalCopy, models.DataProduct, models.ProductArchiveTransfer
 
 
@@ -103,6 +110,20 @@ def keep_described(store: Store, one: Archived, known: bytes) -> str | None:
         checksum = checksum_of(hashlib.sha256(known))
         store.publish(one.description, lambda sink: sink.write(known), needs=len(known), checksum=checksum)
     return problem
+
+
+def beside(session: Session, copy: models.PhysicalCopy) -> list[str]:
+    """Paths of what has to go when a copy in an archive goes: what lists or describes it, and nothing else."""
+    one = archived(session, copy)
+    described = [] if one.run_id is not None and _has_others(session, one.run_id, copy) else [one.description]
+    return described if one.listing is None else [one.listing, *described]
+
+
+def _has_others(session: Session, run_id: int, copy: models.PhysicalCopy) -> bool:
+    """Whether an archive keeps other products of a run."""
+    others = sa.select(_Copy.id).join(_Product, _Product.id == _Copy.data_product_id)
+    here = (_Product.run_id == run_id, _Copy.data_location_id == copy.data_location_id)
+    return session.scalar(others.where(*here, _Copy.status.not_in(_GOES)).limit(1)) is not None
 
 
 def _found(store: Store, path: str) -> bytes | None:

@@ -15,10 +15,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from ccat_data_transfer.backends.base import Seal
-from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import FileDiffers, NotTheOriginal
-from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, disk_of
+from ccat_data_transfer.backends.base import Seal, Store
+from ccat_data_transfer.errors import FileDiffers, LocationTrouble, NotTheOriginal
+from ccat_data_transfer.verbs.archived import beside
+from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -27,7 +27,7 @@ from ccat_ops_db.plan.retention import OF_SAFETY, Obstacle, hindered
 from ccat_ops_db.queries.retention import obstacles
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.copies import take_back
 from ccat_service.logging import StructuredLogger
 
@@ -36,6 +36,8 @@ _LET_GO: Final = "nothing hinders it"
 _NOW: Final = sa.func.clock_timestamp()
 _COUNTED: Final = _Copy.trouble_count + 1
 _IDLE: Final = {"claimed_by": None, "lease_until": None}
+_UNTIL_ASKED: Final = timedelta(days=1)
+"""Until what a person has to mend is tried again, unless `ccat retention retry` says that it is mended."""
 
 _log = StructuredLogger(__name__)
 
@@ -43,24 +45,27 @@ _log = StructuredLogger(__name__)
 @dataclass(frozen=True)
 class _Order:
     copy_id: int
-    disk: Disk
+    store: Store
     path: str
     seal: Seal | None
-    original: models.RawDataFile | None
-    """What its instrument registered, of a raw file where it was written."""
+    beside: Sequence[str]
+    """What describes it, which goes after it."""
+    registered: str | None
+    """Digest that its instrument registered, of a raw file where it was written."""
 
 
 def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
     """Remove copies that are scheduled for it, or could not be removed before, and that nothing hinders.
 
-    What somebody needs by now stays. What cannot be removed is tried again after a pause.
+    What somebody needs by now stays. What cannot be removed is tried again after a pause. What describes archived data
+    goes with them.
     """
     one = CopyLease(worker, copy_ids)
     orders = in_transaction(worker.engine, partial(_let_go, one=one))
     if not orders:
         return
     try:
-        failures = {order.copy_id: str(error) for order in orders if (error := _remove(order, one)) is not None}
+        failures = {order.copy_id: error for order in orders if (error := _remove(order, one)) is not None}
         in_transaction(worker.engine, partial(_record, one=one, failures=failures))
     except LeaseLost:
         _log.warning("the lease is lost, somebody else goes on", copies=len(orders))
@@ -115,64 +120,69 @@ def _keep(
 
 def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_Order]:
     file = models.RawDataFile
-    copies = sa.select(_Copy, file).outerjoin(file, file.id == _Copy.raw_data_file_id)
+    copies = sa.select(_Copy, file.checksum).outerjoin(file, file.id == _Copy.raw_data_file_id)
     copies = copies.options(joinedload(_Copy.location).joinedload(models.DataLocation.site))
-    return [
-        _Order(
-            copy.id,
-            disk_of(copy.location, token=f"{copy.id}-{one.token}", progress=one.keep_lease),
-            copy.path,
-            Seal(copy.mtime_ns, copy.inode) if copy.mtime_ns is not None and copy.inode is not None else None,
-            original,
-        )
-        for copy, original in session.execute(copies.where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path))
-    ]
+    found = session.execute(copies.where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path)).all()
+    return [_order(session, copy, one, registered=registered) for copy, registered in found]
+
+
+def _order(session: Session, copy: models.PhysicalCopy, one: CopyLease, *, registered: str | None) -> _Order:
+    token, parts = f"{copy.id}-{one.token}", one.worker.part_bytes
+    is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
+    return _Order(
+        copy.id,
+        store=store_of(copy.location, token=token, progress=one.keep_lease, part_bytes=parts),
+        path=copy.path,
+        seal=Seal(copy.mtime_ns, copy.inode) if copy.mtime_ns is not None else None,
+        beside=beside(session, copy) if is_archived else (),
+        registered=registered,
+    )
 
 
 def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more may be removed."""
     one.keep_lease()
     try:
-        if order.original is not None:
-            order.disk.remove(order.path, sealed=_seal_of_original(order, order.original))
+        if order.registered is not None:
+            order.store.remove(order.path, sealed=_seal_of_original(order))
             return None
         try:
-            order.disk.remove(order.path, sealed=order.seal)
+            order.store.remove(order.path, sealed=order.seal)
         except FileDiffers:
             one.renew()  # still ours: it was exchanged, and not made anew after somebody else removed it
-            order.disk.remove(order.path)
+            order.store.remove(order.path)
+        for path in order.beside:
+            order.store.remove(path)
     except CcatError as error:
         return error
     return None
 
 
-def _seal_of_original(order: _Order, original: models.RawDataFile) -> Seal | None:
+def _seal_of_original(order: _Order) -> Seal | None:
     """Seal of a raw file that is what was registered, and so archived; None where it is gone. Raises NotTheOriginal.
 
-    It is read only where something was done to it since it was registered: its instrument may have written it anew.
+    It is read only where something was done to it since it was packed: its instrument may have written it anew.
     """
-    disk, found = order.disk, order.disk.seal(order.path)
-    if found is None:
-        return None
-    is_the_size = disk.size(order.path) == original.size_bytes
-    is_untouched = disk.changed_at(order.path) <= original.created_at
-    if is_the_size and (is_untouched or disk.checksum(order.path) == original.checksum):
+    store, found = order.store, order.store.seal(order.path)
+    if found in {None, order.seal} or store.checksum(order.path) == order.registered:
         return found
-    raise NotTheOriginal(disk.name, disk.where(order.path))
+    raise NotTheOriginal(store.name, store.where(order.path))
 
 
-def _record(session: Session, *, one: CopyLease, failures: Mapping[int, str]) -> None:
+def _record(session: Session, *, one: CopyLease, failures: Mapping[int, CcatError]) -> None:
     held, by = one.held(session), one.worker.name
     gone = [copy_id for copy_id in held if copy_id not in failures]
     healthy = {**_IDLE, "failure": None, "not_before": None, "trouble_count": 0}
     advance(session, _Copy, gone, to=_Status.DELETED, because="removed", by=by, values=healthy)
     _note_deletion(session, gone)
-    by_failure: defaultdict[str, list[int]] = defaultdict(list)
+    by_failure: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
     for copy_id in set(held) & failures.keys():
-        by_failure[failures[copy_id]].append(copy_id)
-    for failure, copy_ids in by_failure.items():
+        error = failures[copy_id]
+        by_failure[str(error), isinstance(error, LocationTrouble) and error.needs_a_person].append(copy_id)
+    for (failure, lasts), copy_ids in by_failure.items():
         _log.warning("copies cannot be deleted", copies=len(copy_ids), error=failure)
-        fail_deletion(session, copy_ids, because=failure, by=by, pause=_pause(session, copy_ids, one.worker))
+        pause = _UNTIL_ASKED if lasts else _pause(session, copy_ids, one.worker)
+        fail_deletion(session, copy_ids, because=failure, by=by, pause=pause)
 
 
 def fail_deletion(session: Session, copy_ids: Collection[int], *, because: str, by: str, pause: timedelta) -> None:

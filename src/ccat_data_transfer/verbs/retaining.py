@@ -17,11 +17,12 @@ from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.queries.retention import (
     copies_for_room,
     copies_over,
+    keeps_all,
     obstacles,
     places,
 )
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+from ccat_ops_db.states import PhysicalCopyStatus
 
 BATCH: Final = 200
 """Copies that one message is about."""
@@ -41,9 +42,8 @@ _MAY_BE_SENT: Final = sa.and_(
     sa.or_(_Copy.not_before.is_(None), _Copy.not_before <= _NOW),
 )
 _IS_LOST: Final = sa.and_(_IS_GOING, _Copy.status == _Status.DELETION_IN_PROGRESS)
-_IS_KEPT: Final = sa.or_(
-    _Location.location_type == LocationType.LONG_TERM_ARCHIVE, _Location.retention_paused.is_not(None), is_held()
-)
+_IS_PAUSED: Final = sa.or_(_Location.retention_paused.is_not(None), is_held())
+_IS_KEPT: Final = sa.or_(keeps_all(), _IS_PAUSED)
 
 
 def locations_to_look_at(session: Session) -> Sequence[int]:
@@ -96,7 +96,7 @@ def _look_again(session: Session, location_id: int, *, after: timedelta) -> None
 def with_deletions(session: Session) -> Sequence[int]:
     """Locations where somebody is to be told to remove something."""
     some = sa.exists().where(_Copy.data_location_id == _Location.id, _MAY_BE_SENT, claims.is_free(_Copy))
-    return session.scalars(sa.select(_Location.id).where(some, sa.not_(_IS_KEPT)).order_by(_Location.id)).all()
+    return session.scalars(sa.select(_Location.id).where(some, sa.not_(_IS_PAUSED)).order_by(_Location.id)).all()
 
 
 def schedule_deletions(session: Session, location_id: int, *, by: str, lease: timedelta) -> list[int]:

@@ -28,6 +28,9 @@ class Kind(StrEnum):
     STAGED = "staged"
     """An unpacked raw package where runs are."""
     PRODUCT = "product"
+    ARCHIVED = "archived"
+    """A raw package in a long-term archive."""
+    ARCHIVED_PRODUCT = "archived_product"
 
 
 class Obstacle(StrEnum):
@@ -38,6 +41,7 @@ class Obstacle(StrEnum):
     TOO_FEW_COPIES = "too_few_copies"
     SHARED_PATH = "shared_path"
     LAST_SOUND_COPY = "last_sound_copy"
+    COUNTS = "counts"
     BEING_READ = "being_read"
     BEING_STAGED = "being_staged"
     IN_USE = "in_use"
@@ -50,6 +54,7 @@ _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.TOO_FEW_COPIES: "there are fewer verified archive copies than its data class asks for",
     Obstacle.SHARED_PATH: "another registered file has the same path there",
     Obstacle.LAST_SOUND_COPY: "its other copies are damaged or lost",
+    Obstacle.COUNTS: "it is the archive copy of a product that counts",
     Obstacle.BEING_READ: "a transfer reads it",
     Obstacle.BEING_STAGED: "a staging job asks for it",
     Obstacle.IN_USE: "an active run takes it",
@@ -62,6 +67,7 @@ OF_SAFETY: Final = frozenset(
         Obstacle.TOO_FEW_COPIES,
         Obstacle.SHARED_PATH,
         Obstacle.LAST_SOUND_COPY,
+        Obstacle.COUNTS,
     }
 )
 """They count also once a removal was begun, when nobody can use the copy any more."""
@@ -88,7 +94,7 @@ def keeping(location_type: LocationType, *, days: int | None, high: float | None
     """What holds at a location that says so much; None: what is usual for its type.
 
     Copies of what an archive has are kept for a week, and go when the disk is full. What an instrument wrote stays,
-    until a person has said for how long.
+    and what is archived, until a person has said for how long.
     """
     is_cache = location_type in _CACHES
     days = CACHE_DAYS if days is None and is_cache else days
@@ -133,6 +139,8 @@ def goes(kind: Kind, *, for_room: bool) -> str:
         Kind.BUFFER: "what it holds is archived and verified",
         Kind.STAGED: "nobody uses it, and an archive has it",
         Kind.PRODUCT: "nobody uses it",
+        Kind.ARCHIVED: "other archives have as many verified copies as it needs",
+        Kind.ARCHIVED_PRODUCT: "it does not count any more",
     }
     return f"{what[kind]}, and {'the disk is above its high mark' if for_room else 'its time is over'}"
 

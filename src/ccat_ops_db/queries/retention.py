@@ -25,7 +25,7 @@ from ccat_ops_db.plan.retention import (
     keeping,
     room_to_make,
 )
-from ccat_ops_db.states import DataProductType, LocationType, PhysicalCopyStatus
+from ccat_ops_db.states import DataProductType, LocationType, PhysicalCopyStatus, StorageType
 
 USUAL_CLASS: Final = "raw"
 """Class of the data of instruments that name none."""
@@ -77,7 +77,7 @@ SELECT id, kind FROM copy WHERE obstacle IS NULL AND {_IS_OVER} ORDER BY due_at,
 """  # noqa: S608 - a condition of ours
 _IN_LINE: Final = f"""
 SELECT id, kind, size_bytes, due_at, sum(size_bytes) OVER (ORDER BY is_needed_soon, since, id) - size_bytes AS before
-FROM copy WHERE obstacle IS NULL AND kind <> 'product' AND ({_IS_OVER}) IS NOT TRUE
+FROM copy WHERE obstacle IS NULL AND kind NOT IN ('product', 'archived_product') AND ({_IS_OVER}) IS NOT TRUE
 """  # noqa: S608 - a condition of ours
 _FOR_ROOM: Final = f"""
 SELECT id, kind FROM ({_IN_LINE}) line WHERE before < :room ORDER BY before, id LIMIT :most
@@ -109,6 +109,7 @@ class Place:
     name: str
     """`site/location`."""
     type: LocationType
+    storage: StorageType
     keeping: Keeping
     space: Space
     deleted_at: datetime | None
@@ -144,11 +145,19 @@ class Forecast:
     going: Sequence[Going]
 
 
+def keeps_all() -> sa.ColumnElement[bool]:
+    """Condition on a location: an archive of which nobody has said for how long it keeps copies."""
+    is_archive = _Location.location_type == LocationType.LONG_TERM_ARCHIVE
+    return sa.and_(is_archive, _Location.retention_days.is_(None), _Location.high_watermark.is_(None))
+
+
 def places(session: Session, ids: Collection[int] | None = None) -> Sequence[Place]:
-    """Locations where copies may go at all, or those of them that are given; by their names."""
-    rows = LOCATION.rows.add_columns(LOCATION.label).where(_Location.location_type != LocationType.LONG_TERM_ARCHIVE)
-    if ids is not None:
-        rows = rows.where(_Location.id.in_(ids))
+    """Locations where copies may go at all, or those that are given; by their names."""
+    return _places(session, sa.not_(keeps_all()) if ids is None else _Location.id.in_(ids))
+
+
+def _places(session: Session, which: sa.ColumnElement[bool]) -> Sequence[Place]:
+    rows = LOCATION.rows.add_columns(LOCATION.label).where(which)
     return [_place(one, name) for one, name in session.execute(rows.order_by(LOCATION.label))]
 
 
@@ -157,6 +166,7 @@ def _place(one: _Location, name: str) -> Place:
         id=one.id,
         name=name,
         type=one.location_type,
+        storage=one.storage_type,
         keeping=keeping(one.location_type, days=one.retention_days, high=one.high_watermark, low=one.low_watermark),
         space=Space(free=one.free_bytes, total=one.total_bytes, checked_at=one.space_checked_at),
         deleted_at=one.deleted_at,
@@ -222,7 +232,7 @@ def copies_for_room(session: Session, place: Place, *, now: datetime, most: int)
 
 def obstacles(session: Session, ids: Collection[int]) -> Mapping[int, Obstacle]:
     """What hinders these copies, whatever their time; who holds their rows can rely on it."""
-    here, asked = places(session), sorted(ids)
+    here, asked = _places(session, sa.true()), sorted(ids)
     found: dict[int, Obstacle] = {}
     for start in range(0, len(asked), _FEW):
         some = asked[start : start + _FEW]
@@ -246,22 +256,32 @@ def _rows(
         **given,
     }
     session.execute(_PLANNED, {"singly": "off" if "most" in given else "on"})
-    found = session.execute(_statement(asked, tuple(statuses), is_of_some="ids" in given), values)
+    has_archives = any(one.type is LocationType.LONG_TERM_ARCHIVE for one in of)
+    statement = _statement(asked, tuple(statuses), is_of_some="ids" in given, has_archives=has_archives)
+    found = session.execute(statement, values)
     rows = [dict(row) for row in found.mappings()]
     session.execute(_PLANNED, {"singly": "on"})
     return rows
 
 
 @cache
-def _statement(asked: str, statuses: Sequence[str], *, is_of_some: bool) -> sa.TextClause:
-    facts = (files(__package__) / "sql" / "retention.sql").read_text()
-    text = facts.format(
-        **(_OF_SOME if is_of_some else _OF_PLACES),
-        statuses=", ".join(f"'{status}'" for status in statuses),  # as the conditions of the indexes say it
-        soon=_SOON if ":room" in asked else "false",
+def _statement(asked: str, statuses: Sequence[str], *, is_of_some: bool, has_archives: bool) -> sa.TextClause:
+    archives = _facts("retention_archives") if has_archives else ""
+    text = (
+        _facts("retention")
+        .replace("{archives}", archives)
+        .format(
+            **(_OF_SOME if is_of_some else _OF_PLACES),
+            statuses=", ".join(f"'{status}'" for status in statuses),  # as the conditions of the indexes say it
+            soon=_SOON if ":room" in asked else "false",
+        )
     )
     text += asked
     return sa.text(text).bindparams(*(sa.bindparam(key, type_=_TYPES[key]) for key in _TYPES if f":{key}" in text))
+
+
+def _facts(name: str) -> str:
+    return (files(__package__) / "sql" / f"{name}.sql").read_text()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""What is the matter with copies: archived ones that are damaged or gone, or that cannot be made."""
+"""What is the matter with copies: archived ones that are damaged or gone, and those that cannot be made or deleted."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -21,12 +22,19 @@ _IN_VAIN: Final = 5
 """Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
 
 
+_TRIES: Final = 5
+"""To delete a copy, until people are told."""
+_WAITS: Final = timedelta(hours=1)
+"""No pause is as long after trouble that passes."""
+
+
 def troubled_copies(session: Session) -> Iterator[Condition]:
     """What people are told of copies."""
     yield from _lost_packages(session)
     yield from _lost_products(session)
     yield from _given_up(session)
     yield from _tried_in_vain(session)
+    yield from _undeletable(session)
 
 
 def _lost_packages(session: Session) -> Iterator[Condition]:
@@ -116,6 +124,22 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
             key="raw packages tried in vain",
             sentence=f"{packages} met trouble {_IN_VAIN} times or more on the way into an "
             f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
+            number=number,
+        )
+
+
+def _undeletable(session: Session) -> Iterator[Condition]:
+    """Copies that could not be deleted several times, or not before a person has mended something."""
+    waits = sa.or_(_Copy.trouble_count >= _TRIES, _Copy.not_before > sa.func.clock_timestamp() + _WAITS)
+    told = (sa.func.count(), sa.func.min(_Copy.failure))
+    failed = _by_location(*told).where(_Copy.status == PhysicalCopyStatus.DELETION_FAILED, waits)
+    for name, number, failure in session.execute(failed):
+        copies = "1 copy" if number == 1 else f"{number:,} copies"
+        yield Condition(
+            kind=AlertKind.FAILED_FOR_GOOD,
+            key=f"deletions {name}",
+            sentence=f"{copies} cannot be deleted at {name}: {failure} "
+            f"Once that is mended, `ccat retention retry {name}` tries again at once",
             number=number,
         )
 

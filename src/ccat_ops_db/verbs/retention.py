@@ -12,21 +12,26 @@ from ccat_ops_db.lookup import LOCATION, Named, find
 from ccat_ops_db.models.data import GOING
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.retention import keeping
-from ccat_ops_db.states import LocationType
+from ccat_ops_db.states import PhysicalCopyStatus, StorageType
 from ccat_ops_db.verbs.copies import take_back
 from ccat_ops_db.verbs.reasons import require_reason
 
 INSTRUMENT = Named("instrument", sa.select(models.Instrument), models.Instrument.name)
 _Location = models.DataLocation
+_HEED = sa.select(sa.func.pg_notify(CHANNEL, f"{_Location.__tablename__}:retention"))
+"""Has whoever waits look at once."""
 
 
-class KeptForEver(CcatError):
-    """Retention was asked for where nothing goes."""
+class LevelUnknown(CcatError):
+    """Copies would have to go from a level on, where nobody knows how full it is."""
 
-    code = "kept_for_ever"
+    code = "level_unknown"
 
     def __init__(self, location: str) -> None:
-        super().__init__(f"Location {location} is a long-term archive: retention deletes nothing there.")
+        super().__init__(
+            f"Location {location} is in an object store, which does not tell how full it is: copies there go by time "
+            f"only, as `ccat retention set {location} --days N` says. Nothing was changed."
+        )
 
 
 class MarksCrossed(CcatError):
@@ -47,12 +52,14 @@ def set_retention(
 ) -> models.DataLocation:
     """Change how long a location keeps copies, and how full it may be; what is None stays as it was.
 
-    What was marked to go is looked at anew. Raises UnknownName, KeptForEver and MarksCrossed.
+    What was marked to go is looked at anew. Raises UnknownName, LevelUnknown and MarksCrossed.
     """
-    location = _place(session, name)
+    location = find(session, LOCATION, name)
     if days is not None:
         location.retention_days = days
     if high is not None or low is not None:
+        if location.storage_type is not StorageType.DISK:
+            raise LevelUnknown(name)
         high = location.high_watermark if high is None else high
         low = location.low_watermark if low is None else low
         marks = keeping(location.location_type, days=None, high=high, low=low)
@@ -66,8 +73,8 @@ def set_retention(
 
 
 def forget_retention(session: Session, name: str, *, by: str) -> models.DataLocation:
-    """Have a location keep copies as is usual for its type. Raises UnknownName and KeptForEver."""
-    location = _place(session, name)
+    """Have a location keep copies as is usual for its type. Raises UnknownName."""
+    location = find(session, LOCATION, name)
     location.retention_days = location.high_watermark = location.low_watermark = None
     _look_anew(session, [location.id], because="what is kept there was changed", by=by)
     return location
@@ -93,6 +100,17 @@ def resume_retention(session: Session, name: str | None, *, by: str) -> int:
     return len(resumed)
 
 
+def retry_deletions(session: Session, name: str | None) -> int:
+    """Have copies that could not be deleted tried again at once, at a location or anywhere; how many. UnknownName."""
+    copy = models.PhysicalCopy
+    where = sa.select(_Location.id).where(_which(session, name))
+    failed = sa.and_(copy.status == PhysicalCopyStatus.DELETION_FAILED, copy.data_location_id.in_(where))
+    again = sa.update(copy).where(failed).values(not_before=None, trouble_count=0).returning(copy.id)
+    retried = session.scalars(again, execution_options={"synchronize_session": False}).all()
+    session.execute(_HEED)
+    return len(retried)
+
+
 def set_data_class(session: Session, name: str, *, copies: int | None, instruments: Collection[str]) -> None:
     """Make or change a class of raw data, and put instruments into it. Raises UnknownName."""
     row = {"name": name, **({"min_verified_archive_copies": copies} if copies is not None else {})}
@@ -104,17 +122,8 @@ def set_data_class(session: Session, name: str, *, copies: int | None, instrumen
     session.flush()
 
 
-def _place(session: Session, name: str) -> models.DataLocation:
-    location = find(session, LOCATION, name)
-    if location.location_type is LocationType.LONG_TERM_ARCHIVE:
-        raise KeptForEver(name)
-    return location
-
-
 def _which(session: Session, name: str | None) -> sa.ColumnElement[bool]:
-    if name is not None:
-        return _Location.id == _place(session, name).id
-    return _Location.location_type != LocationType.LONG_TERM_ARCHIVE
+    return sa.true() if name is None else _Location.id == find(session, LOCATION, name).id
 
 
 def _look_anew(session: Session, ids: Collection[int], *, because: str, by: str) -> None:
@@ -123,4 +132,4 @@ def _look_anew(session: Session, ids: Collection[int], *, because: str, by: str)
     marked = sa.select(copy.id).where(copy.data_location_id.in_(ids), sa.text(GOING))
     take_back(session, session.scalars(marked).all(), because=because, by=by)
     session.execute(sa.update(_Location).where(_Location.id.in_(ids)).values(retention_look_at=None))
-    session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Location.__tablename__}:retention")))
+    session.execute(_HEED)

@@ -91,11 +91,19 @@ class Bucket:
         head = self._head(path)
         return seal_of(head) if head else None
 
-    def remove(self, path: str) -> None:
-        """Remove an object, if it is there."""
-        key = self.address.key(path)
-        with explained(self.address):
-            self._s3.delete_object(Bucket=self.address.bucket, Key=key)
+    def remove(self, path: str, *, sealed: Seal | None = None) -> None:
+        """Remove an object, all that has it as its directory, and uploads of it; nothing being there is fine.
+
+        With `sealed`, only what has this seal: raises FileDiffers where something else has the name by now.
+        """
+        found = self.seal(path)
+        if sealed is not None and found not in {None, sealed}:
+            raise FileDiffers(self.name, self.where(path), registered=str(sealed), found=str(found))
+        clear(Target(self._s3, self.address, path, checksum=""), keep_newest=False)
+        for key in self._keys(path):
+            self.progress()
+            with explained(self.address):
+                self._s3.delete_object(Bucket=self.address.bucket, Key=key)
 
     def _upload(self, target: Target, write: Write, *, before: Unfinished | None, part_bytes: int) -> None:
         upload = Upload(target, before, part_bytes=part_bytes, progress=self.progress)
@@ -147,6 +155,13 @@ class Bucket:
                     raise
                 self._s3.head_bucket(Bucket=self.address.bucket)  # or the bucket is what is missing
                 return None
+
+    def _keys(self, path: str) -> list[str]:
+        """Keys of an object, which need not be there, and of all that has it as its directory, those before it."""
+        key = self.address.key(path)
+        with explained(self.address):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.address.bucket, Prefix=f"{key}/")
+            return [*(one["Key"] for page in pages for one in page.get("Contents", ())), key]
 
     @cached_property
     def _s3(self) -> "S3Client":

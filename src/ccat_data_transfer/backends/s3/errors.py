@@ -25,6 +25,7 @@ class CredentialsMissing(LocationTrouble):
     """A worker has no access key for a bucket, or half of one."""
 
     code = "credentials_missing"
+    needs_a_person = True
 
     def __init__(self, address: Address, missing: str | None = None) -> None:
         key, secret = address.variables
@@ -37,6 +38,7 @@ class AccessRefused(LocationTrouble):
     """A store does not let us do something."""
 
     code = "access_refused"
+    needs_a_person = True
 
     def __init__(self, address: Address, said: str) -> None:
         key, secret = address.variables
@@ -48,6 +50,7 @@ class BucketMissing(LocationTrouble):
     """There is no such bucket."""
 
     code = "bucket_missing"
+    needs_a_person = True
 
     def __init__(self, address: Address) -> None:
         store = address.endpoint_url or "AWS"

@@ -1,10 +1,9 @@
 -- Copies that might go, each with what hinders that, the weightiest obstacle or none, and when its time is over.
--- Archive copies are never among them.
+-- Those in archives are found by another file, which is a part of this one where archives are asked about.
 WITH place AS MATERIALIZED (
     SELECT l.id, l.location_type, given.days
     FROM unnest(:locations, :days) AS given (id, days)
     JOIN data_location l ON l.id = given.id
-    WHERE l.location_type <> 'long_term_archive'
 ),
 -- How many verified archive copies there are of a package.
 archived AS MATERIALIZED (
@@ -22,7 +21,7 @@ kind AS MATERIALIZED (
     LEFT JOIN data_class k ON k.id = coalesce(i.data_class_id, (SELECT usual.id FROM data_class usual WHERE usual.name = 'raw'))
 ),
 package AS NOT MATERIALIZED (
-    SELECT p.id, p.state = 'archived' AS is_archived, p.archived_at, p.size_bytes, p.data_transfer_package_id,
+    SELECT p.id, p.state = 'archived' AS is_archived, p.archived_at, p.size_bytes, p.checksum, p.data_transfer_package_id,
         kind.needed, coalesce(archived.copies, 0) AS verified
     FROM raw_data_package p
     JOIN kind ON kind.instrument_module_id = p.instrument_module_id
@@ -44,6 +43,12 @@ read AS MATERIALIZED (
     SELECT unnest(ARRAY[t.origin_id, t.destination_id]), p.id
     FROM data_transfer t JOIN raw_data_package p ON p.data_transfer_package_id = t.data_transfer_package_id
     WHERE t.status IN ('pending', 'scheduled', 'in_progress')
+),
+-- Packages that somebody may be reading from an archive, or is about to.
+wanted_back AS MATERIALIZED (
+    SELECT t.raw_data_package_id FROM long_term_archive_transfer t WHERE t.status IN ('pending', 'scheduled', 'in_progress')
+    UNION
+    SELECT j.raw_data_package_id FROM staging_job j WHERE j.status IN ('pending', 'scheduled', 'in_progress')
 ),
 staging AS MATERIALIZED (
     SELECT DISTINCT j.data_location_id, j.raw_data_package_id
@@ -117,7 +122,7 @@ copy AS (
             WHEN t.raw_data_package_id IS NOT NULL THEN 'being_read'
         END
     FROM physical_copy c
-    JOIN place ON place.id = c.data_location_id AND place.location_type <> 'processing'
+    JOIN place ON place.id = c.data_location_id AND place.location_type NOT IN ('processing', 'long_term_archive')
     JOIN package p ON p.id = c.raw_data_package_id
     LEFT JOIN read t ON t.data_location_id = c.data_location_id AND t.raw_data_package_id = p.id
     WHERE c.raw_data_package_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
@@ -178,7 +183,7 @@ copy AS (
             WHEN g.id IS NOT NULL AND d.type = ANY(:inputs) AND (d.state = 'current' OR n.id IS NOT NULL) THEN 'wanted'
         END
     FROM physical_copy c
-    JOIN place ON place.id = c.data_location_id
+    JOIN place ON place.id = c.data_location_id AND place.location_type <> 'long_term_archive'
     JOIN data_product d ON d.id = c.data_product_id
     JOIN executed_reduction_step r ON r.id = d.run_id
     LEFT JOIN term ON term.reduction_step_id = r.reduction_step_id
@@ -187,4 +192,5 @@ copy AS (
     LEFT JOIN calibrator g ON g.id = r.reduction_step_id
     LEFT JOIN calibration n ON n.id = d.id
     WHERE c.data_product_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
+    {archives}
 )

@@ -1,0 +1,34 @@
+    UNION ALL
+    SELECT c.id, c.data_location_id, 'archived', coalesce(c.size_bytes, p.size_bytes, 0),
+        c.created_at, c.created_at + place.days * interval '1 day', false,
+        CASE
+            WHEN NOT p.is_archived THEN 'not_archived'
+            -- the others, as this one is one of the verified while it is present
+            WHEN p.verified - ((c.status = 'present' AND c.verified_at IS NOT NULL AND c.checksum = p.checksum) IS TRUE)::int
+                < p.needed THEN 'too_few_copies'
+            WHEN b.raw_data_package_id IS NOT NULL THEN 'being_read'
+        END
+    FROM physical_copy c
+    JOIN place ON place.id = c.data_location_id AND place.location_type = 'long_term_archive'
+    JOIN package p ON p.id = c.raw_data_package_id
+    LEFT JOIN wanted_back b ON b.raw_data_package_id = p.id
+    WHERE c.raw_data_package_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
+    UNION ALL
+    SELECT c.id, c.data_location_id, 'archived_product', d.size_bytes, c.created_at,
+        c.created_at + place.days * interval '1 day', false,
+        CASE
+            WHEN EXISTS (
+                SELECT FROM physical_copy bad
+                WHERE bad.data_product_id = d.id AND bad.status IN ('corrupt', 'missing'))
+                THEN 'last_sound_copy'
+            WHEN d.state = 'current' THEN 'counts'
+            WHEN t.data_product_id IS NOT NULL THEN 'in_use'
+            WHEN EXISTS (
+                SELECT FROM product_archive_transfer k
+                WHERE k.run_id = d.run_id AND k.status IN ('pending', 'scheduled', 'in_progress')) THEN 'being_read'
+        END
+    FROM physical_copy c
+    JOIN place ON place.id = c.data_location_id AND place.location_type = 'long_term_archive'
+    JOIN data_product d ON d.id = c.data_product_id
+    LEFT JOIN (SELECT DISTINCT data_product_id FROM taken) t ON t.data_product_id = d.id
+    WHERE c.data_product_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}

@@ -1,0 +1,267 @@
+"""What archives have too much of goes when a person said so, from disks and from object stores; the last copy stays."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from ccat_data_transfer.managers import TransferContext, tick
+from ccat_data_transfer.verbs.deleting import delete_copies
+from ccat_ops_db import models
+from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.retention import Obstacle
+from ccat_ops_db.queries.alerts import conditions
+from ccat_ops_db.queries.retention import forecast, places
+from ccat_ops_db.session import transaction
+from ccat_ops_db.states import AlertKind, PhysicalCopyStatus, ProductState
+from ccat_ops_db.verbs.retention import (
+    LevelUnknown,
+    forget_retention,
+    retry_deletions,
+    set_data_class,
+    set_retention,
+)
+from ccat_service.servers import RedisSettings
+from tests.transfer.object_store import BUCKET, ObjectStore, Road
+from tests.transfer.reductions import Reductions
+from tests.transfer.support import START, Observatory
+from tests.transfer.test_managers import messages
+from tests.transfer.test_products import archived
+from tests.transfer.test_scrubbing import TREE
+from tests.transfer.test_transfer_commands import say
+
+FILES = {"a.fits": b"a" * 3000, "b.txt": b"cloudy"}
+DISK, STORE = "cologne/lta", "cologne/s3"
+
+pytestmark = pytest.mark.usefixtures("s3_archive")
+
+
+@pytest.fixture
+def reductions(observatory: Observatory, s3_archive: Road) -> Iterator[Reductions]:
+    del s3_archive  # it comes first, so that it ends last
+    made = Reductions(observatory)
+    yield made
+    made.end()
+
+
+def want(observatory: Observatory, copies: int) -> None:
+    with transaction(observatory.engine) as session:
+        set_data_class(session, "raw", copies=copies, instruments=[])
+
+
+def twice(observatory: Observatory) -> int:
+    """A package with a copy on disk and another in the store, one more than it needs."""
+    want(observatory, 2)
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+    assert observatory.copies(package_id).keys() >= {DISK, STORE}
+    want(observatory, 1)
+    return package_id
+
+
+def status(observatory: Observatory, location: str) -> PhysicalCopyStatus:
+    return observatory.one(models.PhysicalCopy, data_location_id=observatory.location_id(location)).status
+
+
+def failure(observatory: Observatory) -> str:
+    return observatory.one(models.PhysicalCopy, data_location_id=observatory.location_id(STORE)).failure or ""
+
+
+def hindered(observatory: Observatory, location: str) -> list[Obstacle | None]:
+    with transaction(observatory.engine) as session:
+        [found] = forecast(session, places(session, [observatory.location_id(location)]), now=datetime.now(UTC))
+    return [one.obstacle for one in found.groups]
+
+
+@pytest.mark.parametrize(("where", "other"), [(DISK, STORE), (STORE, DISK)])
+def test_a_copy_that_others_have_enough_of_goes_with_its_sidecar_and_no_other(
+    observatory: Observatory, object_store: ObjectStore, where: str, other: str
+) -> None:
+    package_id = twice(observatory)
+    assert observatory.make_room(where) == 0, "nobody has said for how long an archive keeps it"
+    observatory.keep(where, days=0)
+    assert observatory.make_room(where) == 1
+    assert status(observatory, where) is PhysicalCopyStatus.DELETED
+    files = [path for path in observatory.directory(DISK).rglob("*") if path.is_file()]
+    assert (len(object_store.list_keys()), len(files)) == ((2, 0) if where == DISK else (0, 2))
+    assert observatory.make_room(where) == 0
+    observatory.keep(other, days=0)
+    assert observatory.make_room(other) == 0
+    assert hindered(observatory, other) == [Obstacle.TOO_FEW_COPIES]
+
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    assert observatory.copies(package_id)["cologne/ramses"].status is PhysicalCopyStatus.STAGED
+
+
+def test_of_two_archives_that_would_each_rely_on_the_other_none_or_one_deletes(observatory: Observatory) -> None:
+    package_id = twice(observatory)
+    for location in (DISK, STORE):
+        observatory.keep(location, days=0)
+    both = [observatory.copies(package_id)[location].id for location in (DISK, STORE)]
+    with transaction(observatory.engine) as session:
+        for to in (PhysicalCopyStatus.DELETION_POSSIBLE, PhysicalCopyStatus.DELETION_SCHEDULED):
+            advance(session, models.PhysicalCopy, both, to=to, because="each looked alone", by="two managers")
+    delete_copies(observatory.worker, both)
+    kept = [one for one in (DISK, STORE) if status(observatory, one) is PhysicalCopyStatus.PRESENT]
+    assert kept == [DISK, STORE]
+    assert observatory.make_room(DISK) + observatory.make_room(STORE) == 1
+
+
+def test_what_its_class_of_data_needs_and_what_is_being_read_stays(observatory: Observatory) -> None:
+    package_id = twice(observatory)
+    observatory.keep(STORE, days=0)
+    want(observatory, 2)
+    assert (observatory.make_room(STORE), hindered(observatory, STORE)) == (0, [Obstacle.TOO_FEW_COPIES])
+    want(observatory, 1)
+    observatory.request_staging([package_id])
+    assert (observatory.make_room(STORE), hindered(observatory, STORE)) == (0, [Obstacle.BEING_READ])
+
+
+def test_what_was_to_go_stays_when_the_archive_keeps_everything_again(observatory: Observatory) -> None:
+    twice(observatory)
+    observatory.keep(STORE, days=0)
+    assert observatory.mark(STORE) == 1
+    with transaction(observatory.engine) as session:
+        forget_retention(session, STORE, by="Ann")
+        assert STORE not in {one.name for one in places(session)}
+    assert status(observatory, STORE) is PhysicalCopyStatus.PRESENT
+
+
+def test_the_manager_tells_the_workers_of_the_store(
+    observatory: Observatory, context: TransferContext, redis_settings: RedisSettings
+) -> None:
+    twice(observatory)
+    tick(context)
+    observatory.keep(STORE, days=0)
+    assert tick(context) == 2, "one is marked, and scheduled"
+    assert messages(redis_settings) == {"transfer.cologne_s3_deletion": 1}
+
+
+# What cannot be removed
+
+
+def test_a_store_that_goes_away_in_the_middle_is_tried_again_and_what_is_gone_is_gone(
+    observatory: Observatory, object_store: ObjectStore, s3_archive: Road
+) -> None:
+    twice(observatory)
+    observatory.keep(STORE, days=0)
+    s3_archive.lose_answer_to = rb"DELETE /archive/fyst/raw/\S+\.tar "
+    assert observatory.make_room(STORE) == 1
+    assert status(observatory, STORE) is PhysicalCopyStatus.DELETION_FAILED
+    assert failure(observatory).startswith(f"Location cologne/s3 (s3://{BUCKET}/fyst) fails: ")
+    assert [key[-5:] for key in object_store.list_keys()] == [".json"]
+    assert observatory.make_room(STORE) == 1
+    assert status(observatory, STORE) is PhysicalCopyStatus.DELETION_FAILED
+
+    s3_archive.mend()
+    assert observatory.make_room(STORE) == 1
+    assert (status(observatory, STORE), failure(observatory)) == (PhysicalCopyStatus.DELETED, "")
+    assert object_store.list_keys() == []
+
+
+def test_a_store_that_refuses_is_told_and_asked_again_when_somebody_says_that_it_is_mended(
+    observatory: Observatory, object_store: ObjectStore
+) -> None:
+    twice(observatory)
+    observatory.keep(STORE, days=0)
+    with object_store.refusing_deletions():
+        assert observatory.make_room(STORE) == 1
+        assert status(observatory, STORE) is PhysicalCopyStatus.DELETION_FAILED
+        assert "refuses access (403: Forbidden)" in failure(observatory)
+        assert observatory.make_room(STORE) == 0, "asking again is no use"
+        with transaction(observatory.engine) as session:
+            [told] = [one for one in conditions(session, late=START) if one.kind is AlertKind.FAILED_FOR_GOOD]
+        assert told.sentence.startswith(f"1 copy cannot be deleted at {STORE}: Location {STORE} ")
+        assert told.sentence.endswith(f"`ccat retention retry {STORE}` tries again at once")
+        assert len(object_store.list_keys()) == 2
+
+    with transaction(observatory.engine) as session:
+        assert retry_deletions(session, STORE) == 1
+    assert observatory.make_room(STORE) == 1
+    assert (status(observatory, STORE), object_store.list_keys()) == (PhysicalCopyStatus.DELETED, [])
+
+
+def test_what_is_gone_already_is_deleted_and_what_is_unfinished_goes_with_it(
+    observatory: Observatory, object_store: ObjectStore
+) -> None:
+    package_id = twice(observatory)
+    observatory.keep(STORE, days=0)
+    key = f"fyst/{observatory.copies(package_id)[STORE].path}"
+    object_store.s3.delete_object(Bucket=BUCKET, Key=key)
+    object_store.begin_upload(key, b"a part that nobody goes on with")
+    assert observatory.make_room(STORE) == 1
+    assert status(observatory, STORE) is PhysicalCopyStatus.DELETED
+    assert (object_store.list_keys(), object_store.unfinished()) == ([], [])
+
+
+def test_a_bucket_that_is_gone_is_not_one_where_everything_is_deleted(
+    observatory: Observatory, object_store: ObjectStore
+) -> None:
+    twice(observatory)
+    observatory.keep(STORE, days=0)
+    for key in object_store.list_keys():
+        object_store.s3.delete_object(Bucket=BUCKET, Key=key)
+    object_store.s3.delete_bucket(Bucket=BUCKET)
+    assert observatory.make_room(STORE) == 1
+    assert status(observatory, STORE) is PhysicalCopyStatus.DELETION_FAILED
+    assert "has no such bucket" in failure(observatory)
+    object_store.make_bucket()
+
+
+# Products
+
+
+@pytest.mark.parametrize("where", [DISK, STORE])
+def test_products_that_do_not_count_any_more_go_with_what_lists_and_describes_them(
+    reductions: Reductions, object_store: ObjectStore, where: str
+) -> None:
+    observatory = reductions.observatory
+    with transaction(observatory.engine) as session:
+        other = session.get_one(models.DataLocation, observatory.location_id(STORE if where == DISK else DISK))
+        other.active = False
+    run_id = reductions.make({**TREE, "science/map.fits": b"map"})
+    reductions.archive()
+    observatory.keep(where, days=0)
+    assert observatory.make_room(where) == 0
+    assert set(hindered(observatory, where)) == {Obstacle.COUNTS}
+
+    top, products = archived(reductions, run_id), reductions.copies(run_id, where)
+    with transaction(reductions.engine) as session:
+        tree = session.scalars(sa.select(models.DataProduct).filter_by(relative_path="science/cube.zarr")).one()
+        to = ProductState.WITHDRAWN
+        advance(session, models.DataProduct, [tree.id], to=to, because="it is wrong", by="an operator")
+    assert observatory.make_room(where) == 1
+    there = names(observatory, object_store, where)
+    assert there == [f"{run_id}.json", f"{run_id}/science/map.fits"]
+
+    reductions.withdraw(run_id)
+    assert observatory.make_room(where) == 1
+    assert (names(observatory, object_store, where), top.with_suffix(".json").exists()) == ([], False)
+    assert {reductions.copies(run_id, where).get(path) for path in products} == {None}
+
+
+def names(observatory: Observatory, store: ObjectStore, where: str) -> list[str]:
+    """What there is of products, below their sub-group."""
+    if where == STORE:
+        return sorted(key.removeprefix("fyst/products/maps/grid/source=M17/") for key in store.list_keys())
+    top = observatory.directory(where) / "products/maps/grid/source=M17"
+    return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
+
+
+# What people are told
+
+
+def test_a_store_has_no_level_to_go_by_and_says_so(observatory: Observatory) -> None:
+    twice(observatory)
+    with transaction(observatory.engine) as session, pytest.raises(LevelUnknown, match="go by time only"):
+        set_retention(session, STORE, days=None, high=0.9, low=None, by="Ann")
+    plan = say(observatory, "retention", "plan", "--location", STORE)
+    assert f"{STORE} keeps copies for ever, by time only: an object store does not tell how full it is" in plan
+    assert f"`ccat retention set {STORE} --days N` says for how long" in plan
+    observatory.keep(STORE, days=0)
+    plan = say(observatory, "retention", "plan")
+    assert "other archives have as many verified copies as it needs, and its time is over" in " ".join(plan.split())
+    assert "of ours" in say(observatory, "transfer", "status")
+    assert "0 copies are tried again" in say(observatory, "retention", "retry")
