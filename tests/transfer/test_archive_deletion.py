@@ -28,6 +28,7 @@ from tests.transfer.reductions import Reductions
 from tests.transfer.support import START, Observatory
 from tests.transfer.test_managers import messages
 from tests.transfer.test_products import archived
+from tests.transfer.test_retention import see
 from tests.transfer.test_scrubbing import TREE
 from tests.transfer.test_transfer_commands import say
 
@@ -126,6 +127,19 @@ def test_what_was_to_go_stays_when_the_archive_keeps_everything_again(observator
     with transaction(observatory.engine) as session:
         forget_retention(session, STORE, by="Ann")
         assert STORE not in {one.name for one in places(session)}
+    assert status(observatory, STORE) is PhysicalCopyStatus.PRESENT
+
+
+def test_a_full_disk_of_an_archive_lets_surplus_go_before_its_time_and_nothing_else(observatory: Observatory) -> None:
+    twice(observatory)
+    see(observatory, DISK, free=1)
+    assert observatory.make_room(DISK) == 0
+    with transaction(observatory.engine) as session:
+        set_retention(session, DISK, days=None, high=0.9, low=None, by="Ann")
+        set_data_class(session, "raw", copies=2, instruments=[])
+    assert observatory.make_room(DISK) == 0
+    want(observatory, 1)
+    assert observatory.make_room(DISK) == 1
     assert status(observatory, STORE) is PhysicalCopyStatus.PRESENT
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.backends.base import Seal, Store
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.s3.bucket import Bucket
 from ccat_data_transfer.errors import FileDiffers, FileMissing, LocationTrouble, PathLeavesLocation, ReadBackDiffers
@@ -124,6 +124,24 @@ def test_what_somebody_changed_is_noticed_when_it_is_read(case: Case) -> None:
         reader.drain()
         with pytest.raises(FileDiffers, match=f"has {digest(b'1324')}, registered was {digest(b'1234')}"):
             reader.require(digest(b"1234"))
+
+
+def test_a_directory_is_removed_with_all_that_is_in_it_and_what_is_called_alike_stays(case: Case) -> None:
+    for name in ("cube.zarr/0.0", "cube.zarr/deep/1.0", "cube.zarr.json", "cube.zar"):
+        publish(case.store, b"data", name)
+    case.store.remove("cube.zarr")
+    case.store.remove("cube.zarr")
+    assert case.names() == ["cube.zar", "cube.zarr.json"]
+
+
+def test_what_has_the_name_by_now_is_not_removed_for_what_had_it_before(case: Case) -> None:
+    publish(case.store, b"data")
+    with pytest.raises(FileDiffers, match="registered was inode 7 of 1 ns"):
+        case.store.remove(TAR, sealed=Seal(1, 7))
+    assert case.names() == [TAR]
+    case.store.remove(TAR, sealed=case.store.seal(TAR))
+    case.store.remove(TAR, sealed=Seal(1, 7))
+    assert case.names() == []
 
 
 def test_a_file_that_is_removed_is_gone_and_others_stay(case: Case) -> None:
