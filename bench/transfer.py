@@ -1,13 +1,12 @@
 import contextlib
 import hashlib
 import os
-import resource
-import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +42,8 @@ FILES: Final = 200
 MODULES: Final = ("CHAI/LFA", "CHAI/HFA")
 _PIECE: Final = 1 << 22
 _SMALL_MB, _LARGE_MB = 500, 4000
+_LOOK_S: Final = 0.2
+_WITHIN_S: Final = 1800
 
 
 def measure(
@@ -103,7 +104,33 @@ class Observatory:
         with transaction(self.engine) as session:
             request_staging(session, package_ids, int(find(session, LOCATION, "cologne/ramses").id))
         self._do(worker, Operation.STAGING)
-        self._require(Status.COMPLETED)
+        if (self._states(), self._staged()) != ({PackageState.ARCHIVED}, {Status.COMPLETED}):
+            raise ValueError(f"packages {self._states()}, staging {self._staged()}")
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A transfer-worker, as it is started everywhere, while the `with` block lasts."""
+        redis = {"HOST": self.redis.host, "PORT": str(self.redis.port), "PASSWORD": self.redis.password}
+        settings = {f"CCAT_DATA_TRANSFER_REDIS_{name}": value for name, value in redis.items()}
+        settings["CCAT_OPS_DB_URL"] = self.engine.url.render_as_string(hide_password=False)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CCAT_")}
+        command = [sys.executable, "-m", "ccat", "transfer-worker"]
+        with (self.root / "worker.log").open("w") as log:
+            process = subprocess.Popen(command, env=inherited | settings, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
+    def manage(self) -> None:
+        """What a manager does until all packages were archived and staged by a worker."""
+        context = self._manager()
+        self._tick(context, until=lambda: self._states() == {PackageState.ARCHIVED})
+        with transaction(self.engine) as session:
+            package_ids = session.scalars(sa.select(models.RawDataPackage.id)).all()
+            request_staging(session, package_ids, int(find(session, LOCATION, "cologne/ramses").id))
+        self._tick(context, until=lambda: self._staged() == {Status.COMPLETED})
 
     def move_plainly(self) -> None:
         """The same bytes by the programs that everybody has: tar, cp, sha256sum; nothing is kept or flushed."""
@@ -130,15 +157,34 @@ class Observatory:
 
     def plan_all(self, files: int) -> None:
         """What a manager does until every file is in a package."""
-        password = SecretStr(self.redis.password)
-        settings = RedisSettings(redis_host=self.redis.host, redis_port=self.redis.port, redis_password=password)
-        context = TransferContext(engine=self.engine, app=make_celery_app(settings, name="bench"), name="bench")
+        context = self._manager()
         while self._unpackaged():
             tick(context)
         with transaction(self.engine) as session:
             made = session.scalar(sa.select(sa.func.count()).select_from(models.RawDataPackage))
         if made != files // 50:
             raise ValueError(f"{made} packages")
+
+    def _manager(self) -> TransferContext:
+        password = SecretStr(self.redis.password)
+        settings = RedisSettings(redis_host=self.redis.host, redis_port=self.redis.port, redis_password=password)
+        return TransferContext(engine=self.engine, app=make_celery_app(settings, name="bench"), name="bench")
+
+    def _tick(self, context: TransferContext, *, until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _WITHIN_S
+        while not until():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"packages {self._states()}, staging {self._staged()}")
+            tick(context)
+            time.sleep(_LOOK_S)
+
+    def _states(self) -> set[PackageState]:
+        with transaction(self.engine) as session:
+            return set(session.scalars(sa.select(models.RawDataPackage.state)))
+
+    def _staged(self) -> set[Status]:
+        with transaction(self.engine) as session:
+            return set(session.scalars(sa.select(models.StagingJob.status)))
 
     def _unpackaged(self) -> bool:
         with transaction(self.engine) as session:
@@ -167,13 +213,6 @@ class Observatory:
     def _ship(self) -> int:
         with transaction(self.engine) as session:
             return ship(session, by="bench")
-
-    def _require(self, status: Status) -> None:
-        with transaction(self.engine) as session:
-            staged = session.scalars(sa.select(models.StagingJob.status)).all()
-            states = session.scalars(sa.select(models.RawDataPackage.state)).all()
-        if set(staged) != {status} or set(states) != {PackageState.ARCHIVED}:
-            raise ValueError(f"staging {staged}, packages {states}")
 
 
 def _write_random(path: Path, size: int) -> str:
@@ -214,20 +253,9 @@ def observatory() -> Iterator[Observatory]:
 
 
 def peak_mb(megabytes: int) -> float:
-    """The most memory of a process that moves so much, in one file, through all stages."""
-    command = [sys.executable, "-m", "bench.transfer", str(megabytes)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.splitlines()[-1])
-
-
-def main(megabytes: int) -> None:
-    """Move one large file, and print the most memory that this process had, in MB."""
-    with observatory() as one:
+    """The most memory of a transfer-worker that moves so much, in one file, through all stages, in MB."""
+    with observatory() as one, one.worker() as process:
         one.write(megabytes, 1)
-        one.move()
-        shutil.rmtree(one.root)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+        one.manage()
+        [peak] = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "VmHWM" in line]
+        return int(peak.split()[1]) / 1024

@@ -60,13 +60,44 @@ def _damage_explained() -> Iterator[None]:
         raise DamagedTar(f"cannot be read as a tar ({error})") from error
 
 
+class _Forward:
+    """What tarfile reads a tar from, which seeks forward only: every byte is read once, and never copied."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Return `size` bytes, fewer at the end only."""
+        data = self._stream.read(min(size, CHUNK))
+        while 0 < len(data) < size and (more := self._stream.read(min(size - len(data), CHUNK))):
+            data += more
+        self._at += len(data)
+        return data
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._at
+
+    def seek(self, position: int, /) -> None:
+        """Pass over what nobody reads; at the end of the stream it stays there."""
+        while self._at < position and self.read(min(CHUNK, position - self._at)):
+            pass
+
+
 class _Content:
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: _Forward, size: int) -> None:
         self._file = file
+        self._left = size
 
     def read(self, size: int = -1, /) -> bytes:
-        with _damage_explained():
-            return self._file.read(size)
+        """Return up to `size` bytes of this file of the tar, none at its end."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            raise DamagedTar("cannot be read as a tar (unexpected end of data)")
+        self._left -= wanted
+        return data
 
 
 def read_tar(stream: Readable) -> Iterator[tuple[str, Readable]]:
@@ -74,10 +105,9 @@ def read_tar(stream: Readable) -> Iterator[tuple[str, Readable]]:
 
     A content is valid until the next one. A name is what the tar says: look it up, never write to it.
     """
-    file = cast("IO[bytes]", stream)  # it needs read() only
-    with _damage_explained(), tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK) as tar:
+    forward = _Forward(stream)
+    with _damage_explained(), tarfile.TarFile(fileobj=cast("IO[bytes]", forward)) as tar:
         for member in tar:
-            content = tar.extractfile(member) if member.isreg() else None
-            if content is None:
+            if not member.isreg():
                 raise DamagedTar(f"holds {member.name!r}, which is no plain file")
-            yield member.name, _Content(content)
+            yield member.name, _Content(forward, member.size)

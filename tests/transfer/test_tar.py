@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccat_data_transfer.plan import tar_bytes
-from ccat_data_transfer.tar import DamagedTar, TarWriter, read_tar
+from ccat_data_transfer.tar import CHUNK, DamagedTar, TarWriter, read_tar
 
 names = st.text("abü", min_size=1).flatmap(lambda name: st.sampled_from([name, f"{'x' * 150}/{name}"]))
 contents = st.dictionaries(names, st.binary(max_size=1100), max_size=4)
@@ -32,6 +32,28 @@ def test_what_goes_into_a_tar_comes_out_of_it(files: dict[str, bytes]) -> None:
     assert unpack(tar) == files
     assert make_tar(files) == tar
     assert len(tar) <= tar_bytes((name, len(data)) for name, data in files.items())
+
+
+class Dripping(io.BytesIO):
+    """Gives little at a time, as the network does."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(7 if size is None or size < 0 else min(size, 7))
+
+
+@given(contents)
+def test_it_does_not_matter_in_which_pieces_a_tar_arrives(files: dict[str, bytes]) -> None:
+    tar = Dripping(make_tar(files))
+
+    assert {name: content.read() for name, content in read_tar(tar)} == files
+
+
+def test_what_nobody_reads_of_a_tar_is_passed_over() -> None:
+    files = {"large": bytes(2 * CHUNK + 1), "small": b"small", "last": bytes(600)}
+    tar = io.BytesIO(make_tar(files))
+
+    assert [name for name, _ in read_tar(tar)] == list(files)
+    assert [content.read(2) for _, content in read_tar(io.BytesIO(make_tar(files)))] == [b"\0\0", b"sm", b"\0\0"]
 
 
 def test_everybody_can_read_the_tar() -> None:

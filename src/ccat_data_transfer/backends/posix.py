@@ -4,9 +4,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -14,6 +14,8 @@ from stat import S_IMODE
 from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Seal, Stored
+from ccat_data_transfer.backends.behind import Behind, ReadBack
+from ccat_data_transfer.backends.page_cache import flush_file, open_to_read
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.errors import (
     FileDiffers,
@@ -98,25 +100,32 @@ class Disk:
         It appears under its name whole, after it was flushed to the disk, read back from there and found right.
         `needs` is the space that it takes at most.
         """
-        with self._unfinished(path, needs) as (partial, target):
-            with self._writing(partial, needs=needs, checksum=checksum) as sink:
-                write(sink)
-                sink.flush()
-            self._read_back(partial, sink.checksum)
-            partial.replace(target)
+        with self._unfinished(path, needs) as (unfinished, target):
+            with unfinished.open("x+b", buffering=0) as out, closing(self._behind(1, needs)) as behind:
+                back = ReadBack(out, behind=behind, progress=self.progress)
+                with self._writing(out, needs=needs, checksum=checksum, on_window=back.follow) as sink:
+                    write(sink)
+                os.fsync(out.fileno())
+                read = back.checksum()
+            if read != sink.checksum:
+                raise ReadBackDiffers(self.name, self.root, written=sink.checksum, read=read)
+            unfinished.replace(target)
             _flush_directory(target.parent)
-            return Stored(sink.tell(), sink.checksum, _seal(target))
+            return Stored(sink.tell(), read, _seal(target))
 
     def publish_tree(self, path: str, write: Callable[[Tree], None], *, needs: int) -> Stored:
         """Make a directory of the files that `write` writes; it appears whole, after it was flushed to the disk.
 
         Nothing must be there. `needs` is the space that it takes at most.
         """
-        with self._unfinished(path, needs) as (partial, target):
-            partial.mkdir()
-            write(_Tree(partial, lambda file: self._writing(file, needs=needs)))
-            self._flush_tree(partial)
-            partial.rename(target)
+        with self._unfinished(path, needs) as (unfinished, target):
+            unfinished.mkdir()
+            with closing(self._behind(_FLUSHED_AT_ONCE, needs)) as behind:
+                write(_Tree(unfinished, behind, partial(self._writing, needs=needs)))
+                behind.finish()
+            for directory, _, _ in os.walk(unfinished):
+                _flush_directory(Path(directory))
+            unfinished.rename(target)
         return self.published_tree(path)
 
     def published_tree(self, path: str) -> Stored:
@@ -191,10 +200,10 @@ class Disk:
     def remove_tree(self, path: str) -> None:
         """Remove a directory; what is half removed has its name no more."""
         target = self._below(path)
-        partial = self._partial(target)
+        unfinished = self._partial(target)
         with self.explained():
-            target.rename(partial)
-            shutil.rmtree(partial)
+            target.rename(unfinished)
+            shutil.rmtree(unfinished)
 
     def remove(self, path: str, *, sealed: Seal | None = None) -> None:
         """Remove a file or directory; nothing being there is fine. What is half removed has its name no more.
@@ -241,15 +250,15 @@ class Disk:
     def _unfinished(self, path: str, needs: int) -> Iterator[tuple[Path, Path]]:
         """Where to write, and the name that it gets at the end; what is still unfinished then is removed."""
         target = self._below(path)
-        partial = self._partial(target)
+        unfinished = self._partial(target)
         try:
             with self.explained(needs):  # before anything is removed, which would hide why it failed
                 self._require_room(needs)
                 _make_directory(target.parent)
                 _remove_partials(target)
-                yield partial, target
+                yield unfinished, target
         finally:
-            _remove(partial)
+            _remove(unfinished)
 
     def _require_room(self, needs: int) -> None:
         if self.holds_data:
@@ -258,33 +267,21 @@ class Disk:
             raise self._full(needs)
 
     @contextmanager
-    def _writing(self, file: Path, *, needs: int, checksum: str | None = None) -> Iterator[Sink]:
-        with file.open("xb", buffering=0) as out, closing(self._sink(out, needs, checksum)) as sink:
+    def _writing(
+        self, out: FileIO, *, needs: int, checksum: str | None = None, on_window: Callable[[int], None]
+    ) -> Iterator[Sink]:
+        explain = partial(self._explain, needs=needs)
+        sink = Sink(out, checksum=checksum, on_window=on_window, progress=self.progress, explain=explain)
+        with closing(sink):
             yield sink
-            os.fchmod(out.fileno(), _READ_ONLY)
+        os.fchmod(out.fileno(), _READ_ONLY)
 
-    def _sink(self, out: FileIO, needs: int, checksum: str | None) -> Sink:
-        return Sink(out, checksum=checksum, progress=self.progress, explain=lambda error: self._explain(error, needs))
-
-    def _flush_tree(self, top: Path) -> None:
-        """Return once all of a directory is on the disk: many files at a time, as each waits for the disk alone."""
-        files = [Path(directory) / name for directory, _, names in os.walk(top) for name in names]
-        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-            for _ in pool.map(_flush_file, files):
-                self.progress()
-        for directory, _, _ in os.walk(top):
-            _flush_directory(Path(directory))
+    def _behind(self, at_once: int, needs: int) -> Behind:
+        return Behind(at_once, progress=self.progress, explain=partial(self._explain, needs=needs))
 
     def _reader(self, file: Path, *, start: int = 0) -> Reader:
-        opened = file.open("rb", buffering=0)
-        opened.seek(start)
+        opened = open_to_read(file, start=start)
         return Reader(opened, location=self.name, where=file, progress=self.progress, explain=self._explain)
-
-    def _read_back(self, file: Path, written: str) -> None:
-        with self._reader(file) as reader:
-            reader.drain()
-        if reader.checksum != written:
-            raise ReadBackDiffers(self.name, self.root, written=written, read=reader.checksum)
 
     @contextmanager
     def explained(self, needs: int = 0) -> Iterator[None]:
@@ -311,14 +308,18 @@ class Disk:
 @dataclass(frozen=True)
 class _Tree:
     top: Path
-    write: Callable[[Path], AbstractContextManager[Sink]]
+    behind: Behind
+    write: Callable[..., AbstractContextManager[Sink]]
 
     @contextmanager
     def writing(self, relative_path: str) -> Iterator[Sink]:
+        """Write a file of it; each window, and the whole file, is flushed while others are written."""
         file = self.top / relative_path
         file.parent.mkdir(parents=True, exist_ok=True)
-        with self.write(file) as sink:
+        flush = partial(flush_file, file)
+        with file.open("xb", buffering=0) as out, self.write(out, on_window=lambda _: self.behind.do(flush)) as sink:
             yield sink
+        self.behind.do(flush)
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -347,12 +348,6 @@ def _make_directory(directory: Path) -> None:
         _flush_directory(one.parent)
 
 
-def _flush_file(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
-        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def _flush_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -368,9 +363,9 @@ def _remove_partials(target: Path) -> None:
             _remove(found)
 
 
-def _remove(partial: Path) -> None:
+def _remove(unfinished: Path) -> None:
     with suppress(OSError):  # what stays is removed by the next try
-        _delete(partial)
+        _delete(unfinished)
 
 
 def _remove_all(directory: Path, start: str) -> None:

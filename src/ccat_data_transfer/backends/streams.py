@@ -1,7 +1,6 @@
 """Bytes on their way from or to a file, counted and hashed as they pass."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -10,12 +9,10 @@ from threading import Thread
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from ccat_data_transfer.backends.page_cache import WINDOW
 from ccat_data_transfer.errors import FileDiffers
 from ccat_data_transfer.tar import CHUNK
 from ccat_ops_db.errors import CcatError
-
-_FLUSHED_AFTER: Final = 256 << 20
-"""Bytes after which what was written is flushed and leaves the page cache, so that the last flush is never long."""
 
 _AHEAD: Final = 4
 """Pieces that may wait to be hashed."""
@@ -126,18 +123,27 @@ class Reader:
 
 
 class Sink:
-    """A file being written; its digest is worked out unless that is told before."""
+    """A file being written; its digest is worked out unless that is told before.
+
+    At the end of each WINDOW, `on_window` is called with the size so far; no earlier byte is changed any more.
+    """
 
     def __init__(
-        self, file: FileIO, *, checksum: str | None = None, progress: Callable[[], None], explain: Explain
+        self,
+        file: FileIO,
+        *,
+        checksum: str | None = None,
+        on_window: Callable[[int], None],
+        progress: Callable[[], None],
+        explain: Explain,
     ) -> None:
         self._file = file
+        self._on_window = on_window
         self._progress = progress
         self._explain = explain
         self._digest = Digest() if checksum is None else None
         self._told = checksum or ""
         self._size = 0
-        self._flushed = 0
 
     def write(self, data: bytes, /) -> int:
         """Write all of the data."""
@@ -149,24 +155,15 @@ class Sink:
             raise self._explain(error) from error
         if self._digest is not None:
             self._digest.update(data)
-        self._size += len(data)
-        if self._size - self._flushed >= _FLUSHED_AFTER:
-            self.flush()
+        before, self._size = self._size, self._size + len(data)
+        if self._size // WINDOW > before // WINDOW:
+            self._on_window(self._size - self._size % WINDOW)
         self._progress()
         return len(data)
 
     def tell(self) -> int:
         """Return how many bytes were written."""
         return self._size
-
-    def flush(self) -> None:
-        """Return once the bytes are on the disk; they leave the page cache."""
-        try:
-            os.fsync(self._file.fileno())
-            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        except OSError as error:
-            raise self._explain(error) from error
-        self._flushed = self._size
 
     def close(self) -> None:
         """Leave no thread."""
