@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
@@ -78,6 +78,17 @@ class Crossing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crossed:
+    """What went from one location to another of late, as a whole."""
+
+    origin: str
+    destination: str
+    transfers: int
+    """Each of one transfer package."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToArchive:
     """Runs whose products are on their way into an archive, alike in how that goes."""
 
@@ -115,11 +126,16 @@ class TransferStatus:
     at: datetime
     stages: Sequence[OnItsWay]
     crossings: Sequence[Crossing]
+    crossed: Sequence[Crossed]
     products: Sequence[ToArchive]
     """Of products whose archiving failed only those that count still."""
     levels: Sequence[Level]
+    window_hours: float
+    """What "of late" means."""
+    registered_bytes: int
+    """What instruments registered of late."""
+    archived_bytes: int
     registered_per_hour: int
-    """Bytes an hour, of late, that instruments registered."""
     archived_per_hour: int
     backlog_bytes: int
     """What is registered and not archived."""
@@ -132,17 +148,22 @@ def transfer_status(session: Session) -> TransferStatus:
     now: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
     stages = _stages(session)
     backlog = sum(one.size_bytes for one in stages if one.stage is not Stage.ARCHIVED)
-    registered, archived = _rates(session, now)
+    registered, archived = _of_late(session, now)
+    archived_per_hour = _per_hour(archived)
     return TransferStatus(
         at=now,
         stages=stages,
         crossings=_crossings(session),
+        crossed=_crossed(session, now),
         products=_products(session),
         levels=_levels(session, now),
-        registered_per_hour=registered,
-        archived_per_hour=archived,
+        window_hours=_WINDOW / timedelta(hours=1),
+        registered_bytes=registered,
+        archived_bytes=archived,
+        registered_per_hour=_per_hour(registered),
+        archived_per_hour=archived_per_hour,
         backlog_bytes=backlog,
-        backlog_hours=round(backlog / archived, 1) if archived else None,
+        backlog_hours=round(backlog / archived_per_hour, 1) if archived_per_hour else None,
     )
 
 
@@ -209,15 +230,16 @@ def _archived(session: Session) -> OnItsWay:
     return OnItsWay(stage=Stage.ARCHIVED, packages=packages, files=0, size_bytes=int(size or 0), oldest=None)
 
 
-def _rates(session: Session, now: datetime) -> tuple[int, int]:
+def _of_late(session: Session, now: datetime) -> tuple[int, int]:
+    """Bytes that were registered, and that were archived."""
     since = now - _WINDOW
     registered = sa.select(sa.func.sum(_File.size_bytes)).where(_File.created_at > since)
     archived = sa.select(sa.func.sum(_Package.size_bytes)).where(_Package.archived_at > since)
-    return _per_hour(session.scalar(registered)), _per_hour(session.scalar(archived))
+    return int(session.scalar(registered) or 0), int(session.scalar(archived) or 0)
 
 
-def _per_hour(size: Any) -> int:
-    return round(int(size or 0) / (_WINDOW / timedelta(hours=1)))
+def _per_hour(size: int) -> int:
+    return round(size / (_WINDOW / timedelta(hours=1)))
 
 
 def _crossings(session: Session) -> list[Crossing]:
@@ -230,7 +252,7 @@ def _crossings(session: Session) -> list[Crossing]:
         .group_by(_Moving.id, models.DataTransferPackage.id)
         .order_by(_Moving.id)
     ).all()
-    names = dict(session.execute(LOCATION.rows.with_only_columns(_Location.id, LOCATION.label)).all())
+    names = _location_names(session)
     return [
         Crossing(
             id=one.id,
@@ -245,6 +267,26 @@ def _crossings(session: Session) -> list[Crossing]:
         )
         for one, parcel, packages, arrived in rows
     ]
+
+
+def _crossed(session: Session, now: datetime) -> list[Crossed]:
+    parcel, ends = models.DataTransferPackage, (_Moving.origin_id, _Moving.destination_id)
+    rows = session.execute(
+        sa.select(*ends, sa.func.count(), sa.func.sum(parcel.size_bytes))
+        .join(parcel, parcel.id == _Moving.data_transfer_package_id)
+        .where(_Moving.status == Status.COMPLETED, _Moving.created_at > now - _WINDOW)
+        .group_by(*ends)
+        .order_by(*ends)
+    ).all()
+    names = _location_names(session)
+    return [
+        Crossed(origin=names[origin], destination=names[destination], transfers=number, size_bytes=int(size or 0))
+        for origin, destination, number, size in rows
+    ]
+
+
+def _location_names(session: Session) -> Mapping[int, str]:
+    return dict(session.execute(LOCATION.rows.with_only_columns(_Location.id, LOCATION.label)).all())
 
 
 def _products(session: Session) -> list[ToArchive]:

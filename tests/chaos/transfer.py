@@ -18,9 +18,9 @@ from ccat.stack.postgresql import embedded_postgresql
 from ccat.stack.redis import embedded_redis
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
-from ccat_ops_db.states import LocationType
 from ccat_service.servers import RedisSettings
 from tests.chaos.sites import KINDS, Crew, Crossings, prepare
+from tests.seed import sending_at_once
 from tests.transfer.object_store import ObjectStore
 from tests.transfer.support import Observatory
 
@@ -174,8 +174,7 @@ def _servers(place: Path) -> Iterator[tuple[Observatory, RedisSettings, ObjectSt
         try:
             migrate(engine)
             observatory = Observatory(engine, place / "storage")
-            observatory.set_up()
-            observatory.add_location("cologne/buffer", LocationType.BUFFER)
+            observatory.set_up(sending_at_once)
             store.make_bucket()
             password = SecretStr(address.password)
             yield (

@@ -71,6 +71,19 @@ def test_two_nights_become_maps_although_every_process_is_killed_once(killed: tu
     assert "Everything is as expected: 33 runs, 51 current products." in ended.output
 
 
+def test_every_raw_package_crossed_to_the_archive_in_a_transfer_package_and_it_is_told(
+    killed: tuple[Demo, Ended],
+) -> None:
+    demo, ended = killed
+    packages = demo.report()["packages"]
+    assert len(packages) == 12
+    for one in packages:
+        assert f"transfer package {one['transfer_package']}: " in ended.output
+        assert one["copies"] == ["ccat/buffer", "cologne/buffer", "cologne/lta", "cologne/ramses"]
+    said = "cross from ccat/buffer to cologne/buffer in transfer packages, along the route ccat_to_cologne: each is "
+    assert f"{said}sent once it has 1.0 TB, or its oldest data waited 1 s for more" in ended.output
+
+
 def test_every_science_value_is_in_its_band(killed: tuple[Demo, Ended]) -> None:
     demo, ended = killed
     values = demo.report()["science"]

@@ -18,13 +18,14 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.nights import observing_night
 from ccat_ops_db.session import create_engine, transaction
 from ccat_ops_db.states import PackageState
-from ccat_ops_db.verbs.initialization import initialize, reference_data
+from ccat_ops_db.verbs.initialization import initialize
 from tests.engine.prepared import keep_prepared
+from tests.seed import straight_into_the_archive
 
 
 @contextmanager
 def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterator[sa.Engine]:
-    """Engine on a database as `opsdb_init` leaves it."""
+    """Engine on a database as `opsdb_init` leaves it, but for the buffer in Cologne: packages need one hop less."""
     name = f"initialized_{uuid.uuid4().hex[:12]}"
     administrator = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
@@ -33,7 +34,7 @@ def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterato
         engine = create_engine(url, application_name="tests")
         keep_prepared(engine)
         with transaction(engine) as session:
-            initialize(session, reference_data(), storage_root=storage)
+            initialize(session, straight_into_the_archive(), storage_root=storage)
             hand_out(session)  # to nobody
         yield engine
         engine.dispose()

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
-from ccat_ops_db.lookup import LOCATION, MODULE, find
+from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, find
 from ccat_ops_db.models import Base
 from ccat_ops_db.session import transaction
 from ccat_ops_db.verbs.initialization import initialize, reference_data
@@ -15,6 +15,7 @@ LOCATIONS = {
     "ccat/chai_raw_data": ("source", "/storage/ccat/chai_raw_data"),
     "ccat/primecam_raw_data": ("source", "/storage/ccat/primecam_raw_data"),
     "ccat/buffer": ("buffer", "/storage/ccat/buffer"),
+    "cologne/buffer": ("buffer", "/storage/cologne/buffer"),
     "cologne/lta": ("long_term_archive", "/storage/cologne/lta"),
     "cologne/ramses": ("processing", "/storage/cologne/ramses"),
 }
@@ -22,7 +23,7 @@ LOCATIONS = {
 
 def begin(engine: sa.Engine, *, storage_root: str = "/storage") -> None:
     with transaction(engine) as session:
-        initialize(session, reference_data(), storage_root=Path(storage_root))
+        assert initialize(session, reference_data(), storage_root=Path(storage_root))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,13 @@ def test_the_sites_have_their_locations_below_the_storage_root(session: Session)
     assert find(session, LOCATION, "cologne/ramses").backend is models.BackendName.LOCAL
 
 
+def test_what_is_recorded_at_the_telescope_crosses_to_the_archive_many_packages_at_a_time(session: Session) -> None:
+    [route] = session.scalars(sa.select(models.DataTransferRoute))
+    ends = [session.get_one(models.Site, one).short_name for one in (route.origin_site_id, route.destination_site_id)]
+    assert (ends, route.method) == (["ccat", "cologne"], "copy")
+    assert (route.package_bytes, route.package_wait_seconds) == (10**12, 600)
+
+
 def test_every_role_of_the_design_may_do_something_and_only_admins_manage_users(session: Session) -> None:
     roles = {role.name: {one.name for one in role.permissions} for role in session.scalars(sa.select(models.Role))}
     assert set(roles) == {"admin", "operator", "scientist", "viewer", "instrument"}
@@ -78,7 +86,7 @@ def test_every_role_of_the_design_may_do_something_and_only_admins_manage_users(
 def test_initialising_again_changes_nothing_and_keeps_the_installation_id(session: Session) -> None:
     before = everything(session)
     assert len(before["installation"]) == 1
-    initialize(session, reference_data(), storage_root=Path("/storage"))
+    assert not initialize(session, reference_data(), storage_root=Path("/storage"))
     assert everything(session) == before
 
 
@@ -93,15 +101,27 @@ def test_what_an_operator_changed_or_added_stays(session: Session) -> None:
     assert everything(session) == before
 
 
-def test_what_a_later_version_brings_is_added(session: Session) -> None:
+def test_modes_and_roles_that_a_later_version_brings_are_added(session: Session) -> None:
     seed = reference_data()
-    later = {**seed, "sites": [*seed["sites"], {"short_name": "bonn", "name": "University of Bonn"}]}
-    later["locations"] = [
-        *seed["locations"],
-        {"site": "bonn", "name": "lta", "location_type": "long_term_archive", "path": "bonn/lta"},
-    ]
+    later = {**seed, "obs_modes": [*seed["obs_modes"], {"name": "Daisy", "description": "constant scan in petals"}]}
     initialize(session, later, storage_root=Path("/storage"))
-    assert find(session, LOCATION, "bonn/lta").active
+    assert find(session, OBS_MODE, "Daisy").description == "constant scan in petals"
+
+
+def test_data_go_on_the_way_that_they_went_whatever_a_later_version_ships(session: Session) -> None:
+    seed = reference_data()
+    session.delete(find(session, LOCATION, "cologne/buffer"))  # as in an installation that was made without one
+    session.flush()
+    before = everything(session)
+    bonn = {"site": "bonn", "name": "buffer", "location_type": "buffer", "path": "bonn/buffer"}
+    later = {
+        **seed,
+        "sites": [*seed["sites"], {"short_name": "bonn", "name": "University of Bonn"}],
+        "locations": [*seed["locations"], bonn],
+        "routes": [*seed["routes"], {**seed["routes"][0], "name": "ccat_to_bonn", "destination": "bonn"}],
+    }
+    initialize(session, later, storage_root=Path("/storage"))
+    assert everything(session) == before
 
 
 def test_an_installation_id_is_made_for_each_database(session: Session, engine: sa.Engine) -> None:

@@ -98,6 +98,7 @@ def test_a_plan_tells_of_each_copy_once_and_lets_none_go_that_something_hinders(
     assert goes == (0 if paused else over + sum(group.copies for group in early))
     whys = {hindered(group.obstacle) for group in groups if group.obstacle}
     assert whys <= {line.why for line in told if not line.goes}
+    assert len({(line.kind, line.goes, line.why) for line in told}) == len(told)
 
 
 # What SQL finds, against a few lines of Python

@@ -15,6 +15,7 @@ from ccat_ops_db.states import LocationType
 from ccat_ops_db.verbs.locating import InBucket, add_location
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
+from tests.seed import sending_at_once
 from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore, Road
 from tests.transfer.support import Observatory
 
@@ -57,8 +58,7 @@ def far_url(postgresql_url: str, template_database: str) -> Iterator[str]:
 def set_up_far(far_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observatory]:
     engine = create_engine(far_url, application_name="tests")
     observatory = Observatory(engine, tmp_path_factory.mktemp("far") / "storage")
-    observatory.set_up()
-    observatory.add_location("cologne/buffer", LocationType.BUFFER)
+    observatory.set_up(sending_at_once)
     yield observatory
     engine.dispose()
 

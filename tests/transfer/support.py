@@ -30,11 +30,12 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType
-from ccat_ops_db.verbs.initialization import initialize, reference_data
+from ccat_ops_db.verbs.initialization import Seed, initialize
 from ccat_ops_db.verbs.retention import set_retention
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_service.retries import Backoff
+from tests.seed import straight_into_the_archive
 
 Found = TypeVar("Found")
 
@@ -93,9 +94,9 @@ class Observatory:
     def worker(self) -> Worker:
         return Worker(engine=self.engine, name="worker", backoff=AT_ONCE)
 
-    def set_up(self) -> None:
+    def set_up(self, seed: Callable[[], Seed] = straight_into_the_archive) -> None:
         with transaction(self.engine) as session:
-            initialize(session, reference_data(), storage_root=self.root)
+            initialize(session, seed(), storage_root=self.root)
             source = models.FixedSource(name="M17", ra_deg=275.2, dec_deg=-16.2)
             program = models.ObservingProgram(short_name="Cal", name="Calibration")
             session.add_all([source, program])
@@ -120,8 +121,8 @@ class Observatory:
             session.execute(sa.update(models.DataLocation).values(active=True, free_space_reserve_bytes=0, **UNSAID))
             session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=1))
             session.execute(sa.update(table_of(models.DiskDataLocation)).values(host=None))
-            as_seeded = {"method": Mover.COPY, "package_bytes": 10**12, "package_wait_seconds": 0}
-            session.execute(sa.update(models.DataTransferRoute).values(as_seeded))
+            as_set_up = {"method": Mover.COPY, "package_bytes": 10**12, "package_wait_seconds": 0}
+            session.execute(sa.update(models.DataTransferRoute).values(as_set_up))
         shutil.rmtree(self.root)
         self.make_directories()
 

@@ -42,6 +42,7 @@ def test_where_everything_is_is_told_at_every_stage(far: Observatory) -> None:
     assert stages(far) == {"crossing": (1, 100_000)}
     assert "ccat/buffer → cologne/buffer" in say(far, "transfer", "status")
     assert "0 of 1" in say(far, "transfer", "status")
+    assert say(far, "transfer", "status").startswith("100000 bytes not archived yet; in the last 6 h ")
     far.do(Operation.TRANSFERRING)
     far.do(Operation.UNPACKING)
     assert stages(far) == {"to archive": (1, 100_000)}
@@ -49,7 +50,25 @@ def test_where_everything_is_is_told_at_every_stage(far: Observatory) -> None:
     assert stages(far).keys() == {"archived"}
     told = json.loads(say(far, "transfer", "status", "--json"))
     assert (told["backlog_bytes"], told["crossings"]) == (0, [])
+    [crossed] = told["crossed"]
+    assert (crossed["origin"], crossed["destination"], crossed["transfers"]) == ("ccat/buffer", "cologne/buffer", 1)
+    shown = say(far, "transfer", "status")
+    assert shown.startswith("all that was registered is archived; in the last 6 h 100000 bytes were registered, and ")
+    assert "1 transfer package arrived whole in the last 6 h" in shown
     assert told["archived_per_hour"] > 100_000 / 6
+
+
+def test_of_each_package_is_told_in_what_it_crossed_and_where_it_is(far: Observatory) -> None:
+    package_id = far.observe({"a.fits": bytes(100_000)})
+    [before] = json.loads(say(far, "packages", "--json"))
+    assert (before["id"], before["transfer_package"], before["copies"]) == (package_id, None, [])
+    far.do_all()
+    far.request_staging([package_id])
+    far.do_all()
+    [after] = json.loads(say(far, "packages", "--json"))
+    assert after["transfer_package"].startswith("ccat-cologne-")
+    assert after["copies"] == ["ccat/buffer", "cologne/buffer", "cologne/lta", "cologne/ramses"]
+    assert "ccat/buffer, cologne/buffer, cologne/lta, cologne/ramses" in say(far, "packages")
 
 
 def test_how_long_a_source_has_room_is_told_from_how_fast_it_fills(far: Observatory) -> None:
@@ -62,6 +81,9 @@ def test_how_long_a_source_has_room_is_told_from_how_fast_it_fills(far: Observat
     [level] = [one for one in told["levels"] if one["location"] == "ccat/chai_raw_data"]
     assert (level["filled_per_hour"], level["hours_left"]) == (100_000, 10.0)
     assert "10 h" in say(far, "transfer", "status")
+    with transaction(far.engine) as session:
+        session.get_one(models.DataLocation, source).free_bytes = 10_000_000
+    assert "4 days" in say(far, "transfer", "status")
     with transaction(far.engine) as session:
         location = session.get_one(models.DataLocation, source)
         location.free_bytes = location.total_bytes = location.space_checked_at = None
@@ -122,6 +144,9 @@ def test_routes_are_added_changed_and_listed(routed: Observatory) -> None:
     say(routed, "route", "set", "mounted", "--inactive")
     assert routes(routed)["mounted"]["active"] is False
     assert "3 routes" in say(routed, "routes")
+    told = [" ".join(line.split()) for line in say(routed, "routes").splitlines()]
+    assert "cologne_to_ccat cologne ccat direct rsync 20 GB 5 min yes" in told
+    assert "ccat_to_cologne ccat cologne direct copy 1.0 TB not at all yes" in told
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ class Initialized:
     database: str
     schema: Migration
     installation_id: UUID
+    is_new: bool
+    """Whether it had no reference data before."""
     locations: list[Location]
 
 
@@ -90,11 +92,11 @@ def opsdb_init(
 ) -> None:
     """Create the operations database with its reference data; what exists already is left as it is."""
     with reported(as_json=json):
-        result = _initialize(storage_root.absolute(), drop=drop, confirmed=yes)
+        result = make_ready(storage_root.absolute(), drop=drop, confirmed=yes)
         if json:
             print_json(result)
         else:
-            _show(result)
+            show(result)
 
 
 @migrate_app.command()
@@ -125,7 +127,8 @@ def migrate_main() -> None:
     migrate_app()
 
 
-def _initialize(storage_root: Path, *, drop: bool, confirmed: bool) -> Initialized:
+def make_ready(storage_root: Path, *, drop: bool = False, confirmed: bool = False) -> Initialized:
+    """What `opsdb_init` does."""
     if drop and current_environment() is Environment.PRODUCTION:
         raise DropInProduction
     with closing(open_database("opsdb_init")) as database:
@@ -133,11 +136,12 @@ def _initialize(storage_root: Path, *, drop: bool, confirmed: bool) -> Initializ
             _drop(database.engine, confirmed=confirmed)
         migration = _migrate(database.engine, to="head")
         with database.transaction() as session:
-            initialize(session, reference_data(), storage_root=storage_root)
+            is_new = initialize(session, reference_data(), storage_root=storage_root)
             return Initialized(
                 database=without_password(database.engine.url),
                 schema=migration,
                 installation_id=session.scalars(sa.select(Installation.installation_id)).one(),
+                is_new=is_new,
                 locations=_locations(session),
             )
 
@@ -167,7 +171,8 @@ def _locations(session: Session) -> list[Location]:
     ]
 
 
-def _show(result: Initialized) -> None:
+def show(result: Initialized) -> None:
+    """Tell people what an initialized database is."""
     typer.echo(f"Operations database {result.database}, installation {result.installation_id}.")
     typer.echo(_sentence(result.schema))
     print_table("Locations", ["name", "type", "path"], [(one.name, one.type, one.path) for one in result.locations])

@@ -12,6 +12,7 @@ from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_ta
 from ccat.wiring import person, process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
+from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.states import PackageState
@@ -26,11 +27,16 @@ _COLUMNS: Final = (
     "size_bytes",
     "archived_at",
     "checksum",
+    "transfer_package",
+    "copies",
     "failure",
     "tried_again_at",
     "excluded",
     "excluded_pixels",
 )
+
+_FOR_PROGRAMS: Final = {"checksum"}
+"""Left out of what people see: so much that nobody reads leaves no room for the rest."""
 
 app = typer.Typer(no_args_is_help=True, help="One raw package.")
 
@@ -42,14 +48,15 @@ def packages(
     before: Before = None,
     json: AsJson = False,
 ) -> None:
-    """List raw packages, the newest first."""
+    """List raw packages, the newest first: what became of each, in which transfer package it crossed, where it is."""
     with reported(as_json=json), transaction("packages") as session:
         found = list_packages(session, state, limit=limit, before=before)
         rows = [{name: getattr(one, name) for name in _COLUMNS} for one in found]
     if json:
         print_json(rows)
     else:
-        print_table(counted(len(rows), "package", "packages"), _COLUMNS, map(_cells, rows))
+        columns = [name.removesuffix("_bytes").replace("_", " ") for name in _COLUMNS if name not in _FOR_PROGRAMS]
+        print_table(counted(len(rows), "package", "packages"), columns, map(_cells, rows))
 
 
 @app.command()
@@ -101,7 +108,13 @@ def _without(pixels: list[str] | None) -> str:
 
 
 def _cells(row: Mapping[str, object]) -> list[object]:
-    return [", ".join(value) if isinstance(value, list) else value for value in row.values()]
+    return [_cell(name, value) for name, value in row.items() if name not in _FOR_PROGRAMS]
+
+
+def _cell(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return size(value) if name == "size_bytes" and isinstance(value, int) else value
 
 
 def _number(session: Session, name: str) -> int:

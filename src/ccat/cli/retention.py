@@ -90,12 +90,14 @@ def _tell(found: Iterable[Forecast], rows: Sequence[_Row]) -> None:
     for one in found:
         typer.echo(_sentence(one))
     total = _totals(rows)
-    title = f"{counted(total['copies'], 'copy goes', 'copies go')}, {size(total['bytes'])}; "
-    title += f"{counted(total['kept_copies'], 'stays', 'stay')}, {size(total['kept_bytes'])}"
+    title = f"{counted(total['copies'], 'copy goes', 'copies go')} now, {size(total['bytes'])}; "
+    title += (
+        f"{counted(total['kept_copies'], 'stays', 'stay')}, {size(total['kept_bytes'])}; archives keep all they have"
+    )
     cells = [
         (one.location, one.what, one.copies, size(one.bytes), "goes" if one.goes else "stays", one.why) for one in rows
     ]
-    print_table(title, ["location", "what", "copies", "size", "", "because"], cells)
+    print_table(title, ["location", "what", "copies", "size", "now", "because"], cells)
 
 
 def _sentence(one: Forecast) -> str:

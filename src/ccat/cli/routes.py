@@ -6,19 +6,24 @@ import typer
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, counted, print_json, print_table
 from ccat.wiring import transaction
+from ccat_ops_db.plan.advice import span
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.states import Mover
 from ccat_ops_db.verbs.routing import RouteNow, RouteSettings, add_route, change_route, list_routes
 
-app = typer.Typer(no_args_is_help=True, help="One route between sites.")
+app = typer.Typer(no_args_is_help=True, help="One route between sites; `ccat routes` lists them.")
 
-_COLUMNS = ["name", "from", "to", "type", "via", "method", "sent with", "or after", "active"]
+_COLUMNS = ["name", "from", "to", "type", "via", "method", "sent once it has", "or data waited", "active"]
 _GB = 10**9
 
 End = Annotated[str, typer.Argument(metavar="SITE[/LOCATION]")]
 Method = Annotated[Mover | None, typer.Option(help="What moves the bytes.", show_default=False)]
-Size = Annotated[float | None, typer.Option("--package-gb", min=0.001, help="A transfer package is sent with as much.")]
-Wait = Annotated[float | None, typer.Option("--wait-minutes", min=0, help="With less once its data waited as long.")]
+Size = Annotated[
+    float | None, typer.Option("--package-gb", min=0.001, help="A transfer package is sent once it has as much.")
+]
+Wait = Annotated[
+    float | None, typer.Option("--wait-minutes", min=0, help="Or with less, once its oldest data waited as long.")
+]
 
 
 @app.command()
@@ -82,6 +87,6 @@ def routes(*, json: AsJson = False) -> None:
 
 
 def _row(one: RouteNow) -> tuple[object, ...]:
-    waited = timedelta(seconds=one.package_wait_seconds)
+    waited = span(one.package_wait_seconds / 3600) if one.package_wait_seconds else "not at all"
     ways = (one.name, one.origin, one.destination, one.type, one.via, one.method)
     return (*ways, size(one.package_bytes), waited, "yes" if one.active else "no")

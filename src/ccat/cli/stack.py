@@ -1,14 +1,16 @@
 """`ccat up`, `ccat down` and `ccat status`: the embedded stack."""
 
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.cli.processes import PROCESSES
+from ccat.cli.routes import change
 from ccat.stack.directory import existing_directory, open_directory
 from ccat.stack.down import take_down
 from ccat.stack.program import whole_program
@@ -16,11 +18,15 @@ from ccat.stack.state import read_state
 from ccat.stack.status import COLUMNS, record, rows, summary
 from ccat.stack.up import start_stack
 from ccat.wiring import DEFAULT_DATA_DIR
+from ccat_ops_db.verbs.initialization import reference_data
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="CCAT_DATA_DIR", help="Everything of the stack lies under this directory.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return when everything is up; it runs on in the background.")]
+
+_MOMENT: Final = timedelta(seconds=1)
+"""Long enough for what an instrument finishes together to cross together."""
 
 
 def up(*, data_dir: DataDir = DEFAULT_DATA_DIR, detach: Detach = False) -> None:
@@ -34,9 +40,17 @@ def up(*, data_dir: DataDir = DEFAULT_DATA_DIR, detach: Detach = False) -> None:
 
 
 def _initialize(storage_root: Path) -> None:
-    from ccat.cli.opsdb import opsdb_init  # noqa: PLC0415 - Alembic, for a process that ends in a moment
+    """What `opsdb_init` does; on new routes `ccat route set` then lets data wait for company for a moment only.
 
-    opsdb_init(storage_root=storage_root)
+    Nobody on one machine waits for an ocean. Later the routes are as their operator sets them.
+    """
+    from ccat.cli.opsdb import make_ready, show  # noqa: PLC0415 - Alembic, for a process that ends in a moment
+
+    with reported():
+        ready = make_ready(storage_root)
+    show(ready)
+    for route in reference_data()["routes"] if ready.is_new else ():
+        change(route["name"], wait_minutes=_MOMENT / timedelta(minutes=1))
 
 
 def _run(name: str) -> None:

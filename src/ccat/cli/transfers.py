@@ -1,5 +1,5 @@
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
 from typing import Annotated, Final
@@ -11,15 +11,31 @@ from rich.live import Live
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, console, counted, print_json, table, titled
 from ccat.wiring import open_database, process_name, transaction
-from ccat_data_transfer.status import Level, TransferStatus, transfer_status
+from ccat_data_transfer.status import Crossed, Crossing, Level, OnItsWay, Stage, TransferStatus, transfer_status
 from ccat_data_transfer.verbs.retrying import retry_transfer
 from ccat_ops_db.plan.spaces import size
 from ccat_service.database import DatabaseConnection
 
-app = typer.Typer(no_args_is_help=True, help="Raw data on their way into the archive.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Raw data on their way into the archive: packed where they were recorded, sent to the archive's site along a "
+    "route with others (`ccat routes`), unpacked and verified there, archived. `ccat packages` lists them one by one.",
+)
 
 _PAUSE: Final = timedelta(seconds=2)
 _BAR: Final = 20
+_DAYS_FROM: Final = 48
+"""Hours from which on time is told in days."""
+_NEXT: Final[Mapping[Stage, str]] = {
+    Stage.REGISTERED: "put into packages once their scan is complete, or nothing came for a while",
+    Stage.TO_PACK: "written as a tar into the buffer of their site",
+    Stage.TO_SEND: "put into a transfer package with others, as their route says (`ccat routes`)",
+    Stage.CROSSING: "moved to another site, unpacked there, and verified",
+    Stage.TO_ARCHIVE: "copied into the archive, and read back",
+    Stage.FAILED: "mended by a person: `ccat packages --state failed` says what it is",
+    Stage.ARCHIVED: "staged wherever a run wants them",
+}
+"""Stage → what happens next to what is there."""
 
 
 @app.command()
@@ -70,14 +86,19 @@ def _picture(found: TransferStatus) -> RenderableType:
 
 def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     yield titled(_summary(found))
-    stages = [(one.stage, one.packages, one.files or None, size(one.size_bytes), one.oldest) for one in found.stages]
-    yield table(["stage", "packages", "files", "size", "oldest since"], stages)
+    yield table(["stage", "packages", "files", "size", "oldest since", "next"], [_stage(one) for one in found.stages])
+    if found.crossed:
+        number = counted(sum(one.transfers for one in found.crossed), "transfer package", "transfer packages")
+        yield titled(f"{number} arrived whole in the last {found.window_hours:g} h")
+        arrived = [(_way(one), one.transfers, size(one.size_bytes)) for one in found.crossed]
+        yield table(["way", "transfer packages", "size"], arrived)
     if found.crossings:
         yield titled(counted(len(found.crossings), "transfer between sites", "transfers between sites"))
         rows = [
             (
                 one.id,
-                f"{one.origin} → {one.destination}",
+                _way(one),
+                one.name,
                 one.status,
                 f"{_bar(one.arrived, one.packages)} {one.arrived} of {one.packages}",
                 size(one.size_bytes),
@@ -85,7 +106,7 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
             )
             for one in found.crossings
         ]
-        yield table(["id", "way", "status", "unpacked", "size", "what went wrong"], rows)
+        yield table(["id", "way", "transfer package", "status", "unpacked", "size", "what went wrong"], rows)
     if found.products:
         products = counted(sum(one.products for one in found.products), "product", "products")
         runs = counted(sum(one.runs for one in found.products), "run", "runs")
@@ -100,10 +121,24 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
 
 
 def _summary(found: TransferStatus) -> str:
-    backlog = size(found.backlog_bytes)
-    left = f", {found.backlog_hours:g} h at the rate of late" if found.backlog_hours is not None else ""
-    come, gone = size(found.registered_per_hour), size(found.archived_per_hour)
-    return f"{backlog} not archived yet{left}; in the last hours {come}/h registered, {gone}/h archived"
+    come, gone = size(found.registered_bytes), size(found.archived_bytes)
+    return f"{_backlog(found)}; in the last {found.window_hours:g} h {come} were registered, and {gone} archived"
+
+
+def _backlog(found: TransferStatus) -> str:
+    if not found.backlog_bytes:
+        return "all that was registered is archived"
+    left = "" if found.backlog_hours is None else f", {_span(found.backlog_hours)} at the rate of late"
+    return f"{size(found.backlog_bytes)} not archived yet{left}"
+
+
+def _stage(one: OnItsWay) -> tuple[object, ...]:
+    bytes_there = size(one.size_bytes) if one.size_bytes else None
+    return one.stage, one.packages, one.files or None, bytes_there, one.oldest, _NEXT[one.stage]
+
+
+def _way(one: Crossing | Crossed) -> str:
+    return f"{one.origin} → {one.destination}"
 
 
 def _level(one: Level) -> tuple[object, ...]:
@@ -114,8 +149,12 @@ def _level(one: Level) -> tuple[object, ...]:
     used = one.total_bytes - one.free_bytes
     level = f"{_bar(used, one.total_bytes)} {used / one.total_bytes:.0%}"
     fills = f"{size(one.filled_per_hour)}/h" if one.filled_per_hour and one.filled_per_hour > 0 else None
-    full = f"{one.hours_left:g} h" if one.hours_left is not None else None
+    full = None if one.hours_left is None else _span(one.hours_left)
     return one.location, one.type, level, size(one.free_bytes), fills, full
+
+
+def _span(hours: float) -> str:
+    return f"{hours:g} h" if hours < _DAYS_FROM else f"{hours / 24:,.0f} days"
 
 
 def _bar(part: int, whole: int) -> str:

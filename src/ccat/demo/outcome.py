@@ -36,6 +36,8 @@ class Outcome:
     values: Sequence[Value]
     products: Sequence[Mapping[str, Any]]
     """Current products, the oldest first."""
+    packages: Sequence[Mapping[str, Any]]
+    """Raw packages, the oldest first."""
     maps: Sequence[FinalMap]
     latencies: Sequence[timedelta]
     """From "package archived" to "run submitted", of each run of the first step."""
@@ -55,6 +57,7 @@ def look_back(stage: Stage, runs: Sequence[Run]) -> Outcome:
         runs=runs,
         values=values,
         products=products,
+        packages=packages.result()[::-1],
         maps=sorted(maps, key=str),
         latencies=_latencies(runs, maps, packages.result()),
         deviations=[

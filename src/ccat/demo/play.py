@@ -3,7 +3,9 @@
 import math
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,10 +14,11 @@ from rich.console import Console
 
 from ccat.demo import definitions
 from ccat.demo.checks import Run, run_deviations, science_deviations, science_values, wait_deviations
+from ccat.demo.crossing import Package, crossing_deviations, crossing_sentences, route_sentence
 from ccat.demo.directory import demo_directory
 from ccat.demo.options import Options
 from ccat.demo.outcome import look_back
-from ccat.demo.reading import runs_since, waits_in
+from ccat.demo.reading import packages_since, runs_since, waits_in
 from ccat.demo.report import as_json, show, show_places
 from ccat.demo.software import EXAMPLES
 from ccat.demo.stage import BEATS, Stage, running_stack, set_stage
@@ -40,24 +43,35 @@ class NotAsExpected(CcatError):
         super().__init__(f"{title}: not as expected. {'. '.join(deviations)}.")
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What followed from some acts."""
+
+    packages: Sequence[Package] = ()
+    runs: Sequence[Run] = ()
+
+    def __add__(self, other: "_Made") -> "_Made":
+        return _Made([*self.packages, *other.packages], [*self.runs, *other.runs])
+
+
 def play(options: Options, console: Console) -> None:
     """Play the whole story; raises NotAsExpected at the first deviation."""
     teller = Teller(console, beats=BEATS + _BEATS_OF_ACT * len(STORY))
     with _every_signal_interrupts(), demo_directory(options.data_dir) as directory:
         teller.title("Preparations")
         stage = set_stage(options, directory, teller)
-        runs: list[Run] = []
+        done = _Made()
         with running_stack(stage, keep=options.keep) as took:
             _define(stage, rest=_rest(took))
             for act in STORY:
-                runs += _perform(stage, act, known=runs)
+                done += _perform(stage, act, known=done)
             with teller.beat("following the lineage of the final maps"):
-                outcome = look_back(stage, runs)
+                outcome = look_back(stage, done.runs)
             _require("The end", outcome.deviations)
             show(outcome, console)
         directory.report.write_text(as_json(outcome, seconds=teller.seconds))
         show_places(stage, console)
-        teller.say(f"Everything is as expected: {len(runs)} runs, {len(outcome.products)} current products.")
+        teller.say(f"Everything is as expected: {len(done.runs)} runs, {len(outcome.products)} current products.")
 
 
 @contextmanager
@@ -88,14 +102,17 @@ def _define(stage: Stage, *, rest: timedelta) -> None:
         truth_files=stage.truth_files,
         cooldown_seconds=seconds,
     )
-    with stage.teller.beat("applying the definitions of the pipelines"):
+    with stage.teller.beat("applying the definitions of the pipelines"), ThreadPoolExecutor() as side_by_side:
+        routes = side_by_side.submit(stage.ccat.ask, "routes")
         _apply(stage, definitions.with_parameters(prepared, stage.fault.parameters))
+    for route in routes.result():
+        stage.teller.say(route_sentence(route))
     examples = " and ".join(map(str, EXAMPLES.values()))
     stage.teller.say(f"The pipelines of {examples} are defined; here their maps rest for {seconds} s")
 
 
-def _perform(stage: Stage, act: Act, *, known: Sequence[Run]) -> list[Run]:
-    """The runs that followed from an act; raises NotAsExpected also where its maps are not as the truth."""
+def _perform(stage: Stage, act: Act, *, known: _Made) -> _Made:
+    """What followed from an act; raises NotAsExpected also where its maps are not as the truth."""
     teller = stage.teller
     teller.title(act.title)
     teller.say(act.tale)
@@ -104,15 +121,27 @@ def _perform(stage: Stage, act: Act, *, known: Sequence[Run]) -> list[Run]:
     with teller.beat("waiting"):
         stage.ccat.ask("wait", "--timeout", str(_PATIENCE.total_seconds()), on_news=teller.update)
     with teller.beat("looking at what was done"):
-        made = runs_since(stage, known[-1].id if known else 0)
+        made = _look(stage, known)
         waiting = waits_in(stage, dict.fromkeys(one.pipeline for one in act.waiting))
-        for line in (*map(_told, made), *map(str, waiting)):
+        for line in (*crossing_sentences(made.packages), *map(_told, made.runs), *map(str, waiting)):
             teller.say(line)
-        _require(act.title, run_deviations(act.expected, made) + wait_deviations(act.waiting, waiting))
-    values = science_values(made)
+        _require(
+            act.title,
+            crossing_deviations(made.packages)
+            + run_deviations(act.expected, made.runs)
+            + wait_deviations(act.waiting, waiting),
+        )
+    values = science_values(made.runs)
     _require(act.title, science_deviations(act.expected, values))
-    teller.say(f"{len(made)} runs, exactly those expected; {len(values)} science values, each in its band")
+    teller.say(f"{len(made.runs)} runs, exactly those expected; {len(values)} science values, each in its band")
     return made
+
+
+def _look(stage: Stage, known: _Made) -> _Made:
+    with ThreadPoolExecutor() as side_by_side:
+        packages = side_by_side.submit(packages_since, stage, max((one.id for one in known.packages), default=0))
+        runs = runs_since(stage, max((one.id for one in known.runs), default=0))
+        return _Made(packages.result(), runs)
 
 
 def _told(run: Run) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ccat.demo.checks import Run, Wait, subject_of
+from ccat.demo.crossing import Package, package_of
 from ccat.demo.instruments import INSTRUMENT_OF
 from ccat.demo.stage import Stage
 from ccat_ops_db.states import Verdict
@@ -14,6 +15,12 @@ def runs_since(stage: Stage, last: int) -> list[Run]:
     """Runs that were created after one, the oldest first."""
     rows = stage.ccat.ask("runs", "--limit", "1000")
     return [_run(stage, row) for row in reversed(rows) if row["id"] > last]
+
+
+def packages_since(stage: Stage, last: int) -> list[Package]:
+    """Raw packages that were made after one, the oldest first."""
+    rows = stage.ccat.ask("packages", "--limit", "1000")
+    return [package_of(row) for row in reversed(rows) if row["id"] > last]
 
 
 def waits_in(stage: Stage, pipelines: Iterable[str]) -> list[Wait]:

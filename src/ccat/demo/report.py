@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ccat.demo.checks import Run
+from ccat.demo.crossing import ARCHIVED_AT, PACKED_AT, RECEIVED_AT, STAGED_AT
 from ccat.demo.instruments import INSTRUMENTS
 from ccat.demo.outcome import Outcome
 from ccat.demo.stage import Stage
@@ -54,8 +55,10 @@ def show_places(stage: Stage, console: Console) -> None:
     directory = stage.directory
     places = {
         **{f"raw files of {one.name}": directory.disk_of(one.disk) for one in INSTRUMENTS},
-        "products, run by run": directory.disk_of("cologne/ramses"),
-        "long-term archive": directory.disk_of("cologne/lta"),
+        "raw packages, where they were packed": directory.disk_of(PACKED_AT),
+        "raw packages, once they had crossed": directory.disk_of(RECEIVED_AT),
+        "long-term archive": directory.disk_of(ARCHIVED_AT),
+        "products, run by run": directory.disk_of(STAGED_AT),
         "definitions that were applied": directory.definitions,
         "logs of all processes": directory.stack.logs,
         "this report, for programs": directory.report,
@@ -77,6 +80,7 @@ def as_json(outcome: Outcome, *, seconds: float) -> str:
     document = {
         "seconds": round(seconds, 1),
         "runs": [asdict(run) for run in outcome.runs],
+        "packages": outcome.packages,
         "products": outcome.products,
         "science": [{**asdict(value), "ok": value.ok} for value in outcome.values],
         "latency_seconds": [latency.total_seconds() for latency in outcome.latencies],

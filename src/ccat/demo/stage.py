@@ -103,7 +103,8 @@ def running_stack(stage: Stage, *, keep: bool) -> Iterator[timedelta]:
         raise
     finally:
         if keep and place.state.exists():
-            stage.teller.say(f"The stack stays up: see `CCAT_DATA_DIR={place.root} ccat runs`; `ccat down` ends it")
+            see = f"`CCAT_DATA_DIR={place.root} ccat packages`, `… ccat runs`"
+            stage.teller.say(f"The stack stays up: see {see}; `… ccat down` ends it")
         else:
             with stage.teller.beat("stopping the stack"):
                 _take_down(stage.ccat, stage.directory)

@@ -171,9 +171,24 @@ class Line:
     goes: bool
     why: str
 
+    def __add__(self, other: "Line") -> "Line":
+        """Both, of which the same is told."""
+        return replace(self, copies=self.copies + other.copies, bytes=self.bytes + other.bytes)
+
 
 def lines(groups: Iterable[Group], for_room: Iterable[Group], *, paused: str | None) -> Iterator[Line]:
-    """What becomes of the copies at a location, and why; `for_room` are those of them that go before their time."""
+    """What becomes of the copies at a location, and why; `for_room` are those of them that go before their time.
+
+    Copies of which the same is told are one line.
+    """
+    told: dict[tuple[Kind, bool, str], Line] = {}
+    for line in _lines(groups, for_room, paused=paused):
+        before = told.get(key := (line.kind, line.goes, line.why))
+        told[key] = before + line if before else line
+    return iter(told.values())
+
+
+def _lines(groups: Iterable[Group], for_room: Iterable[Group], *, paused: str | None) -> Iterator[Line]:
     early = {(one.kind, one.term): one for one in for_room}
     for one in early.values():
         yield _line(one, goes_because=goes(one.kind, for_room=True), paused=paused)

@@ -1,14 +1,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState
+from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, PhysicalCopyStatus
+
+_LIES: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED)
 
 
 class UnknownPackage(CcatError):
@@ -30,6 +33,10 @@ class ListedPackage:
     size_bytes: int | None
     archived_at: datetime | None
     checksum: str | None
+    transfer_package: str | None
+    """In which it left the site where it was packed."""
+    copies: Sequence[str]
+    """Locations where it is, as a tar or unpacked."""
     failure: str | None
     """Why it is FAILED, or what keeps it from its archive at the moment."""
     tried_again_at: datetime | None
@@ -53,6 +60,8 @@ def list_packages(
             package.size_bytes,
             package.archived_at,
             package.checksum,
+            _left_in(),
+            _copies(),
             sa.func.coalesce(package.failure, sa.func.min(transfer.failure)),
             sa.func.min(transfer.not_before),
             package.excluded_because,
@@ -65,3 +74,17 @@ def list_packages(
         .limit(limit)
     )
     return [ListedPackage(*row) for row in session.execute(query)]
+
+
+def _left_in() -> sa.ScalarSelect[str]:
+    parcel = models.DataTransferPackage
+    name = sa.select(parcel.name).where(parcel.id == models.RawDataPackage.data_transfer_package_id)
+    return name.correlate(models.RawDataPackage).scalar_subquery()
+
+
+def _copies() -> sa.ColumnElement[Sequence[str]]:
+    copy, location = models.PhysicalCopy, models.DataLocation
+    names = LOCATION.rows.with_only_columns(LOCATION.label).join(copy, copy.data_location_id == location.id)
+    of_package = names.where(copy.raw_data_package_id == models.RawDataPackage.id, copy.status.in_(_LIES))
+    ordered = of_package.order_by(LOCATION.label).correlate(models.RawDataPackage).scalar_subquery()
+    return sa.func.array(ordered, type_=sa.ARRAY(sa.Text))

@@ -19,19 +19,31 @@ def reference_data() -> Seed:
     return tomllib.loads(files("ccat_ops_db").joinpath("seed/fyst.toml").read_text())
 
 
-def initialize(session: Session, seed: Seed, *, storage_root: Path) -> None:
-    """Give the database its installation id and its reference data; what exists already is left as it is.
+def initialize(session: Session, seed: Seed, *, storage_root: Path) -> bool:
+    """Give the database its installation id and its reference data, and return whether it had none before.
+
+    What exists already is left as it is. Sites, locations and routes are given to a new installation only: they say
+    which way data go, and of one that works that is its operator's to say, whatever a later version ships.
 
     Paths of the seed's locations are taken below `storage_root`, which is absolute.
     """
-    _insert(session, models.Installation, [{"id": 1, "installation_id": uuid.uuid4()}])
+    is_new = _begin(session)
     _seed_telescopes(session, seed)
     _seed_instruments(session, seed["instruments"])
     _insert(session, models.ObsMode, seed["obs_modes"])
-    _insert(session, models.Site, seed["sites"])
-    _seed_locations(session, seed["locations"], storage_root)
-    _seed_routes(session, seed["routes"])
+    if is_new:
+        _insert(session, models.Site, seed["sites"])
+        _seed_locations(session, seed["locations"], storage_root)
+        _seed_routes(session, seed["routes"])
     _seed_roles(session, seed["roles"])
+    return is_new
+
+
+def _begin(session: Session) -> bool:
+    """Make the installation id, unless there is one; whether it was made."""
+    row = {"id": 1, "installation_id": uuid.uuid4()}
+    made = insert(models.Installation).values(row).on_conflict_do_nothing().returning(models.Installation.id)
+    return session.scalar(made) is not None
 
 
 def _insert(session: Session, noun: type[models.Base], rows: Sequence[Mapping[str, Any]]) -> None:
