@@ -31,7 +31,7 @@ from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, find
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine, transaction
 from ccat_ops_db.states import PackageState, Status
-from ccat_ops_db.verbs.initialization import initialize, reference_data
+from ccat_ops_db.verbs.initialization import Seed, initialize, reference_data
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_service.servers import RedisSettings
@@ -51,7 +51,7 @@ def measure(
     size: Annotated[int, typer.Option(min=20, help="So many MB go through all stages.")] = 2000,
     files: Annotated[int, typer.Option(min=100, help="So many registered files become packages.")] = 100_000,
 ) -> Iterator[Figure]:
-    """What moving costs beside tar, cp and sha256sum; how much memory it takes; how fast files become packages."""
+    """What moving costs beside tar, cp and sha256sum, and between sites; how much memory; how fast files are packed."""
     with observatory() as one:
         print(f"packing, archiving, verifying and staging {size} MB in {FILES} files", flush=True)
         one.write(size, FILES)
@@ -60,6 +60,12 @@ def measure(
         yield Figure("plain_mb_per_s", size / theirs)
         yield Figure("transfer_mb_per_s", size / ours)
         yield Figure("transfer_ratio", theirs / ours, at_least=0.5)
+    with observatory(crosses=True) as one:
+        print(f"the same {size} MB, crossing from one buffer to another on the way", flush=True)
+        one.write(size, FILES)
+        across = once(one.move)
+        yield Figure("crossing_mb_per_s", size / across)
+        yield Figure("crossing_costs", across / ours)
     small, large = (peak_mb(max(20, share * size // 2000)) for share in (_SMALL_MB, _LARGE_MB))
     yield Figure("rss_mb", large, at_most=150)
     yield Figure("rss_growth_mb", large - small, at_most=10)
@@ -227,8 +233,16 @@ def _write_random(path: Path, size: int) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def _seed(*, crosses: bool) -> Seed:
+    """Reference data whose transfer packages wait for nothing; without a buffer in Cologne unless data cross."""
+    shipped = reference_data()
+    kept = [one for one in shipped["locations"] if crosses or one["path"] != "cologne/buffer"]
+    routes = [{**one, "package_wait_seconds": 0} for one in shipped["routes"]]
+    return {**shipped, "locations": kept, "routes": routes}
+
+
 @contextlib.contextmanager
-def observatory() -> Iterator[Observatory]:
+def observatory(*, crosses: bool = False) -> Iterator[Observatory]:
     """An installation with one planned observation, in a temporary directory."""
     with (
         tempfile.TemporaryDirectory(prefix="ccat-bench-") as name,
@@ -238,7 +252,7 @@ def observatory() -> Iterator[Observatory]:
         engine = create_engine(url, application_name="bench")
         migrate(engine)
         with transaction(engine) as session:
-            initialize(session, reference_data(), storage_root=Path(name) / "storage")
+            initialize(session, _seed(crosses=crosses), storage_root=Path(name) / "storage")
             source = models.FixedSource(name="M17", ra_deg=275.2, dec_deg=-16.2)
             program = models.ObservingProgram(short_name="Cal", name="Calibration")
             session.add_all([source, program])

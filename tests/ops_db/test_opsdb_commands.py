@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from ccat.cli.errors import reported
 from ccat.cli.opsdb import init_main, migrate_main
+from ccat.cli.routes import change as change_route
+from ccat.cli.stack import initialize_stack
 from ccat_ops_db import models, schema
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.session import transaction
@@ -102,6 +104,13 @@ def modes(engine: sa.Engine) -> set[str]:
         return set(session.scalars(sa.select(models.ObsMode.name)))
 
 
+def waits(engine: sa.Engine) -> dict[str, int]:
+    """Seconds that data wait for company, by route."""
+    route = models.DataTransferRoute
+    with transaction(engine) as session:
+        return dict(session.execute(sa.select(route.name, route.package_wait_seconds)).all())
+
+
 def test_init_drops_a_database_of_a_newer_version_and_makes_it_anew_and_leaves_what_others_put_there(
     migrated: sa.Engine, command: Command, tmp_path: Path
 ) -> None:
@@ -133,6 +142,16 @@ def test_init_tells_a_person_what_is_there_and_changes_nothing_the_second_time(
     assert f"{Path.cwd()}/below/cologne/ramses" in shown
     assert modes(migrated) == {"raster", "OTF", "TotalPower"}
     assert command(init_main, "--storage-root", "/elsewhere").out == shown
+
+
+def test_in_an_embedded_stack_data_wait_a_second_for_company_until_its_operator_says_otherwise(
+    empty: sa.Engine, tmp_path: Path
+) -> None:
+    initialize_stack(tmp_path)
+    assert waits(empty) == {"ccat_to_cologne": 1}
+    change_route("ccat_to_cologne", wait_minutes=30)
+    initialize_stack(tmp_path)
+    assert waits(empty) == {"ccat_to_cologne": 1800}
 
 
 @pytest.mark.usefixtures("kept")

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.shipping import next_shipment
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
@@ -89,6 +90,26 @@ def test_packages_travel_together_once_they_are_enough_or_the_first_has_waited_f
     assert len(trips(routed)) == 2
     for package_id in packages:
         check_archived(routed, package_id)
+
+
+def test_where_a_buffer_is_added_what_is_under_way_goes_on_and_what_waits_crosses(routed: Observatory) -> None:
+    with transaction(routed.engine) as session:
+        find(session, LOCATION, "cologne/buffer").active = False
+    before = routed.observe({"1.fits": b"a"})
+    routed.do_all()
+    under_way = routed.observe({"2.fits": b"a"})
+    routed.do(Operation.PACKING)
+    [scheduled] = routed.schedule(Operation.ARCHIVING)
+    waits = routed.observe({"3.fits": b"a"})
+    routed.do(Operation.PACKING)
+    with transaction(routed.engine) as session:
+        find(session, LOCATION, "cologne/buffer").active = True
+    VERBS[Operation.ARCHIVING](routed.worker, scheduled)
+    routed.do_all()
+    for package_id in (before, under_way, waits):
+        check_archived(routed, package_id)
+    crossed = [one for one in (before, under_way, waits) if "cologne/buffer" in routed.copies(one)]
+    assert (crossed, len(trips(routed))) == ([waits], 1)
 
 
 def test_over_a_relay_packages_go_from_buffer_to_buffer(routed: Observatory) -> None:

@@ -34,12 +34,12 @@ def up(*, data_dir: DataDir = DEFAULT_DATA_DIR, detach: Detach = False) -> None:
     with reported():
         directory = open_directory(data_dir)
         import_module("ccat.processes")  # once, before they are forked
-        program = whole_program(storage_root=directory.storage, initialize=_initialize, run=_run)
+        program = whole_program(storage_root=directory.storage, initialize=initialize_stack, run=_run)
         if not start_stack(directory, program, detach=detach, say=typer.echo):
             raise typer.Exit(1)
 
 
-def _initialize(storage_root: Path) -> None:
+def initialize_stack(storage_root: Path) -> None:
     """What `opsdb_init` does; on new routes `ccat route set` then lets data wait for company for a moment only.
 
     Nobody on one machine waits for an ocean. Later the routes are as their operator sets them.
