@@ -11,6 +11,7 @@ from ccat_data_transfer.errors import NoLocation
 from ccat_data_transfer.verbs.planning import next_quiet, plan_packages, unpacked_files
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, find
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, Status
 from tests.transfer.support import Observatory, random_files
@@ -116,6 +117,18 @@ def test_without_a_place_to_go_nothing_is_planned_and_the_reason_is_said(
         observatory.plan(scan_id)
     with transaction(observatory.engine) as session:
         assert len(unpacked_files(session).groups) == 1
+
+
+def test_people_are_told_of_files_that_get_into_no_package_though_their_scan_was_never_said_to_end(
+    observatory: Observatory,
+) -> None:
+    observatory.write(observatory.start_scan(), {"a.fits": b"a"})
+    with transaction(observatory.engine) as session:
+        now = session.scalars(sa.select(sa.func.clock_timestamp())).one()
+        [told] = conditions(session, late=now)
+        assert told.sentence.startswith("1 raw file not in the archive yet, the oldest since ")
+        assert told.sentence.endswith(" UTC; the log of a transfer-manager says why")
+        assert list(conditions(session, late=now - timedelta(hours=1))) == []
 
 
 def test_many_scans_and_modules_are_planned_together_with_as_many_statements_as_one(observatory: Observatory) -> None:

@@ -35,6 +35,7 @@ _COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.i
 """What a person has taken out alarms nobody."""
 _IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
 """As the index of these says it."""
+_SAYS_WHY: Final = {"raw package": "`ccat packages`", "raw file": "the log of a transfer-manager"}
 _MOST: Final = 200
 """So many different failures are told apart, those of the oldest sub-groups first."""
 
@@ -154,9 +155,9 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
         "raw package": sa.select(sa.func.count(), sa.func.min(_Package.created_at)).where(
             on_their_way, _COUNTS, _Package.created_at < late
         ),
-        "raw file": sa.select(sa.func.count(), sa.func.min(scan.ended_at))
+        "raw file": sa.select(sa.func.count(), sa.func.min(sa.func.coalesce(scan.ended_at, file.created_at)))
         .join_from(file, scan, file.executed_obs_unit_id == scan.id)
-        .where(file.raw_data_package_id.is_(None), scan.ended_at < late),
+        .where(file.raw_data_package_id.is_(None), sa.or_(scan.ended_at < late, file.created_at < late)),
     }
     for what, query in waits.items():
         number, oldest = session.execute(query).one()
@@ -165,7 +166,7 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
                 kind=AlertKind.BACKLOG,
                 key=f"{what}s",
                 sentence=f"{_counted(number, what)} not in the archive yet, the oldest since {oldest:%F %H:%M} UTC; "
-                "`ccat packages` says why",
+                f"{_SAYS_WHY[what]} says why",
                 number=number,
             )
 
