@@ -12,6 +12,7 @@ from ccat_data_transfer.managers import TransferContext
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
 from ccat_data_transfer.routing import Place
+from ccat_data_transfer.verbs.copies import announce_copy
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_data_transfer.verbs import replicating, surveying
 from ccat_data_transfer.verbs.replicating import replicate
@@ -130,6 +131,22 @@ def test_more_copies_are_made_of_what_was_archived_before_they_were_wanted(two_a
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
         assert look_through(session, by="a test") == 1
     assert two_archives.do(Operation.RESTORING) == 1
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/lta")
+
+
+def test_an_archive_is_asked_again_where_a_transfer_was_cancelled_in_the_middle(two_archives: Observatory) -> None:
+    with transaction(two_archives.engine) as session:
+        session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=1))
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    with transaction(two_archives.engine) as session:
+        place = session.get_one(models.DataLocation, two_archives.location_id("us/lta"))
+        package = session.get_one(models.RawDataPackage, package_id)
+        path = two_archives.copies(package_id)["cologne/lta"].path
+        announce_copy(session, package, place, path=path, by="a transfer that was cancelled")
+        session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
+        assert replicate(session, by="a test") == 1
     two_archives.do_all()
     check_copy(two_archives, package_id, "us/lta")
 

@@ -31,7 +31,8 @@ _Package, _Copy, _Location, _Archiving = (
 AT_ONCE: Final = 1000
 """Packages that are short of copies, of which one look tells."""
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
-_GONE: Final = (*_LOST, PhysicalCopyStatus.DELETED)
+_NOT_THERE: Final = (*_LOST, PhysicalCopyStatus.DELETED, PhysicalCopyStatus.WRITING)
+"""What copies are that an archive does not have: one that is being written has a transfer, or was given up."""
 _ASKED: Final = (*LIVE_TRANSFER_STATUSES, Status.FAILED)
 _TAKES_COPIES: Final = sa.and_(
     _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
@@ -176,7 +177,7 @@ def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa
     return next_copy(
         [Archive(place=here.places[number], priority=priority) for number, priority in archives],
         holdings,
-        taken={place for place, status, *_ in copies if status not in _GONE} | set(session.scalars(asked)),
+        taken={place for place, status, *_ in copies if status not in _NOT_THERE} | set(session.scalars(asked)),
         lost=lost,
         buffers=here.buffers,
         sources=_source_sites(session, package_id),
