@@ -178,6 +178,8 @@ class RunReason(StrEnum):
     INVALIDATED = "invalidated"
     REQUESTED = "requested"
     """Nothing made it necessary: somebody wanted it all the same."""
+    RECOMPUTE = "recompute"
+    """A run takes what it made, and that was deleted."""
 
 
 NEW_DATA: Final = (RunReason.MISSING, RunReason.INPUTS_CHANGED)

@@ -77,7 +77,7 @@ def _as_json(planned: Planned, runs: Sequence[PlannedRun]) -> dict[str, Any]:
 def _next(planned: Planned, runs: Sequence[PlannedRun]) -> int | None:
     """The number after which there are more runs."""
     last = runs[-1].number if runs else 0
-    return last if runs and last < planned.at_once + planned.later else None
+    return last if runs and last < planned.runs else None
 
 
 def _show(planned: Planned, runs: Sequence[PlannedRun], *, after: int) -> None:
@@ -101,7 +101,7 @@ def _show(planned: Planned, runs: Sequence[PlannedRun], *, after: int) -> None:
 def _beyond(planned: Planned, after: int) -> str:
     if planned.plan is None:
         return _headline(planned)
-    number = counted(planned.at_once + planned.later, "run", "runs")
+    number = counted(planned.runs, "run", "runs")
     return f"plan {planned.plan.id} of pipeline {planned.pipeline} has {number}; there is none after number {after}"
 
 
@@ -110,6 +110,8 @@ def _headline(planned: Planned) -> str:
     if kept is None:
         return f"pipeline {planned.pipeline}: no run would be created now"
     follow = f", {planned.later:,} would follow" if planned.later else ""
+    if planned.again:
+        follow += f", and {planned.again:,} would make again first what was deleted"
     runs = counted(planned.at_once, "run", "runs")
     if planned.stopped:
         return f"plan {kept.id} of pipeline {planned.pipeline}: {runs} would be created{follow}"

@@ -163,6 +163,14 @@ class Pipeline(Piece):
                 )
         return steps
 
+    @field_validator("steps")
+    @classmethod
+    def _what_is_recomputed_is_taken_by_others(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        for step in steps:
+            if step.recompute and (why := _why_not_recomputed(step, steps)):
+                raise ValueError(f"step `{step.key}` says `recompute: true`, but {why}; take `recompute` away")
+        return steps
+
 
 class Definitions(Piece):
     """Everything that one file may define; every section may be left out."""
@@ -187,6 +195,14 @@ def in_order(pipeline: Pipeline) -> list[Step]:
 def _before(step: Step, pipeline: Pipeline) -> list[str]:
     """Steps of the pipeline whose products a step takes."""
     return [*step.depends_on, *(rule.step for rule in step.auxiliary if rule.pipeline == pipeline.name)]
+
+
+def _why_not_recomputed(step: Step, steps: Iterable[Step]) -> str | None:
+    if not any(step.key in other.depends_on for other in steps):
+        return "no step depends on it that would have its products made again"
+    if step.products == "final":
+        return "its products are final: they are kept for people, and go only as `retention_days` says"
+    return None
 
 
 def is_final(step: Step, steps: Iterable[Step]) -> bool:

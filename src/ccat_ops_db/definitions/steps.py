@@ -57,6 +57,7 @@ class Resources(Piece):
 
 Input = Literal["raw", "upstream", "log", "plot", "statistics"]
 INPUTS: Final[Sequence[str]] = get_args(Input)
+_SWITCHES: Final = frozenset({"archive", "recompute"})
 
 
 class Step(Piece):
@@ -88,12 +89,14 @@ class Step(Piece):
     """Left out: products of an intermediate step for 30 days, those of a final one for ever."""
     archive: Switch = False
     """Whether what it makes, which is final, is copied into a long-term archive."""
+    recompute: Switch = False
+    """Whether what it makes, which is intermediate, may be deleted while others take it, and is made again for them."""
 
     @model_serializer(mode="wrap")
-    def _what_is_not_archived_says_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """So that a definition from before there was `archive` stays the same."""
+    def _a_switch_that_is_off_says_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a definition from before there were `archive` and `recompute` stays the same."""
         written: dict[str, Any] = serialize(self)
-        return written if self.archive else {key: value for key, value in written.items() if key != "archive"}
+        return {key: value for key, value in written.items() if value or key not in _SWITCHES}
 
     @property
     def takes_raw(self) -> bool:

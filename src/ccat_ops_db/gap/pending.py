@@ -17,7 +17,7 @@ from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.sets import is_given
-from ccat_ops_db.states import LIVE_RUN_STATUSES, RunStatus, Verdict
+from ccat_ops_db.states import LIVE_RUN_STATUSES, RunReason, RunStatus, Verdict
 
 _Run, _Group = models.ExecutedReductionStep, models.SubGroup
 _IS_UNDER_WAY: Final = (
@@ -36,7 +36,9 @@ _PAGE: Final = 5_000
 _STARTABLE: Final = (Verdict.WANTED, Verdict.COOLING, Verdict.BLOCKED)
 """Verdicts on sub-groups that need the run that they have."""
 _IS_UNNEEDED: Final = sa.case(
-    (_IS_FROZEN, _Group.verdict == Verdict.UP_TO_DATE), else_=_Group.verdict.not_in(_STARTABLE)
+    (_Run.reason == RunReason.RECOMPUTE, sa.false()),  # others need it, who look for themselves
+    (_IS_FROZEN, _Group.verdict == Verdict.UP_TO_DATE),
+    else_=_Group.verdict.not_in(_STARTABLE),
 )
 _IS_NEWS: Final = sa.and_(_IS_OPEN, _Run.reason != _Group.reason)
 """Limits ask what runs are for: those whose inputs are not fixed yet have the reason of their sub-group."""

@@ -9,13 +9,15 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.gap.recomputing import repeated_for
 from ccat_ops_db.gap.statements import add_following
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
-from ccat_ops_db.states import Verdict
+from ccat_ops_db.states import RunReason, Verdict
 
 _Group, _Plan, _Row = models.SubGroup, models.Plan, models.PlanRow
 _KEPT_FOR: Final = timedelta(hours=24)
 _ID_LENGTH: Final = 16
+_WRITES: Final = {"synchronize_session": False}
 _CREATED_NOW: Final = sa.and_(_Group.verdict == Verdict.WANTED, _Group.active_run_id.is_(None))
 
 
@@ -44,7 +46,39 @@ def keep_plan(
     session.execute(sa.insert(_Row).from_select(columns, sa.select(sa.literal(plan_id), runs)))
     for step in pipeline.steps:
         add_following(session, step, plan_id)
+    _add_repeated(session, pipeline, plan_id)
     return plan
+
+
+def _add_repeated(session: Session, pipeline: PipelineNow, plan_id: str) -> None:
+    """Put the runs that make again what was deleted before those of a plan that take it, or that take what follows.
+
+    They have neither recipe nor inputs of their own to be launched with: who takes their products creates them.
+    """
+    repeated = repeated_for(session, pipeline, {step.id: _planned(session, step, plan_id) for step in pipeline.steps})
+    if not repeated:
+        return
+    of_plan = sa.update(_Row).where(_Row.plan_id == plan_id)
+    session.execute(of_plan.values(number=-_Row.number), execution_options=_WRITES)  # each number stays unique
+    listed = (
+        sa.func.unnest(sa.literal(repeated, sa.ARRAY(sa.BigInteger)))
+        .table_valued("id", with_ordinality="number", name="listed")
+        .render_derived()
+    )
+    values = (listed.c.number, _Group.reduction_step_id, _Group.key, sa.literal(RunReason.RECOMPUTE))
+    rows = sa.select(sa.literal(plan_id), *values).join_from(listed, _Group, _Group.id == listed.c.id)
+    columns = ["plan_id", "number", "reduction_step_id", "sub_group_key", "reason"]
+    session.execute(sa.insert(_Row).from_select(columns, rows))
+    moved = of_plan.where(_Row.number < 0).values(number=len(repeated) - _Row.number)
+    session.execute(moved, execution_options=_WRITES)
+
+
+def _planned(session: Session, step: StepNow, plan_id: str) -> Sequence[int]:
+    """The sub-groups of a step that a plan names."""
+    named = sa.and_(_Row.reduction_step_id == _Group.reduction_step_id, _Row.sub_group_key == _Group.key)
+    return session.scalars(
+        sa.select(_Group.id).join(_Row, named).where(_Row.plan_id == plan_id, _Group.reduction_step_id == step.id)
+    ).all()
 
 
 def _runs(steps: Sequence[StepNow], which: sa.ColumnElement[bool]) -> sa.Subquery:

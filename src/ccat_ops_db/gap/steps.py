@@ -131,6 +131,8 @@ class StepNow:
     """What a run would be made with; None without a version, or with a config that was withdrawn."""
     since: datetime
     """When version and definition came to be what they are."""
+    recompute: bool = False
+    """Whether what it made is made again where it was deleted and a run takes it; no verdict depends on that."""
 
     @cached_property
     def basis(self) -> str:
@@ -319,6 +321,7 @@ def _step(
         withdrawn_config=withdrawn,
         recipe=recipe_of(revision, usable, config_digest=_config_digest(revision)) if usable else None,
         since=max(state.created_at, version.created_at) if version is not None else state.created_at,
+        recompute=revision.recompute,
     )
 
 

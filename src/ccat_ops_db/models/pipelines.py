@@ -213,6 +213,7 @@ class ReductionStepRevision(Base):
         sa.CheckConstraint("(readiness = 'available') = (min_fraction IS NOT NULL)", name="available_has_a_fraction"),
         sa.CheckConstraint("min_fraction >= 0 AND min_fraction <= 1", name="min_fraction_is_a_fraction"),
         sa.CheckConstraint("NOT archive OR is_final", name="only_final_is_archived"),
+        sa.CheckConstraint("NOT (recompute AND is_final)", name="only_intermediate_is_recomputed"),
     )
 
     id: Mapped[Identity]
@@ -257,6 +258,10 @@ class ReductionStepRevision(Base):
     )
     archive: Mapped[bool] = mapped_column(
         server_default=sa.false(), comment="Whether its products, which are final, go to a long-term archive."
+    )
+    recompute: Mapped[bool] = mapped_column(
+        server_default=sa.false(),
+        comment="Whether its products, which are intermediate, may go while others take them, and are made again then.",
     )
 
     pipeline_revision: Mapped[PipelineRevision] = relationship(back_populates="steps")

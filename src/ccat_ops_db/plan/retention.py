@@ -31,6 +31,8 @@ class Kind(StrEnum):
     ARCHIVED = "archived"
     """A raw package in a long-term archive."""
     ARCHIVED_PRODUCT = "archived_product"
+    RECOMPUTABLE = "recomputable"
+    """A product that a step takes, and that is made again when it does."""
 
 
 class Obstacle(StrEnum):
@@ -45,6 +47,7 @@ class Obstacle(StrEnum):
     BEING_READ = "being_read"
     BEING_STAGED = "being_staged"
     IN_USE = "in_use"
+    AWAITED = "awaited"
     WANTED = "wanted"
 
 
@@ -58,6 +61,7 @@ _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.BEING_READ: "a transfer reads it",
     Obstacle.BEING_STAGED: "a staging job asks for it",
     Obstacle.IN_USE: "an active run takes it",
+    Obstacle.AWAITED: "a run that is to come takes it",
     Obstacle.WANTED: "a step of an enabled pipeline takes it",
 }
 OF_SAFETY: Final = frozenset(
@@ -141,6 +145,7 @@ def goes(kind: Kind, *, for_room: bool) -> str:
         Kind.PRODUCT: "nobody uses it",
         Kind.ARCHIVED: "other archives have as many verified copies as it needs",
         Kind.ARCHIVED_PRODUCT: "it does not count any more",
+        Kind.RECOMPUTABLE: "its step makes it again when a run takes it",
     }
     return f"{what[kind]}, and {'the disk is above its high mark' if for_room else 'its time is over'}"
 

@@ -20,6 +20,7 @@ from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import RunReason, Verdict
 
 _Group, _Row = models.SubGroup, models.PlanRow
+_AGAIN: Final = "its products were deleted, and others of these runs take them"
 _HELD: Final = (Verdict.BLOCKED, Verdict.COOLING, Verdict.FAILED, Verdict.CANCELLED)
 
 
@@ -101,12 +102,22 @@ class Planned:
     @property
     def at_once(self) -> int:
         """How many runs would be created now."""
-        return sum(one.runs for one in self.counts if one.reason)
+        return sum(one.runs for one in self.counts if one.reason) - self.again
+
+    @property
+    def again(self) -> int:
+        """How many runs these, or those that follow, would create to have again what was deleted."""
+        return sum(one.runs for one in self.counts if one.reason is RunReason.RECOMPUTE)
 
     @property
     def later(self) -> int:
         """How many runs follow from those."""
         return sum(one.runs for one in self.counts if not one.reason)
+
+    @property
+    def runs(self) -> int:
+        """How many runs there would be in all."""
+        return self.at_once + self.again + self.later
 
 
 def get_plan(session: Session, plan_id: str, *, now: datetime) -> models.Plan:
@@ -189,8 +200,10 @@ def planned_runs(session: Session, plan: models.Plan, *, limit: int, after: int 
 
 def _because(session: Session, step: StepNow, rows: Sequence[Any]) -> Mapping[int, str]:
     """Why there would be some runs of a step, each in a sentence; by number."""
-    at_once = {row.sub_group_id: row.PlanRow.number for row in rows if row.PlanRow.reason and row.sub_group_id}
+    again = {row.PlanRow.number: _AGAIN for row in rows if row.PlanRow.reason is RunReason.RECOMPUTE}
+    wanted = [row for row in rows if row.PlanRow.reason and row.sub_group_id and row.PlanRow.number not in again]
+    at_once = {row.sub_group_id: row.PlanRow.number for row in wanted}
     later = {row.PlanRow.sub_group_key: row.PlanRow.number for row in rows if not row.PlanRow.reason}
     told = {at_once[number]: text for number, text in tell(session, step, at_once).items()} if at_once else {}
     makers = find_makers(session, step, rows[0].PlanRow.plan_id, keys=later) if later else {}
-    return told | {later[key]: f"follows from {names}" for key, names in makers.items()}
+    return again | told | {later[key]: f"follows from {names}" for key, names in makers.items()}

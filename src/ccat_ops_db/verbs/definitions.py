@@ -240,6 +240,7 @@ def _step_content(session: Session, step: Step, pipeline: written.Pipeline) -> d
         "max_retries": step.max_retries,
         "retention_days": step.retention_days,
         **({"archive": True} if step.archive else {}),
+        **({"recompute": True} if step.recompute else {}),
     }
 
 

@@ -8,6 +8,9 @@ RECIPE_CHANGED: Final = "outdated: the recipe changed since its last attempt"
 INPUTS_CHANGED: Final = "outdated: the inputs changed since its last attempt"
 SAME_INPUTS: Final = "tried again with the same inputs"
 FIXED_INPUTS: Final = "its inputs are fixed"
+INPUTS_GONE: Final = "outdated: what it takes is gone, and nothing makes the same again"
+UNAWAITED: Final = "not needed: no run waits for what it would make, where and as it would make it"
+GONE: Final = "its sub-group is gone"
 
 
 class Start(StrEnum):
@@ -17,8 +20,8 @@ class Start(StrEnum):
     """It starts with the inputs of now."""
     AGAIN = "again"
     """It starts with the inputs of its earlier attempts."""
-    TRIAL = "trial"
-    """It starts with the inputs that were fixed when it was asked for."""
+    FIXED = "fixed"
+    """It starts with the inputs that were fixed when it was created."""
     WAIT = "wait"
     HOLD = "hold"
     """Only a limit is in the way."""
@@ -52,7 +55,7 @@ class Place:
 def start(run: PendingRun, place: Place | None) -> tuple[Start, str]:
     """What becomes of a PENDING run, given its sub-group as it is now, and why."""
     if place is None:
-        return Start.NOT_NEEDED, "its sub-group is gone"
+        return Start.NOT_NEEDED, GONE
     if run.held is not None:
         return Start.WAIT, run.held
     if run.is_frozen:
@@ -68,7 +71,16 @@ def start(run: PendingRun, place: Place | None) -> tuple[Start, str]:
 
 def start_trial(run: PendingRun) -> tuple[Start, str]:
     """What becomes of a PENDING trial, and why: whatever its sub-group needs now."""
-    return (Start.WAIT, run.held) if run.held is not None else (Start.TRIAL, FIXED_INPUTS)
+    return (Start.WAIT, run.held) if run.held is not None else (Start.FIXED, FIXED_INPUTS)
+
+
+def start_recompute(run: PendingRun, place: Place | None, *, is_needed: bool) -> tuple[Start, str]:
+    """What becomes of a PENDING run that makes again what was deleted, and why: it is others that need it."""
+    if place is None:
+        return Start.NOT_NEEDED, GONE
+    if run.held is not None:
+        return Start.WAIT, run.held
+    return (Start.FIXED, FIXED_INPUTS) if is_needed else (Start.NOT_NEEDED, UNAWAITED)
 
 
 def _start_again(run: PendingRun, place: Place) -> tuple[Start, str]:

@@ -90,7 +90,7 @@ class InputGone(CcatError):
         super().__init__(
             f"only {found} of {wanted} inputs of run {run_id} have a copy at {location}: "
             "raw packages are staged again, a lost product is made again by its own step, and one that retention "
-            "deleted by `ccat trigger PIPELINE --step STEP --force`"
+            "deleted by that if it says `recompute: true`, else by `ccat trigger PIPELINE --step STEP --force`"
         )
 
 

@@ -13,6 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.gap.evaluation import Evaluated, evaluate
 from ccat_ops_db.gap.pending import drop
+from ccat_ops_db.gap.recomputing import still_needed
 from ccat_ops_db.gap.statements import with_lost_inputs
 from ccat_ops_db.gap.steps import PipelineNow
 from ccat_ops_db.moves import CHANNEL
@@ -22,15 +23,17 @@ from ccat_ops_db.queries.limits import limits_now, occupant
 from ccat_ops_db.queries.pauses import DISABLED, pause_of
 from ccat_ops_db.queries.validity import share_validity
 from ccat_ops_db.sets import is_given
-from ccat_ops_db.states import NEW_DATA, RunStatus
+from ccat_ops_db.states import NEW_DATA, RunReason, RunStatus
 from ccat_workflow_manager.plan import starting as plan
 from ccat_workflow_manager.plan.starting import Start
 from ccat_workflow_manager.verbs.beginning import Beginning, begin_again, begin_attempts, begin_fresh
 from ccat_workflow_manager.verbs.limiting import lock_limits
 from ccat_workflow_manager.verbs.queueing import in_order
+from ccat_workflow_manager.verbs.recomputing import await_products
 
 _Run = models.ExecutedReductionStep
-_STARTS: Final = (Start.FRESH, Start.AGAIN, Start.TRIAL)
+_TAKE_ANEW: Final = (Start.FRESH, Start.AGAIN)
+_STARTS: Final = (Start.FRESH, Start.AGAIN, Start.FIXED)
 _OF_SOME: Final = is_given(_Run.id, "runs")
 _PIPELINES: Final = sa.select(_Run.pipeline_id).where(_OF_SOME).distinct()
 _PLACES: Final = (
@@ -91,7 +94,7 @@ def start_runs(session: Session, run_ids: Collection[int], *, now: datetime, by:
     pipelines = [one.pipeline for one in evaluated]
     limits = _lock_limits(session, run_ids, pipelines, now=now)
     runs = session.scalars(_PENDING, {"runs": list(run_ids)}).all()
-    decided = [one for pipeline in pipelines for one in _decide(session, pipeline, runs)]
+    decided = [one for pipeline in pipelines for one in _decide(session, pipeline, runs, now=now)]
     decided = _within(session, limits, decided)
     newly_waiting = [one.run.id for one in decided if one.action is Start.WAIT and one.run.waiting_for != one.because]
     done = {action: tuple(one.run.id for one in decided if one.action is action) for action in Start}
@@ -102,20 +105,42 @@ def start_runs(session: Session, run_ids: Collection[int], *, now: datetime, by:
     return Started(started, done[Start.WAIT], not_needed, done[Start.HOLD], tuple(newly_waiting))
 
 
-def _decide(session: Session, pipeline: PipelineNow, runs: Iterable[_Run]) -> list[_Decided]:
+def _decide(session: Session, pipeline: PipelineNow, runs: Iterable[_Run], *, now: datetime) -> list[_Decided]:
     """What becomes of the runs of a pipeline, limits aside."""
     of_pipeline = [run for run in runs if run.pipeline_id == pipeline.id]
     places = at_places(session, pipeline, {_place(run) for run in of_pipeline})
     pause = pause_of(session, pipeline.id)
     lost = _with_lost_inputs(session, of_pipeline, places)
+    needed = still_needed(session, pipeline, [run.id for run in of_pipeline if _repeats(run)])
     decided = []
     for run in of_pipeline:
         place = places.get(_place(run))
-        now = _now(place, is_lost=place.id in lost) if place else None
-        pending = _pending(run, pause)
-        action, because = plan.start_trial(pending) if run.is_trial else plan.start(pending, now)
+        found = _now(place, is_lost=place.id in lost) if place else None
+        action, because = _start(run, _pending(run, pause), found, is_needed=run.id in needed)
         decided.append(_Decided(run, place, pipeline, action, because))
-    return decided
+    return _with_products(session, pipeline, decided, now=now)
+
+
+def _start(run: _Run, pending: plan.PendingRun, place: plan.Place | None, *, is_needed: bool) -> tuple[Start, str]:
+    if run.is_trial:
+        return plan.start_trial(pending)
+    return plan.start_recompute(pending, place, is_needed=is_needed) if _repeats(run) else plan.start(pending, place)
+
+
+def _with_products(
+    session: Session, pipeline: PipelineNow, decided: list[_Decided], *, now: datetime
+) -> list[_Decided]:
+    """The same, but what takes products that were deleted waits until they are made again."""
+    open_runs = {one.run.id: one.place for one in decided if one.action in _TAKE_ANEW and one.place is not None}
+    fixed = [one.run.id for one in decided if one.action is Start.FIXED]
+    waits = await_products(session, pipeline, open_runs=open_runs, fixed_runs=fixed, now=now)
+    return [_awaiting(one, waits[one.run.id]) if one.run.id in waits else one for one in decided]
+
+
+def _awaiting(one: _Decided, because: str | None) -> _Decided:
+    if because is not None:
+        return replace(one, action=Start.WAIT, because=because)
+    return replace(one, action=Start.NOT_NEEDED, because=plan.INPUTS_GONE) if _repeats(one.run) else one
 
 
 def _lock_limits(
@@ -168,7 +193,12 @@ def _with_lost_inputs(session: Session, runs: Iterable[_Run], places: Mapping[Pl
 
 
 def _starts_again(run: _Run) -> bool:
-    return run.inputs_frozen_at is not None and not run.is_trial
+    return run.inputs_frozen_at is not None and not run.is_trial and not _repeats(run)
+
+
+def _repeats(run: _Run) -> bool:
+    """Whether it makes again what was deleted."""
+    return run.reason is RunReason.RECOMPUTE and not run.is_trial
 
 
 def _pending(run: _Run, pause: str | None) -> plan.PendingRun:
@@ -193,7 +223,10 @@ def _act(session: Session, decided: Sequence[_Decided], *, now: datetime, by: st
     begin_fresh(session, [_beginning(one) for one in of_kind[Start.FRESH]], now=now, by=by)
     again = [_beginning(one) for one in of_kind[Start.AGAIN]]
     begin_again(session, again, because=plan.SAME_INPUTS, by=by)
-    begin_attempts(session, [one.run for one in of_kind[Start.TRIAL]], because=plan.FIXED_INPUTS, by=by)
+    for one in of_kind[Start.FIXED]:
+        if one.place is not None and _repeats(one.run):
+            one.run.step_revision_id = one.place.step.revision_id  # the recipe is the same, but resources may not be
+    begin_attempts(session, [one.run for one in of_kind[Start.FIXED]], because=plan.FIXED_INPUTS, by=by)
     _drop(session, of_kind[Start.NOT_NEEDED], by=by)
     for one in of_kind[Start.WAIT]:
         one.run.waiting_for, one.run.held_by_limit = one.because, False

@@ -17,7 +17,7 @@ from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.limits import Minute
 from ccat_ops_db.queries.pauses import pause_of
 from ccat_ops_db.sets import is_given
-from ccat_ops_db.states import NEW_DATA, RunStatus, TriggerType
+from ccat_ops_db.states import NEW_DATA, RunReason, RunStatus, TriggerType
 from ccat_workflow_manager.plan.starting import INPUTS_CHANGED, RECIPE_CHANGED
 from ccat_workflow_manager.verbs.requesting import ask_again, asks_for_it, close, follow, tick
 
@@ -166,6 +166,18 @@ def minute_full_until(session: Session, pipeline: PipelineNow, *, now: datetime)
     return _minute(session, pipeline, now=now).full_until(most) if most is not None else None
 
 
+def left_of_minute(session: Session, pipeline: PipelineNow, *, now: datetime) -> int | None:
+    """How many runs of a pipeline may be created now; None where their number is not limited."""
+    most = pipeline.created_per_minute
+    return None if most is None else _minute(session, pipeline, now=now).left(most)
+
+
+def note_created(session: Session, pipeline: PipelineNow, number: int, *, now: datetime) -> None:
+    """Count runs that were created towards those of this minute, where their number is limited."""
+    if pipeline.created_per_minute is not None:
+        _note_minute(session, pipeline, _minute(session, pipeline, now=now).with_more(number, now))
+
+
 def _minute(session: Session, pipeline: PipelineNow, *, now: datetime) -> Minute:
     lately = session.scalars(sa.select(_State.created_lately).where(_State.pipeline_id == pipeline.id)).one()
     return Minute({datetime.fromisoformat(at): number for at, number in lately.items()}).until(now)
@@ -262,7 +274,8 @@ def _give_up_outdated(session: Session, step: StepNow) -> int:
     outdated = (
         sa.update(_Run)
         .where(_Run.reduction_step_id == step.id, _Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None))
-        .where(sa.not_(_Run.is_trial), of_its_group, sa.or_(other_recipe, other_inputs))
+        .where(sa.not_(_Run.is_trial), _Run.reason != RunReason.RECOMPUTE)
+        .where(of_its_group, sa.or_(other_recipe, other_inputs))
         .values(retry_at=None, waiting_for=sa.case((other_recipe, RECIPE_CHANGED), else_=INPUTS_CHANGED))
     )
     options = {"synchronize_session": False}

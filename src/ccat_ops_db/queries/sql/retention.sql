@@ -81,12 +81,14 @@ calibration AS MATERIALIZED (
 ),
 term AS MATERIALIZED (
     SELECT DISTINCT ON (s.reduction_step_id) s.reduction_step_id,
-        coalesce(s.retention_days, CASE WHEN NOT s.is_final THEN :intermediate_days END) AS days
+        coalesce(s.retention_days, CASE WHEN NOT s.is_final THEN :intermediate_days END) AS days, s.recompute
     FROM reduction_step_revision s ORDER BY s.reduction_step_id, s.id DESC
 ),
--- Runs whose products some step would take now, with the types that it takes because it lists them.
+-- Runs whose products some step would take now, with the types that it takes because it lists them; and whether some run
+-- of it is to come.
 wanted AS MATERIALIZED (
-    SELECT r.id AS run_id, string_agg(DISTINCT taker.listed_types::text, ' ') AS listed_types
+    SELECT r.id AS run_id, string_agg(DISTINCT taker.listed_types::text, ' ') AS listed_types,
+        bool_or(g.verdict IN ('wanted', 'cooling', 'blocked') OR g.active_run_id IS NOT NULL) AS is_awaited
     FROM physical_copy c
     JOIN data_product d ON d.id = c.data_product_id
     JOIN executed_reduction_step r ON r.id = d.run_id
@@ -95,8 +97,16 @@ wanted AS MATERIALIZED (
     JOIN sub_group_package above ON above.sub_group_id = u.id AND NOT above.is_faded
     JOIN sub_group_package m ON m.reduction_step_id = taker.reduction_step_id
         AND m.raw_data_package_id = above.raw_data_package_id AND NOT m.is_faded
+    JOIN sub_group g ON g.id = m.sub_group_id
     WHERE c.data_product_id IS NOT NULL AND c.status <> 'deleted' AND {scope}
     GROUP BY r.id
+),
+-- Sub-groups that active runs take something of: where it was deleted, they take what was made again.
+awaited AS MATERIALIZED (
+    SELECT DISTINCT r.reduction_step_id, r.sub_group_key
+    FROM taken t JOIN data_product d ON d.id = t.data_product_id
+    JOIN executed_reduction_step r ON r.id = d.run_id
+    JOIN term ON term.reduction_step_id = r.reduction_step_id AND term.recompute
 ),
 copy AS (
     SELECT c.id, c.data_location_id, 'source' AS kind, coalesce(c.size_bytes, f.size_bytes) AS size_bytes,
@@ -162,8 +172,9 @@ copy AS (
     CROSS JOIN LATERAL (SELECT coalesce(c.used_at, c.verified_at, c.created_at) AS since) used
     WHERE c.raw_data_package_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
     UNION ALL
-    SELECT c.id, c.data_location_id, 'product', d.size_bytes, d.created_at,
-        CASE WHEN r.is_trial THEN r.expires_at ELSE d.created_at + term.days * interval '1 day' END, false,
+    SELECT c.id, c.data_location_id, CASE WHEN again.is_made THEN 'recomputable' ELSE 'product' END, d.size_bytes,
+        d.created_at, CASE WHEN r.is_trial THEN r.expires_at ELSE d.created_at + term.days * interval '1 day' END,
+        again.is_made,  -- to make it again costs more than to stage something again
         CASE
             WHEN EXISTS (
                 SELECT FROM physical_copy bad
@@ -178,8 +189,8 @@ copy AS (
                 WHERE k.run_id = d.run_id AND k.status IN ('pending', 'scheduled', 'in_progress', 'failed'))
                 THEN 'being_read'
             WHEN d.state NOT IN ('current', 'superseded') THEN NULL
-            WHEN w.run_id IS NOT NULL AND (
-                d.type = ANY(:inputs) OR strpos(w.listed_types, '"' || d.type || '"') > 0) THEN 'wanted'
+            WHEN again.is_made AND (w.is_awaited OR a.sub_group_key IS NOT NULL) THEN 'awaited'
+            WHEN again.is_taken AND NOT again.is_made THEN 'wanted'
             WHEN g.id IS NOT NULL AND d.type = ANY(:inputs) AND (d.state = 'current' OR n.id IS NOT NULL) THEN 'wanted'
         END
     FROM physical_copy c
@@ -191,6 +202,14 @@ copy AS (
     LEFT JOIN wanted w ON w.run_id = r.id
     LEFT JOIN calibrator g ON g.id = r.reduction_step_id
     LEFT JOIN calibration n ON n.id = d.id
+    LEFT JOIN awaited a ON a.reduction_step_id = r.reduction_step_id AND a.sub_group_key = r.sub_group_key
+    JOIN reduction_software_version v ON v.id = r.software_version_id
+    CROSS JOIN LATERAL (
+        SELECT w.run_id IS NOT NULL AND (
+            d.type = ANY(:inputs) OR strpos(w.listed_types, '"' || d.type || '"') > 0) AS is_taken) taking
+    CROSS JOIN LATERAL (
+        SELECT taking.is_taken, taking.is_taken AND coalesce(term.recompute, false) AND v.state = 'released'
+            AND d.state IN ('current', 'superseded') AS is_made) again
     WHERE c.data_product_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
     {archives}
 )
