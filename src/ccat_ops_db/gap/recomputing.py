@@ -122,13 +122,14 @@ def repeated_for(session: Session, pipeline: PipelineNow, planned: Mapping[int, 
     The first would be repeated for those that take their products, or for others that are repeated for these.
     """
     found: dict[int, Gone] = {}
+    named = {group_id for ids in planned.values() for group_id in ids}
     for step in reversed(pipeline.steps):
         if step.recompute:
             below = [(one, planned[one.id]) for one in pipeline.below(step.id)]
             lacked = [lacked_by_groups(session, pipeline, one, ids=ids) for one, ids in below]
             lacked.append(lacked_by_runs(session, pipeline, [gone.last_run_id for gone in found.values()]))
             ids = {group_id for one in lacked for groups in one.upstream.values() for group_id in groups}
-            gone = find_gone(session, pipeline, ids=ids - found.keys() - set(planned[step.id]))
+            gone = find_gone(session, pipeline, ids=ids - found.keys() - named)
             new = {group_id: one for group_id, one in gone.items() if remake(one) is Remake.CREATE}
             found = {**dict(sorted(new.items())), **found}
     return list(found)

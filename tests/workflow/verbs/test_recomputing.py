@@ -15,16 +15,12 @@ from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunReason, RunStatus, Verdict
 from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.test_retention import make_room
-from tests.workflow.verbs.works import LOCATION_NAME, MERGE, Works
+from tests.workflow.verbs.works import LOCATION_NAME, MERGE, Works, eventually
 
 CALIBRATE = {"key": "calibrate", "group_by": ["executed_obs_unit"], "retention_days": 0, "recompute": True}
 MAP = {"key": "map", "group_by": ["source"], "depends_on": ["calibrate"]}
-ONE_BY_ONE: dict[str, Any] = {
-    "key": "calibrate",
-    "group_by": ["executed_obs_unit"],
-    "retention_days": 0,
-    "recompute": True,
-}
+CLEAN = {**CALIBRATE, "key": "clean", "depends_on": ["calibrate"]}
+MAP_OF_CLEAN = {**MAP, "depends_on": ["clean"]}
 DIFFERENT = f'{MERGE}; date +%N >>"$WORKFLOW_OUTPUT_DIR/out.txt"'
 """Software that never makes the same twice."""
 
@@ -45,9 +41,9 @@ def copies(works: Works, run: models.ExecutedReductionStep) -> list[PhysicalCopy
 @pytest.fixture
 def mapped(works: Works) -> Works:
     """Two scans that are calibrated and in a map; what was calibrated is deleted."""
-    works.define(CALIBRATE, MAP)
     works.observe("one ")
     works.observe("two ")
+    works.define(CALIBRATE, MAP)
     works.settle()
     assert map_of(works) == "one two "
     assert make_room(works) == 2
@@ -81,6 +77,103 @@ def test_a_run_has_what_it_takes_made_again_and_nothing_else_is_done_again(mappe
         before.made_digest,
     )
     assert after.because == f"products of run {before.id} were deleted, and run {mapped.runs()[-3].id} takes them"
+
+
+def test_what_it_takes_itself_is_made_again_before_as_far_up_as_it_is_gone(works: Works, say: Say) -> None:
+    works.define(CALIBRATE, CLEAN, MAP_OF_CLEAN)
+    works.observe("one ")
+    works.settle()
+    assert make_room(works) == 2
+    works.observe("two ")
+    told = json.loads(say("plan", "toy", "--json").stdout)
+    assert [(one["step"], one["reason"]) for one in told["runs"]] == [
+        ("calibrate", "recompute"),
+        ("clean", "recompute"),
+        ("calibrate", "missing"),
+        ("clean", None),
+        ("map", None),
+    ]
+    works.settle()
+    assert map_of(works) == "one two "
+    again = [run for run in works.runs() if run.reason is RunReason.RECOMPUTE]
+    assert [run.reduction_step.key for run in again] == ["clean", "calibrate"], "who needs something asks for it"
+    assert len(works.runs()) == 3 + len(told["runs"])
+    assert {one.verdict for one in works.gap().values()} == {Verdict.UP_TO_DATE}
+
+
+def test_until_it_was_used_nothing_that_was_made_again_is_deleted(mapped: Works) -> None:
+    mapped.observe("three ")
+
+    def is_ready() -> bool:
+        mapped.round()
+        again = mapped.runs(reason=RunReason.RECOMPUTE)
+        return len(again) == 2 and all(run.status is RunStatus.COMPLETED for run in again)
+
+    eventually(is_ready)
+    products = [run.products[0].id for run in mapped.runs(reason=RunReason.RECOMPUTE)]
+    kept = [copy.id for one in products for copy in mapped.all(models.PhysicalCopy, data_product_id=one)]
+    found = mapped.session(lambda session: obstacles(session, kept))
+    assert (found.keys(), set(found.values())) == (set(kept), {Obstacle.AWAITED})
+    assert make_room(mapped) == 0
+    mapped.settle()
+    assert map_of(mapped) == "one two three "
+    assert make_room(mapped) == 3
+    assert mapped.create() == 0
+
+
+def test_where_other_bytes_are_made_these_count_and_what_took_the_others_is_made_anew_once(works: Works) -> None:
+    works.define(CALIBRATE, MAP, {**MAP, "key": "other"}, scripts={"calibrate": DIFFERENT})
+    works.observe("one ")
+    works.settle()
+    first = works.runs()[0]
+    assert make_room(works) == 1
+    works.apply(
+        {"software": [{"name": "toy-map", "versions": [works.version(), works.version(version="2.0", series="2")]}]}
+    )
+    works.settle()
+    done = RunStatus.COMPLETED
+    assert story(works)[3:] == [
+        ("map", RunReason.RECIPE_CHANGED, done),
+        ("calibrate", RunReason.RECOMPUTE, done),
+        ("other", RunReason.UPSTREAM_CHANGED, done),
+    ]
+    again = works.run(reason=RunReason.RECOMPUTE)
+    assert first.made_digest != again.made_digest
+    assert [one.state for run in (works.runs()[0], again) for one in run.products] == ["superseded", "current"]
+    assert works.runs()[3].products[0].checksum == works.runs()[5].products[0].checksum
+    assert works.create() == 0
+
+
+# Trouble
+
+
+def test_who_waits_says_for_what_and_what_failed_is_tried_again(works: Works, say: Say) -> None:
+    works.define(
+        {**CALIBRATE, "max_retries": 0}, MAP, scripts={"calibrate": f"test ! -e {works.root}/broken && {MERGE}"}
+    )
+    works.observe("one ")
+    works.settle()
+    assert make_room(works) == 1
+    (works.root / "broken").touch()
+    works.apply(
+        {"software": [{"name": "toy-map", "versions": [works.version(), works.version(version="2.0", series="2")]}]}
+    )
+    again = works.until(RunStatus.FAILED)
+    works.let_leases_end()
+    works.advance()
+    waiting = works.run(status=RunStatus.PENDING)
+    path = again.sub_group_path
+    assert waiting.waiting_for == (
+        f"waits for products to be made again: calibrate {path}; calibrate {path}: run {again.id} failed "
+        f"({again.failure}), and `ccat run retry {again.id}` tries it again"
+    )
+    assert f"it {waiting.waiting_for}" in say("run", "why", waiting.id).stdout
+    assert len(works.runs(reason=RunReason.RECOMPUTE)) == 1, "what failed for good is not created anew"
+    (works.root / "broken").unlink()
+    assert say("run", "retry", again.id, "--because", "mended").exit_code == 0
+    works.settle()
+    assert works.run(id=again.id).status is RunStatus.COMPLETED
+    assert works.run(id=waiting.id).status is RunStatus.COMPLETED
 
 
 # Plans

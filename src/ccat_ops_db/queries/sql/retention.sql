@@ -93,7 +93,8 @@ wanted AS MATERIALIZED (
     JOIN data_product d ON d.id = c.data_product_id
     JOIN executed_reduction_step r ON r.id = d.run_id
     JOIN taker ON taker.upstream_step_id = r.reduction_step_id
-    JOIN sub_group u ON u.reduction_step_id = r.reduction_step_id AND u.key = r.sub_group_key AND u.last_run_id = r.id
+    JOIN sub_group u ON u.reduction_step_id = r.reduction_step_id AND u.key = r.sub_group_key
+        AND coalesce(u.last_run_id, 0) <= r.id  -- what was made just now is not evaluated yet
     JOIN sub_group_package above ON above.sub_group_id = u.id AND NOT above.is_faded
     JOIN sub_group_package m ON m.reduction_step_id = taker.reduction_step_id
         AND m.raw_data_package_id = above.raw_data_package_id AND NOT m.is_faded
