@@ -149,18 +149,20 @@ WHAT = [*HOW, *("work",) * 5, *("archive",) * 2, "finish"]
 """What happens often stands there more than once."""
 
 
-def _events(what: Sequence[str]) -> st.SearchStrategy[Any]:
+def events_of(what: Sequence[str]) -> st.SearchStrategy[Any]:
+    """One of these happens, with whatever belongs to it."""
     return st.sampled_from(what).flatmap(lambda one: st.tuples(st.just(one), *HOW[one]))
 
 
-def _happenings(events: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def happenings_of(events: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Some of them, one after the other."""
     return st.lists(st.tuples(events, st.sampled_from([False, False, False, False, True])), min_size=2, max_size=5)
 
 
-EVENTS = _events(WHAT)
-HAPPENINGS = _happenings(EVENTS)
+EVENTS = events_of(WHAT)
+HAPPENINGS = happenings_of(EVENTS)
 """What happens, and whether somebody looks at the gap after it."""
-WISHES = _happenings(_events([*WHAT, *("wish",) * 8, *("wait",) * 3]))
+WISHES = happenings_of(events_of([*WHAT, *("wish",) * 8, *("wait",) * 3]))
 """Where ticks and wishes come more often."""
 Happenings = Sequence[tuple[tuple[Any, ...], bool]]
 

@@ -453,7 +453,8 @@ class History:
         """Create and start what there is; whether there was anything."""
         does_work = any(one.created + one.given_up for one in self._create())
         retried, begun = self.retry(), self.start()
-        return bool(does_work + len(retried) + len(begun.started) + len(begun.not_needed))
+        begun_or_told = (*begun.started, *begun.not_needed, *begun.newly_waiting)
+        return bool(does_work + len(retried) + len(begun_or_told))
 
     # What there is.
 
