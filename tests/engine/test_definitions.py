@@ -1064,3 +1064,27 @@ def test_only_what_is_final_is_archived(file: Path, products: str | None, told: 
 
 def test_archive_is_a_switch(file: Path) -> None:
     assert "steps[0].archive: " in refusal(file, step(archive="'yes'"))
+
+
+@pytest.mark.parametrize(
+    ("products", "follows", "told"),
+    [
+        (None, False, "no step depends on it that would have its products made again"),
+        ("intermediate", False, "no step depends on it that would have its products made again"),
+        ("final", True, "its products are final: they are kept for people, and go only as `retention_days` says"),
+    ],
+)
+def test_only_what_is_intermediate_and_taken_is_made_again(
+    file: Path, products: str | None, told: str, *, follows: bool
+) -> None:
+    text = step(recompute="true", **({"products": products} if products else {}))
+    if follows:
+        text = text.removesuffix("]}]") + ", {key: combine, group_by: [], software: gridder, depends_on: [grid]}]}]"
+    refused = refusal(file, text)
+    assert refused == (
+        f"error: pipelines[0].steps: step `grid` says `recompute: true`, but {told}; take `recompute` away.{NOTHING}"
+    )
+
+
+def test_recompute_is_a_switch(file: Path) -> None:
+    assert "steps[0].recompute: " in refusal(file, step(recompute="'yes'"))

@@ -330,6 +330,13 @@ class TestDefinitions:
         assert mapped.settle() == []
         assert set(mapped.products()) == {CURRENT}
 
+    def test_that_what_a_step_makes_is_made_again_when_it_is_deleted_redoes_nothing(self, mapped: History) -> None:
+        before = [run.recipe_digest for run in mapped.runs()]
+        for said in (True, False):
+            mapped.change("calibrate", recompute=said)
+            assert mapped.settle() == []
+        assert [run.recipe_digest for run in mapped.runs()] == before
+
     def test_another_description_redoes_nothing(self, mapped: History) -> None:
         mapped.define(SCAN, MAP, description="maps", priority=3)
         assert mapped.settle() == []

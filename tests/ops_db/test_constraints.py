@@ -150,6 +150,7 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
         "min_fraction_is_a_fraction",
     ),
     (models.ReductionStepRevision, {"archive": True, "is_final": False}, "only_final_is_archived"),
+    (models.ReductionStepRevision, {"recompute": True, "is_final": True}, "only_intermediate_is_recomputed"),
     (models.ProductArchiveTransfer, {"status": states.Status.SCHEDULED}, "goes_somewhere"),
     (models.ExecutedReductionStep, {"retry_at": START}, "only_failed_is_retried"),
     (models.ExecutedReductionStep, {"is_trial": True, "inputs_frozen_at": START}, "trial_expires"),

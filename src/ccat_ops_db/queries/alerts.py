@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.queries.failures import is_followed
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.queries.troubled_copies import troubled_copies
@@ -19,6 +20,7 @@ from ccat_ops_db.states import (
     NEW_DATA,
     AlertKind,
     PackageState,
+    RunReason,
     RunStatus,
     TriggerType,
     Verdict,
@@ -106,7 +108,7 @@ def _failed_runs(session: Session) -> Iterator[Condition]:
         .join(_Step, _Step.id == _Group.reduction_step_id)
         .join(_Pipeline, _Pipeline.id == _Step.pipeline_id)
         .outerjoin(last, sa.true())
-        .where(_Group.verdict == Verdict.FAILED, _Pipeline.enabled)
+        .where(_Group.id.in_(_given_up()), _Pipeline.enabled)
         .group_by(_Pipeline.name, _Step.key, alike)
         .order_by(sa.func.min(_Group.id))
         .limit(_MOST)
@@ -120,6 +122,16 @@ def _failed_runs(session: Session) -> Iterator[Condition]:
             f"`ccat runs --pipeline {pipeline} --step {step} --status failed` lists the runs",
             number=number,
         )
+
+
+def _given_up() -> sa.CompoundSelect[int]:
+    """Sub-groups that failed for good, or of which what was deleted could not be made again: no gap, but awaited."""
+    of_group = (_Run.reduction_step_id == _Group.reduction_step_id, _Run.sub_group_key == _Group.key)
+    has_failed = _Run.status == sa.literal_column(f"'{RunStatus.FAILED}'")  # as the index says it
+    recomputed = sa.select(_Group.id).join(_Run, sa.and_(*of_group, _Run.id > _Group.last_run_id))
+    recomputed = recomputed.where(has_failed, _Run.reason == RunReason.RECOMPUTE, sa.not_(_Run.is_trial))
+    recomputed = recomputed.where(_Run.retry_at.is_(None), sa.not_(_Run.not_needed), sa.not_(is_followed()))
+    return sa.union(sa.select(_Group.id).where(_Group.verdict == Verdict.FAILED), recomputed)
 
 
 def _failed_packages(session: Session) -> Iterator[Condition]:

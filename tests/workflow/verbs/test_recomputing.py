@@ -1,15 +1,14 @@
 """What its step makes again may be deleted though others take it: no gap, and whoever needs it has it made again."""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.plan.retention import Obstacle
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.queries.retention import obstacles
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, RunReason, RunStatus, Verdict
@@ -113,7 +112,7 @@ def test_until_it_was_used_nothing_that_was_made_again_is_deleted(mapped: Works)
     products = [run.products[0].id for run in mapped.runs(reason=RunReason.RECOMPUTE)]
     kept = [copy.id for one in products for copy in mapped.all(models.PhysicalCopy, data_product_id=one)]
     found = mapped.session(lambda session: obstacles(session, kept))
-    assert (found.keys(), set(found.values())) == (set(kept), {Obstacle.AWAITED})
+    assert found == dict.fromkeys(kept, Obstacle.AWAITED)
     assert make_room(mapped) == 0
     mapped.settle()
     assert map_of(mapped) == "one two three "
@@ -169,6 +168,9 @@ def test_who_waits_says_for_what_and_what_failed_is_tried_again(works: Works, sa
     )
     assert f"it {waiting.waiting_for}" in say("run", "why", waiting.id).stdout
     assert len(works.runs(reason=RunReason.RECOMPUTE)) == 1, "what failed for good is not created anew"
+    late = datetime.now(UTC) - timedelta(hours=12)
+    [alert] = works.session(lambda session: list(conditions(session, late=late)))
+    assert alert.sentence.startswith("1 sub-group of toy/calibrate failed for good: ")
     (works.root / "broken").unlink()
     assert say("run", "retry", again.id, "--because", "mended").exit_code == 0
     works.settle()
@@ -200,3 +202,29 @@ def test_a_plan_names_first_what_is_made_again_and_exactly_that_is_created(mappe
     assert sorted(made) == sorted((one["step"], one["sub_group_key"]) for one in told["runs"])
     assert map_of(mapped) == "one two three "
     assert json.loads(say("plan", "toy", "--json").stdout)["plan"] is None
+
+
+# Retention
+
+
+def test_the_plan_of_retention_says_that_it_is_made_again_and_a_full_disk_brings_it_forward(
+    works: Works, say: Say
+) -> None:
+    works.observe("one ")
+    works.define({**CALIBRATE, "retention_days": 30}, MAP)
+    works.settle()
+
+    def told() -> list[str]:
+        lines = say("retention", "plan", "--location", LOCATION_NAME).stdout.splitlines()
+        return [" ".join(line.split()) for line in lines if "recomputable" in line]
+
+    assert told() == ["cologne/ramses recomputable 1 4 bytes stays its time is not over"]
+    works.execute(sa.update(table_of(models.DataProduct)).values(created_at=datetime.now(UTC) - timedelta(days=31)))
+    why = "its step makes it again when a run takes it"
+    assert told() == [f"cologne/ramses recomputable 1 4 bytes goes {why}, and its time is over"]
+    works.execute(sa.update(table_of(models.DataProduct)).values(created_at=datetime.now(UTC)))
+    full = {"free_bytes": 1_000, "total_bytes": 100_000, "space_checked_at": datetime.now(UTC)}
+    works.execute(sa.update(models.DataLocation).where(models.DataLocation.id == works.location_id).values(**full))
+    assert told() == [f"cologne/ramses recomputable 1 4 bytes goes {why}, and the disk is above its high mark"]
+    works.execute(sa.update(models.ReductionSoftwareVersion).values(state="retired"))
+    assert told() == [], "what nothing may make again is kept as before"
