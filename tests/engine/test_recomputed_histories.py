@@ -195,7 +195,7 @@ def test_a_run_that_repeats_another_is_that_one_over_again(gone: History) -> Non
 def packages(
     history: History, noun: type[models.RunInput | models.RunCoverage], run: models.ExecutedReductionStep
 ) -> list[int | None]:
-    found = sa.select(noun.raw_data_package_id).where(noun.run_id == run.id)
+    found = sa.select(noun.raw_data_package_id).where(noun.run_id == run.id).order_by(noun.raw_data_package_id)
     return history.session(lambda session: list(session.scalars(found)))
 
 
