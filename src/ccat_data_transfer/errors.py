@@ -232,6 +232,37 @@ class NothingToArchive(CcatError):
         )
 
 
+class ProductIsFetchedElse(CcatError):
+    """A copy of a product is not what was registered, so another is fetched, if there is one."""
+
+    code = "product_is_fetched_else"
+    transient = True
+
+    def __init__(self, product: str, problem: BadFile) -> None:
+        super().__init__(f"Product {product} is brought from another copy, if there is one: {problem.problem}.")
+
+
+class ProductArrivedDamaged(CcatError):
+    """Products came from another site with other bytes than were registered."""
+
+    code = "product_arrived_damaged"
+    transient = True
+
+    def __init__(self, problems: Sequence[BadFile]) -> None:
+        named = some([error.problem for error in problems])
+        super().__init__(f"Products did not arrive whole; what is bad is sent again: {named}.")
+
+
+class NoProductCopy(CcatError):
+    """There is no copy that a product could be brought from."""
+
+    code = "no_product_copy"
+
+    def __init__(self, product: str, location: str, copies: Sequence[str], *, remedy: str) -> None:
+        found = f"that at {', that at '.join(copies)}" if copies else "all were deleted"
+        super().__init__(f"Product {product} has no copy that could be brought to {location}: {found}. {remedy}")
+
+
 class RegisteredAnew(CcatError):
     """Raw files were corrected while they were being packed."""
 
@@ -324,13 +355,13 @@ class CopyInTheWay(CcatError):
 
 
 class ProductCopyInTheWay(CcatError):
-    """The row of another copy of a product in the archive is not done with yet."""
+    """The row of another copy of a product at the same location is not done with yet."""
 
     code = "product_copy_in_the_way"
     transient = True
 
     def __init__(self, product: str, status: str) -> None:
-        super().__init__(f"Product {product} has a copy in the archive that is {status}; it is waited for.")
+        super().__init__(f"Product {product} has a copy there that is {status}; it is waited for.")
 
 
 class NoLocation(CcatError):

@@ -15,6 +15,7 @@ from ccat_data_transfer.verbs.attempts import LEASE
 from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import next_quiet, plan_packages, unpacked_files
 from ccat_data_transfer.verbs.products.aiming import aim
+from ccat_data_transfer.verbs.products.repairing import repair
 from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
@@ -35,6 +36,8 @@ WAKES_ON: Final = (
     "executed_obs_unit:ended",
     "executed_reduction_step:cancelled",
     "physical_copy:present",
+    "physical_copy:corrupt",
+    "physical_copy:missing",
     "raw_data_package:waiting",
     "raw_data_package:failed",
     *(f"{noun.__tablename__}:{status}" for noun in NOUNS for status in (*_MAY_GIVE_WORK, LOST)),
@@ -71,6 +74,7 @@ def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
     done = _recover(context) + _cancel(context) + _plan(context) + _ship(context) + _aim(context)
+    done += in_transaction(context.engine, repair)
     done += sum(_schedule(context, lane) for lane in LANES)
     done += archives.tend(context.engine, context.app, by=context.name)
     return done + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)

@@ -152,6 +152,8 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.ReductionStepRevision, {"archive": True, "is_final": False}, "only_final_is_archived"),
     (models.ReductionStepRevision, {"recompute": True, "is_final": True}, "only_intermediate_is_recomputed"),
     (models.ProductArchiveTransfer, {"status": states.Status.SCHEDULED}, "goes_somewhere"),
+    (models.ProductArchiveTransfer, {"next_id": 1}, "moves_along_a_route"),
+    (models.StagingJob, {"raw_data_package_id": None}, "is_of_exactly_one_object"),
     (models.ExecutedReductionStep, {"retry_at": START}, "only_failed_is_retried"),
     (models.ExecutedReductionStep, {"is_trial": True, "inputs_frozen_at": START}, "trial_expires"),
     (models.ExecutedReductionStep, {"expires_at": START}, "trial_expires"),

@@ -1,5 +1,6 @@
 """Runs that have made something, registered as a worker registers it, without a cluster that executes them."""
 
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,8 +61,8 @@ class Reductions:
         with transaction(self.engine) as session:
             apply_definitions(session, Definitions.model_validate(written), folder=Path.cwd(), by="an operator")
 
-    def make(self, files: Mapping[str, bytes], *, of: str = "M17") -> int:
-        """A run of a source that made these files, and its number."""
+    def make(self, files: Mapping[str, bytes], *, of: str = "M17", executable: str = "") -> int:
+        """A run of a source that made these files, one of them to be executed, and its number."""
         with transaction(self.engine) as session:
             run = self._add_run(session, of)
             attempt = models.RunAttempt(run=run, number=1, directory=f"{run.id}/1", job_name=f"ccat-{run.id}-1")
@@ -72,6 +73,7 @@ class Reductions:
                 path = layout.products / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
+                path.chmod(0o755 if name == executable else 0o644)
             collected = Collected(products=scan(layout.products, is_final=True), metrics={"rms": 0.5})
             supersede(session, [run], by="worker")
             register(session, [Published(attempt, layout, collected)], by="worker")
@@ -140,6 +142,21 @@ class Reductions:
     def products(self, run_id: int) -> Path:
         """Where a run made its products."""
         return self.observatory.directory("cologne/ramses") / "runs" / str(run_id) / "products"
+
+    def product(self, run_id: int, path: str) -> models.DataProduct:
+        return self.observatory.one(models.DataProduct, run_id=run_id, relative_path=path)
+
+    def remove(self, run_id: int, location: str) -> None:
+        """Remove all copies of the products of a run that ever were at a location from its disk."""
+        copy, product = models.PhysicalCopy, models.DataProduct
+        here = copy.data_location_id == self.observatory.location_id(location)
+        with transaction(self.engine) as session:
+            of_run = sa.select(copy.path).join(product, product.id == copy.data_product_id).where(here)
+            paths = session.scalars(of_run.where(product.run_id == run_id)).all()
+        for place in (self.observatory.directory(location) / path for path in paths):
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
 
     def end(self) -> None:
         """Leave the database as it was."""

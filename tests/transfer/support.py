@@ -29,7 +29,7 @@ from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
-from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType
+from ccat_ops_db.states import BackendName, LocationType, Mover, PhysicalCopyStatus, RouteType
 from ccat_ops_db.verbs.initialization import Seed, initialize
 from ccat_ops_db.verbs.retention import set_retention
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
@@ -133,7 +133,11 @@ class Observatory:
             site = session.scalars(sa.select(models.Site).filter_by(short_name=short)).one_or_none()
             site = site or models.Site(short_name=short, name=short)
             path = self.directory(name)
-            session.add(models.DiskDataLocation(site=site, name=short_name, location_type=kind, path=str(path)))
+            backend = BackendName.LOCAL if kind is LocationType.PROCESSING else None
+            location = models.DiskDataLocation(
+                site=site, name=short_name, location_type=kind, path=str(path), backend=backend
+            )
+            session.add(location)
         path.mkdir(parents=True)
 
     def add_route(self, origin: str, destination: str, kind: RouteType = RouteType.DIRECT, **values: Any) -> None:

@@ -71,7 +71,7 @@ class Store(Protocol):
         """
 
 
-def pour(store: Store, path: str, sink: Writable, *, size_bytes: int, checksum: str) -> None:
+def pour(store: Store, path: str, sink: Writable, *, size_bytes: int | None, checksum: str) -> None:
     """Write what a file holds into a sink; raises BadFile where it is gone, or not what it should be."""
     with store.open(path, size_bytes=size_bytes) as source:
         while data := source.read(CHUNK):

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Final, Protocol
 
 from ccat_data_transfer.backends.posix import Disk
@@ -18,6 +18,7 @@ _LOOK_S: Final = 0.5
 _SILENT_S: Final = 120
 """After so long without a byte, rsync gives up; it is tried again."""
 _FLUSHED_AFTER: Final = 256 << 20
+_WRITABLE: Final = 0o600
 _SAID: Final = 400
 """Characters of what a program said last that people are told."""
 _NOT_ALL: Final = 23
@@ -34,7 +35,16 @@ class Parcel:
     host: str | None
     """Host of the origin, perhaps with `user@` before; None where it is seen from here."""
     files: Sequence[tuple[str, int]]
-    """Path below the root of the origin, and size in bytes; no two have the same name."""
+    """Path below the root of the origin, and size in bytes; without `top` no two have the same name."""
+    top: str | None = None
+    """Directory below the root of the origin that files keep their paths from; then directories are brought as a whole,
+    with their permissions. None: files arrive under their names."""
+
+    def inside(self, path: str) -> PurePosixPath:
+        """Where a file arrives, below the directory that it is brought into."""
+        return (
+            PurePosixPath(PurePosixPath(path).name) if self.top is None else PurePosixPath(path).relative_to(self.top)
+        )
 
 
 class MovesFiles(Protocol):
@@ -53,16 +63,32 @@ def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping
     bad: dict[str, BadFile] = {}
     for path, size in parcel.files:
         try:
-            _copy_one(parcel.origin, (path, size), into)
+            _copy_any(parcel, (path, size), into)
         except BadFile as problem:
             bad[path] = problem
         progress()
     return bad
 
 
-def _copy_one(origin: Disk, file: tuple[str, int], into: Path) -> None:
+def _copy_any(parcel: Parcel, file: tuple[str, int], into: Path) -> None:
+    """Bring a file, or all of a directory."""
+    (path, size), origin = file, parcel.origin
+    if origin.size(path) is not None or origin.seal(path) is None:
+        _copy_one(origin, (path, size), into / parcel.inside(path))
+        return
+    for inner in sorted(origin.files(path)):
+        place = f"{path}/{inner}"
+        target = into / parcel.inside(place)
+        _copy_one(origin, (place, origin.size(place) or 0), target)
+        target.chmod(origin.mode(place))
+
+
+def _copy_one(origin: Disk, file: tuple[str, int], place: Path) -> None:
     path, size = file
-    with (into / Path(path).name).open("ab") as target:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.chmod(_WRITABLE)
+    with place.open("ab") as target:
         flushed = done = min(target.tell(), size)
         target.truncate(done)
         with origin.open(path, size_bytes=size, start=done) as source:
@@ -89,7 +115,7 @@ class Rsync:
 
     def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
         """See MovesFiles."""
-        wanted = b"".join(path.encode() + b"\0" for path, _ in parcel.files)
+        wanted = b"".join(_named(parcel, path).encode() + b"\0" for path, _ in parcel.files)
         with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as told:
             names.write(wanted)
             names.seek(0)
@@ -97,7 +123,7 @@ class Rsync:
             told.seek(0)
             said = told.read().decode(errors="replace")
         if code == 0:
-            return _missing(parcel, [path for path, _ in parcel.files if not (into / Path(path).name).is_file()])
+            return _missing(parcel, [path for path, _ in parcel.files if not (into / parcel.inside(path)).exists()])
         gone = _missing(parcel, _not_there(parcel, said)) if code == _NOT_ALL else {}
         if not gone:
             raise MoverFails("rsync", parcel.origin.name, parcel.host, said=_last_words(said) or f"exit code {code}")
@@ -106,19 +132,31 @@ class Rsync:
 
     def command(self, parcel: Parcel, into: Path) -> list[str]:
         """Return the command, to which the paths are given on standard input."""
-        root = f"{parcel.origin.root}/"
+        root = f"{parcel.origin.root}/" if parcel.top is None else f"{parcel.origin.root}/{parcel.top}/"
+        kept = ("--no-relative",) if parcel.top is None else ("--relative", "--recursive", "--perms")
         return [
-            *("rsync", "--from0", "--files-from=-", "--no-relative", "--no-implied-dirs"),
+            *("rsync", "--from0", "--files-from=-", *kept, "--no-implied-dirs"),
             *("--append-verify", "--fsync", f"--timeout={_SILENT_S}", f"--rsh={self.shell}"),
             *("--", f"{parcel.host}:{root}" if parcel.host else root, f"{into}/"),
         ]
+
+
+def _named(parcel: Parcel, path: str) -> str:
+    """How rsync is told of a file."""
+    return path if parcel.top is None else str(parcel.inside(path))
 
 
 def _not_there(parcel: Parcel, said: str) -> list[str]:
     """Files of a parcel of which rsync said so; of a whole location that is not there it says something else."""
     absent = set(_NOT_THERE.findall(said))
     wanted = [(path, parcel.origin.root / path) for path, _ in parcel.files]
-    return [path for path, file in wanted if absent & {str(file), str(file.parent)}]
+    return [path for path, file in wanted if absent & {str(file), str(file.parent), *_between(parcel, file)}]
+
+
+def _between(parcel: Parcel, file: Path) -> list[str]:
+    """Directories that a file is in, below the root of its location."""
+    root = parcel.origin.root
+    return [str(directory) for directory in file.parents if directory != root and directory.is_relative_to(root)]
 
 
 def _missing(parcel: Parcel, paths: Sequence[str]) -> Mapping[str, BadFile]:

@@ -44,8 +44,8 @@ _LONGEST: Final = 255 - 64
 class Tree(Protocol):
     """A directory that is being filled."""
 
-    def writing(self, relative_path: str) -> AbstractContextManager[Sink]:
-        """A new file of it."""
+    def writing(self, relative_path: str, *, mode: int = _READ_ONLY) -> AbstractContextManager[Sink]:
+        """A new file of it, which gets these permissions in the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +173,18 @@ class Disk:
             _flush_directory(wanted.parent)
             return Stored(wanted.stat().st_size, None, _seal(wanted))
 
+    def adopt_tree(self, path: str, target: str) -> Stored:
+        """Give a directory of an inbox, that was found right, its name, in place of what has it; again if need be."""
+        found, wanted = self._below(path), self._below(target)
+        with self.explained():
+            if found.exists():
+                self.remove(target)
+                _make_directory(wanted.parent)
+                self._flush_tree(found)
+                found.rename(wanted)
+                _flush_directory(found.parent)
+        return self.published_tree(target)
+
     def files(self, path: str) -> set[str]:
         """Paths of what a directory holds, relative to it, directories left out."""
         top = self._below(path)
@@ -196,6 +208,12 @@ class Disk:
         found = self._below(path)
         with self.explained():
             return S_IMODE(found.stat().st_mode)
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Give a file these permissions."""
+        found = self._below(path)
+        with self.explained():
+            found.chmod(mode)
 
     def remove_tree(self, path: str) -> None:
         """Remove a directory; what is half removed has its name no more."""
@@ -268,13 +286,19 @@ class Disk:
 
     @contextmanager
     def _writing(
-        self, out: FileIO, *, needs: int, checksum: str | None = None, on_window: Callable[[int], None]
+        self,
+        out: FileIO,
+        *,
+        needs: int,
+        checksum: str | None = None,
+        mode: int = _READ_ONLY,
+        on_window: Callable[[int], None],
     ) -> Iterator[Sink]:
         explain = partial(self._explain, needs=needs)
         sink = Sink(out, checksum=checksum, on_window=on_window, progress=self.progress, explain=explain)
         with closing(sink):
             yield sink
-        os.fchmod(out.fileno(), _READ_ONLY)
+        os.fchmod(out.fileno(), mode)
 
     def _behind(self, at_once: int, needs: int) -> Behind:
         return Behind(at_once, progress=self.progress, explain=partial(self._explain, needs=needs))
@@ -312,12 +336,13 @@ class _Tree:
     write: Callable[..., AbstractContextManager[Sink]]
 
     @contextmanager
-    def writing(self, relative_path: str) -> Iterator[Sink]:
+    def writing(self, relative_path: str, *, mode: int = _READ_ONLY) -> Iterator[Sink]:
         """Write a file of it; each window, and the whole file, is flushed while others are written."""
         file = self.top / relative_path
         file.parent.mkdir(parents=True, exist_ok=True)
         flush = partial(flush_file, file)
-        with file.open("xb", buffering=0) as out, self.write(out, on_window=lambda _: self.behind.do(flush)) as sink:
+        writing = partial(self.write, mode=mode, on_window=lambda _: self.behind.do(flush))
+        with file.open("xb", buffering=0) as out, writing(out) as sink:
             yield sink
         self.behind.do(flush)
 

@@ -22,6 +22,7 @@ from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
 from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, archive_copies, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.products.fetching import fetch_product
 from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, replicate
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -83,20 +84,30 @@ class _BadArchived(BadArchiveCopy):
 def stage(worker: Worker, job_id: int) -> None:
     """Unpack an archived package at a processing location, every raw file compared with what was registered.
 
-    A complete directory from before is verified and adopted. Does nothing unless the job is SCHEDULED.
+    A complete directory from before is verified and adopted. A product is copied there from wherever it is. Does
+    nothing unless the job is SCHEDULED.
     """
     attempt(worker, models.StagingJob, job_id, work=_stage, on_failure=_nothing_more)
 
 
 def _stage(one: Attempt) -> None:
-    before = one.transaction(partial(_staged_before, one=one))
+    job = one.transaction(lambda session: session.get_one(models.StagingJob, one.transfer_id))
+    package_id = job.raw_data_package_id
+    if package_id is None:
+        fetch_product(one)
+    else:
+        _stage_package(one, package_id)
+
+
+def _stage_package(one: Attempt, package_id: int) -> None:
+    before = one.transaction(partial(_staged_before, one=one, package_id=package_id))
     if before is not None:
         problem = before.problem()
         if problem is None:
             one.transaction(partial(one.end, to=Status.COMPLETED, because="was staged here before"))
             return
         one.transaction(partial(mark, copy_id=before.copy_id, problem=problem, by=one.by))
-    order = one.transaction(partial(_prepare, one=one))
+    order = one.transaction(partial(_prepare, one=one, package_id=package_id))
     try:
         stored = _adopt(order) or order.disk.publish_tree(order.path, partial(_unpack, order), needs=order.size_bytes)
     except _BadArchived as bad:
@@ -106,9 +117,9 @@ def _stage(one: Attempt) -> None:
     one.transaction(partial(_record, one=one, order=order, stored=stored))
 
 
-def _staged_before(session: Session, *, one: Attempt) -> _Staged | None:
+def _staged_before(session: Session, *, one: Attempt, package_id: int) -> _Staged | None:
     job = session.get_one(models.StagingJob, one.transfer_id)
-    copy = live_copy(session, job.raw_data_package_id, job.data_location_id)
+    copy = live_copy(session, package_id, job.data_location_id)
     if copy is None or copy.status is not PhysicalCopyStatus.STAGED:
         return None
     look = Stored(copy.size_bytes or 0, None, Seal(copy.mtime_ns or 0, copy.inode or 0))
@@ -119,9 +130,9 @@ def _looks(tree: Stored) -> str:
     return f"{tree.size_bytes} bytes changed last at {tree.seal.mtime_ns} (inode {tree.seal.inode})"
 
 
-def _prepare(session: Session, *, one: Attempt) -> _Order:
+def _prepare(session: Session, *, one: Attempt, package_id: int) -> _Order:
     job = session.get_one(models.StagingJob, one.transfer_id)
-    package = session.get_one(models.RawDataPackage, job.raw_data_package_id)
+    package = session.get_one(models.RawDataPackage, package_id)
     location = session.get_one(models.DataLocation, job.data_location_id)
     files = session.scalars(
         sa.select(models.RawDataFile).where(models.RawDataFile.raw_data_package_id == package.id)

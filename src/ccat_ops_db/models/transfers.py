@@ -83,6 +83,7 @@ class ProductArchiveTransfer(_Transfer, Base):
     __tablename__ = "product_archive_transfer"
     __table_args__ = (
         sa.CheckConstraint("destination_id IS NOT NULL OR status IN ('pending', 'cancelled')", name="goes_somewhere"),
+        sa.CheckConstraint("(next_id IS NULL) = (data_transfer_route_id IS NULL)", name="moves_along_a_route"),
         sa.Index("uq_product_archive_transfer_live", "run_id", unique=True, postgresql_where=sa.text(LIVE)),
         sa.Index("ix_product_archive_transfer_run", "run_id", "id"),
         sa.Index("ix_product_archive_transfer_failed", "id", postgresql_where=sa.text("status = 'failed'")),
@@ -92,18 +93,30 @@ class ProductArchiveTransfer(_Transfer, Base):
         sa.ForeignKey("executed_reduction_step.id"), comment="Run whose products are archived."
     )
     origin_id: Mapped[int] = mapped_column(
-        sa.ForeignKey("data_location.id"), comment="PROCESSING location where they were made."
+        sa.ForeignKey("data_location.id"),
+        comment="Where they are: the PROCESSING location where they were made, and the buffers that they come to.",
     )
     destination_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("data_location.id"), comment="Archive that they go to; NULL: not chosen yet."
     )
+    next_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_location.id"),
+        comment="Buffer that they are moved to first; NULL: they are archived from where they are.",
+    )
+    data_transfer_route_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_transfer_route.id"), comment="Route that leads to that buffer."
+    )
 
 
 class StagingJob(_Transfer, Base):
-    """The wish to have a raw package unpacked at a processing location; shared by all runs that need it."""
+    """The wish to have a raw package or a product at a processing location; shared by all runs that need it.
+
+    A raw package is unpacked from an archive, a product is copied from wherever there is a sound copy of it.
+    """
 
     __tablename__ = "staging_job"
     __table_args__ = (
+        sa.CheckConstraint("num_nonnulls(raw_data_package_id, data_product_id) = 1", name="is_of_exactly_one_object"),
         sa.Index(
             "uq_staging_job_live",
             "raw_data_package_id",
@@ -111,12 +124,28 @@ class StagingJob(_Transfer, Base):
             unique=True,
             postgresql_where=sa.text(LIVE),
         ),
+        sa.Index(
+            "uq_staging_job_live_product",
+            "data_product_id",
+            "data_location_id",
+            unique=True,
+            postgresql_where=sa.text(LIVE),
+        ),
         sa.Index("ix_staging_job_package_location", "raw_data_package_id", "data_location_id"),
+        sa.Index("ix_staging_job_product_location", "data_product_id", "data_location_id"),
     )
 
-    raw_data_package_id: Mapped[int] = mapped_column(sa.ForeignKey("raw_data_package.id"), comment="What is staged.")
+    raw_data_package_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("raw_data_package.id"), comment="The raw package, of a job for one."
+    )
+    data_product_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("data_product.id"), comment="The product, of a job for one."
+    )
     data_location_id: Mapped[int] = mapped_column(
         sa.ForeignKey("data_location.id"), comment="PROCESSING location that it goes to."
+    )
+    is_repair: Mapped[bool] = mapped_column(
+        server_default=sa.false(), comment="Whether it mends a damaged or lost copy, and is wanted without any run."
     )
 
 

@@ -1,9 +1,11 @@
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.dml import ReturningInsert
 
 from ccat_ops_db import models
 from ccat_ops_db.models.data import GOING
@@ -20,49 +22,81 @@ from ccat_ops_db.states import (
 from ccat_ops_db.verbs.copies import take_back
 from ccat_ops_db.verbs.requests import carry_on
 
-_Job, _Package, _Copy = models.StagingJob, models.RawDataPackage, models.PhysicalCopy
+_Job, _Copy = models.StagingJob, models.PhysicalCopy
 _Run, _Input = models.ExecutedReductionStep, models.RunInput
 _MOST: Final = 1000
 _LOCATION: Final = sa.bindparam("location", type_=sa.BigInteger())
 _IS_LIVE: Final = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")
-_IS_STAGED: Final = sa.exists().where(
-    _Copy.raw_data_package_id == _Package.id,
-    _Copy.data_location_id == _LOCATION,
-    _Copy.status == PhysicalCopyStatus.STAGED,
+
+
+class _Kind:
+    """One kind of what is brought to a processing location, and the statements about it, each made once."""
+
+    def __init__(self, noun: Any, column: str, *, there: PhysicalCopyStatus) -> None:
+        self.column = column
+        self._noun = noun
+        self._there = there
+        self._of_job = getattr(_Job, column)
+
+    @cached_property
+    def to_be_staged(self) -> sa.Select[int, int]:
+        """Of those that are asked for, what is not there, with the location."""
+        is_there = sa.exists().where(
+            getattr(_Copy, self.column) == self._noun.id,
+            _Copy.data_location_id == _LOCATION,
+            _Copy.status == self._there,
+        )
+        wanted = sa.select(self._noun.id, _LOCATION).where(is_given(self._noun.id, "ids"), ~is_there)
+        return wanted.order_by(self._noun.id)
+
+    @cached_property
+    def ask(self) -> ReturningInsert[int]:
+        """Jobs for what is not there, where there are none."""
+        columns = [self.column, "data_location_id"]
+        return (
+            insert(_Job)
+            .from_select(columns, self.to_be_staged)
+            .on_conflict_do_nothing(index_elements=columns, index_where=_IS_LIVE)
+            .returning(_Job.id)
+            .execution_options(dml_strategy="raw")  # its parameters are no columns
+        )
+
+    @cached_property
+    def hold(self) -> sa.Select[int]:
+        """What there are jobs for; none of them is cancelled meanwhile."""
+        return (
+            sa.select(self._of_job)
+            .where(
+                is_given(self._of_job, "ids"),
+                _Job.data_location_id == _LOCATION,
+                _Job.status.in_(LIVE_TRANSFER_STATUSES),
+            )
+            .order_by(self._of_job)
+            .with_for_update(read=True, key_share=True)
+        )
+
+    @property
+    def is_taken(self) -> sa.Exists:
+        """Condition on a job: a run where it goes to takes it."""
+        takes = getattr(_Input, self.column) == self._of_job
+        return sa.exists().where(_Input.run_id == _Run.id, takes, _Run.data_location_id == _Job.data_location_id)
+
+
+_PACKAGES: Final = _Kind(models.RawDataPackage, "raw_data_package_id", there=PhysicalCopyStatus.STAGED)
+_PRODUCTS: Final = _Kind(models.DataProduct, "data_product_id", there=PhysicalCopyStatus.PRESENT)
+_IS_ACTIVE: Final = sa.or_(
+    _Run.status.in_(LIVE_RUN_STATUSES), sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None))
 )
-_TO_BE_STAGED: Final = (
-    sa.select(_Package.id, _LOCATION).where(is_given(_Package.id, "packages"), ~_IS_STAGED).order_by(_Package.id)
-)
-_ASK: Final = (
-    insert(_Job)
-    .from_select(["raw_data_package_id", "data_location_id"], _TO_BE_STAGED)
-    .on_conflict_do_nothing(index_elements=["raw_data_package_id", "data_location_id"], index_where=_IS_LIVE)
-    .returning(_Job.id)
-    .execution_options(dml_strategy="raw")  # its parameters are no columns
-)
-_HOLD: Final = (
-    sa.select(_Job.raw_data_package_id)
-    .where(
-        is_given(_Job.raw_data_package_id, "packages"),
-        _Job.data_location_id == _LOCATION,
-        _Job.status.in_(LIVE_TRANSFER_STATUSES),
-    )
-    .order_by(_Job.raw_data_package_id)
-    .with_for_update(read=True, key_share=True)
-)
-_TAKES: Final = (_Input.raw_data_package_id == _Job.raw_data_package_id, _Run.data_location_id == _Job.data_location_id)
-_TAKEN: Final = sa.exists().where(_Input.run_id == _Run.id, *_TAKES)
-_IS_WANTED: Final = _TAKEN.where(
-    sa.or_(_Run.status.in_(LIVE_RUN_STATUSES), sa.and_(_Run.status == RunStatus.FAILED, _Run.retry_at.is_not(None)))
-)
+_TAKEN: Final = sa.or_(_PACKAGES.is_taken, _PRODUCTS.is_taken)
+_IS_WANTED: Final = sa.or_(_PACKAGES.is_taken.where(_IS_ACTIVE), _PRODUCTS.is_taken.where(_IS_ACTIVE))
 _UNWANTED: Final = (
     sa.select(_Job.id)
-    .where(_Job.status.in_(LIVE_TRANSFER_STATUSES), ~_IS_WANTED, _TAKEN)
+    .where(_Job.status.in_(LIVE_TRANSFER_STATUSES), ~_Job.is_repair, ~_IS_WANTED, _TAKEN)
     .order_by(_Job.id)
     .limit(_MOST)
     .with_for_update(skip_locked=True)
 )
-_STILL_UNWANTED: Final = sa.select(_Job.id).where(is_given(_Job.id, "jobs"), ~_IS_WANTED)
+_STILL_UNWANTED: Final = sa.select(_Job.id).where(is_given(_Job.id, "jobs"), ~_Job.is_repair, ~_IS_WANTED)
 
 
 def request_staging(session: Session, package_ids: Collection[int], location_id: int) -> list[int]:
@@ -72,22 +106,43 @@ def request_staging(session: Session, package_ids: Collection[int], location_id:
     the jobs is cancelled before the caller's transaction is over, and then it sees who wants it. What was to be deleted
     there is taken back.
     """
-    _keep(session, package_ids, location_id)
-    given = {"packages": sorted(set(package_ids)), "location": location_id}
+    return _request(session, _PACKAGES, package_ids, location_id=location_id)
+
+
+def request_products(session: Session, product_ids: Collection[int], location_id: int) -> list[int]:
+    """The same for products, which are copied there from wherever there is a sound copy."""
+    return _request(session, _PRODUCTS, product_ids, location_id=location_id)
+
+
+def _request(session: Session, kind: _Kind, ids: Collection[int], *, location_id: int) -> list[int]:
+    _keep(session, kind, ids, location_id=location_id)
+    given: Mapping[str, Any] = {"ids": sorted(set(ids)), "location": location_id}
     new: list[int] = []
     while True:
-        new += session.scalars(_ASK, given)
-        held = set(session.scalars(_HOLD, given))
-        if held.issuperset(session.scalars(_TO_BE_STAGED, given)):  # else one was over just then, and is asked anew
+        new += session.scalars(kind.ask, given)
+        held = set(session.scalars(kind.hold, given))
+        if held.issuperset(session.scalars(kind.to_be_staged, given)):  # else one was over just then, and is asked anew
             break
     if new:
-        session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Job.__tablename__}:{Status.PENDING}")))
+        _announce_jobs(session)
     return sorted(new)
 
 
-def _keep(session: Session, package_ids: Collection[int], location_id: int) -> None:
-    copy, is_wanted = models.PhysicalCopy, is_among(models.PhysicalCopy.raw_data_package_id, package_ids)
-    marked = sa.select(copy.id).where(is_wanted, copy.data_location_id == location_id, sa.text(GOING))
+def request_repairs(session: Session, product_ids: Collection[int], location_id: int) -> list[int]:
+    """Ask for copies of products that were damaged or lost at a location to be made anew, for no run; ids of jobs."""
+    new = _request(session, _PRODUCTS, product_ids, location_id=location_id)
+    session.execute(sa.update(_Job).where(is_among(_Job.id, new)).values(is_repair=True))
+    return new
+
+
+def _announce_jobs(session: Session) -> None:
+    """Wake whoever schedules staging jobs, once the transaction is over."""
+    session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{_Job.__tablename__}:{Status.PENDING}")))
+
+
+def _keep(session: Session, kind: _Kind, ids: Collection[int], *, location_id: int) -> None:
+    is_wanted = is_among(getattr(_Copy, kind.column), ids)
+    marked = sa.select(_Copy.id).where(is_wanted, _Copy.data_location_id == location_id, sa.text(GOING))
     take_back(session, session.scalars(marked).all(), because="it is asked for again", by="staging")
 
 

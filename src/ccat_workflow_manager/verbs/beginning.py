@@ -18,7 +18,7 @@ from ccat_ops_db.queries.gaps import SubGroupNow
 from ccat_ops_db.sets import Brought, is_given
 from ccat_ops_db.states import RunStatus
 from ccat_ops_db.verbs.copies import hold_inputs
-from ccat_ops_db.verbs.staging import request_staging
+from ccat_ops_db.verbs.staging import request_products, request_staging
 from ccat_workflow_manager.verbs.asking import next_attempts
 from ccat_workflow_manager.verbs.describing import run_directory
 from ccat_workflow_manager.verbs.staged import is_missing
@@ -50,7 +50,7 @@ _WRITE_DOWN: Final = (
 )
 _FORGET_PRODUCTS: Final = sa.delete(_Input).where(is_given(_Input.run_id, "runs"), _Input.data_product_id.is_not(None))
 _MISSING: Final = (
-    sa.select(_Run.data_location_id, _Input.raw_data_package_id)
+    sa.select(_Run.data_location_id, _Input.raw_data_package_id, _Input.data_product_id)
     .join(_Input, _Input.run_id == _Run.id)
     .where(is_given(_Run.id, "runs"), is_missing())
     .distinct()
@@ -152,12 +152,16 @@ def _prepare_attempts(session: Session, runs: Sequence[_Run], *, by: str) -> Non
 
 
 def _request_data(session: Session, run_ids: Sequence[int]) -> None:
-    packages: defaultdict[int, list[int]] = defaultdict(list)
-    for location_id, package_id in session.execute(_MISSING, {"runs": run_ids}):
-        if package_id is not None:  # narrows the type
+    packages, products = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)
+    for location_id, package_id, product_id in session.execute(_MISSING, {"runs": run_ids}):
+        if package_id is not None:
             packages[location_id].append(package_id)
+        elif product_id is not None:  # narrows the type
+            products[location_id].append(product_id)
     for location_id, package_ids in sorted(packages.items()):
         request_staging(session, package_ids, location_id)
+    for location_id, product_ids in sorted(products.items()):
+        request_products(session, product_ids, location_id)
 
 
 def _by_step(beginnings: Sequence[Beginning]) -> list[list[Beginning]]:

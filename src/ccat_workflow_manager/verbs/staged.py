@@ -11,8 +11,10 @@ from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _Newest, _Prepared = once_more(_Attempt), once_more(_Attempt)
 _Copy, _Job, _Input = models.PhysicalCopy, models.StagingJob, models.RunInput
+BRINGS = sa.or_(_Job.raw_data_package_id == _Input.raw_data_package_id, _Job.data_product_id == _Input.data_product_id)
+"""Condition on an input and a staging job: this is for it, at some location."""
 ON_ITS_WAY = sa.and_(
-    _Job.raw_data_package_id == _Input.raw_data_package_id,
+    BRINGS,
     _Job.data_location_id == _Run.data_location_id,
     _Job.status.in_(LIVE_TRANSFER_STATUSES),
 )
@@ -21,19 +23,20 @@ ON_ITS_WAY = sa.and_(
 
 @cache
 def is_missing() -> sa.ColumnElement[bool]:
-    """Condition on an input and its run: it is raw, and not STAGED at the location of the run."""
-    staged = sa.exists().where(
-        _Copy.raw_data_package_id == _Input.raw_data_package_id,
-        _Copy.data_location_id == _Run.data_location_id,
-        _Copy.status == PhysicalCopyStatus.STAGED,
+    """Condition on an input and its run: it is not where the run is, a raw package STAGED, a product PRESENT."""
+    here = _Copy.data_location_id == _Run.data_location_id
+    package, product = _Input.raw_data_package_id, _Input.data_product_id
+    staged = sa.exists().where(_Copy.raw_data_package_id == package, here, _Copy.status == PhysicalCopyStatus.STAGED)
+    present = sa.exists().where(_Copy.data_product_id == product, here, _Copy.status == PhysicalCopyStatus.PRESENT)
+    return sa.or_(  # as the indexes of what a run takes say it
+        sa.and_(package.is_not(None), sa.not_(staged.correlate(_Run, _Input))),
+        sa.and_(product.is_not(None), sa.not_(present.correlate(_Run, _Input))),
     )
-    is_raw = _Input.raw_data_package_id.is_not(None)  # as the index of what a run takes says it
-    return sa.and_(is_raw, sa.not_(staged.correlate(_Run, _Input)))
 
 
 @cache
 def unstaged() -> sa.ColumnElement[bool]:
-    """Condition on a run: a raw input of it is not STAGED at its location."""
+    """Condition on a run: an input of it is not at its location."""
     return sa.exists().where(_Input.run_id == _Run.id, is_missing()).correlate(_Run)  # the one asked about, not any
 
 

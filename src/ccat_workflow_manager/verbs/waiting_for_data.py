@@ -15,7 +15,7 @@ from ccat_ops_db.states import FailureClass, RunStatus, Status
 from ccat_workflow_manager.verbs.failing import Failure, fail_attempts, newest_attempts
 from ccat_workflow_manager.verbs.queueing import has_status
 from ccat_workflow_manager.verbs.spaces import has_space
-from ccat_workflow_manager.verbs.staged import ON_ITS_WAY, is_missing
+from ccat_workflow_manager.verbs.staged import BRINGS, ON_ITS_WAY, is_missing
 
 _Run, _Attempt = models.ExecutedReductionStep, models.RunAttempt
 _Job, _Taken = models.StagingJob, models.RunInput
@@ -24,12 +24,21 @@ _IS_STAGING: Final = has_status(RunStatus.STAGING_DATA)
 _IS_HERE: Final = sa.and_(_IS_STAGING, is_given(_Run.data_location_id, "places"))
 _ONE_OF_SOME: Final = is_given(_Run.id, "runs")
 _LOCK: Final = sa.select(_Run.id).where(_ONE_OF_SOME).order_by(_Run.id).with_for_update()
+
+
+def _counted() -> sa.ColumnElement[str]:
+    """How many of the inputs of a run, as words: `2 of its raw packages and 1 of its products`."""
+    kinds = {"raw packages": _Taken.raw_data_package_id, "products": _Taken.data_product_id}
+    numbers = {what: sa.func.nullif(sa.func.count(sa.distinct(column)), 0) for what, column in kinds.items()}
+    return sa.func.concat_ws(" and ", *(sa.cast(one, sa.Text) + f" of its {what}" for what, one in numbers.items()))
+
+
 _WAITS: Final = (
     sa.select(
         _Run.id,
         sa.func.concat_ws(
             ": ",
-            sa.func.format("waits for %s of its raw packages to be staged", sa.func.count(_Taken.id)),
+            sa.func.format("waits for %s to be staged", _counted()),
             sa.func.min(_Job.failure),
         ).label("told"),
     )
@@ -96,7 +105,7 @@ def _found(stuck: sa.Result[int, int, bool]) -> dict[int, tuple[int, bool]]:
 
 
 def note_staging(session: Session, location_ids: Collection[int]) -> None:
-    """Write on STAGING_DATA runs how many of their packages they wait for, and what keeps these."""
+    """Write on STAGING_DATA runs how many of their inputs they wait for, and what keeps these."""
     session.execute(_NOTE, {"places": list(location_ids)}, execution_options={"synchronize_session": False})
 
 
@@ -104,19 +113,15 @@ def _staging_failures(session: Session, run_ids: Collection[int]) -> dict[int, s
     """Why nobody brings the data of runs; by run."""
     if not run_ids:
         return {}
-    failed = sa.and_(
-        _Job.raw_data_package_id == _Taken.raw_data_package_id,
-        _Job.data_location_id == _Run.data_location_id,
-        _Job.status == Status.FAILED,
-    )
+    failed = sa.and_(BRINGS, _Job.data_location_id == _Run.data_location_id, _Job.status == Status.FAILED)
     newest = session.execute(
         sa.select(_Run.id, _Job.failure)
         .join(_Taken, _Taken.run_id == _Run.id)
         .join(_Job, failed)
-        .where(_ONE_OF_SOME)
+        .where(_ONE_OF_SOME, is_missing())
         .ext(distinct_on(_Run.id))
         .order_by(_Run.id, _Job.id.desc()),
         {"runs": list(run_ids)},
     )
-    unknown = dict.fromkeys(run_ids, "its raw data are no longer staged")
+    unknown = dict.fromkeys(run_ids, "its data are no longer staged")
     return unknown | {run_id: f"staging failed: {failure}" for run_id, failure in newest}

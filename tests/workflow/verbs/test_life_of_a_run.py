@@ -119,7 +119,7 @@ def test_inputs_are_recorded_with_their_role(story: Story) -> None:
 
 
 def test_data_are_staged_once_for_all_steps_that_need_them(story: Story) -> None:
-    assert sorted(job.raw_data_package_id for job in story.works.all(models.StagingJob)) == story.packages
+    assert sorted(job.raw_data_package_id or 0 for job in story.works.all(models.StagingJob)) == story.packages
 
 
 class TestLineage:

@@ -65,7 +65,7 @@ def test_a_run_whose_data_nobody_brings_fails_and_its_retry_asks_anew(staged: Wo
     )
     assert staged.advance() == 1
     run = staged.run()
-    assert (run.failure_class, run.failure) == (FailureClass.INFRASTRUCTURE, "its raw data are no longer staged")
+    assert (run.failure_class, run.failure) == (FailureClass.INFRASTRUCTURE, "its data are no longer staged")
     staged.retry_now()
     staged.settle()
     assert staged.run().status is RunStatus.COMPLETED

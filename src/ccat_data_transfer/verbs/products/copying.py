@@ -11,12 +11,12 @@ from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.products.plan import listing_path
+from ccat_data_transfer.verbs.products.trees import digest_of, is_directory, looked
 from ccat_ops_db.plan.trees import TreeFile, tree_checksum, tree_listing
 
 _AT_ONCE: Final = 4
 _SMALL: Final = 1 << 20
 """Bytes up to which products are copied side by side, as they wait for the disk or the store most of the time."""
-_SHA256: Final = "sha256:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,7 @@ class Copier:
     def _copy(self, item: Item) -> Seen:
         if item.origin_path is None:
             raise FileMissing("(no processing location)", item.relative_path)
-        is_directory = self.origin.size(item.origin_path) is None and self.origin.seal(item.origin_path) is not None
-        if is_directory:
+        if is_directory(self.origin, item.origin_path):
             return self._copy_tree(item, item.origin_path)
         stored = self._copy_file(item.origin_path, self._path(item), size_bytes=item.size_bytes, checksum=item.checksum)
         return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)
@@ -93,7 +92,7 @@ class Copier:
 
         Each is read twice, as nobody knows the digest of one before all were read.
         """
-        files = [self._look(top, path) for path in sorted(self.origin.files(top))]
+        files = looked(self.origin, top)
         if tree_checksum(files) != item.checksum:
             where = self.origin.where(top)
             raise FileDiffers(self.origin.name, where, registered=item.checksum, found=tree_checksum(files))
@@ -108,11 +107,7 @@ class Copier:
         origin_path = f"{top}/{file.path}"
         size = self.origin.size(origin_path) or 0
         path = f"{self._path(item)}/{file.path}"
-        return self._copy_file(origin_path, path, size_bytes=size, checksum=_SHA256 + file.sha256)
-
-    def _look(self, top: str, path: str) -> TreeFile:
-        place = f"{top}/{path}"
-        return TreeFile(path, self.origin.mode(place), self.origin.checksum(place).removeprefix(_SHA256))
+        return self._copy_file(origin_path, path, size_bytes=size, checksum=digest_of(file))
 
     def _path(self, item: Item) -> str:
         return f"{self.directory}/{item.relative_path}"

@@ -70,7 +70,9 @@ def order(session: Session, transfer: models.ProductArchiveTransfer, *, director
     )
 
 
-def record(session: Session, seen: Mapping[int, Seen], *, by: str) -> None:
+def record(
+    session: Session, seen: Mapping[int, Seen], *, by: str, because: str = "archived, and read back there"
+) -> None:
     """The copies are PRESENT, with what was seen of each; raises LeaseLost where somebody else recorded one."""
     rows = _SEEN.rows(
         seen,
@@ -79,7 +81,7 @@ def record(session: Session, seen: Mapping[int, Seen], *, by: str) -> None:
         mtime_ns=[one.mtime_ns for one in seen.values()],
         inode=[one.inode for one in seen.values()],
     )
-    because, to = "archived, and read back there", PhysicalCopyStatus.PRESENT
+    to = PhysicalCopyStatus.PRESENT
     moved = advance(session, _AnyCopy, seen, to=to, because=because, by=by, values=_RECORDED, listed=rows)
     if len(moved) < len(seen):
         raise LeaseLost

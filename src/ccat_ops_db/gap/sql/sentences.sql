@@ -62,8 +62,7 @@ LEFT JOIN LATERAL (
         OR EXISTS (SELECT FROM physical_copy c WHERE c.data_product_id = d.id AND c.status IN ('corrupt', 'missing'))
         AND NOT EXISTS (
             SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
-              AND sound.status NOT IN ('corrupt', 'missing', 'deleted')
-              AND sound.data_location_id IN (SELECT id FROM data_location WHERE location_type <> 'long_term_archive')))
+              AND sound.status NOT IN ('writing', 'corrupt', 'missing', 'deleted')))
 ) damaged ON s.reason = 'invalidated'
 LEFT JOIN LATERAL (
     SELECT w.what || ' was withdrawn: ' || w.because AS because

@@ -1,0 +1,97 @@
+"""A product is brought to a processing location: from an archive, or from wherever else there is a sound copy."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.base import Store, pour
+from ccat_data_transfer.backends.posix import Tree
+from ccat_data_transfer.errors import BadFile, ProductArrivedDamaged, ProductIsFetchedElse
+from ccat_data_transfer.tar import Writable
+from ccat_data_transfer.verbs.attempts import Attempt
+from ccat_data_transfer.verbs.copies import mark
+from ccat_data_transfer.verbs.products.copying import Item, Seen
+from ccat_data_transfer.verbs.products.ordering import record
+from ccat_data_transfer.verbs.products.pulling import Damaged
+from ccat_data_transfer.verbs.products.repairing import archive_anew
+from ccat_data_transfer.verbs.products.sourcing import Order, order
+from ccat_data_transfer.verbs.products.trees import digest_of, is_whole, tree_at
+from ccat_ops_db.plan.trees import TreeFile
+from ccat_ops_db.states import Status
+
+_TRUSTED = 2
+"""Tries after which what arrives damaged is damaged where it comes from."""
+
+
+def fetch_product(one: Attempt) -> None:
+    """Do a staging job for a product: copy it, every byte compared with what was registered.
+
+    A whole one from before is adopted. A copy that is not what was registered is marked, and another is fetched.
+    """
+    wanted = one.transaction(partial(order, one=one))
+    if wanted is None:
+        return
+    try:
+        seen = _adopted(wanted) or (_pull(one, wanted) if wanted.moves else _copy(wanted))
+    except BadFile as problem:
+        one.transaction(partial(_give_up_on, one=one, wanted=wanted, problem=problem))
+        raise ProductIsFetchedElse(wanted.name, problem) from problem
+    one.transaction(partial(_record, one=one, wanted=wanted, seen=seen))
+
+
+def _adopted(wanted: Order) -> Seen | None:
+    """What an earlier try, or whoever made it, left in its place, if that is whole."""
+    if not is_whole(wanted.disk, wanted.path, wanted.item):
+        return None
+    stored = wanted.disk.published_tree(wanted.path)
+    return Seen(wanted.item.size_bytes, wanted.item.checksum, stored.seal.mtime_ns, stored.seal.inode)
+
+
+def _copy(wanted: Order) -> Seen:
+    item, store, origin_path = wanted.item, wanted.store, wanted.item.origin_path or ""
+    tree = tree_at(store, origin_path, item)
+    if tree is None:
+        write = partial(_write, store=store, item=item)
+        stored = wanted.disk.publish(wanted.path, write, needs=item.size_bytes, checksum=item.checksum)
+    else:
+        wanted.disk.remove(wanted.path)
+        fill = partial(_fill, store=store, path=origin_path, files=tree)
+        stored = wanted.disk.publish_tree(wanted.path, fill, needs=item.size_bytes)
+    return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)
+
+
+def _write(sink: Writable, *, store: Store, item: Item) -> None:
+    pour(store, item.origin_path or "", sink, size_bytes=item.size_bytes, checksum=item.checksum)
+
+
+def _fill(tree: Tree, *, store: Store, path: str, files: Sequence[TreeFile]) -> None:
+    for file in files:
+        with tree.writing(file.path, mode=file.mode) as sink:
+            pour(store, f"{path}/{file.path}", sink, size_bytes=None, checksum=digest_of(file))
+
+
+def _pull(one: Attempt, wanted: Order) -> Seen:
+    """Bring it along a route; raises ProductArrivedDamaged where it is to be sent again."""
+    puller = wanted.puller(progress=one.keep_lease)
+    [(_, seen)] = puller.bring([wanted.item])
+    if isinstance(seen, Damaged):
+        if wanted.tries + 1 >= _TRUSTED:
+            raise seen.problem
+        raise ProductArrivedDamaged([seen.problem])
+    if isinstance(seen, BadFile):
+        raise seen
+    puller.done()
+    return seen
+
+
+def _give_up_on(session: Session, *, one: Attempt, wanted: Order, problem: BadFile) -> None:
+    """Never use a copy again; an archive gets another one where there is something to make it of."""
+    mark(session, wanted.copy_id, problem, by=one.by)
+    archive_anew(session, [wanted.run_id])
+
+
+def _record(session: Session, *, one: Attempt, wanted: Order, seen: Seen) -> None:
+    because = f"brought from {wanted.store.name}, and compared"
+    record(session, {wanted.item.copy_id: seen}, by=one.by, because=because)
+    one.end(session, Status.COMPLETED, because=because)

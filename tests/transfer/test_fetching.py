@@ -1,0 +1,339 @@
+"""Products come back to where runs take them: from an archive, a store, or another location that has them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccat_data_transfer.backends.movers import Rsync
+from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.routing import Place, Route
+from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
+from ccat_data_transfer.verbs.products.repairing import archive_anew, repair
+from ccat_data_transfer.verbs.staging import stage
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.trees import TreeFile, listed, tree_listing
+from ccat_ops_db.session import transaction
+from ccat_ops_db.sets import table_of
+from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status, StorageType
+from ccat_ops_db.verbs.staging import cancel_unwanted, request_products
+from tests.ssh_server import SshServer, ssh_server
+from tests.transfer.object_store import Road
+from tests.transfer.reductions import Reductions
+from tests.transfer.support import Observatory
+
+HOME, ARCHIVE = "cologne/ramses", "cologne/lta"
+FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}"}
+TREE = {"science/cube.zarr/0.0": b"zero", "science/cube.zarr/deep/1.0": b"one", "science/cube.zarr/run.sh": b"#!"}
+
+
+@pytest.fixture
+def reductions(observatory: Observatory) -> Iterator[Reductions]:
+    made = Reductions(observatory)
+    yield made
+    made.end()
+
+
+def archived(reductions: Reductions, archive: Callable[[], None] | None = None) -> int:
+    """A run whose products are in the archive, and were deleted where it made them."""
+    run_id = reductions.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    (archive or reductions.archive)()
+    delete(reductions, run_id)
+    return run_id
+
+
+def delete(reductions: Reductions, run_id: int, at: str = HOME) -> None:
+    """What retention does in the end."""
+    copies = [copy.id for copy in reductions.copies(run_id, at).values()]
+    with transaction(reductions.engine) as session:
+        for to in ("deletion_possible", "deletion_scheduled", "deletion_in_progress", "deleted"):
+            status = PhysicalCopyStatus(to)
+            advance(session, models.PhysicalCopy, copies, to=status, because="a test", by="a test")
+    reductions.remove(run_id, at)
+
+
+def ask(reductions: Reductions, run_id: int, to: str = HOME) -> list[int]:
+    """Ask for all products of a run at a location, as a run does that takes them."""
+    location_id = reductions.observatory.location_id(to)
+    with transaction(reductions.engine) as session:
+        products = session.scalars(sa.select(models.DataProduct.id).filter_by(run_id=run_id)).all()
+        return request_products(session, products, location_id)
+
+
+def fetch(reductions: Reductions, run_id: int, to: str = HOME) -> list[models.StagingJob]:
+    """Do all that is asked for."""
+    ask(reductions, run_id, to)
+    while reductions.observatory.do(Operation.STAGING):
+        pass
+    return jobs(reductions)
+
+
+def jobs(reductions: Reductions) -> list[models.StagingJob]:
+    with transaction(reductions.engine) as session:
+        return list(session.scalars(sa.select(models.StagingJob).order_by(models.StagingJob.id)))
+
+
+def check(reductions: Reductions, run_id: int, at: str = HOME) -> None:
+    """All products of a run are at a location as they were made."""
+    copies = reductions.copies(run_id, at)
+    assert {copy.status for copy in copies.values()} == {PhysicalCopyStatus.PRESENT}
+    assert copies.keys() == {*FILES, "science/cube.zarr"}
+    found: dict[str, bytes] = {}
+    for path, copy in copies.items():
+        place = reductions.observatory.directory(at) / copy.path
+        inside = {f"{path}/{file.relative_to(place)}": file for file in place.rglob("*") if file.is_file()}
+        found |= {name: file.read_bytes() for name, file in (inside or {path: place}).items()}
+        assert (copy.mtime_ns, copy.inode) in {(seen(place), place.stat().st_ino), (None, None)}  # brought, or made
+    assert found == {**FILES, **TREE}
+    script = reductions.observatory.directory(at) / copies["science/cube.zarr"].path / "run.sh"
+    assert script.stat().st_mode & 0o777 == 0o555
+    assert reductions.observatory.leftovers() == []
+
+
+def seen(place: Path) -> int:
+    return max(one.lstat().st_mtime_ns for one in (place, *place.rglob("*")))
+
+
+def test_products_come_back_from_the_archive_to_where_they_were_made(reductions: Reductions) -> None:
+    run_id = archived(reductions)
+    assert reductions.copies(run_id, HOME) == {}
+    assert {job.status for job in fetch(reductions, run_id)} == {Status.COMPLETED}
+    check(reductions, run_id)
+    product = reductions.products(run_id) / "science/map.fits"
+    assert product.read_bytes() == FILES["science/map.fits"]
+    assert ask(reductions, run_id) == []
+
+
+def test_two_that_ask_for_the_same_products_share_one_transfer_of_each(reductions: Reductions) -> None:
+    run_id = archived(reductions)
+    assert len(ask(reductions, run_id)) == len(FILES) + 1
+    assert ask(reductions, run_id) == []
+    assert len(fetch(reductions, run_id)) == len(FILES) + 1
+
+
+@pytest.mark.usefixtures("s3_archive")
+def test_products_and_trees_come_back_from_an_object_store(reductions: Reductions) -> None:
+    run_id = archived(reductions)
+    assert reductions.copies(run_id, "cologne/s3").keys() == {*FILES, "science/cube.zarr"}
+    assert {job.status for job in fetch(reductions, run_id)} == {Status.COMPLETED}
+    check(reductions, run_id)
+
+
+def test_a_store_that_is_away_is_waited_for_and_told_of(reductions: Reductions, s3_archive: Road) -> None:
+    run_id = archived(reductions)
+    ask(reductions, run_id)
+    s3_archive.break_after(sent=0)
+    reductions.observatory.do(Operation.STAGING)
+    assert {(job.status, job.trouble_count) for job in jobs(reductions)} == {(Status.PENDING, 1)}
+    assert all(
+        "check the store and the way to it. It is tried again." in (job.failure or "") for job in jobs(reductions)
+    )
+    s3_archive.mend()
+    fetch(reductions, run_id)
+    check(reductions, run_id)
+
+
+def damage(file: Path) -> None:
+    file.chmod(0o600)
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def archived_file(reductions: Reductions, run_id: int, path: str) -> Path:
+    return reductions.observatory.directory(ARCHIVE) / reductions.copies(run_id, ARCHIVE)[path].path
+
+
+@pytest.mark.parametrize("path", ["science/map.fits", "science/cube.zarr"])
+def test_a_damaged_copy_is_marked_and_told_of_and_never_used_again(reductions: Reductions, path: str) -> None:
+    run_id = archived(reductions)
+    file = archived_file(reductions, run_id, path)
+    damage(file if file.is_file() else file / "0.0")
+    by_product = {job.data_product_id: job for job in fetch(reductions, run_id)}
+    assert reductions.copies(run_id, ARCHIVE)[path].status is PhysicalCopyStatus.CORRUPT
+    failed = by_product[reductions.product(run_id, path).id]
+    assert failed.status is Status.FAILED
+    assert f"({path} of run {run_id}) has no copy that could be brought to {HOME}" in (failed.failure or "")
+    assert "that at cologne/lta is corrupt. `ccat trigger maps --step grid --force` has it made again." in (
+        failed.failure or ""
+    )
+    assert {job.status for job in by_product.values()} == {Status.COMPLETED, Status.FAILED}
+
+
+@pytest.fixture
+def sites(routed: Observatory) -> Iterator[Reductions]:
+    """More processing locations, at the site where products are made, and at another one."""
+    routed.add_location("cologne/second", LocationType.PROCESSING)
+    routed.add_location("us/hpc", LocationType.PROCESSING)
+    made = Reductions(routed)
+    yield made
+    made.end()
+
+
+def test_what_another_location_of_the_site_has_comes_from_there(sites: Reductions) -> None:
+    run_id = sites.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    fetch(sites, run_id, "cologne/second")
+    check(sites, run_id, "cologne/second")
+    copy = sites.copies(run_id, "cologne/second")["science/map.fits"]
+    assert copy.path == f"products/maps/grid/source=M17/{run_id}/science/map.fits"
+
+
+@pytest.mark.parametrize("how", [damage, Path.unlink], ids=["damaged", "gone"])
+def test_what_is_bad_where_it_was_made_comes_from_the_archive_and_is_mended(
+    sites: Reductions, how: Callable[[Path], None]
+) -> None:
+    run_id = sites.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    sites.archive()
+    how(sites.products(run_id) / "science/map.fits")
+    fetch(sites, run_id, "cologne/second")
+    check(sites, run_id, "cologne/second")
+    bad = sites.copies(run_id, HOME)["science/map.fits"].status
+    assert bad is {damage: PhysicalCopyStatus.CORRUPT, Path.unlink: PhysicalCopyStatus.MISSING}[how]
+
+    with transaction(sites.engine) as session:
+        assert (repair(session), repair(session)) == (1, 0)
+        assert cancel_unwanted(session, by="manager") == 0
+    while sites.observatory.do(Operation.STAGING):
+        pass
+    check(sites, run_id)
+    with transaction(sites.engine) as session:
+        assert repair(session) == 0
+
+
+def test_what_is_damaged_in_the_archive_is_archived_anew_from_where_it_was_made(reductions: Reductions) -> None:
+    run_id = reductions.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    reductions.archive()
+    with transaction(reductions.engine) as session:
+        assert archive_anew(session, [run_id]) == []
+        [bad] = [one for path, one in reductions.copies(run_id, ARCHIVE).items() if path == "science/map.fits"]
+        advance(session, models.PhysicalCopy, [bad.id], to=PhysicalCopyStatus.CORRUPT, because="rot", by="a test")
+        assert len(archive_anew(session, [run_id])) == 1
+    damage(reductions.observatory.directory(ARCHIVE) / bad.path)
+    reductions.archive()
+    delete(reductions, run_id)
+    fetch(reductions, run_id)
+    check(reductions, run_id)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SshServer]:
+    with ssh_server(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("origin", [HOME, ARCHIVE])
+def test_products_come_from_another_site_along_a_route(sites: Reductions, server: SshServer, origin: str) -> None:
+    run_id = sites.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    sites.archive()
+    delete(sites, run_id, {HOME: ARCHIVE, ARCHIVE: HOME}[origin])
+    sites.observatory.add_route("cologne", "us", method=Mover.RSYNC)
+    with transaction(sites.engine) as session:
+        session.execute(sa.update(table_of(models.DiskDataLocation)).values(host=server.host))
+    ask(sites, run_id, "us/hpc")
+    worker = replace(sites.observatory.worker, rsync=Rsync(server.shell))
+    for job_id in sites.observatory.schedule(Operation.STAGING):
+        stage(worker, job_id)
+    assert {job.failure for job in jobs(sites)} == {None}
+    check(sites, run_id, "us/hpc")
+    assert not any((sites.observatory.directory("us/hpc") / "transfer").iterdir())
+
+
+def test_what_arrives_damaged_twice_is_damaged_where_it_comes_from(sites: Reductions) -> None:
+    run_id = sites.make(FILES)
+    sites.observatory.add_route("cologne", "us", method=Mover.RSYNC)
+    damage(sites.products(run_id) / "science/map.fits")
+    ask(sites, run_id, "us/hpc")
+    sites.observatory.do(Operation.STAGING)
+    [failure] = {job.failure for job in jobs(sites) if job.failure}
+    assert failure.startswith("Products did not arrive whole; what is bad is sent again: ")
+    assert sites.copies(run_id, HOME)["science/map.fits"].status is PhysicalCopyStatus.PRESENT
+    fetch(sites, run_id, "us/hpc")
+    assert sites.copies(run_id, HOME)["science/map.fits"].status is PhysicalCopyStatus.CORRUPT
+    assert {job.status for job in jobs(sites)} == {Status.COMPLETED, Status.FAILED}
+
+
+def test_what_no_route_leads_from_is_told(sites: Reductions) -> None:
+    run_id = sites.make(FILES)
+    [failure] = {(job.failure or "").partition(" has no copy ")[2] for job in fetch(sites, run_id, "us/hpc")}
+    assert failure == (
+        "that could be brought to us/hpc: that at cologne/ramses is present. No direct route leads from there: "
+        "`ccat route add`, or `ccat trigger maps --step grid --force` has it made again."
+    )
+
+
+def test_where_there_is_no_room_it_is_waited_for(reductions: Reductions) -> None:
+    run_id = archived(reductions)
+    with transaction(reductions.engine) as session:
+        find(session, LOCATION, HOME).free_space_reserve_bytes = 10**18
+    ask(reductions, run_id)
+    reductions.observatory.do(Operation.STAGING)
+    assert all("is full: needs" in (job.failure or "") for job in jobs(reductions))
+    with transaction(reductions.engine) as session:
+        find(session, LOCATION, HOME).free_space_reserve_bytes = 0
+    fetch(reductions, run_id)
+    check(reductions, run_id)
+
+
+# Which copy is fetched
+
+
+def place(number: int, site: int) -> Place:
+    return Place(location_id=number, site_id=site, site=f"site-{site}")
+
+
+def source(number: int, site: int, kind: LocationType = LocationType.PROCESSING, *, s3: bool = False) -> Source:
+    storage = StorageType.S3 if s3 else StorageType.DISK
+    return Source(copy_id=number, place=place(number, site), type=kind, storage=storage)
+
+
+def route(number: int, origin: int, to: int, **values: Any) -> Route:
+    kinds: dict[str, Any] = {"type": RouteType.DIRECT, "package_bytes": 1, "package_wait": timedelta()}
+    return Route(id=number, origin_site_id=origin, destination_site_id=to, **(kinds | values))
+
+
+LTA = LocationType.LONG_TERM_ARCHIVE
+DIRECT = route(1, 8, 7)
+
+
+@pytest.mark.parametrize(
+    ("sources", "chosen"),
+    [
+        ([source(1, 7, LTA), source(2, 7)], Fetch(source(2, 7), None)),
+        ([source(1, 8), source(2, 7, LTA)], Fetch(source(2, 7, LTA), None)),
+        ([source(1, 8), source(2, 9, LTA, s3=True)], Fetch(source(2, 9, LTA, s3=True), None)),
+        ([source(1, 8), source(2, 6)], Fetch(source(2, 6), None)),
+        ([source(1, 8), source(2, 9)], Fetch(source(1, 8), DIRECT)),
+        ([source(2, 9)], None),
+        ([], None),
+    ],
+    ids=["disk first", "own site", "far store", "seen", "by a route", "no way", "nothing"],
+)
+def test_the_nearest_copy_is_fetched(sources: list[Source], chosen: Fetch | None) -> None:
+    assert fetch_from(sources, 7, seen={6}, routes=[DIRECT, route(2, 7, 9)]) == chosen
+
+
+def test_a_custom_route_is_that_of_its_location_and_a_relay_leads_nowhere_at_once() -> None:
+    custom = route(3, 8, 7, type=RouteType.CUSTOM, origin_id=1, destination_id=5)
+    relay = route(0, 8, 7, type=RouteType.RELAY, via_site_id=9)
+    assert fetch_from([source(1, 8)], 7, seen=(), routes=[DIRECT, custom, relay]) == Fetch(source(1, 8), custom)
+    assert fetch_from([source(2, 8)], 7, seen=(), routes=[DIRECT, custom, relay]) == Fetch(source(2, 8), DIRECT)
+    assert fetch_from([source(2, 8)], 7, seen=(), routes=[custom, relay]) is None
+
+
+FILE = st.builds(
+    TreeFile,
+    st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_size=1),
+    st.sampled_from([0o444, 0o555]),
+    st.text("0123456789abcdef", min_size=64, max_size=64),
+)
+
+
+@given(st.lists(FILE, unique_by=lambda file: file.path))
+def test_a_listing_says_again_what_it_was_made_of(files: list[TreeFile]) -> None:
+    assert sorted(listed(tree_listing(files)), key=repr) == sorted(files, key=repr)
