@@ -143,8 +143,8 @@ def _elsewhere(session: Session, revision: models.PipelineRevision) -> Iterator[
         pipeline, _, key = giver.partition("/")
         yield (
             f"pipeline {revision.pipeline.name}: its steps take products of {giver}, and those of {number:,} of its "
-            f"sub-groups lie at {where}, where it does not run: they are brought to where it runs as its runs take them; "
-            f"`ccat trigger {pipeline} --step {key} --force` makes them anew there instead"
+            f"sub-groups lie at {where}, where it does not run: they are brought there as its runs take them; "
+            f"`ccat trigger {pipeline} --step {key} --force` makes them anew where it runs"
         )
 
 

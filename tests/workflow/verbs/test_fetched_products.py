@@ -10,8 +10,11 @@ from ccat_data_transfer.verbs.products.aiming import aim
 from ccat_data_transfer.verbs.products.repairing import repair
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.retention import Obstacle
+from ccat_ops_db.queries.retention import obstacles
 from ccat_ops_db.states import FailureClass, LocationType, PhysicalCopyStatus, RunStatus, Status, Verdict
-from ccat_ops_db.verbs.staging import cancel_unwanted
+from ccat_ops_db.verbs.retention import set_retention
+from ccat_ops_db.verbs.staging import cancel_unwanted, request_products
 from ccat_workflow_manager.verbs.executing import hand_in_attempts
 from tests.workflow.verbs.conftest import Say
 from tests.workflow.verbs.works import Works
@@ -192,3 +195,21 @@ def test_what_was_made_at_another_location_is_brought_along(archived: Works) -> 
     path = f"products/toy/flat/{flat.sub_group_path}/{flat.id}/science/flat.txt"
     assert (at_home(archived).path, file_of(archived, at_home(archived)).read_text()) == (path, "one ")
     assert place.read_text() == "one "
+
+
+def test_what_was_brought_goes_when_no_run_takes_it_any_more_and_what_is_read_stays(archived: Works) -> None:
+    second = archived.add_location("second")
+    archived.session(lambda session: set_retention(session, "cologne/second", days=0, high=None, low=None, by="Ann"))
+    [product] = archived.run().products
+    archived.session(lambda session: request_products(session, [product.id], second))
+    assert obstacle(archived, at_home(archived)) is Obstacle.BEING_READ
+    archived.transfer()
+    [brought] = [copy for copy in copies(archived) if copy.data_location_id == second]
+    assert obstacle(archived, brought) is None
+    for copy in (at_home(archived), in_archive(archived)):
+        move(archived, copy, PhysicalCopyStatus.CORRUPT)
+    assert obstacle(archived, brought) is Obstacle.LAST_SOUND_COPY
+
+
+def obstacle(works: Works, copy: models.PhysicalCopy) -> Obstacle | None:
+    return works.session(lambda session: obstacles(session, [copy.id])).get(copy.id)

@@ -54,6 +54,11 @@ staging AS MATERIALIZED (
     SELECT DISTINCT j.data_location_id, j.raw_data_package_id
     FROM staging_job j WHERE j.status IN ('pending', 'scheduled', 'in_progress')
 ),
+-- Products that are brought from one location to another: any copy may be what is read.
+fetched AS MATERIALIZED (
+    SELECT DISTINCT j.data_product_id
+    FROM staging_job j WHERE j.data_product_id IS NOT NULL AND j.status IN ('pending', 'scheduled', 'in_progress')
+),
 taken AS MATERIALIZED (
     SELECT DISTINCT r.data_location_id, i.raw_data_package_id, i.data_product_id
     FROM executed_reduction_step r JOIN run_input i ON i.run_id = r.id
@@ -188,7 +193,7 @@ copy AS (
             WHEN EXISTS (
                 SELECT FROM product_archive_transfer k
                 WHERE k.run_id = d.run_id AND k.status IN ('pending', 'scheduled', 'in_progress', 'failed'))
-                THEN 'being_read'
+                OR f.data_product_id IS NOT NULL THEN 'being_read'
             WHEN d.state NOT IN ('current', 'superseded') THEN NULL
             WHEN again.is_made AND (w.is_awaited OR a.sub_group_key IS NOT NULL) THEN 'awaited'
             WHEN again.is_taken AND NOT again.is_made THEN 'wanted'
@@ -200,6 +205,7 @@ copy AS (
     JOIN executed_reduction_step r ON r.id = d.run_id
     LEFT JOIN term ON term.reduction_step_id = r.reduction_step_id
     LEFT JOIN taken t ON t.data_location_id = c.data_location_id AND t.data_product_id = d.id
+    LEFT JOIN fetched f ON f.data_product_id = d.id
     LEFT JOIN wanted w ON w.run_id = r.id
     LEFT JOIN calibrator g ON g.id = r.reduction_step_id
     LEFT JOIN calibration n ON n.id = d.id
@@ -211,6 +217,30 @@ copy AS (
     CROSS JOIN LATERAL (
         SELECT taking.is_taken, taking.is_taken AND coalesce(term.recompute, false) AND v.state = 'released'
             AND d.state IN ('current', 'superseded') AS is_made) again
+    WHERE c.data_product_id IS NOT NULL AND c.data_location_id = r.data_location_id
+        AND c.status IN ({statuses}) AND {scope}
+    UNION ALL
+    -- Products that were brought to where they were not made: for runs, or on their way into an archive.
+    SELECT c.id, c.data_location_id, CASE place.location_type WHEN 'processing' THEN 'staged' ELSE 'buffer' END,
+        d.size_bytes, used.since, used.since + place.days * interval '1 day', false,
+        CASE
+            WHEN d.state IN ('current', 'superseded') AND NOT EXISTS (
+                SELECT FROM physical_copy sound
+                WHERE sound.data_product_id = d.id AND sound.id <> c.id AND sound.status = 'present')
+                THEN 'last_sound_copy'
+            WHEN f.data_product_id IS NOT NULL OR EXISTS (
+                SELECT FROM product_archive_transfer k
+                WHERE k.run_id = d.run_id AND k.origin_id = c.data_location_id
+                  AND k.status IN ('pending', 'scheduled', 'in_progress', 'failed')) THEN 'being_read'
+            WHEN t.data_product_id IS NOT NULL THEN 'in_use'
+        END
+    FROM physical_copy c
+    JOIN place ON place.id = c.data_location_id AND place.location_type <> 'long_term_archive'
+    JOIN data_product d ON d.id = c.data_product_id
+    JOIN executed_reduction_step r ON r.id = d.run_id AND r.data_location_id <> c.data_location_id
+    LEFT JOIN taken t ON t.data_location_id = c.data_location_id AND t.data_product_id = d.id
+    LEFT JOIN fetched f ON f.data_product_id = d.id
+    CROSS JOIN LATERAL (SELECT coalesce(c.used_at, c.verified_at, c.created_at) AS since) used
     WHERE c.data_product_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
     {archives}
 )
