@@ -206,16 +206,15 @@ class BadProducts(CcatError):
 
 
 class NoArchiveForProducts(CcatError):
-    """There is no archive that products can be copied into from where they are made."""
+    """There is no archive that products can get to from where they are made."""
 
     code = "no_archive_for_products"
 
     def __init__(self, location: str) -> None:
         super().__init__(
-            f"There is no active long-term archive that products of location {location} can be copied into: add one "
-            "at its site, or one in an object store at any site, with `ccat location add`. A disk of another site is "
-            "written only where its workers see these files too: then `ccat route add` a direct route there with the "
-            "method copy. It goes on by itself then."
+            f"There is no active long-term archive that products of location {location} can get to: add one at its "
+            "site, or one in an object store at any site, with `ccat location add`; or `ccat route add` a route to the "
+            "site of an archive, where a buffer receives them. It goes on by itself then."
         )
 
 
@@ -242,15 +241,15 @@ class ProductIsFetchedElse(CcatError):
         super().__init__(f"Product {product} is brought from another copy, if there is one: {problem.problem}.")
 
 
-class ProductArrivedDamaged(CcatError):
-    """Products came from another site with other bytes than were registered."""
+class ProductsSpoiled(CcatError):
+    """Products that were on their way to an archive are damaged or gone in the buffer that they came to."""
 
-    code = "product_arrived_damaged"
+    code = "products_spoiled"
     transient = True
 
-    def __init__(self, problems: Sequence[BadFile]) -> None:
+    def __init__(self, run_id: int, problems: Sequence[BadFile]) -> None:
         named = some([error.problem for error in problems])
-        super().__init__(f"Products did not arrive whole; what is bad is sent again: {named}.")
+        super().__init__(f"Products of run {run_id} have to be sent again from where they were made: {named}.")
 
 
 class NoProductCopy(CcatError):

@@ -25,6 +25,7 @@ class Operation(StrEnum):
     ARCHIVING = "archiving"
     STAGING = "staging"
     ARCHIVING_PRODUCTS = "archiving_products"
+    TRANSFERRING_PRODUCTS = "transferring_products"
     DELETION = "deletion"
     SCRUBBING = "scrubbing"
 
@@ -34,6 +35,7 @@ _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
     LocationType.BUFFER: (
         Operation.RESTORING,
         Operation.TRANSFERRING,
+        Operation.TRANSFERRING_PRODUCTS,
         Operation.UNPACKING,
         Operation.ARCHIVING,
         Operation.DELETION,

@@ -1,4 +1,4 @@
-"""Where raw data are on their way into the archive, how fast they go, and how long there is room for more."""
+"""What is on its way into the archive and back, how fast it goes, and how long there is room for more."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
+from ccat_data_transfer.product_status import ToArchive, ToFetch, to_archive, to_fetch
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
@@ -17,17 +18,15 @@ from ccat_ops_db.states import (
     LocationType,
     PackageState,
     PhysicalCopyStatus,
-    ProductState,
     Status,
     StorageType,
 )
 
-_File, _Package, _Archiving, _Moving, _Keeping, _Copy, _Location = (
+_File, _Package, _Archiving, _Moving, _Copy, _Location = (
     models.RawDataFile,
     models.RawDataPackage,
     models.LongTermArchiveTransfer,
     models.DataTransfer,
-    models.ProductArchiveTransfer,
     models.PhysicalCopy,
     models.DataLocation,
 )
@@ -89,21 +88,6 @@ class Crossed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToArchive:
-    """Runs whose products are on their way into an archive, alike in how that goes."""
-
-    destination: str | None
-    """None where there is no archive for them."""
-    status: Status
-    failure: str | None
-    runs: int
-    products: int
-    size_bytes: int
-    oldest_run: int
-    """Number of the run that was asked for first."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Level:
     """A location, and what is free there."""
 
@@ -129,6 +113,8 @@ class TransferStatus:
     crossed: Sequence[Crossed]
     products: Sequence[ToArchive]
     """Of products whose archiving failed only those that count still."""
+    fetched: Sequence[ToFetch]
+    """Products on their way to where runs take them, or where they were damaged."""
     levels: Sequence[Level]
     window_hours: float
     """What "of late" means."""
@@ -155,7 +141,8 @@ def transfer_status(session: Session) -> TransferStatus:
         stages=stages,
         crossings=_crossings(session),
         crossed=_crossed(session, now),
-        products=_products(session),
+        products=to_archive(session),
+        fetched=to_fetch(session),
         levels=_levels(session, now),
         window_hours=_WINDOW / timedelta(hours=1),
         registered_bytes=registered,
@@ -287,39 +274,6 @@ def _crossed(session: Session, now: datetime) -> list[Crossed]:
 
 def _location_names(session: Session) -> Mapping[int, str]:
     return dict(session.execute(LOCATION.rows.with_only_columns(_Location.id, LOCATION.label)).all())
-
-
-def _products(session: Session) -> list[ToArchive]:
-    product = models.DataProduct
-    names = LOCATION.rows.with_only_columns(_Location.id, LOCATION.label.label("name")).subquery()
-    told = (names.c.name, _Keeping.status, _Keeping.failure)
-    numbers = (
-        sa.func.count(sa.distinct(_Keeping.id)),
-        sa.func.count(product.id),
-        sa.func.coalesce(sa.func.sum(product.size_bytes), 0),
-        sa.func.min(_Keeping.run_id),
-    )
-    counts = sa.and_(product.run_id == _Keeping.run_id, product.state == ProductState.CURRENT)
-    rows = session.execute(
-        sa.select(*told, *numbers)
-        .join(product, counts)
-        .outerjoin(names, names.c.id == _Keeping.destination_id)
-        .where(_Keeping.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]))
-        .group_by(*told)
-        .order_by(*told)
-    )
-    return [
-        ToArchive(
-            destination=name,
-            status=status,
-            failure=failure,
-            runs=runs,
-            products=products,
-            size_bytes=int(size),
-            oldest_run=run_id,
-        )
-        for name, status, failure, runs, products, size, run_id in rows
-    ]
 
 
 def _levels(session: Session, now: datetime) -> list[Level]:

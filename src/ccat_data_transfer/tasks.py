@@ -11,6 +11,7 @@ from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.discarding import discard
 from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.products.archiving import archive_products
+from ccat_data_transfer.verbs.products.moving import move_products
 from ccat_data_transfer.verbs.restoring import restore
 from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_data_transfer.verbs.staging import stage
@@ -26,6 +27,7 @@ VERBS: Final[Mapping[Operation, Callable[[Worker, int], None]]] = {
     Operation.ARCHIVING: archive,
     Operation.STAGING: stage,
     Operation.ARCHIVING_PRODUCTS: archive_products,
+    Operation.TRANSFERRING_PRODUCTS: move_products,
 }
 DISCARDING: Final = "transfer.discarding"
 """Task that removes what is unfinished; it goes to the queue of deletions."""

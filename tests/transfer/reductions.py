@@ -29,10 +29,11 @@ DIGEST: Final = f"sha256:{'0' * 64}"
 
 
 class Reductions:
-    """The maps of an observatory: a pipeline of one step at cologne/ramses."""
+    """The maps of an observatory: a pipeline of one step at a processing location."""
 
-    def __init__(self, observatory: Observatory) -> None:
+    def __init__(self, observatory: Observatory, location: str = "cologne/ramses") -> None:
         self.observatory = observatory
+        self.location = location
         self.engine = observatory.engine
         with transaction(self.engine) as session:
             software = models.ReductionSoftware(name="gridder")
@@ -55,7 +56,7 @@ class Reductions:
         written = {
             "groupings": [{"name": "chai", "rules": [rule]}],
             "pipelines": [
-                {"name": "maps", "grouping": "chai", "location": "cologne/ramses", "enabled": False, "steps": [step]}
+                {"name": "maps", "grouping": "chai", "location": self.location, "enabled": False, "steps": [step]}
             ],
         }
         with transaction(self.engine) as session:
@@ -68,7 +69,7 @@ class Reductions:
             attempt = models.RunAttempt(run=run, number=1, directory=f"{run.id}/1", job_name=f"ccat-{run.id}-1")
             session.add(attempt)
             session.flush()
-            layout = RunLayout(self.observatory.directory("cologne/ramses") / "runs" / str(run.id))
+            layout = RunLayout(self.observatory.directory(self.location) / "runs" / str(run.id))
             for name, data in files.items():
                 path = layout.products / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ class Reductions:
     def archive(self) -> None:
         """Go on until nothing waits any more."""
         self.observatory.aim()
-        while self.observatory.do(Operation.ARCHIVING_PRODUCTS):
+        while sum(self.observatory.do(one) for one in (Operation.TRANSFERRING_PRODUCTS, Operation.ARCHIVING_PRODUCTS)):
             pass
 
     def withdraw(self, run_id: int) -> None:
@@ -141,7 +142,7 @@ class Reductions:
 
     def products(self, run_id: int) -> Path:
         """Where a run made its products."""
-        return self.observatory.directory("cologne/ramses") / "runs" / str(run_id) / "products"
+        return self.observatory.directory(self.location) / "runs" / str(run_id) / "products"
 
     def product(self, run_id: int, path: str) -> models.DataProduct:
         return self.observatory.one(models.DataProduct, run_id=run_id, relative_path=path)

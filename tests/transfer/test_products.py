@@ -5,13 +5,15 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.errors import NothingToArchive
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.verbs.products.plan import Archive, archive_for
+from ccat_data_transfer.routing import Place, Route
+from ccat_data_transfer.verbs.products.plan import NOWHERE, Aim, Archive, Network, aim_from
 from ccat_data_transfer.verbs.products.retrying import archive_again, retry_failed_archiving
 from ccat_data_transfer.verbs.scheduling import LANES, waiting
 from ccat_ops_db import models
@@ -19,7 +21,7 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.trees import TreeFile, tree_listing
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PhysicalCopyStatus, Status, StorageType
+from ccat_ops_db.states import PhysicalCopyStatus, RouteType, Status, StorageType
 from tests.transfer.object_store import ObjectStore, Road
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory, digest
@@ -264,7 +266,7 @@ def test_without_an_archive_it_is_said_what_is_missing_and_goes_on_by_itself(red
     reductions.archive()
     [transfer] = reductions.transfers(run_id)
     assert (transfer.status, transfer.destination_id) == (Status.PENDING, None)
-    assert "There is no active long-term archive that products of location cologne/ramses can be copied into" in (
+    assert "There is no active long-term archive that products of location cologne/ramses can get to" in (
         transfer.failure or ""
     )
     assert "4 products of 1 run to archive" in say(reductions.observatory, "transfer", "status")
@@ -276,24 +278,42 @@ def test_without_an_archive_it_is_said_what_is_missing_and_goes_on_by_itself(red
 
 
 DISK, S3 = StorageType.DISK, StorageType.S3
+PLACES = {number: Place(location_id=number, site_id=number // 10, site=f"site-{number // 10}") for number in range(100)}
+
+
+def leads(number: int, origin: int, to: int, **values: Any) -> Route:
+    kind: dict[str, Any] = {"type": RouteType.DIRECT, "package_bytes": 1, "package_wait": timedelta()}
+    return Route(id=number, origin_site_id=origin, destination_site_id=to, **(kind | values))
+
+
+RELAY = leads(2, 7, 6, type=RouteType.RELAY, via_site_id=5)
 
 
 @pytest.mark.parametrize(
-    ("archives", "chosen"),
+    ("archives", "kept", "aim"),
     [
-        ([Archive(1, 7, DISK, 0), Archive(2, 7, DISK, 5)], 2),
-        ([Archive(1, 8, S3, 9), Archive(2, 7, DISK, 0)], 2),
-        ([Archive(1, 8, DISK, 9), Archive(2, 8, S3, 0)], 2),
-        ([Archive(1, 8, DISK, 9)], None),
-        ([Archive(1, 9, DISK, 9), Archive(2, 8, S3, 0)], 1),
-        ([], None),
+        ([Archive(71, 7, DISK, 0), Archive(72, 7, DISK, 5)], None, Aim(72)),
+        ([Archive(71, 7, DISK, 0), Archive(72, 7, DISK, 5)], 71, Aim(71)),
+        ([Archive(71, 7, DISK, 0, is_active=False), Archive(72, 7, DISK, 5, is_active=False)], 71, Aim(71)),
+        ([Archive(71, 7, DISK, 0, is_active=False)], None, NOWHERE),
+        ([Archive(41, 4, S3, 9), Archive(71, 7, DISK, 0)], None, Aim(71)),
+        ([Archive(41, 4, DISK, 9), Archive(42, 4, S3, 0)], None, Aim(42)),
+        ([Archive(41, 4, DISK, 9)], None, NOWHERE),
+        ([Archive(91, 9, DISK, 9), Archive(42, 4, S3, 0)], None, Aim(91)),
+        ([Archive(81, 8, DISK, 0)], None, Aim(81, 80, 1)),
+        ([Archive(61, 6, DISK, 0)], None, Aim(61, 50, 2)),
+        ([Archive(81, 8, S3, 0)], None, Aim(81)),
+        ([], None, NOWHERE),
     ],
-    ids=["priority", "own site first", "far store", "far disk", "far disk that is seen", "none"],
+    ids=[
+        *("priority", "what was chosen", "what was chosen and is not in use any more", "nothing in use"),
+        *("own site first", "far store", "far disk", "far disk that is seen", "over a buffer", "over a relay"),
+        *("store behind a buffer", "none"),
+    ],
 )
-def test_an_archive_is_chosen_that_can_be_written_from_where_the_products_are(
-    archives: list[Archive], chosen: int | None
-) -> None:
-    assert archive_for(7, archives, shares={9}) == chosen
+def test_an_archive_is_chosen_that_products_can_get_to(archives: list[Archive], kept: int | None, aim: Aim) -> None:
+    here = Network(places=PLACES, routes=[leads(1, 7, 8), RELAY], buffers={8: 80, 5: 50}, mounted={(7, 9)})
+    assert aim_from(PLACES[70], archives, here, kept=kept) == aim
 
 
 def test_a_store_of_another_site_is_written_by_the_workers_of_the_processing_location(

@@ -6,7 +6,7 @@ from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.states import LocationType
 
 CCAT, COLOGNE = models.Site(short_name="ccat"), models.Site(short_name="cologne")
-AT_BUFFERS = ("archiving", "deletion", "restoring", "transferring", "unpacking")
+AT_BUFFERS = ("archiving", "deletion", "restoring", "transferring", "transferring_products", "unpacking")
 LOCATIONS = [
     models.DiskDataLocation(site=site, name=name, location_type=location_type)
     for site, name, location_type in (

@@ -107,17 +107,27 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
             for one in found.crossings
         ]
         yield table(["id", "way", "transfer package", "status", "unpacked", "size", "what went wrong"], rows)
+    yield from _products(found)
+    yield titled(counted(len(found.levels), "location", "locations"))
+    yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
+
+
+def _products(found: TransferStatus) -> Iterator[RenderableType]:
     if found.products:
         products = counted(sum(one.products for one in found.products), "product", "products")
         runs = counted(sum(one.runs for one in found.products), "run", "runs")
         yield titled(f"{products} of {runs} to archive")
         kept = [
-            (one.status, one.runs, one.products, size(one.size_bytes), one.destination, one.oldest_run, one.failure)
+            (one.status, one.runs, one.products, size(one.size_bytes), " → ".join(one.way), one.oldest_run, one.failure)
             for one in found.products
         ]
-        yield table(["status", "runs", "products", "size", "to", "first run", "what went wrong"], kept)
-    yield titled(counted(len(found.levels), "location", "locations"))
-    yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
+        yield table(["status", "runs", "products", "size", "way", "first run", "what went wrong"], kept)
+    if found.fetched:
+        yield titled(f"{counted(sum(one.products for one in found.fetched), 'product', 'products')} to bring back")
+        brought = [
+            (one.status, one.products, size(one.size_bytes), one.destination, one.failure) for one in found.fetched
+        ]
+        yield table(["status", "products", "size", "to", "what went wrong"], brought)
 
 
 def _summary(found: TransferStatus) -> str:

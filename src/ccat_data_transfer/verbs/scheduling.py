@@ -33,7 +33,7 @@ class Lane:
 
     operation: Operation
     noun: type[Transfer]
-    location_id: sa.ColumnElement[int] | InstrumentedAttribute[int]
+    location_id: sa.ColumnElement[int] | InstrumentedAttribute[int] | InstrumentedAttribute[int | None]
     """Location whose workers do it, as SQL over the transfer."""
     belongs: sa.ColumnElement[bool]
     """Whether this operation is what the transfer needs next."""
@@ -86,7 +86,13 @@ LANES: Final = (
         operation=Operation.ARCHIVING_PRODUCTS,
         noun=_Keeping,
         location_id=products.writer_id(),
-        belongs=_Keeping.destination_id.is_not(None),
+        belongs=sa.and_(_Keeping.destination_id.is_not(None), _Keeping.next_id.is_(None)),
+    ),
+    Lane(
+        operation=Operation.TRANSFERRING_PRODUCTS,
+        noun=_Keeping,
+        location_id=_Keeping.next_id,
+        belongs=_Keeping.next_id.is_not(None),
     ),
 )
 """A package is packed, and then copied, under one archive transfer, whose lease covers each of the two. One that is
@@ -94,6 +100,8 @@ archived already, and has no tar where its way to another archive starts, is res
 
 Between the two it may be on its way to another site, under one data transfer after the other with many others: then its
 archive transfer has no lane. What is brought is unpacked under the same data transfer, without being brought anew.
+
+Products of a run are moved from buffer to buffer, and then archived, under one transfer.
 """
 
 

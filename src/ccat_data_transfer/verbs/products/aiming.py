@@ -1,35 +1,35 @@
-"""Which archive the products of runs go to, and what need not go there any more."""
+"""Which archive the products of runs go to and by which way, and what need not go there any more."""
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.errors import NoArchiveForProducts
-from ccat_data_transfer.verbs.products.plan import Archive, archive_for
+from ccat_data_transfer.verbs.products.network import the_network
+from ccat_data_transfer.verbs.products.plan import NOWHERE, Aim, Archive, aim_from
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.sets import once_more
 from ccat_ops_db.states import (
     STORAGES,
     LocationType,
-    Mover,
     PhysicalCopyStatus,
     ProductState,
-    RouteType,
     Status,
     StorageType,
 )
 from ccat_ops_db.verbs.archiving import archived_steps
 
-_Transfer, _Run, _Product, _Location, _Route = (
+_Transfer, _Run, _Product, _Location = (
     models.ProductArchiveTransfer,
     models.ExecutedReductionStep,
     models.DataProduct,
     models.DataLocation,
-    models.DataTransferRoute,
 )
+_AIM: Final = (_Transfer.destination_id, _Transfer.next_id, _Transfer.data_transfer_route_id)
 _Origin, _Destination = once_more(_Location, name="origin"), once_more(_Location, name="destination")
 _LOOKED_AT: Final = 1_000
 """Transfers, the oldest, of which one round asks whether they are still wanted."""
@@ -47,41 +47,53 @@ def writer_id() -> sa.ColumnElement[int]:
 
 
 def aim(session: Session, *, by: str) -> int:
-    """Cancel what is not wanted any more, and choose an archive for the rest; how many transfers that were.
+    """Cancel what is not wanted any more, and choose archives and ways for the rest; how many transfers that were.
 
     Where there is none, the transfers say what is missing, and wait for it.
     """
-    cancelled = _cancel_unwanted(session, by=by)
-    is_new = sa.and_(_Transfer.status == Status.PENDING, _Transfer.destination_id.is_(None))
-    origins = session.scalars(sa.select(_Transfer.origin_id).where(is_new).distinct()).all()
-    return cancelled + sum(_aim_from(session, is_new, origin_id) for origin_id in origins)
+    done = _cancel_unwanted(session, by=by)
+    waiting = sa.select(_Transfer.origin_id, *_AIM).where(_Transfer.status == Status.PENDING).distinct()
+    found = session.execute(waiting).all()
+    if found:
+        here, archives = the_network(session), _archives(session)
+        for origin_id, *aimed in found:
+            wanted = aim_from(here.places[origin_id], archives, here, kept=aimed[0])
+            done += _note(session, origin_id, Aim(*aimed), wanted=wanted)
+    return done
 
 
-def _aim_from(session: Session, is_new: sa.ColumnElement[bool], origin_id: int) -> int:
-    origin = session.get_one(_Location, origin_id)
-    chosen = archive_for(origin.site_id, _archives(session), shares=_shares(session, origin.site_id))
-    from_here = sa.update(_Transfer).where(is_new, _Transfer.origin_id == origin_id).returning(_Transfer.id)
-    if chosen is not None:
-        return len(session.scalars(from_here.values(destination_id=chosen, failure=None)).all())
-    because = str(NoArchiveForProducts(f"{origin.site.short_name}/{origin.name}"))
-    session.execute(from_here.where(_Transfer.failure.is_distinct_from(because)).values(failure=because))
-    return 0
+def aim_on(session: Session, transfer: models.ProductArchiveTransfer, origin_id: int) -> None:
+    """Have the products of a transfer go on from another location."""
+    here = the_network(session)
+    wanted = aim_from(here.places[origin_id], _archives(session), here, kept=transfer.destination_id)
+    transfer.origin_id = origin_id
+    if wanted != NOWHERE:  # else it is told by whoever aims next
+        transfer.destination_id = wanted.archive_id
+    transfer.next_id, transfer.data_transfer_route_id = wanted.next_id, wanted.route_id
+
+
+def _note(session: Session, origin_id: int, aimed: Aim, *, wanted: Aim) -> int:
+    """Write down where transfers go from a location that were aimed otherwise; how many that were."""
+    same = (column.is_not_distinct_from(value) for column, value in zip(_AIM, astuple(aimed), strict=True))
+    alike = sa.and_(_Transfer.status == Status.PENDING, _Transfer.origin_id == origin_id, *same)
+    values = dict(zip((column.key for column in _AIM), astuple(wanted), strict=True))
+    change = sa.update(_Transfer).where(alike).returning(_Transfer.id)
+    if wanted == NOWHERE:
+        origin = session.get_one(_Location, origin_id)
+        values["failure"] = str(NoArchiveForProducts(f"{origin.site.short_name}/{origin.name}"))
+        session.execute(change.where(_Transfer.failure.is_distinct_from(values["failure"])).values(values))
+        return 0
+    return len(session.scalars(change.values(values | {"failure": None})).all()) if wanted != aimed else 0
 
 
 def _archives(session: Session) -> list[Archive]:
     kind = LocationType.LONG_TERM_ARCHIVE
     rows = session.execute(
-        sa.select(_Location.id, _Location.site_id, _Location.storage_type, _Location.priority).where(
-            _Location.location_type == kind, _Location.storage_type.in_(STORAGES[kind]), _Location.active
+        sa.select(_Location.id, _Location.site_id, _Location.storage_type, _Location.priority, _Location.active).where(
+            _Location.location_type == kind, _Location.storage_type.in_(STORAGES[kind])
         )
     )
     return [Archive(*row) for row in rows]
-
-
-def _shares(session: Session, site_id: int) -> set[int]:
-    """Sites whose workers see the files of a site: what goes there is copied, as on one machine."""
-    route = sa.and_(_Route.active, _Route.route_type == RouteType.DIRECT, _Route.method == Mover.COPY)
-    return set(session.scalars(sa.select(_Route.destination_site_id).where(route, _Route.origin_site_id == site_id)))
 
 
 def _cancel_unwanted(session: Session, *, by: str) -> int:

@@ -8,8 +8,9 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.errors import BadFile, BadProducts
+from ccat_data_transfer.errors import BadFile, BadProducts, ProductsSpoiled
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
+from ccat_data_transfer.verbs.products.aiming import aim_on
 from ccat_data_transfer.verbs.products.copying import Copier, Item, Seen
 from ccat_data_transfer.verbs.products.describing import description_of
 from ccat_data_transfer.verbs.products.ordering import Ordered, drop, mark_bad, order, record
@@ -26,11 +27,19 @@ _RECORDED_AT_ONCE: Final = 500
 class _Order:
     run_id: int
     archive_id: int
+    is_away: bool
+    """Whether they were moved from where they were made."""
     ordered: Ordered
     copier: Copier
 
 
 class _BadItems(BadProducts):
+    def __init__(self, order: _Order, found: Sequence[tuple[Item, BadFile]]) -> None:
+        super().__init__(order.run_id, [problem for _, problem in found])
+        self.found = found
+
+
+class _Spoiled(ProductsSpoiled):
     def __init__(self, order: _Order, found: Sequence[tuple[Item, BadFile]]) -> None:
         super().__init__(order.run_id, [problem for _, problem in found])
         self.found = found
@@ -55,6 +64,8 @@ def _archive(one: Attempt) -> None:
         return
     bad = _copy(one, wanted, items)
     _describe(one, wanted)
+    if spoiled := [(item, told) for item, told in bad if wanted.is_away and item.origin_copy_id is not None]:
+        raise _Spoiled(wanted, spoiled)
     if bad:
         raise _BadItems(wanted, bad)
     because = "archived, and every product read back there"
@@ -70,6 +81,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
     return _Order(
         run_id=run.id,
         archive_id=archive.id,
+        is_away=origin.id != run.data_location_id,
         ordered=order(session, transfer, directory=directory, by=one.by),
         copier=Copier(origin=one.disk(origin), archive=one.store(archive), directory=directory),
     )
@@ -103,5 +115,9 @@ def _describe(one: Attempt, wanted: _Order) -> None:
 
 
 def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
-    if isinstance(error, _BadItems):
+    if isinstance(error, _BadItems | _Spoiled):
         mark_bad(session, error.found, by=one.by)
+    if isinstance(error, _Spoiled):
+        transfer = session.get_one(models.ProductArchiveTransfer, one.transfer_id)
+        run = session.get_one(models.ExecutedReductionStep, transfer.run_id)
+        aim_on(session, transfer, run.data_location_id)

@@ -7,21 +7,17 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, pour
 from ccat_data_transfer.backends.posix import Tree
-from ccat_data_transfer.errors import BadFile, ProductArrivedDamaged, ProductIsFetchedElse
+from ccat_data_transfer.errors import BadFile, ProductIsFetchedElse
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import mark
 from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_data_transfer.verbs.products.ordering import record
-from ccat_data_transfer.verbs.products.pulling import Damaged
 from ccat_data_transfer.verbs.products.repairing import archive_anew
 from ccat_data_transfer.verbs.products.sourcing import Order, order
 from ccat_data_transfer.verbs.products.trees import digest_of, is_whole, tree_at
 from ccat_ops_db.plan.trees import TreeFile
 from ccat_ops_db.states import Status
-
-_TRUSTED = 2
-"""Tries after which what arrives damaged is damaged where it comes from."""
 
 
 def fetch_product(one: Attempt) -> None:
@@ -72,13 +68,9 @@ def _fill(tree: Tree, *, store: Store, path: str, files: Sequence[TreeFile]) -> 
 
 
 def _pull(one: Attempt, wanted: Order) -> Seen:
-    """Bring it along a route; raises ProductArrivedDamaged where it is to be sent again."""
+    """Bring it along a route."""
     puller = wanted.puller(progress=one.keep_lease)
     [(_, seen)] = puller.bring([wanted.item])
-    if isinstance(seen, Damaged):
-        if wanted.tries + 1 >= _TRUSTED:
-            raise seen.problem
-        raise ProductArrivedDamaged([seen.problem])
     if isinstance(seen, BadFile):
         raise seen
     puller.done()

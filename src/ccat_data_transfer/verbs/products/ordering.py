@@ -41,25 +41,31 @@ class Ordered(NamedTuple):
     """Whether some are in the archive already."""
 
 
-def order(session: Session, transfer: models.ProductArchiveTransfer, *, directory: str, by: str) -> Ordered:
+def order(
+    session: Session, transfer: models.ProductArchiveTransfer, *, directory: str, by: str, to: int | None = None
+) -> Ordered:
     """Announce a copy, WRITING, of each product of a run that is to be copied; lost ones before it are closed.
 
-    Raises ProductCopyInTheWay where one is being deleted.
+    It is in the archive, or at `to`, a buffer on the way there: then of what is not archived yet. Raises
+    ProductCopyInTheWay where one is being deleted.
     """
+    place = transfer.destination_id if to is None else to
     found = sa.select(_Product).where(_Product.run_id == transfer.run_id).order_by(_Product.relative_path)
     products = {one.id: one for one in session.scalars(found)}
-    at_origin = _copies(session, products, transfer.origin_id)
-    there = _copies(session, products, transfer.destination_id)
+    found_there = _copies(session, products, transfer.origin_id)
+    at_origin = {one: copy for one, copy in found_there.items() if copy.status is not PhysicalCopyStatus.WRITING}
+    there = _copies(session, products, place)
     because = "it is made anew"
     lost = [one.id for one in there.values() if one.status in _LOST]
     advance(session, _AnyCopy, lost, to=PhysicalCopyStatus.DELETED, because=because, by=by)
     kept = {one: copy for one, copy in there.items() if copy.id not in lost}
     begun = {one: copy.id for one, copy in kept.items() if copy.status is PhysicalCopyStatus.WRITING}
-    present = {one for one, copy in kept.items() if copy.status is PhysicalCopyStatus.PRESENT}
+    present = _present(kept)
     for one in kept.keys() - begun.keys() - present:
         raise ProductCopyInTheWay(products[one].relative_path, kept[one].status)
     current = {one for one, product in products.items() if product.state is ProductState.CURRENT}
-    new = _announce(session, current - kept.keys(), transfer, directory=directory)
+    archived = set() if to is None else _present(_copies(session, products, transfer.destination_id))
+    new = _announce(session, current - archived - kept.keys(), place, directory=directory)
     items = {
         one: _item(products[one], copy_id, at_origin.get(one)) for one, copy_id in sorted({**begun, **new}.items())
     }
@@ -87,9 +93,15 @@ def record(
         raise LeaseLost
 
 
-def drop(session: Session, items: Collection[Item], *, by: str) -> None:
+def drop(
+    session: Session,
+    items: Collection[Item],
+    *,
+    by: str,
+    because: str = "its product does not count any more, and nothing was written",
+) -> None:
     """Close copies of which nothing was written."""
-    ids, because = [item.copy_id for item in items], "its product does not count any more, and nothing was written"
+    ids = [item.copy_id for item in items]
     advance(session, _AnyCopy, ids, to=PhysicalCopyStatus.DELETED, because=because, by=by)
 
 
@@ -116,14 +128,16 @@ def _copies(session: Session, products: Collection[int], location_id: int | None
     return {row.data_product_id: row for row in session.execute(of_product) if row.data_product_id is not None}
 
 
-def _announce(
-    session: Session, products: Collection[int], transfer: models.ProductArchiveTransfer, *, directory: str
-) -> dict[int, int]:
+def _present(copies: Mapping[int, Any]) -> set[int]:
+    return {one for one, copy in copies.items() if copy.status is PhysicalCopyStatus.PRESENT}
+
+
+def _announce(session: Session, products: Collection[int], place: int | None, *, directory: str) -> dict[int, int]:
     table = table_of(_AnyCopy)
     values = {
         "type": sa.literal("data_product"),
         "data_product_id": _Product.id,
-        "data_location_id": sa.literal(transfer.destination_id, sa.BigInteger),
+        "data_location_id": sa.literal(place, sa.BigInteger),
         "path": sa.literal(f"{directory}/") + _Product.relative_path,
     }
     rows = sa.select(*values.values()).where(is_among(_Product.id, products))

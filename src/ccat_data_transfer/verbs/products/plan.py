@@ -1,33 +1,78 @@
-"""Where the products of a run go and come from: which archive, which paths there, and which copy is fetched."""
+"""Where the products of a run go and come from: which archive by which way, which paths, and which copy is fetched."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from ccat_data_transfer.routing import Place, Route
+from ccat_data_transfer.routing import Hop, NoWay, Place, Route, Straight, way
 from ccat_ops_db.states import LocationType, RouteType, StorageType
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A long-term archive that is in use."""
+    """A long-term archive."""
 
     location_id: int
     site_id: int
     storage: StorageType
     priority: int
+    is_active: bool = True
 
 
-def archive_for(site_id: int, archives: Iterable[Archive], *, shares: Collection[int]) -> int | None:
-    """Archive that products of a site are copied into; None where none can be written from there.
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Where everything is, and what leads where."""
 
-    One of the site itself is preferred, then priority decides. Of another site it is an object store, or a disk of a
-    site whose workers see these files too: those of `shares`.
+    places: Mapping[int, Place]
+    """By location."""
+    routes: Sequence[Route]
+    buffers: Mapping[int, int]
+    """Location that receives data at a site, by site."""
+    mounted: Collection[tuple[int, int]]
+    """Pairs of sites: the workers of the second see the files of the first."""
+
+    def seen_from(self, site_id: int) -> set[int]:
+        """Other sites whose files are seen from a site."""
+        return {seen for seen, by in self.mounted if by == site_id}
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Where products of a run go: an archive, and first a buffer along a route, where they cannot get there at once."""
+
+    archive_id: int | None = None
+    next_id: int | None = None
+    route_id: int | None = None
+
+
+NOWHERE: Final = Aim()
+
+
+def aim_from(origin: Place, archives: Iterable[Archive], here: Network, *, kept: int | None = None) -> Aim:
+    """Where products go from a location; NOWHERE where no archive can be got to.
+
+    An archive that was chosen before is kept for as long as it can be got to. One of the site itself is preferred, then
+    priority decides. Into an object store, and a disk of a site that sees these files, they are copied from where they
+    are; else they take the way of raw packages, over buffers.
     """
-    reached = [
-        one for one in archives if one.storage is StorageType.S3 or one.site_id == site_id or one.site_id in shares
-    ]
-    preferred = min(reached, key=lambda one: (one.site_id != site_id, -one.priority, one.location_id), default=None)
-    return preferred.location_id if preferred else None
+    usable = [one for one in archives if one.is_active or one.location_id == kept]
+    led = {archive: aim for archive in usable if (aim := _aim(origin, archive, here)) is not None}
+    before = [aim for aim in led.values() if aim.archive_id == kept]
+    ordered = sorted(led, key=lambda one: (one.site_id != origin.site_id, -one.priority, one.location_id))
+    return next(iter([*before, *(led[one] for one in ordered)]), NOWHERE)
+
+
+def _aim(origin: Place, archive: Archive, here: Network) -> Aim | None:
+    number = archive.location_id
+    if archive.storage is StorageType.S3 or origin.site_id in here.seen_from(archive.site_id):
+        return Aim(number)
+    match way(here.routes, here.buffers, origin=origin, destination=here.places[number]):
+        case Straight():
+            return Aim(number)
+        case Hop(route, buffer):
+            return Aim(number, buffer, route.id)
+        case NoWay():
+            return None
 
 
 def directory_of(pipeline: str, step: str, *, sub_group: str, run_id: int) -> str:
@@ -45,9 +90,14 @@ def listing_path(directory: str, tree: str) -> str:
     return f"{directory}.trees/{tree}.listing"
 
 
+def top_of(path: str | None, relative_path: str) -> str:
+    """Directory that the products of a run lie in, where one of them has this path below the root of a location."""
+    return (path or "").removesuffix(f"/{relative_path}")
+
+
 def listing_beside(path: str, relative_path: str) -> str:
     """The same for a copy: `path` is that of the copy below the root of its location."""
-    return listing_path(path.removesuffix(f"/{relative_path}"), relative_path)
+    return listing_path(top_of(path, relative_path), relative_path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,13 @@ def _retry(session: Session, which: sa.ColumnElement[bool], *, by: str) -> list[
     counts = sa.exists().where(_Product.run_id == _Transfer.run_id, _Product.state == ProductState.CURRENT)
     failed = sa.select(_Transfer.id).where(which, _Transfer.status == Status.FAILED, counts)
     ids = session.scalars(failed).all()
+    home = sa.select(_Run.data_location_id).where(_Run.id == _Transfer.run_id).scalar_subquery()
+    anew = {
+        "origin_id": home,
+        "next_id": None,
+        "data_transfer_route_id": None,
+    }  # what is where by now is not sent again
+    session.execute(sa.update(_Transfer).where(is_among(_Transfer.id, ids)).values(anew))
     lost = (
         sa.select(_Copy)
         .join(_Product, _Product.id == _Copy.data_product_id)

@@ -15,14 +15,14 @@ from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import NoProductCopy, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.products.copying import Item
-from ccat_data_transfer.verbs.products.plan import Fetch, Source, directory_of, fetch_from
+from ccat_data_transfer.verbs.products.network import the_network
+from ccat_data_transfer.verbs.products.plan import Fetch, Network, Source, directory_of, fetch_from, top_of
 from ccat_data_transfer.verbs.products.pulling import Puller
-from ccat_data_transfer.verbs.ways import Map, the_map
 from ccat_ops_db import models
 from ccat_ops_db.models import DataLocation as _Location
 from ccat_ops_db.models import DataProductPhysicalCopy as _Copy
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
 
 _Route = models.DataTransferRoute
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
@@ -41,8 +41,6 @@ class Order:
     disk: Disk
     path: str
     """Where it gets to."""
-    tries: int
-    """That were in trouble before this one."""
     moves: MovesFiles | None
     """What brings it; None: it is read where it is."""
     host: str | None
@@ -52,7 +50,7 @@ class Order:
         """What brings it along a route."""
         assert isinstance(self.store, Disk)  # noqa: S101 - an object store is read where it is; narrows the types
         assert self.moves is not None  # noqa: S101 - as asked before
-        run = PurePosixPath(self.item.origin_path or "").as_posix().removesuffix(f"/{self.item.relative_path}")
+        run = top_of(self.item.origin_path, self.item.relative_path)
         return Puller(
             origin=self.store,
             host=self.host,
@@ -87,7 +85,6 @@ def order(session: Session, *, one: Attempt) -> Order | None:
         store=one.store(copy.location),
         disk=one.disk(location),
         path=session.get_one(_Copy, copy_id).path,
-        tries=job.trouble_count,
         moves=one.mover(route) if route else None,
         host=copy.location.host if isinstance(copy.location, models.DiskDataLocation) else None,
         has_listing=copy.location.location_type is LocationType.LONG_TERM_ARCHIVE,
@@ -110,11 +107,10 @@ def _name(product: models.DataProduct) -> str:
 
 
 def _fetch(session: Session, product: models.DataProduct, location: _Location) -> Fetch:
-    here, copies = the_map(session), _others(session, product.id, location.id)
+    here, copies = the_network(session), _others(session, product.id, location.id)
     sources = [_source(one, here) for one in copies if one.status is PhysicalCopyStatus.PRESENT]
-    routes = [one for one in here.routes if one.type is not RouteType.RELAY]
     site_id = location.site_id
-    found = fetch_from(sources, site_id, seen=_seen(session, site_id), routes=routes)
+    found = fetch_from(sources, site_id, seen=here.seen_from(site_id), routes=here.routes)
     if found is not None:
         return found
     told = [f"{_label(one.location)} is {one.status}" for one in copies]
@@ -124,7 +120,7 @@ def _fetch(session: Session, product: models.DataProduct, location: _Location) -
     raise NoProductCopy(_name(product), _label(location), told, remedy=remedy)
 
 
-def _source(copy: _Copy, here: Map) -> Source:
+def _source(copy: _Copy, here: Network) -> Source:
     location = copy.location
     return Source(
         copy_id=copy.id,
@@ -133,14 +129,6 @@ def _source(copy: _Copy, here: Map) -> Source:
         storage=location.storage_type,
         priority=location.priority,
     )
-
-
-def _seen(session: Session, site_id: int) -> set[int]:
-    """Other sites whose files are seen from a site: sites that share a file system have a route of method `copy`."""
-    shared = sa.and_(_Route.active, _Route.route_type != RouteType.RELAY, _Route.method == Mover.COPY)
-    ends = sa.select(_Route.origin_site_id, _Route.destination_site_id).where(shared)
-    pairs = session.execute(ends.where(sa.or_(_Route.origin_site_id == site_id, _Route.destination_site_id == site_id)))
-    return {site for pair in pairs for site in pair} - {site_id}
 
 
 def _others(session: Session, product_id: int, location_id: int) -> list[_Copy]:

@@ -1,0 +1,22 @@
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.verbs.products.plan import Network
+from ccat_data_transfer.verbs.ways import the_map
+from ccat_ops_db import models
+from ccat_ops_db.states import Mover, RouteType
+
+_Route = models.DataTransferRoute
+
+
+def the_network(session: Session) -> Network:
+    """All locations, and the routes that are in use. A direct one of method `copy` says that files are seen there."""
+    here = the_map(session)
+    is_mount = sa.and_(_Route.active, _Route.route_type == RouteType.DIRECT, _Route.method == Mover.COPY)
+    pairs = session.execute(sa.select(_Route.origin_site_id, _Route.destination_site_id).where(is_mount))
+    return Network(
+        places=here.places,
+        routes=here.routes,
+        buffers=here.buffers,
+        mounted={(origin, destination) for origin, destination in pairs},
+    )
