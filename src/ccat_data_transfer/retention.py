@@ -33,7 +33,7 @@ WAKES_ON: Final = (
 
 
 def tend(engine: sa.Engine, app: TaskApp, *, by: str, lease: timedelta) -> int:
-    """Recover what was lost, mark what is to go, have it removed, and what was given up too; how many copies that was."""
+    """Recover what was lost, mark what is to go, and have it removed, and what was given up; how many that was."""
     recovered = carefully(engine, partial(recover_lost_deletions, by=by))
     marked = sum(
         carefully(engine, partial(mark, location_id=one, by=by)) for one in in_transaction(engine, locations_to_look_at)
@@ -41,7 +41,9 @@ def tend(engine: sa.Engine, app: TaskApp, *, by: str, lease: timedelta) -> int:
     sent = partial(_send, app=app, by=by, lease=lease)
     scheduled = sum(carefully(engine, partial(sent, location_id=one)) for one in in_transaction(engine, with_deletions))
     removed = partial(_discard, app=app, by=by, lease=lease)
-    given_up = sum(carefully(engine, partial(removed, location_id=one)) for one in in_transaction(engine, with_given_up))
+    given_up = sum(
+        carefully(engine, partial(removed, location_id=one)) for one in in_transaction(engine, with_given_up)
+    )
     return recovered + marked + scheduled + given_up
 
 

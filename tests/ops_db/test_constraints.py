@@ -181,6 +181,7 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.Alert, {"number": 0}, "number_is_positive"),
     (models.Alert, {"told_number": -1}, "told_number_is_not_negative"),
     (models.AlertWatch, {"id": 2}, "there_is_one"),
+    (models.ReplicationRound, {"id": 2}, "there_is_one"),
     (models.AlertWatch, {"tries": -1}, "tries_is_not_negative"),
     (models.DataLocation, {"free_bytes": -1, "space_checked_at": START}, "free_bytes_is_not_negative"),
     (models.DataLocation, {"free_bytes": 1}, "space_has_a_moment"),
@@ -241,6 +242,7 @@ def rows(shared_engine: sa.Engine, world: World) -> Rows:
             models.StagingJob(raw_data_package_id=world.package, data_location_id=world.processing),
             models.Alert(kind=states.AlertKind.FULL_DISK, key="1", sentence="it is full"),
             models.AlertWatch(id=1),
+            models.ReplicationRound(id=1),
             models.Withdrawal(raw_data_package_id=world.package, what="package 1", because="a test", by="a test"),
             models.Exclusion(
                 raw_data_package_id=world.package, what="package 1", pixels=["7"], because="a test", by="a test"

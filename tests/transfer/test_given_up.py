@@ -158,9 +158,11 @@ def test_who_dies_between_the_files_and_the_row_is_followed_by_another(
         raise KeyboardInterrupt
 
     chosen = given_up(observatory, package_id)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    mortal = replace(observatory.worker, lease=timedelta(milliseconds=1))
+    with monkeypatch.context() as patched:
         patched.setattr(discarding, "_record", die)
-        discard(replace(observatory.worker, lease=timedelta(milliseconds=1)), chosen)
+        with pytest.raises(KeyboardInterrupt):
+            discard(mortal, chosen)
     assert observatory.copies(package_id)[RAMSES].status is PhysicalCopyStatus.WRITING
 
     assert eventually(lambda: tidy_up(observatory)) == 1

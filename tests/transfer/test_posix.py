@@ -184,8 +184,8 @@ def test_a_disk_without_inodes_is_not_called_full_whenever_that_is_noticed(small
                 sink.write(b"x")
 
     said = (
-        f"Location ccat/buffer ({small_disk.root}) has no free inodes: its file system takes no more files; remove small "
-        "files that nobody needs, or have it made with more inodes (`df -i` shows them)."
+        f"Location ccat/buffer ({small_disk.root}) has no free inodes: its file system takes no more files; remove "
+        "small files that nobody needs, or have it made with more inodes (`df -i` shows them)."
     )
     with pytest.raises(NoInodes) as in_the_middle:
         small_disk.publish_tree("raw/p1", write, needs=10)
@@ -202,7 +202,7 @@ def test_a_quota_that_is_used_up_is_not_called_a_full_disk(disk: Disk) -> None:
     with pytest.raises(QuotaUsedUp) as error, disk.explained(5 * MEGABYTE):
         raise OSError(errno.EDQUOT, "Disk quota exceeded", "a.tar")
     assert str(error.value) == (
-        f"Location ccat/buffer ({disk.root}) refuses 5 MB: the disk quota of user {os.geteuid()} is used up there; free "
-        "some of what that user has there, or have its quota raised (`quota` shows it)."
+        f"Location ccat/buffer ({disk.root}) refuses 5 MB: the disk quota of user {os.geteuid()} is used up there; "
+        "free some of what that user has there, or have its quota raised (`quota` shows it)."
     )
     assert error.value.transient

@@ -12,12 +12,12 @@ from ccat_data_transfer.managers import TransferContext
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
 from ccat_data_transfer.routing import Place
-from ccat_data_transfer.verbs.copies import announce_copy
-from ccat_data_transfer.verbs.surveying import look_through
 from ccat_data_transfer.verbs import replicating, surveying
+from ccat_data_transfer.verbs.copies import announce_copy
 from ccat_data_transfer.verbs.replicating import replicate
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
+from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions

@@ -14,10 +14,10 @@ from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import Group, Kind, Obstacle, Term
-from ccat_ops_db.queries.retention import forecast, places
+from ccat_ops_db.queries.retention import forecast, obstacles, places
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
-from ccat_ops_db.states import PhysicalCopyStatus, Status
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.retention import (
     MarksCrossed,
     forget_retention,
@@ -412,3 +412,21 @@ def test_removing_leaves_nothing_of_what_others_left_half_removed(observatory: O
     directory.rename(directory.with_name(f"{directory.name}.removed-1-dead"))
     assert observatory.make_room(STAGED) == 1
     observatory.check_that_rows_tell_what_is_there()
+
+
+def test_a_copy_stays_where_a_later_trip_of_its_package_leads(routed: Observatory) -> None:
+    lta = LocationType.LONG_TERM_ARCHIVE
+    for name, kind in (("us/buffer", LocationType.BUFFER), ("us/lta", lta), ("us/tapes", lta)):
+        routed.add_location(name, kind)
+    routed.add_route("cologne", "us")
+    routed.add_route("ccat", "us")
+    change(routed, models.DataClass, {"name": "raw"}, min_verified_archive_copies=2)
+    package_id = archived(routed)
+    there = routed.copies(package_id)["us/buffer"].id
+    with transaction(routed.engine) as session:
+        assert obstacles(session, [there]) == {}
+        row = {"raw_data_package_id": package_id, "destination_id": routed.location_id("us/tapes")}
+        session.add(models.LongTermArchiveTransfer(origin_id=routed.location_id("cologne/buffer"), **row))
+    assert routed.ship() == 1
+    with transaction(routed.engine) as session:
+        assert obstacles(session, [there]) == {there: Obstacle.BEING_READ}

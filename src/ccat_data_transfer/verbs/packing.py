@@ -192,7 +192,7 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) ->
     because = "packed, and read back; to be archived next"
     package = session.get_one(models.RawDataPackage, order.package_id, with_for_update=True)
     _require_registered_as_packed(session, order)
-    _require_packed_as_archived(session, package, order, stored)
+    _require_packed_as_archived(session, order, archived=package.checksum, packed=stored.checksum)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     package.size_bytes, package.checksum = stored.size_bytes, stored.checksum
     one.end(session, Status.PENDING, because=because)
@@ -207,13 +207,10 @@ def _require_registered_as_packed(session: Session, order: _Order) -> None:
         raise RegisteredAnew(order.name)
 
 
-def _require_packed_as_archived(
-    session: Session, package: models.RawDataPackage, order: _Order, stored: Stored
-) -> None:
+def _require_packed_as_archived(session: Session, order: _Order, *, archived: str | None, packed: str | None) -> None:
     """Raise PackedOtherwise where a sound archive copy is another tar; where none is left, this one takes its place."""
-    archived, packed = package.checksum or "", stored.checksum or ""
-    if archived != packed and has_sound_copy(session, package.id):
-        raise _OtherTar(order, archived=archived, packed=packed)
+    if archived != packed and has_sound_copy(session, order.package_id):
+        raise _OtherTar(order, archived=archived or "", packed=packed or "")
 
 
 def _mark_bad_files(session: Session, one: Attempt, error: CcatError) -> None:

@@ -18,7 +18,7 @@ from ccat_ops_db.states import LocationType
 
 _Round, _Package, _Location = models.ReplicationRound, models.RawDataPackage, models.DataLocation
 _LOOKED_AT: Final = 20_000
-"""Packages that one look is about: it takes a third of a second, and one of ten million packages is over in two hours."""
+"""Packages that one look is about: it takes a third of a second, and a round of ten million an hour and a half."""
 _PAUSE: Final = timedelta(seconds=10)
 _EVERY: Final = timedelta(hours=1)
 _NOW: Final = sa.func.clock_timestamp()

@@ -160,4 +160,5 @@ def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
             because = f"it arrived damaged {_TRUSTED} times"
             advance(session, models.PhysicalCopy, [arrived.one.copy_id], to=to, because=because, by=one.by)
             session.execute(these.values(bad_arrivals=0))
-            one.rest(session, ids, because=f"Package {arrived.one.name} has to be made anew where it comes from: {because}.")
+            told = f"Package {arrived.one.name} has to be made anew where it comes from: {because}."
+            one.rest(session, ids, because=told)

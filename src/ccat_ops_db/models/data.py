@@ -11,6 +11,7 @@ from ccat_ops_db.models.base import (
     Identity,
     Json,
     Leased,
+    came_last,
     is_checksum,
     is_not_negative,
     is_path_inside,
@@ -111,6 +112,7 @@ class RawDataFile(Base):
             "instrument_module_id",
             postgresql_where=sa.text("raw_data_package_id IS NULL"),
         ),
+        came_last("raw_data_file", "created_at"),
     )
 
     id: Mapped[ClientUuid]
@@ -172,6 +174,7 @@ class PhysicalCopy(Leased, Base):
         ),
         sa.Index("ix_physical_copy_there", "data_location_id", postgresql_where=sa.text("status <> 'deleted'")),
         sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),
+        came_last("physical_copy", "created_at"),
         sa.Index("ix_physical_copy_lost", "data_location_id", postgresql_where=sa.text(LOST)),
         sa.Index("ix_physical_copy_unfinished", "data_location_id", postgresql_where=sa.text(UNFINISHED)),
         sa.Index("ix_physical_copy_leased", "lease_until", postgresql_where=sa.text("lease_until IS NOT NULL")),

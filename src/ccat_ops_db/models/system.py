@@ -4,7 +4,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ccat_ops_db.models.base import Base, CreatedAt, Identity, is_positive
+from ccat_ops_db.models.base import Base, CreatedAt, Identity, came_last, is_positive
 
 
 class Installation(Base):
@@ -25,7 +25,10 @@ class StatusChange(Base):
     """One move of one noun: written in the transaction that moved it, never changed."""
 
     __tablename__ = "status_change"
-    __table_args__ = (sa.Index("ix_status_change_object", "noun", "object_id", "id"),)
+    __table_args__ = (
+        sa.Index("ix_status_change_object", "noun", "object_id", "id"),
+        came_last("status_change", "at"),
+    )
 
     id: Mapped[Identity]
     noun: Mapped[str] = mapped_column(sa.String(64), comment="Table of the object.")

@@ -65,7 +65,7 @@ class LongTermArchiveTransfer(_Transfer, Base):
 
 
 class ReplicationRound(Base):
-    """The one row that tells how far it was looked whether archived packages have enough copies, all of them in turn."""
+    """The one row that tells how far it was looked, at one package after the other, whether they have enough copies."""
 
     __tablename__ = "replication_round"
     __table_args__ = (sa.CheckConstraint("id = 1", name="there_is_one"),)

@@ -137,11 +137,11 @@ FOR EACH ROW WHEN (OLD.instrument_id <> NEW.instrument_id) EXECUTE FUNCTION sett
 """
 _TAKEN_OUT_BEFORE = """
 INSERT INTO exclusion (raw_data_package_id, what, because, by, created_at)
-SELECT p.id, 'raw package ' || p.name, coalesce(said.word[1], p.excluded_because), coalesce(said.word[2], 'somebody'),
-    p.excluded_at
+SELECT p.id, 'raw package ' || p.name, coalesce(said.word[1], nullif(p.excluded_because, ''), 'no reason was given'),
+    coalesce(said.word[2], 'somebody'), p.excluded_at
 FROM raw_data_package p
 LEFT JOIN LATERAL regexp_match(p.excluded_because, '^(.+) \\(([^()]+)\\)$') said (word) ON true
-WHERE p.excluded_at IS NOT NULL AND p.excluded_because <> ''
+WHERE p.excluded_at IS NOT NULL
 ORDER BY p.excluded_at, p.id
 """
 _FORGET = """

@@ -10,11 +10,14 @@ depends_on = None
 
 _COPY, _ARCHIVING, _ROUND = "physical_copy", "long_term_archive_transfer", "replication_round"
 _INDEXES = {"lost": "status IN ('corrupt', 'missing')", "unfinished": "status = 'writing'"}
+_MOMENTS = {"raw_data_file": "created_at", _COPY: "created_at", "status_change": "at"}
 
 
 def upgrade() -> None:
     for name, which in _INDEXES.items():
         op.create_index(f"ix_{_COPY}_{name}", _COPY, ["data_location_id"], postgresql_where=sa.text(which))
+    for table, column in _MOMENTS.items():
+        op.create_index(f"ix_{table}_{column}", table, [column], postgresql_using="brin")
     is_failed = sa.text("status = 'failed'")
     op.create_index(f"ix_{_ARCHIVING}_failed", _ARCHIVING, ["id"], postgresql_where=is_failed)
     bad_arrivals: sa.Column[int] = sa.Column(
@@ -35,9 +38,7 @@ def upgrade() -> None:
             nullable=False,
             comment="Number of the raw package that was looked at last; 0: the next round begins.",
         ),
-        sa.Column(
-            "look_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When it goes on; NULL: now."
-        ),
+        sa.Column("look_at", sa.TIMESTAMP(timezone=True), nullable=True, comment="When it goes on; NULL: now."),
         sa.CheckConstraint("id = 1", name=op.f(f"ck_{_ROUND}_there_is_one")),
         sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{_ROUND}")),
     )
@@ -47,5 +48,7 @@ def downgrade() -> None:
     op.drop_table(_ROUND)
     op.drop_column(_ARCHIVING, "bad_arrivals")
     op.drop_index(f"ix_{_ARCHIVING}_failed", _ARCHIVING)
+    for table, column in _MOMENTS.items():
+        op.drop_index(f"ix_{table}_{column}", table)
     for name in _INDEXES:
         op.drop_index(f"ix_{_COPY}_{name}", _COPY)

@@ -40,8 +40,8 @@ read AS MATERIALIZED (
     SELECT t.origin_id AS data_location_id, t.raw_data_package_id
     FROM long_term_archive_transfer t WHERE t.status IN ('pending', 'scheduled', 'in_progress')
     UNION
-    SELECT unnest(ARRAY[t.origin_id, t.destination_id]), p.id
-    FROM data_transfer t JOIN raw_data_package p ON p.data_transfer_package_id = t.data_transfer_package_id
+    SELECT unnest(ARRAY[t.origin_id, t.destination_id]), a.raw_data_package_id
+    FROM data_transfer t JOIN long_term_archive_transfer a ON a.data_transfer_id = t.id
     WHERE t.status IN ('pending', 'scheduled', 'in_progress')
 ),
 -- Packages that somebody may be reading from an archive, or is about to.
