@@ -212,7 +212,7 @@ def test_workers_frozen_at_every_step_do_no_harm_when_they_wake_up_after_others_
 def test_workers_killed_or_frozen_at_every_request_to_an_object_store_leave_one_whole_object_and_nothing_else(
     observatory: Observatory, mortals: Mortals, object_store: ObjectStore, then: Signals
 ) -> None:
-    packages = [observatory.observe(FILES) for _ in range(17)]
+    packages = [observatory.observe(FILES) for _ in range(20)]
     observatory.do(Operation.PACKING)
     long_enough_for_a_request = timedelta(seconds=2)
     lost = disturb(observatory, mortals, Operation.ARCHIVING, then=then, lease=long_enough_for_a_request)
