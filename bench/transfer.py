@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,7 +66,7 @@ def measure(
         across = once(one.move)
         yield Figure("crossing_mb_per_s", size / across)
         yield Figure("crossing_costs", across / ours)
-    small, large = (peak_mb(max(20, share * size // 2000)) for share in (_SMALL_MB, _LARGE_MB))
+    small, large = peaks_mb([max(20, share * size // 2000) for share in (_SMALL_MB, _LARGE_MB)])
     yield Figure("rss_mb", large, at_most=150)
     yield Figure("rss_growth_mb", large - small, at_most=10)
     with observatory() as one:
@@ -88,16 +88,16 @@ class Observatory:
         """Where the instrument writes."""
         return self.root / "ccat/chai_raw_data"
 
-    def write(self, megabytes: int, files: int) -> None:
+    def write(self, megabytes: int, files: int, *, number: int = 0) -> None:
         """Write a scan of so many MB that no compression helps with, and register it."""
-        scan_id, new = self._scan(0), []
+        scan_id, new = self._scan(number), []
         each = megabytes * 10**6 // files
-        for number in range(files):
-            path = f"2026-04-01/scan-{number:04d}.fits"
+        for part in range(files):
+            path = f"2026-04-01/scan-{number}-{part:04d}.fits"
             new.append(NewFile(uuid.uuid4(), path, each, _write_random(self.source / path, each)))
         with transaction(self.engine) as session:
             add_files(session, scan_id, new, module=MODULES[0], location="ccat/chai_raw_data", by="bench")
-            finish_scan(session, scan_id, ended_at=START + timedelta(minutes=5), expected_files=files)
+            finish_scan(session, scan_id, ended_at=START + timedelta(hours=1), expected_files=files)
 
     def move(self) -> None:
         """All stages: packed, archived, read back and staged, every file compared."""
@@ -110,7 +110,7 @@ class Observatory:
         with transaction(self.engine) as session:
             request_staging(session, package_ids, int(find(session, LOCATION, "cologne/ramses").id))
         self._do(worker, Operation.STAGING)
-        if (self._states(), self._staged()) != ({PackageState.ARCHIVED}, {Status.COMPLETED}):
+        if {*self._states(), *self._staged()} != {PackageState.ARCHIVED, Status.COMPLETED}:
             raise ValueError(f"packages {self._states()}, staging {self._staged()}")
 
     @contextlib.contextmanager
@@ -129,14 +129,14 @@ class Observatory:
             process.terminate()
             process.wait()
 
-    def manage(self) -> None:
-        """What a manager does until all packages were archived and staged by a worker."""
+    def manage(self, packages: int) -> None:
+        """What a manager does until so many packages are archived, and the newest of them is staged, by a worker."""
         context = self._manager()
-        self._tick(context, until=lambda: self._states() == {PackageState.ARCHIVED})
+        self._tick(context, until=lambda: self._states() == [PackageState.ARCHIVED] * packages)
         with transaction(self.engine) as session:
-            package_ids = session.scalars(sa.select(models.RawDataPackage.id)).all()
-            request_staging(session, package_ids, int(find(session, LOCATION, "cologne/ramses").id))
-        self._tick(context, until=lambda: self._staged() == {Status.COMPLETED})
+            newest = session.scalars(sa.select(sa.func.max(models.RawDataPackage.id))).one()
+            request_staging(session, [newest], int(find(session, LOCATION, "cologne/ramses").id))
+        self._tick(context, until=lambda: self._staged() == [Status.COMPLETED] * packages)
 
     def move_plainly(self) -> None:
         """The same bytes by the programs that everybody has: tar, cp, sha256sum; nothing is kept or flushed."""
@@ -184,13 +184,13 @@ class Observatory:
             tick(context)
             time.sleep(_LOOK_S)
 
-    def _states(self) -> set[PackageState]:
+    def _states(self) -> list[PackageState]:
         with transaction(self.engine) as session:
-            return set(session.scalars(sa.select(models.RawDataPackage.state)))
+            return list(session.scalars(sa.select(models.RawDataPackage.state)))
 
-    def _staged(self) -> set[Status]:
+    def _staged(self) -> list[Status]:
         with transaction(self.engine) as session:
-            return set(session.scalars(sa.select(models.StagingJob.status)))
+            return list(session.scalars(sa.select(models.StagingJob.status)))
 
     def _unpackaged(self) -> bool:
         with transaction(self.engine) as session:
@@ -266,10 +266,13 @@ def observatory(*, crosses: bool = False) -> Iterator[Observatory]:
         engine.dispose()
 
 
-def peak_mb(megabytes: int) -> float:
-    """The most memory of a transfer-worker that moves so much, in one file, through all stages, in MB."""
+def peaks_mb(megabytes: Sequence[int]) -> list[float]:
+    """The most memory so far of one transfer-worker, in MB, after each of these packages, of one file each."""
+    peaks = []
     with observatory() as one, one.worker() as process:
-        one.write(megabytes, 1)
-        one.manage()
-        [peak] = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "VmHWM" in line]
-        return int(peak.split()[1]) / 1024
+        for number, size in enumerate(megabytes):
+            one.write(size, 1, number=number)
+            one.manage(number + 1)
+            [line] = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "VmHWM" in line]
+            peaks.append(int(line.split()[1]) / 1024)
+    return peaks

@@ -76,9 +76,10 @@ def test_the_benchmark_of_whole_lives_tells_the_rate_and_the_cost_of_runs_beside
     assert wanted <= figures("lifecycle", bench("lifecycle", "--size", "30", "--local", "10", within=300))
 
 
+@pytest.mark.timeout(400)
 def test_the_benchmark_of_transfers_tells_what_they_cost_beside_plain_programs() -> None:
     wanted = {"transfer_ratio", "crossing_costs", "rss_mb", "package_100k_s"}
-    done = bench("transfer", "--size", "20", "--files", "100")
+    done = bench("transfer", "--size", "20", "--files", "100", within=300)
     assert done.returncode == 0, done.stderr
     assert wanted <= set(json.loads(done.stdout.splitlines()[-1])["figures"])
 

@@ -77,9 +77,9 @@ class ReadBack:
     def _read(self, start: int, end: int, *, progress: Callable[[], None] = lambda: None) -> None:
         os.fdatasync(self._file.fileno())
         forget(self._file, start, end)  # so that it is the disk that answers, and not the page cache
-        at = start
-        while at < end and (data := os.pread(self._file.fileno(), min(CHUNK, end - at), at)):
-            self._digest.update(data)
-            at += len(data)
+        at, buffer = start, memoryview(bytearray(min(CHUNK, end - start)))
+        while got := os.preadv(self._file.fileno(), [buffer[: end - at]], at):
+            self._digest.update(buffer[:got])
+            at += got
             progress()
         forget(self._file, start, end)

@@ -14,7 +14,7 @@ from ccat_data_transfer.errors import FileDiffers
 from ccat_data_transfer.tar import CHUNK
 from ccat_ops_db.errors import CcatError
 
-_AHEAD: Final = 4
+_AHEAD: Final = 2
 """Pieces that may wait to be hashed."""
 _WORTH_A_THREAD: Final = 1 << 18
 """Bytes of a piece; smaller ones are hashed on the way."""

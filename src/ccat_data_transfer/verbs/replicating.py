@@ -88,7 +88,9 @@ def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence
 def _lacks_in_some_archive() -> sa.ColumnElement[bool]:
     """Condition on a package: an archive that takes copies has none of it, and none is or was on its way there."""
     has = sa.exists().where(
-        _Copy.raw_data_package_id == _Package.id, _Copy.data_location_id == _Location.id, _Copy.status.not_in(_NOT_THERE)
+        _Copy.raw_data_package_id == _Package.id,
+        _Copy.data_location_id == _Location.id,
+        _Copy.status.not_in(_NOT_THERE),
     )
     was_asked = sa.exists().where(
         _Archiving.raw_data_package_id == _Package.id,
