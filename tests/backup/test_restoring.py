@@ -28,7 +28,7 @@ def test_it_becomes_an_installation_of_its_own_where_everything_is_paused(backup
     assert rows_of(empty, "SELECT installation_id::text FROM installation") == [(done["installation_id"],)]
     [[because]] = rows_of(empty, "SELECT because FROM pause")
     assert str(because).startswith(f"restored from a backup of the installation {old.hex[:8]} as it was at 20")
-    assert done["relocated"] == ["cologne/lta", "cologne/ramses"]
+    assert done["relocated"] == ["cologne/buffer", "cologne/lta", "cologne/ramses"]
     paths = {path for (path,) in rows_of(empty, "SELECT path FROM disk_data_location")}
     assert {"/srv/köln/lta", "/srv/köln/ramses", "/data/ccat/buffer"} <= paths
     [[number]] = rows_of(empty, "SELECT nextval(pg_get_serial_sequence('executed_reduction_step', 'id'))")

@@ -90,7 +90,7 @@ def _tell(found: Iterable[Forecast], rows: Sequence[_Row]) -> None:
     for one in found:
         typer.echo(_sentence(one))
     total = _totals(rows)
-    title = f"{counted(total['copies'], 'copy goes', 'copies go')} now, {size(total['bytes'])}; "
+    title = f"{counted(total['copies'], 'copy goes', 'copies go')}, {size(total['bytes'])}; "
     title += f"{counted(total['kept_copies'], 'stays', 'stay')}, {size(total['kept_bytes'])}"
     cells = [
         (one.location, one.what, one.copies, size(one.bytes), "goes" if one.goes else "stays", one.why) for one in rows

@@ -243,7 +243,7 @@ def test_the_plan_says_what_goes_and_what_stays_and_why(works: Works, say: Say) 
         "ccat/chai_raw_data keeps copies for ever, however full its disk is; "
         "`ccat retention set ccat/chai_raw_data --days N` says for how long" in lines
     )
-    assert "1 copy goes now, 4 bytes; 3 stay, 10248 bytes" in lines
+    assert "1 copy goes, 4 bytes; 3 stay, 10248 bytes" in lines
     assert "cologne/ramses staged 1 4 bytes goes nobody uses it, and an archive has it, and its time is over" in lines
     assert "ccat/chai_raw_data source 1 4 bytes stays it is kept for ever" in lines
     told = json.loads(say("retention", "plan", "--location", LOCATION_NAME, "--json").stdout)
