@@ -18,9 +18,11 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.models.data import GOING
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, RouteType, Status
+from ccat_ops_db.verbs.staging import request_products
 from ccat_service.orphans import expire_orphans
 from tests.transfer.object_store import ENVIRONMENT, ObjectStore
 from tests.transfer.reductions import Reductions
@@ -335,3 +337,69 @@ def test_workers_killed_or_frozen_at_every_step_leave_products_that_are_archived
         assert {copy.status for copy in copies.values()} == {PhysicalCopyStatus.PRESENT}
         assert copies["science/map.fits"].inode == (there / "science/map.fits").stat().st_ino
     assert observatory.leftovers() == []
+
+
+@pytest.mark.parametrize("then", [SIGKILL, SIGSTOP])
+def test_workers_killed_or_frozen_at_every_step_bring_products_back_once(
+    reductions: Reductions, mortals: Mortals, then: Signals
+) -> None:
+    observatory, number = reductions.observatory, {SIGKILL: 24, SIGSTOP: 16}[then]
+    tree = {"science/cube.zarr/0.0": b"zero", "science/cube.zarr/deep/1.0": b"one"}
+    runs = [reductions.make(tree, of=f"source-{one}") for one in range(number)]
+    reductions.archive()
+    for run_id in runs:
+        reductions.remove(run_id, "cologne/ramses")
+    with transaction(observatory.engine) as session:
+        made = sa.update(models.PhysicalCopy).where(models.PhysicalCopy.path.startswith("runs/"))
+        session.execute(made.values(status=PhysicalCopyStatus.DELETED))
+        products = session.scalars(sa.select(models.DataProduct.id)).all()
+        request_products(session, products, find(session, LOCATION, "cologne/ramses").id)
+    disturbed = disturb(observatory, mortals, Operation.STAGING, then=then)
+    finish(observatory, Operation.STAGING)
+    awake = {mortals.ask(**{"continue": pid})["ended"] for pid in disturbed if then is SIGSTOP}
+
+    assert len(disturbed) >= {SIGKILL: 12, SIGSTOP: 8}[then]
+    assert awake <= {"done"}
+    for run_id in runs:
+        [copy] = reductions.copies(run_id, "cologne/ramses").values()
+        top = observatory.directory("cologne/ramses") / copy.path
+        there = {f"science/cube.zarr/{f.relative_to(top)}": f.read_bytes() for f in top.rglob("*") if f.is_file()}
+        assert (copy.status, there, copy.inode) == (PhysicalCopyStatus.PRESENT, tree, top.stat().st_ino)
+    assert observatory.leftovers() == []
+
+
+@pytest.fixture
+def far_maps(routed: Observatory) -> Iterator[Reductions]:
+    routed.add_location("us/hpc", LocationType.PROCESSING)
+    made = Reductions(routed, "us/hpc")
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("then", [SIGKILL, SIGSTOP])
+def test_workers_killed_or_frozen_at_every_step_move_products_to_another_site_once(
+    routed: Observatory, far_maps: Reductions, far_mortals: Mortals, then: Signals
+) -> None:
+    routed.add_location("santiago/buffer", LocationType.BUFFER)
+    routed.add_route("us", "cologne", RouteType.RELAY, via="santiago")
+    runs = [far_maps.make(PRODUCTS, of=f"source-{one}") for one in range({SIGKILL: 40, SIGSTOP: 30}[then])]
+    routed.aim()
+    disturbed = disturb(routed, far_mortals, Operation.TRANSFERRING_PRODUCTS, then=then)
+    finish(routed, Operation.TRANSFERRING_PRODUCTS)
+    awake = {far_mortals.ask(**{"continue": pid})["ended"] for pid in disturbed if then is SIGSTOP}
+
+    assert len(disturbed) >= {SIGKILL: 14, SIGSTOP: 8}[then]
+    assert awake <= {"done"}
+    for run_id in runs:
+        [transfer] = far_maps.transfers(run_id)
+        assert (transfer.status, transfer.origin_id) == (Status.PENDING, routed.location_id("santiago/buffer"))
+        copies = far_maps.copies(run_id, "santiago/buffer")
+        assert copies.keys() == {"science/map.fits", "science/cube.zarr"}
+        for path, copy in copies.items():
+            place = routed.directory("santiago/buffer") / copy.path
+            assert (copy.status, copy.inode) == (PhysicalCopyStatus.PRESENT, place.stat().st_ino)
+            file = place / "0.0" if place.is_dir() else place
+            assert file.read_bytes() in {PRODUCTS.get(path), PRODUCTS["science/cube.zarr/0.0"]}
+    assert routed.leftovers() == []
+    left = [file for file in routed.root.glob("*/buffer/transfer/**/*") if file.is_file() and file.stat().st_size]
+    assert left == []  # who wakes up makes the inbox anew before it finds that its lease is lost

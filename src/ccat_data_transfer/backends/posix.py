@@ -174,11 +174,10 @@ class Disk:
             return Stored(wanted.stat().st_size, None, _seal(wanted))
 
     def adopt_tree(self, path: str, target: str) -> Stored:
-        """Give a directory of an inbox, that was found right, its name, in place of what has it; again if need be."""
+        """Give a directory of an inbox, that was found right, its name, which nothing else has; again if need be."""
         found, wanted = self._below(path), self._below(target)
         with self.explained():
             if found.exists():
-                self.remove(target)
                 _make_directory(wanted.parent)
                 self._flush_tree(found)
                 found.rename(wanted)

@@ -15,7 +15,7 @@ from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_data_transfer.verbs.products.ordering import record
 from ccat_data_transfer.verbs.products.repairing import archive_anew
 from ccat_data_transfer.verbs.products.sourcing import Order, order
-from ccat_data_transfer.verbs.products.trees import digest_of, is_whole, tree_at
+from ccat_data_transfer.verbs.products.trees import digest_of, is_there, tree_at
 from ccat_ops_db.plan.trees import TreeFile
 from ccat_ops_db.states import Status
 
@@ -28,8 +28,9 @@ def fetch_product(one: Attempt) -> None:
     wanted = one.transaction(partial(order, one=one))
     if wanted is None:
         return
+    seen = _adopted(wanted)
     try:
-        seen = _adopted(wanted) or (_pull(one, wanted) if wanted.moves else _copy(wanted))
+        seen = seen or (_pull(one, wanted) if wanted.moves else _copy(wanted))
     except BadFile as problem:
         one.transaction(partial(_give_up_on, one=one, wanted=wanted, problem=problem))
         raise ProductIsFetchedElse(wanted.name, problem) from problem
@@ -38,7 +39,7 @@ def fetch_product(one: Attempt) -> None:
 
 def _adopted(wanted: Order) -> Seen | None:
     """What an earlier try, or whoever made it, left in its place, if that is whole."""
-    if not is_whole(wanted.disk, wanted.path, wanted.item):
+    if not is_there(wanted.disk, wanted.path, wanted.item):
         return None
     stored = wanted.disk.published_tree(wanted.path)
     return Seen(wanted.item.size_bytes, wanted.item.checksum, stored.seal.mtime_ns, stored.seal.inode)
@@ -51,7 +52,6 @@ def _copy(wanted: Order) -> Seen:
         write = partial(_write, store=store, item=item)
         stored = wanted.disk.publish(wanted.path, write, needs=item.size_bytes, checksum=item.checksum)
     else:
-        wanted.disk.remove(wanted.path)
         fill = partial(_fill, store=store, path=origin_path, files=tree)
         stored = wanted.disk.publish_tree(wanted.path, fill, needs=item.size_bytes)
     return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)

@@ -9,7 +9,7 @@ from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
 from ccat_data_transfer.verbs.products.plan import listing_beside
-from ccat_data_transfer.verbs.products.trees import confirm, is_directory, is_whole
+from ccat_data_transfer.verbs.products.trees import confirm, is_directory, is_there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Puller:
 
     def _bring(self, items: Sequence[Item]) -> Iterator[tuple[Item, Seen | BadFile | None]]:
         """The same, once; None for what arrived damaged."""
-        missing = [item for item in items if not is_whole(self.disk, self.path_of(item), item)]  # a try got so far
+        missing = [item for item in items if not is_there(self.disk, self.path_of(item), item)]  # a try got so far
         gone = self._move(missing)
         for item in items:
             problem = gone.get(item.relative_path)

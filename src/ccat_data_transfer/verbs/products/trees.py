@@ -88,13 +88,18 @@ def confirm(disk: Disk, path: str, product: Registered) -> None:
         disk.set_mode(f"{path}/{one.path}", one.mode)
 
 
-def is_whole(disk: Disk, path: str, product: Registered) -> bool:
-    """Whether a product is at a location on disk as it was registered: every byte is read."""
-    if disk.seal(path) is None:
+def is_there(disk: Disk, path: str, product: Registered) -> bool:
+    """Whether a product is at a location on disk as it was registered: every byte is read.
+
+    What else has its name is removed; raises FileDiffers where that is another thing by now, which somebody else made.
+    """
+    before = disk.seal(path)
+    if before is None:
         return False
     try:
         confirm(disk, path, product)
     except BadFile:
+        disk.remove(path, sealed=before)
         return False
     return True
 
