@@ -146,7 +146,7 @@ def test_an_archive_is_asked_again_where_a_transfer_was_cancelled_in_the_middle(
         path = two_archives.copies(package_id)["cologne/lta"].path
         announce_copy(session, package, place, path=path, by="a transfer that was cancelled")
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
-        assert replicate(session, by="a test") == 1
+        assert replicate(session, [package_id], by="a test") == 1
     two_archives.do_all()
     check_copy(two_archives, package_id, "us/lta")
 

@@ -123,8 +123,7 @@ class Disk:
             with closing(self._behind(_FLUSHED_AT_ONCE, needs)) as behind:
                 write(_Tree(unfinished, behind, partial(self._writing, needs=needs)))
                 behind.finish()
-            for directory, _, _ in os.walk(unfinished):
-                _flush_directory(Path(directory))
+            _flush_directories(unfinished)
             unfinished.rename(target)
         return self.published_tree(path)
 
@@ -299,6 +298,15 @@ class Disk:
             yield sink
         os.fchmod(out.fileno(), mode)
 
+    def _flush_tree(self, top: Path) -> None:
+        """Return once all of a directory is on the disk: many files at a time, as each waits for the disk alone."""
+        with closing(self._behind(_FLUSHED_AT_ONCE, 0)) as behind:
+            for directory, _, names in os.walk(top):
+                for name in names:
+                    behind.do(partial(flush_file, Path(directory, name)))
+            behind.finish()
+        _flush_directories(top)
+
     def _behind(self, at_once: int, needs: int) -> Behind:
         return Behind(at_once, progress=self.progress, explain=partial(self._explain, needs=needs))
 
@@ -378,6 +386,11 @@ def _flush_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_directories(top: Path) -> None:
+    for directory, _, _ in os.walk(top):
+        _flush_directory(Path(directory))
 
 
 def _remove_partials(target: Path) -> None:
