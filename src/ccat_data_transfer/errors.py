@@ -1,8 +1,8 @@
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import LocationType
 from ccat_service.retries import first_line
@@ -14,155 +14,6 @@ def some(problems: Sequence[str]) -> str:
     """The first of several problems, and how many more there are."""
     more = len(problems) - _TOLD
     return "; ".join([*problems[:_TOLD], *([f"and {more} more"] if more > 0 else [])])
-
-
-class LocationTrouble(CcatError):
-    """A location cannot be used at the moment."""
-
-    code = "location_trouble"
-    transient = True
-    needs_a_person: ClassVar[bool] = False
-    """Whether it lasts until somebody has changed something, so that there is no hurry to try again."""
-
-    def __init__(self, location: str, path: Path | str, *, problem: str, remedy: str) -> None:
-        super().__init__(f"Location {location} ({path}) {problem}; {remedy}.")
-
-
-class LocationMissing(LocationTrouble):
-    """The root directory of a location is not there: unmounted, or never made."""
-
-    code = "location_missing"
-
-    def __init__(self, location: str, path: Path) -> None:
-        super().__init__(location, path, problem="is missing: no such directory here", remedy="mount or make it")
-
-
-class LocationFull(LocationTrouble):
-    """There is no room at a location for what is to be written."""
-
-    code = "location_full"
-
-    def __init__(self, location: str, path: Path, *, needed: int, free: int, reserve: int) -> None:
-        kept = f", of which {_readable(reserve)} are its reserve" if reserve else ""
-        super().__init__(
-            location,
-            path,
-            problem=f"is full: needs {_readable(needed)}, has {_readable(free)} free{kept}",
-            remedy="free space there or raise its quota",
-        )
-
-
-class NoInodes(LocationTrouble):
-    """The file system of a location takes no more files, whatever room for bytes it has."""
-
-    code = "no_inodes"
-
-    def __init__(self, location: str, path: Path) -> None:
-        super().__init__(
-            location,
-            path,
-            problem="has no free inodes: its file system takes no more files",
-            remedy="remove small files that nobody needs, or have it made with more inodes (`df -i` shows them)",
-        )
-
-
-class QuotaUsedUp(LocationTrouble):
-    """Who writes at a location has used up its quota there."""
-
-    code = "quota_used_up"
-
-    def __init__(self, location: str, path: Path, *, needed: int) -> None:
-        super().__init__(
-            location,
-            path,
-            problem=f"refuses {_readable(needed)}: the disk quota of user {os.geteuid()} is used up there",
-            remedy="free some of what that user has there, or have its quota raised (`quota` shows it)",
-        )
-
-
-class LocationFails(LocationTrouble):
-    """The file system of a location answered with an error."""
-
-    code = "location_fails"
-
-    def __init__(self, location: str, path: Path, error: OSError) -> None:
-        super().__init__(
-            location,
-            path,
-            problem=f"fails: {error.strerror or error} ({error.filename or path})",
-            remedy="check its disk and its permissions",
-        )
-
-
-class ReadBackDiffers(LocationTrouble):
-    """A location gives other bytes than were written to it."""
-
-    code = "read_back_differs"
-
-    def __init__(self, location: str, path: Path | str, *, written: str, read: str) -> None:
-        super().__init__(
-            location,
-            path,
-            problem=f"does not keep what is written: wrote {written}, read back {read}",
-            remedy="check its disk",
-        )
-
-
-class BadFile(CcatError):
-    """A file at a location is not what the operations database says."""
-
-    code = "bad_file"
-
-    def __init__(self, location: str, path: Path | str, problem: str) -> None:
-        self.problem = f"{path} at location {location} {problem}"
-        super().__init__(f"{self.problem}.")
-
-
-class FileMissing(BadFile):
-    """A file is not where it was."""
-
-    code = "file_missing"
-
-    def __init__(self, location: str, path: Path | str) -> None:
-        super().__init__(location, path, "is missing")
-
-
-class FileDiffers(BadFile):
-    """A file has another size or other bytes than were registered."""
-
-    code = "file_differs"
-
-    def __init__(self, location: str, path: Path | str, *, registered: str, found: str) -> None:
-        super().__init__(location, path, f"has {found}, registered was {registered}")
-
-
-class NotTheOriginal(BadFile):
-    """Where a raw file was, that is archived, there is something else by now."""
-
-    code = "not_the_original"
-
-    def __init__(self, location: str, path: Path | str) -> None:
-        super().__init__(
-            location,
-            path,
-            "is not what was registered and archived, and is kept: move it away, and register it under another name "
-            "if it counts",
-        )
-
-
-class DamagedPackage(BadFile):
-    """A tar does not hold what its package should."""
-
-    code = "damaged_package"
-
-
-class PathLeavesLocation(BadFile):
-    """A path, or a link on it, leads out of the root of its location."""
-
-    code = "path_leaves_location"
-
-    def __init__(self, location: str, path: Path | str) -> None:
-        super().__init__(location, path, "leads out of the location's directory")
 
 
 class BadRawFiles(CcatError):
@@ -388,39 +239,6 @@ class NoBackend(CcatError):
         )
 
 
-class MoverFails(CcatError):
-    """What moves files from site to site did not bring them all."""
-
-    code = "mover_fails"
-    transient = True
-
-    def __init__(self, program: str, location: str, host: str | None, *, said: str) -> None:
-        at = f"{location} on {host}" if host else location
-        super().__init__(f"{program} does not bring everything from location {at}: {said}.")
-
-
-class MoverMissing(CcatError):
-    """The program that moves files along a route is not installed."""
-
-    code = "mover_missing"
-    transient = True
-
-    def __init__(self, program: str, host: str) -> None:
-        super().__init__(f"There is no {program} on {host}: install it, or give the route another method.")
-
-
-class MoverUnknown(CcatError):
-    """A route has a method that nothing here can carry out."""
-
-    code = "mover_unknown"
-
-    def __init__(self, method: str, route: str) -> None:
-        super().__init__(
-            f"Route {route} has the method {method}, which is foreseen and not built: "
-            f"`ccat route set {route} --method rsync`."
-        )
-
-
 class BadArrivals(CcatError):
     """Packages came to another site with other bytes than were sent."""
 
@@ -495,12 +313,3 @@ class NothingToRetry(CcatError):
             f"Package {package} is {state}; what can be retried is a failed package, or an archived one of which an "
             "archive copy was lost or could not be made. Nothing was changed."
         )
-
-
-def _readable(size: int) -> str:
-    value = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:  # noqa: PLR2004 - the step between decimal units
-            return f"{value:.4g} {unit}"
-        value /= 1000
-    return f"{value:.4g} TB"

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer.backends.errors import LocationMissing, MoverFails, MoverMissing
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import LocationMissing, MoverFails, MoverMissing
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_ops_db import models

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccat_data_transfer.backends.posix import Disk, Tree
-from ccat_data_transfer.errors import (
+from ccat_data_transfer.backends.errors import (
     FileDiffers,
     FileMissing,
     LocationFails,
@@ -17,6 +16,7 @@ from ccat_data_transfer.errors import (
     PathLeavesLocation,
     QuotaUsedUp,
 )
+from ccat_data_transfer.backends.posix import Disk, Tree
 from ccat_data_transfer.tar import Writable
 from tests.needs import give_up
 from tests.transfer.support import digest

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ccat_data_transfer.backends import page_cache, streams
+from ccat_data_transfer.backends.errors import LocationFails, LocationFull, ReadBackDiffers
 from ccat_data_transfer.backends.posix import Disk, Tree
-from ccat_data_transfer.errors import LocationFails, LocationFull, ReadBackDiffers
 from ccat_data_transfer.tar import CHUNK, Writable
 from tests.needs import do_without
 from tests.transfer.support import digest

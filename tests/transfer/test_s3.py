@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from ccat_data_transfer.backends.errors import LocationTrouble, ReadBackDiffers
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.bucket import Bucket
 from ccat_data_transfer.backends.s3.errors import AccessRefused, BucketMissing, CredentialsMissing, StoreFails
 from ccat_data_transfer.backends.s3.parts import PART_BYTES, part_size
-from ccat_data_transfer.errors import LocationTrouble, ReadBackDiffers
 from ccat_data_transfer.tar import Writable
 from tests.transfer.object_store import BUCKET, ObjectStore, Road, bucket_at
 from tests.transfer.support import digest

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from ccat_data_transfer.backends.base import Seal, Store
+from ccat_data_transfer.backends.errors import (
+    FileDiffers,
+    FileMissing,
+    LocationTrouble,
+    PathLeavesLocation,
+    ReadBackDiffers,
+)
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.s3.bucket import Bucket
-from ccat_data_transfer.errors import FileDiffers, FileMissing, LocationTrouble, PathLeavesLocation, ReadBackDiffers
 from ccat_data_transfer.tar import CHUNK, Writable
 from tests.transfer.object_store import ObjectStore, bucket_at
 from tests.transfer.support import digest

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, Protocol
 
+from ccat_data_transfer.backends.errors import BadFile, FileMissing, MoverFails, MoverMissing
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile, FileMissing, MoverFails, MoverMissing
 from ccat_data_transfer.tar import CHUNK
 
 _LOOK_S: Final = 0.5

@@ -15,9 +15,7 @@ from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Seal, Stored
 from ccat_data_transfer.backends.behind import Behind, ReadBack
-from ccat_data_transfer.backends.page_cache import flush_file, open_to_read
-from ccat_data_transfer.backends.streams import Reader, Sink
-from ccat_data_transfer.errors import (
+from ccat_data_transfer.backends.errors import (
     FileDiffers,
     FileMissing,
     LocationFails,
@@ -29,6 +27,8 @@ from ccat_data_transfer.errors import (
     QuotaUsedUp,
     ReadBackDiffers,
 )
+from ccat_data_transfer.backends.page_cache import flush_file, open_to_read
+from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
 from ccat_service.spaces import has_inodes, require_mounted
 from ccat_service.trees import last_change

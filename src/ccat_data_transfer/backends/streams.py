@@ -9,8 +9,8 @@ from threading import Thread
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from ccat_data_transfer.backends.errors import FileDiffers
 from ccat_data_transfer.backends.page_cache import WINDOW
-from ccat_data_transfer.errors import FileDiffers
 from ccat_data_transfer.tar import CHUNK
 from ccat_ops_db.errors import CcatError
 

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, load
+from ccat_data_transfer.backends.errors import FileMissing
 from ccat_data_transfer.backends.streams import checksum_of
 from ccat_data_transfer.descriptions import flaw
-from ccat_data_transfer.errors import FileMissing
 from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
 from ccat_data_transfer.verbs.describing import sidecar_of
 from ccat_data_transfer.verbs.products.describing import description_of

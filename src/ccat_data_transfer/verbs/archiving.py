@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.errors import BadBufferCopy, BadFile, NameOfAnother
+from ccat_data_transfer.errors import BadBufferCopy, NameOfAnother
 from ccat_data_transfer.plan import tar_path
 from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
 from ccat_data_transfer.tar import Writable

@@ -18,11 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, object_session
 
 from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.backends.errors import MoverUnknown
 from ccat_data_transfer.backends.movers import MovesFiles, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.parts import PART_BYTES
-from ccat_data_transfer.errors import DefectMet, MoverUnknown, NoBackend, PassingTrouble
+from ccat_data_transfer.errors import DefectMet, NoBackend, PassingTrouble
 from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError

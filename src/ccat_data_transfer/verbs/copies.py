@@ -7,7 +7,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Stored
-from ccat_data_transfer.errors import BadFile, CopyInTheWay, FileMissing
+from ccat_data_transfer.backends.errors import BadFile, FileMissing
+from ccat_data_transfer.errors import CopyInTheWay
 from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance

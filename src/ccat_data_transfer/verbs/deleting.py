@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_data_transfer.backends.base import Seal, Store
-from ccat_data_transfer.errors import FileDiffers, LocationTrouble, NotTheOriginal
+from ccat_data_transfer.backends.errors import FileDiffers, LocationTrouble, NotTheOriginal
 from ccat_data_transfer.verbs.archived import beside
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.errors import BadFile, FileMissing
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile, BadRawFiles, FileMissing, PackedOtherwise, RegisteredAnew
+from ccat_data_transfer.errors import BadRawFiles, PackedOtherwise, RegisteredAnew
 from ccat_data_transfer.plan import tar_bytes, tar_path
 from ccat_data_transfer.tar import TarWriter, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt

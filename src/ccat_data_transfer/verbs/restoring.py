@@ -4,8 +4,9 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadArchiveCopy, BadFile
+from ccat_data_transfer.errors import BadArchiveCopy
 from ccat_data_transfer.plan import tar_path
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt

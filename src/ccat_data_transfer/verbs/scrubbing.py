@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
-from ccat_data_transfer.errors import BadFile
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.verbs.archived import Archived, archived, keep_described, known_of, verify
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.copies import mark

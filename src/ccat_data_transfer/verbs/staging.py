@@ -6,15 +6,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Seal, Store, Stored
+from ccat_data_transfer.backends.errors import BadFile, DamagedPackage, FileDiffers, FileMissing
 from ccat_data_transfer.backends.posix import Disk, Tree
 from ccat_data_transfer.errors import (
     AnotherIsUsed,
     ArchiveCopyComing,
     BadArchiveCopy,
-    BadFile,
-    DamagedPackage,
-    FileDiffers,
-    FileMissing,
     NoArchiveCopy,
     some,
 )

@@ -6,9 +6,10 @@ from pathlib import PurePosixPath
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Stored
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadBufferCopy, BadFile
+from ccat_data_transfer.errors import BadBufferCopy
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import mark, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried

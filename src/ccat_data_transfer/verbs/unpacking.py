@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Stored
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadArrivals, BadFile
+from ccat_data_transfer.errors import BadArrivals
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, arrival, carried

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ccat_data_transfer.errors import PathLeavesLocation
+from ccat_data_transfer.backends.errors import PathLeavesLocation
 
 
 @dataclass(frozen=True, kw_only=True)

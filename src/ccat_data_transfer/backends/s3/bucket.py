@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from ccat_data_transfer.backends.base import Seal, Stored
+from ccat_data_transfer.backends.errors import FileDiffers, FileMissing, ReadBackDiffers
 from ccat_data_transfer.backends.s3.access import client_of
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.errors import StoreFails, explained, is_missing
@@ -23,7 +24,6 @@ from ccat_data_transfer.backends.s3.uploads import (
     digest_of,
 )
 from ccat_data_transfer.backends.streams import Reader
-from ccat_data_transfer.errors import FileDiffers, FileMissing, ReadBackDiffers
 from ccat_data_transfer.tar import Writable
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Final
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from urllib3.exceptions import HTTPError
 
+from ccat_data_transfer.backends.errors import FileMissing, LocationTrouble
 from ccat_data_transfer.backends.s3.address import Address
-from ccat_data_transfer.errors import FileMissing, LocationTrouble
 from ccat_ops_db.errors import CcatError
 from ccat_service.retries import first_line
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import HTTPClientError
 
+from ccat_data_transfer.backends.errors import FileDiffers
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.errors import explained
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.errors import FileDiffers
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -7,8 +7,9 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.errors import BadFile, BadProducts, ProductsSpoiled
+from ccat_data_transfer.errors import BadProducts, ProductsSpoiled
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.products.aiming import aim_on
 from ccat_data_transfer.verbs.products.copying import Copier, Item, Seen

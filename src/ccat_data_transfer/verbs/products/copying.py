@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.products.plan import listing_path
 from ccat_data_transfer.verbs.products.trees import digest_of, is_directory, looked

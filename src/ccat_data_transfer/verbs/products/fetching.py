@@ -6,8 +6,9 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, pour
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.posix import Tree
-from ccat_data_transfer.errors import BadFile, ProductIsFetchedElse
+from ccat_data_transfer.errors import ProductIsFetchedElse
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import mark

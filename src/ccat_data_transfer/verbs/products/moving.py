@@ -8,8 +8,8 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.products.aiming import aim_on
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen

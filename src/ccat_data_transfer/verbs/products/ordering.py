@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.errors import BadFile, ProductCopyInTheWay
+from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.errors import ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_data_transfer.verbs.copies import useless
 from ccat_data_transfer.verbs.products.copying import Item, Seen

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
 from ccat_data_transfer.verbs.products.plan import listing_beside
 from ccat_data_transfer.verbs.products.trees import confirm, is_directory, is_there

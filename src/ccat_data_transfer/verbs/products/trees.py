@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Store, load
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BadFile, FileDiffers
 from ccat_data_transfer.verbs.products.plan import listing_beside
 from ccat_ops_db.plan.trees import TreeFile, listed, tree_checksum
 
