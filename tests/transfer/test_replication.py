@@ -203,6 +203,27 @@ def test_a_damaged_or_lost_archive_copy_is_found_when_it_is_read_again_and_made_
     check_copy(two_archives, package_id, "us/lta")
 
 
+def test_a_copy_is_made_anew_also_where_a_worker_died_while_it_removed_what_that_starts_from(
+    two_archives: Observatory,
+) -> None:
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    for name in ("us/buffer", "cologne/buffer"):
+        two_archives.keep(name, days=0)
+    assert two_archives.make_room("us/buffer") == 1
+    two_archives.mark("cologne/buffer")
+    going, to = two_archives.schedule_deletions("cologne/buffer"), PhysicalCopyStatus.DELETION_IN_PROGRESS
+    with transaction(two_archives.engine) as session:
+        advance(session, models.PhysicalCopy, going, to=to, because="let go", by="a worker that died")
+        session.execute(sa.update(models.PhysicalCopy).values(lease_until=None))
+    assert two_archives.recover() == 1
+    damage(tar_of(two_archives, package_id, "us/lta"))
+    read_again(two_archives, package_id, at="us/lta")
+    assert two_archives.make_room("cologne/buffer") == 1
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/lta")
+
+
 def test_what_only_raw_files_are_left_of_is_packed_anew_with_the_same_bytes(far: Observatory) -> None:
     package_id = far.observe(FILES)
     far.do_all()

@@ -134,7 +134,8 @@ copy AS (
         p.archived_at, p.archived_at + place.days * interval '1 day', false,
         CASE
             WHEN NOT p.is_archived THEN 'not_archived'
-            WHEN p.verified < p.needed THEN 'too_few_copies'
+            -- One that was let go before is no copy that another could be made of: whoever restores it waits for its end.
+            WHEN p.verified < CASE c.status WHEN 'deletion_failed' THEN 1 ELSE p.needed END THEN 'too_few_copies'
             WHEN t.raw_data_package_id IS NOT NULL THEN 'being_read'
         END
     FROM physical_copy c
