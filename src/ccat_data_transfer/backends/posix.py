@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from io import FileIO
@@ -200,6 +201,12 @@ class Disk:
         found = self._below(path)
         with self.explained():
             return found.stat().st_size if found.is_file() else None
+
+    def changed_at(self, path: str) -> datetime:
+        """When anything was done to a file last; unlike its modification time, nobody can set this."""
+        found = self._below(path)
+        with self.explained():
+            return datetime.fromtimestamp(max(found.stat().st_ctime, found.lstat().st_ctime), UTC)
 
     def mode(self, path: str) -> int:
         """Permissions of a file."""

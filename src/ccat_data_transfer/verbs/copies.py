@@ -1,22 +1,26 @@
 """Rows of the copies of raw packages."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.base import Stored
+from ccat_data_transfer.backends.base import Seal, Stored
 from ccat_data_transfer.backends.errors import BadFile, FileMissing
 from ccat_data_transfer.errors import CopyInTheWay
 from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.sets import Brought, table_of
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 
 Copy = models.RawDataPackagePhysicalCopy
 
 _NOW: Final = sa.func.clock_timestamp()
+_SEEN: Final = Brought("seen", mtime_ns=sa.BigInteger(), inode=sa.BigInteger())
+_RECOGNISED: Final = {"mtime_ns": _SEEN.c.mtime_ns, "inode": _SEEN.c.inode}
 _USELESS: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 
 
@@ -87,6 +91,13 @@ def record_copy(session: Session, copy_id: int, stored: Stored, *, because: str,
     to = PhysicalCopyStatus.PRESENT
     if not advance(session, models.PhysicalCopy, [copy_id], to=to, because=because, by=by, values=values):
         raise LeaseLost
+
+
+def keep_seals(session: Session, seals: Mapping[int, Seal]) -> None:
+    """By what the files of copies are known again, without reading them: they were found right."""
+    copy, found = table_of(models.PhysicalCopy), seals.values()
+    seen = _SEEN.rows(seals, mtime_ns=[one.mtime_ns for one in found], inode=[one.inode for one in found])
+    session.execute(sa.update(copy).where(copy.c.id == _SEEN.c.id).values(_RECOGNISED), seen.parameters)
 
 
 def mark(session: Session, copy_id: int, problem: BadFile, *, by: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from ccat_data_transfer.backends.base import Seal, Store
 from ccat_data_transfer.backends.errors import FileDiffers, LocationTrouble, NotTheOriginal
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.archived import beside
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease
@@ -50,8 +51,8 @@ class _Order:
     seal: Seal | None
     beside: Sequence[str]
     """What describes it, which goes after it."""
-    registered: str | None
-    """Digest that its instrument registered, of a raw file where it was written."""
+    original: models.RawDataFile | None
+    """What its instrument registered, of a raw file where it was written."""
 
 
 def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
@@ -120,13 +121,15 @@ def _keep(
 
 def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_Order]:
     file = models.RawDataFile
-    copies = sa.select(_Copy, file.checksum).outerjoin(file, file.id == _Copy.raw_data_file_id)
+    copies = sa.select(_Copy, file).outerjoin(file, file.id == _Copy.raw_data_file_id)
     copies = copies.options(joinedload(_Copy.location).joinedload(models.DataLocation.site))
     found = session.execute(copies.where(is_among(_Copy.id, copy_ids)).order_by(_Copy.path)).all()
-    return [_order(session, copy, one, registered=registered) for copy, registered in found]
+    return [_order(session, copy, one, original=original) for copy, original in found]
 
 
-def _order(session: Session, copy: models.PhysicalCopy, one: CopyLease, *, registered: str | None) -> _Order:
+def _order(
+    session: Session, copy: models.PhysicalCopy, one: CopyLease, *, original: models.RawDataFile | None
+) -> _Order:
     token, parts = f"{copy.id}-{one.token}", one.worker.part_bytes
     is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
     return _Order(
@@ -135,7 +138,7 @@ def _order(session: Session, copy: models.PhysicalCopy, one: CopyLease, *, regis
         path=copy.path,
         seal=Seal(copy.mtime_ns, copy.inode) if copy.mtime_ns is not None else None,
         beside=beside(session, copy) if is_archived else (),
-        registered=registered,
+        original=original,
     )
 
 
@@ -143,8 +146,8 @@ def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more may be removed."""
     one.keep_lease()
     try:
-        if order.registered is not None:
-            order.store.remove(order.path, sealed=_seal_of_original(order))
+        if order.original is not None:
+            order.store.remove(order.path, sealed=_seal_of_original(order, order.original))
             return None
         try:
             order.store.remove(order.path, sealed=order.seal)
@@ -158,13 +161,18 @@ def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     return None
 
 
-def _seal_of_original(order: _Order) -> Seal | None:
+def _seal_of_original(order: _Order, original: models.RawDataFile) -> Seal | None:
     """Seal of a raw file that is what was registered, and so archived; None where it is gone. Raises NotTheOriginal.
 
-    It is read only where something was done to it since it was packed: its instrument may have written it anew.
+    It is read unless it is as it was when it was packed, and nothing was done to it since it was registered: its
+    instrument may have written it anew. Both are looked at, as times can be set, and clocks go wrong.
     """
-    store, found = order.store, order.store.seal(order.path)
-    if found in {None, order.seal} or store.checksum(order.path) == order.registered:
+    store, path = order.store, order.path
+    found = store.seal(path)
+    if found is None:
+        return None
+    is_as_packed = found == order.seal and isinstance(store, Disk) and store.changed_at(path) <= original.created_at
+    if is_as_packed or store.checksum(path) == original.checksum:
         return found
     raise NotTheOriginal(store.name, store.where(order.path))
 

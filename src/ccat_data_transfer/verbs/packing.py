@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -7,14 +7,14 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.base import Store, Stored
+from ccat_data_transfer.backends.base import Seal, Store, Stored
 from ccat_data_transfer.backends.errors import BadFile, FileMissing
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadRawFiles, PackedOtherwise, RegisteredAnew
 from ccat_data_transfer.plan import tar_bytes, tar_path
 from ccat_data_transfer.tar import TarWriter, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
-from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.copies import announce_copy, keep_seals, live_copy, mark, record_copy
 from ccat_data_transfer.verbs.replicating import has_sound_copy
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -43,6 +43,13 @@ class _Order:
     buffer: Disk
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Packed:
+    stored: Stored
+    seals: Mapping[int, Seal]
+    """By which the files that were packed are known again, by the copies that were read."""
+
+
 class _BadMembers(BadRawFiles):
     def __init__(self, order: _Order, found: Sequence[tuple[_Member, BadFile]]) -> None:
         super().__init__(order.name, order.package_id, [problem for _, problem in found])
@@ -68,9 +75,9 @@ def pack(worker: Worker, transfer_id: int) -> None:
 def _pack(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
     if order is not None:
-        stored = _write(order)
+        packed = _write(order)
         try:
-            one.transaction(partial(_record, one=one, order=order, stored=stored))
+            one.transaction(partial(_record, one=one, order=order, packed=packed))
         except _OtherTar:
             order.buffer.remove(order.path)
             raise
@@ -163,38 +170,45 @@ def _member(one: Attempt, file: models.RawDataFile, copy: models.PhysicalCopy | 
     )
 
 
-def _write(order: _Order) -> Stored:
+def _write(order: _Order) -> _Packed:
+    seals = dict[int, Seal]()
+
     def write(sink: Writable) -> None:
         tar = TarWriter(sink)
-        problems = [(member, problem) for member in order.members if (problem := _add(tar, member)) is not None]
+        problems = [(one, problem) for one in order.members if (problem := _add(tar, one, seals)) is not None]
         if problems:
             raise _BadMembers(order, problems)
         tar.close()
 
     needs = tar_bytes((member.relative_path, member.size_bytes) for member in order.members)
-    return order.buffer.publish(order.path, write, needs=needs)
+    stored = order.buffer.publish(order.path, write, needs=needs)
+    return _Packed(stored=stored, seals=seals)
 
 
-def _add(tar: TarWriter, member: _Member) -> BadFile | None:
-    """Add a file to a tar; what is wrong with it, None where it is as registered."""
+def _add(tar: TarWriter, member: _Member, seals: dict[int, Seal]) -> BadFile | None:
+    """Add a file to a tar, and its seal to the seals; what is wrong with it, None where it is as registered."""
     try:
-        if member.source is None:
+        if member.source is None or member.copy_id is None:
             raise FileMissing("(no source location)", Path(member.source_path))
+        seal = member.source.seal(member.source_path)  # before it is read: what is written meanwhile has another
         with member.source.open(member.source_path, size_bytes=member.size_bytes) as content:
             with suppress(EOFError):  # cut short since it was opened: its digest tells
                 tar.add(member.relative_path, member.size_bytes, content)
             content.require(member.checksum)
     except BadFile as problem:
         return problem
+    if seal is not None:
+        seals[member.copy_id] = seal
     return None
 
 
-def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
-    because = "packed, and read back; to be archived next"
+def _record(session: Session, *, one: Attempt, order: _Order, packed: _Packed) -> None:
+    because, stored = "packed, and read back; to be archived next", packed.stored
     package = session.get_one(models.RawDataPackage, order.package_id, with_for_update=True)
     _require_registered_as_packed(session, order)
     _require_packed_as_archived(session, order, archived=package.checksum, packed=stored.checksum)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
+    keep_seals(session, packed.seals)
     package.size_bytes, package.checksum = stored.size_bytes, stored.checksum
     one.end(session, Status.PENDING, because=because)
 
