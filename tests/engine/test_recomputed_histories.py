@@ -89,7 +89,7 @@ def check_that_runs_have_what_they_take(history: History) -> None:
 
 
 @pytest.mark.timeout(1800)
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     shape=st.sampled_from(TAKEN_UP),
     when=st.sampled_from(["at every change", *sorted(WHEN)]),
