@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from ccat_ops_db import session as ops_db_session
 from ccat_ops_db.session import create_engine
-from tests.engine.database import Reference, initialized
+from tests.engine.database import initialized
 from tests.engine.history import History
+from tests.reference import keep_reference, restore_reference
 
 OpsDb = Callable[[], AbstractContextManager[sa.Engine]]
 
@@ -29,12 +30,12 @@ def compiled_once() -> Iterator[None]:
 def clean_ops_db(postgresql_url: str, template_database: str) -> Iterator[OpsDb]:
     """An initialised operations database that is left as it is found, for one test or for one module at a time."""
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
-        reference = Reference.of(engine)
+        keep_reference(engine)
 
         @contextmanager
         def borrow() -> Iterator[sa.Engine]:
             yield engine
-            reference.restore(engine)
+            restore_reference(engine)
 
         yield borrow
 

@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.changes import hand_out
 from ccat_ops_db.lookup import MODULE, OBS_UNIT, TELESCOPE, find
-from ccat_ops_db.models import Base
 from ccat_ops_db.moves import advance
 from ccat_ops_db.nights import observing_night
 from ccat_ops_db.session import create_engine, transaction
@@ -40,34 +38,6 @@ def initialized(postgresql_url: str, *, template: str, storage: Path) -> Iterato
         engine.dispose()
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     administrator.dispose()
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The tables that hold reference data, and their rows in a schema of their own."""
-
-    tables: frozenset[str]
-
-    @classmethod
-    def of(cls, engine: sa.Engine) -> "Reference":
-        with engine.begin() as connection:
-            filled = {
-                table.name
-                for table in Base.metadata.sorted_tables
-                if connection.scalar(sa.select(sa.exists(sa.select(sa.literal(1)).select_from(table))))
-            }
-            connection.execute(sa.text("CREATE SCHEMA reference"))
-            for name in filled:
-                connection.execute(sa.text(f'CREATE TABLE reference."{name}" AS TABLE public."{name}"'))
-        return cls(frozenset(filled))
-
-    def restore(self, engine: sa.Engine) -> None:
-        """Make every table what it was."""
-        lines = ["SET LOCAL session_replication_role = replica"]  # no foreign key and no trigger is in the way
-        lines += [f'DELETE FROM "{table.name}"' for table in Base.metadata.sorted_tables]  # noqa: S608 - our names
-        lines += [f'INSERT INTO "{name}" TABLE reference."{name}"' for name in sorted(self.tables)]
-        with engine.begin() as connection:
-            connection.execute(sa.text("; ".join(lines)))
 
 
 def plan(session: Session, observation: str, *, source: str, program: str = "Cal") -> None:

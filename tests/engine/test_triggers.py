@@ -17,8 +17,9 @@ from ccat_ops_db.verbs.pausing import pause, resume
 from ccat_ops_db.verbs.planning import make_plan
 from ccat_workflow_manager.verbs.launching import launch
 from ccat_workflow_manager.verbs.requesting import PipelineDisabled
-from tests.engine.database import Reference, initialized
+from tests.engine.database import initialized
 from tests.engine.history import History
+from tests.reference import keep_reference, restore_reference
 
 SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 7200}
@@ -32,18 +33,14 @@ EVENING: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def installation(postgresql_url: str, template_database: str) -> Iterator[sa.Engine]:
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
+        keep_reference(engine)
         yield engine
 
 
-@pytest.fixture(scope="module")
-def reference(installation: sa.Engine) -> Reference:
-    return Reference.of(installation)
-
-
 @pytest.fixture
-def history(installation: sa.Engine, reference: Reference) -> Iterator[History]:
+def history(installation: sa.Engine) -> Iterator[History]:
     yield History(installation)
-    reference.restore(installation)
+    restore_reference(installation)
 
 
 def say(history: History, *words: str) -> str:

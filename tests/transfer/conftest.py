@@ -10,7 +10,6 @@ from ccat.stack.redis import RedisAddress
 from ccat_data_transfer.managers import TransferContext
 from ccat_ops_db import models
 from ccat_ops_db.session import create_engine, transaction
-from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType
 from ccat_ops_db.verbs.locating import InBucket, add_location
 from ccat_service.servers import RedisSettings
@@ -43,6 +42,7 @@ def initialized(observatory_url: str, tmp_path_factory: pytest.TempPathFactory) 
     engine = create_engine(observatory_url, application_name="tests")
     observatory = Observatory(engine, tmp_path_factory.mktemp("observatory") / "storage")
     observatory.set_up()
+    observatory.remember()
     yield observatory
     engine.dispose()
 
@@ -59,6 +59,7 @@ def set_up_far(far_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     engine = create_engine(far_url, application_name="tests")
     observatory = Observatory(engine, tmp_path_factory.mktemp("far") / "storage")
     observatory.set_up(sending_at_once)
+    observatory.remember()
     yield observatory
     engine.dispose()
 
@@ -71,30 +72,15 @@ def far(set_up_far: Observatory) -> Iterator[Observatory]:
 
 
 @pytest.fixture
-def routed(far: Observatory) -> Iterator[Observatory]:
-    """The observatory, whose routes and places are as before when the test is over."""
-    with transaction(far.engine) as session:
-        kept = set(session.scalars(sa.select(models.DataLocation.id)))
-        before = session.execute(sa.select(table_of(models.DataTransferRoute))).mappings().all()
-    yield far
-    far.forget()
-    with transaction(far.engine) as session:
-        session.execute(sa.delete(models.DataTransferRoute))
-        for one in session.scalars(sa.select(models.DataLocation).where(models.DataLocation.id.not_in(kept))):
-            session.delete(one)
-        session.execute(sa.insert(models.DataTransferRoute), [dict(row) for row in before])
-
-
-@pytest.fixture
-def two_archives(routed: Observatory) -> Observatory:
+def two_archives(far: Observatory) -> Observatory:
     """Archives in Cologne and in the US, which is behind Cologne; raw data want two copies."""
-    routed.add_location("us/buffer", LocationType.BUFFER)
-    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    routed.add_route("cologne", "us")
-    routed.add_route("us", "cologne")
-    with transaction(routed.engine) as session:
+    far.add_location("us/buffer", LocationType.BUFFER)
+    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    far.add_route("cologne", "us")
+    far.add_route("us", "cologne")
+    with transaction(far.engine) as session:
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
-    return routed
+    return far
 
 
 @pytest.fixture
@@ -127,11 +113,8 @@ def s3_archive(observatory: Observatory, object_store: ObjectStore) -> Iterator[
     place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{road.port}")
     kind = LocationType.LONG_TERM_ARCHIVE
     with transaction(observatory.engine) as session:
-        number = add_location(session, "cologne", "s3", place=place, location_type=kind, priority=10).id
+        add_location(session, "cologne", "s3", place=place, location_type=kind, priority=10)
     yield road
-    observatory.forget()
-    with transaction(observatory.engine) as session:
-        session.delete(session.get_one(models.DataLocation, number))
     road.end()
 
 

@@ -15,7 +15,6 @@ from ccat_ops_db.definitions.document import Definitions
 from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
-from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import ProductState, RunReason, RunStatus
 from ccat_ops_db.verbs.archiving import request_archiving_of
 from ccat_ops_db.verbs.definitions import apply_definitions
@@ -161,7 +160,4 @@ class Reductions:
 
     def end(self) -> None:
         """Leave the database as it was."""
-        tables = [table_of(models.Pipeline), table_of(models.DataGrouping), table_of(models.ReductionSoftware)]
-        with self.engine.begin() as connection:
-            connection.execute(sa.text(f"TRUNCATE {', '.join(table.name for table in tables)} CASCADE"))
         self.observatory.forget()

@@ -28,46 +28,19 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
-from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import BackendName, LocationType, Mover, PhysicalCopyStatus, RouteType
 from ccat_ops_db.verbs.initialization import Seed, initialize
 from ccat_ops_db.verbs.retention import set_retention
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_service.retries import Backoff
+from tests.reference import keep_reference, restore_reference
 from tests.seed import straight_into_the_archive
 
 Found = TypeVar("Found")
 
 START: Final = datetime(2026, 4, 1, 2, 15, tzinfo=UTC)
 AT_ONCE: Final = Backoff(first=timedelta(), ceiling=timedelta())
-OBSERVED: Final = (
-    models.StatusChange,
-    models.ReplicationRound,
-    models.ProductArchiveTransfer,
-    models.StagingJob,
-    models.LongTermArchiveTransfer,
-    models.PhysicalCopy,
-    models.DataTransfer,
-    models.RawDataFile,
-    models.RawDataPackage,
-    models.DataTransferPackage,
-    models.ExecutedObsUnit,
-)
-"""What a test leaves, in the order in which it can be deleted."""
-UNSAID: Final = dict.fromkeys(
-    (
-        "retention_days",
-        "high_watermark",
-        "low_watermark",
-        "retention_paused",
-        "free_bytes",
-        "total_bytes",
-        "space_checked_at",
-        "deleted_at",
-    )
-)
-"""What people and workers say about a location."""
 
 
 def eventually(look: Callable[[], Found], *, within: float = 10) -> Found:
@@ -113,16 +86,13 @@ class Observatory:
             for path in session.scalars(sa.select(models.DiskDataLocation.path)):
                 Path(path).mkdir(parents=True)
 
+    def remember(self) -> None:
+        """Keep what there is now, for `forget`."""
+        keep_reference(self.engine)
+
     def forget(self) -> None:
-        """Become as new."""
-        with transaction(self.engine) as session:
-            for noun in OBSERVED:
-                session.execute(sa.delete(noun))
-            session.execute(sa.update(models.DataLocation).values(active=True, free_space_reserve_bytes=0, **UNSAID))
-            session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=1))
-            session.execute(sa.update(table_of(models.DiskDataLocation)).values(host=None))
-            as_set_up = {"method": Mover.COPY, "package_bytes": 10**12, "package_wait_seconds": 0}
-            session.execute(sa.update(models.DataTransferRoute).values(as_set_up))
+        """Become what `remember` found."""
+        restore_reference(self.engine)
         shutil.rmtree(self.root)
         self.make_directories()
 

@@ -8,7 +8,6 @@ from typing import Self
 import pytest
 import sqlalchemy as sa
 
-from ccat_data_transfer.backends.base import Stored
 from ccat_data_transfer.errors import NothingToRetry
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import packing
@@ -304,14 +303,14 @@ def test_a_file_that_is_corrected_while_it_is_packed_is_packed_anew(
     [file] = [observatory.one(models.RawDataFile)]
     complete = b"complete"
 
-    def write_and_correct(order: packing._Order) -> Stored:
-        stored = write(order)
+    def write_and_correct(order: packing._Order) -> packing._Packed:
+        packed = write(order)
         (observatory.directory("ccat/chai_raw_data") / "a.fits").write_bytes(complete)
         corrected = NewFile(file.id, "a.fits", len(complete), digest(complete))
         with transaction(observatory.engine) as session:
             where = {"module": "CHAI/LFA", "location": "ccat/chai_raw_data"}
             add_files(session, file.executed_obs_unit_id, [corrected], **where, replace=True, by="CHAI")
-        return stored
+        return packed
 
     write = packing._write
     with monkeypatch.context() as patched:

@@ -21,9 +21,9 @@ SHORT = Plan(
 
 
 def test_whatever_is_killed_and_whatever_rots_in_a_buffer_every_package_is_archived_whole(
-    routed: Observatory, redis_settings: RedisSettings, object_store: ObjectStore, tmp_path: Path
+    far: Observatory, redis_settings: RedisSettings, object_store: ObjectStore, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    outcome = play(SHORT, routed, redis=redis_settings, store=object_store, logs=tmp_path, say=said.append)
+    outcome = play(SHORT, far, redis=redis_settings, store=object_store, logs=tmp_path, say=said.append)
     assert outcome.wrong == [], "\n".join([*said, *outcome.table()])
     assert outcome.kills == dict.fromkeys(KINDS, 1)

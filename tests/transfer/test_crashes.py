@@ -369,37 +369,37 @@ def test_workers_killed_or_frozen_at_every_step_bring_products_back_once(
 
 
 @pytest.fixture
-def far_maps(routed: Observatory) -> Iterator[Reductions]:
-    routed.add_location("us/hpc", LocationType.PROCESSING)
-    made = Reductions(routed, "us/hpc")
+def far_maps(far: Observatory) -> Iterator[Reductions]:
+    far.add_location("us/hpc", LocationType.PROCESSING)
+    made = Reductions(far, "us/hpc")
     yield made
     made.end()
 
 
 @pytest.mark.parametrize("then", [SIGKILL, SIGSTOP])
 def test_workers_killed_or_frozen_at_every_step_move_products_to_another_site_once(
-    routed: Observatory, far_maps: Reductions, far_mortals: Mortals, then: Signals
+    far: Observatory, far_maps: Reductions, far_mortals: Mortals, then: Signals
 ) -> None:
-    routed.add_location("santiago/buffer", LocationType.BUFFER)
-    routed.add_route("us", "cologne", RouteType.RELAY, via="santiago")
+    far.add_location("santiago/buffer", LocationType.BUFFER)
+    far.add_route("us", "cologne", RouteType.RELAY, via="santiago")
     runs = [far_maps.make(PRODUCTS, of=f"source-{one}") for one in range({SIGKILL: 40, SIGSTOP: 30}[then])]
-    routed.aim()
-    disturbed = disturb(routed, far_mortals, Operation.TRANSFERRING_PRODUCTS, then=then)
-    finish(routed, Operation.TRANSFERRING_PRODUCTS)
+    far.aim()
+    disturbed = disturb(far, far_mortals, Operation.TRANSFERRING_PRODUCTS, then=then)
+    finish(far, Operation.TRANSFERRING_PRODUCTS)
     awake = {far_mortals.ask(**{"continue": pid})["ended"] for pid in disturbed if then is SIGSTOP}
 
     assert len(disturbed) >= {SIGKILL: 14, SIGSTOP: 8}[then]
     assert awake <= {"done"}
     for run_id in runs:
         [transfer] = far_maps.transfers(run_id)
-        assert (transfer.status, transfer.origin_id) == (Status.PENDING, routed.location_id("santiago/buffer"))
+        assert (transfer.status, transfer.origin_id) == (Status.PENDING, far.location_id("santiago/buffer"))
         copies = far_maps.copies(run_id, "santiago/buffer")
         assert copies.keys() == {"science/map.fits", "science/cube.zarr"}
         for path, copy in copies.items():
-            place = routed.directory("santiago/buffer") / copy.path
+            place = far.directory("santiago/buffer") / copy.path
             assert (copy.status, copy.inode) == (PhysicalCopyStatus.PRESENT, place.stat().st_ino)
             file = place / "0.0" if place.is_dir() else place
             assert file.read_bytes() in {PRODUCTS.get(path), PRODUCTS["science/cube.zarr/0.0"]}
-    assert routed.leftovers() == []
-    left = [file for file in routed.root.glob("*/buffer/transfer/**/*") if file.is_file() and file.stat().st_size]
+    assert far.leftovers() == []
+    left = [file for file in far.root.glob("*/buffer/transfer/**/*") if file.is_file() and file.stat().st_size]
     assert left == []  # who wakes up makes the inbox anew before it finds that its lease is lost

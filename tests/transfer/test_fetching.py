@@ -167,11 +167,11 @@ def test_a_damaged_copy_is_marked_and_told_of_and_never_used_again(reductions: R
 
 
 @pytest.fixture
-def sites(routed: Observatory) -> Iterator[Reductions]:
+def sites(far: Observatory) -> Iterator[Reductions]:
     """More processing locations, at the site where products are made, and at another one."""
-    routed.add_location("cologne/second", LocationType.PROCESSING)
-    routed.add_location("us/hpc", LocationType.PROCESSING)
-    made = Reductions(routed)
+    far.add_location("cologne/second", LocationType.PROCESSING)
+    far.add_location("us/hpc", LocationType.PROCESSING)
+    made = Reductions(far)
     yield made
     made.end()
 

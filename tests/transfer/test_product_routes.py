@@ -30,10 +30,10 @@ MODES = {"0.0": 0o444, "deep/1.0": 0o444, "run.sh": 0o555}
 
 
 @pytest.fixture
-def far_maps(routed: Observatory) -> Iterator[Reductions]:
+def far_maps(far: Observatory) -> Iterator[Reductions]:
     """Maps that are made at a site without an archive."""
-    routed.add_location(FAR, LocationType.PROCESSING)
-    made = Reductions(routed, FAR)
+    far.add_location(FAR, LocationType.PROCESSING)
+    made = Reductions(far, FAR)
     yield made
     made.end()
 

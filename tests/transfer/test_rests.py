@@ -126,23 +126,23 @@ def told(observatory: Observatory) -> list[str]:
         return [one.sentence for one in conditions(session, late=late) if one.key == "raw packages tried in vain"]
 
 
-def test_what_went_on_from_an_archive_first_is_packed_anew_at_the_site_of_its_raw_files(routed: Observatory) -> None:
-    routed.add_route("ccat/buffer", "cologne/lta", RouteType.CUSTOM)
-    routed.add_location("us/buffer", LocationType.BUFFER)
-    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    routed.add_route("cologne", "us")
-    with transaction(routed.engine) as session:
+def test_what_went_on_from_an_archive_first_is_packed_anew_at_the_site_of_its_raw_files(far: Observatory) -> None:
+    far.add_route("ccat/buffer", "cologne/lta", RouteType.CUSTOM)
+    far.add_location("us/buffer", LocationType.BUFFER)
+    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    far.add_route("cologne", "us")
+    with transaction(far.engine) as session:
         find(session, LOCATION, "us/lta").priority = -1
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))
-    package_id = routed.observe(FILES)
-    routed.do_all()
-    assert routed.one(models.DataTransfer).origin_id == routed.location_id("cologne/buffer")
-    lose_all_tars(routed, package_id)
-    with transaction(routed.engine) as session:
+    package_id = far.observe(FILES)
+    far.do_all()
+    assert far.one(models.DataTransfer).origin_id == far.location_id("cologne/buffer")
+    lose_all_tars(far, package_id)
+    with transaction(far.engine) as session:
         assert replicate(session, [package_id], by="a test") == 1
-    with away(routed.directory("cologne/buffer")):  # as nobody at the telescope sees it
-        assert [routed.do(Operation.PACKING), routed.do(Operation.ARCHIVING)] == [1, 1]
-    assert routed.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT
+    with away(far.directory("cologne/buffer")):  # as nobody at the telescope sees it
+        assert [far.do(Operation.PACKING), far.do(Operation.ARCHIVING)] == [1, 1]
+    assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT
 
 
 def lose_all_tars(observatory: Observatory, package_id: int) -> None:

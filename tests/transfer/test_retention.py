@@ -414,19 +414,19 @@ def test_removing_leaves_nothing_of_what_others_left_half_removed(observatory: O
     observatory.check_that_rows_tell_what_is_there()
 
 
-def test_a_copy_stays_where_a_later_trip_of_its_package_leads(routed: Observatory) -> None:
+def test_a_copy_stays_where_a_later_trip_of_its_package_leads(far: Observatory) -> None:
     lta = LocationType.LONG_TERM_ARCHIVE
     for name, kind in (("us/buffer", LocationType.BUFFER), ("us/lta", lta), ("us/tapes", lta)):
-        routed.add_location(name, kind)
-    routed.add_route("cologne", "us")
-    routed.add_route("ccat", "us")
-    change(routed, models.DataClass, {"name": "raw"}, min_verified_archive_copies=2)
-    package_id = archived(routed)
-    there = routed.copies(package_id)["us/buffer"].id
-    with transaction(routed.engine) as session:
+        far.add_location(name, kind)
+    far.add_route("cologne", "us")
+    far.add_route("ccat", "us")
+    change(far, models.DataClass, {"name": "raw"}, min_verified_archive_copies=2)
+    package_id = archived(far)
+    there = far.copies(package_id)["us/buffer"].id
+    with transaction(far.engine) as session:
         assert obstacles(session, [there]) == {}
-        row = {"raw_data_package_id": package_id, "destination_id": routed.location_id("us/tapes")}
-        session.add(models.LongTermArchiveTransfer(origin_id=routed.location_id("cologne/buffer"), **row))
-    assert routed.ship() == 1
-    with transaction(routed.engine) as session:
+        row = {"raw_data_package_id": package_id, "destination_id": far.location_id("us/tapes")}
+        session.add(models.LongTermArchiveTransfer(origin_id=far.location_id("cologne/buffer"), **row))
+    assert far.ship() == 1
+    with transaction(far.engine) as session:
         assert obstacles(session, [there]) == {there: Obstacle.BEING_READ}

@@ -150,6 +150,3 @@ def test_nothing_is_planned_to_go_to_tape_and_what_is_sent_there_is_refused(obse
     assert (observatory.package(package_id).failure or "").startswith(
         "Location cologne/tape is on tape, which cannot be used for this: archives are on disk or s3, and "
     )
-    observatory.forget()
-    with transaction(observatory.engine) as session:
-        session.delete(session.get_one(models.DataLocation, number))

@@ -71,101 +71,101 @@ def test_a_package_is_packed_moved_to_the_site_of_its_archive_unpacked_and_archi
     assert far.leftovers() == []
 
 
-def test_packages_travel_together_once_they_are_enough_or_the_first_has_waited_for_long(routed: Observatory) -> None:
-    change_route(routed, package_bytes=200_000, package_wait_seconds=3600)
-    packages = [routed.observe({f"{number}.fits": bytes(80_000)}) for number in range(2)]
-    routed.do_all()
-    assert trips(routed) == []
-    with transaction(routed.engine) as session:
+def test_packages_travel_together_once_they_are_enough_or_the_first_has_waited_for_long(far: Observatory) -> None:
+    change_route(far, package_bytes=200_000, package_wait_seconds=3600)
+    packages = [far.observe({f"{number}.fits": bytes(80_000)}) for number in range(2)]
+    far.do_all()
+    assert trips(far) == []
+    with transaction(far.engine) as session:
         moment = next_shipment(session)
     assert moment is not None
     assert timedelta(minutes=59) < moment - datetime.now(UTC) < timedelta(minutes=60)
-    packages.append(routed.observe({"3.fits": bytes(80_000)}))
-    routed.do_all()
-    assert trips(routed) == [("ccat/buffer", "cologne/buffer", Status.COMPLETED)]
-    packages.append(routed.observe({"4.fits": bytes(80_000)}))
-    routed.do_all()
-    change_route(routed, package_wait_seconds=0)
-    routed.do_all()
-    assert len(trips(routed)) == 2
+    packages.append(far.observe({"3.fits": bytes(80_000)}))
+    far.do_all()
+    assert trips(far) == [("ccat/buffer", "cologne/buffer", Status.COMPLETED)]
+    packages.append(far.observe({"4.fits": bytes(80_000)}))
+    far.do_all()
+    change_route(far, package_wait_seconds=0)
+    far.do_all()
+    assert len(trips(far)) == 2
     for package_id in packages:
-        check_archived(routed, package_id)
+        check_archived(far, package_id)
 
 
-def test_where_a_buffer_is_added_what_is_under_way_goes_on_and_what_waits_crosses(routed: Observatory) -> None:
-    with transaction(routed.engine) as session:
+def test_where_a_buffer_is_added_what_is_under_way_goes_on_and_what_waits_crosses(far: Observatory) -> None:
+    with transaction(far.engine) as session:
         find(session, LOCATION, "cologne/buffer").active = False
-    before = routed.observe({"1.fits": b"a"})
-    routed.do_all()
-    under_way = routed.observe({"2.fits": b"a"})
-    routed.do(Operation.PACKING)
-    [scheduled] = routed.schedule(Operation.ARCHIVING)
-    waits = routed.observe({"3.fits": b"a"})
-    routed.do(Operation.PACKING)
-    with transaction(routed.engine) as session:
+    before = far.observe({"1.fits": b"a"})
+    far.do_all()
+    under_way = far.observe({"2.fits": b"a"})
+    far.do(Operation.PACKING)
+    [scheduled] = far.schedule(Operation.ARCHIVING)
+    waits = far.observe({"3.fits": b"a"})
+    far.do(Operation.PACKING)
+    with transaction(far.engine) as session:
         find(session, LOCATION, "cologne/buffer").active = True
-    VERBS[Operation.ARCHIVING](routed.worker, scheduled)
-    routed.do_all()
+    VERBS[Operation.ARCHIVING](far.worker, scheduled)
+    far.do_all()
     for package_id in (before, under_way, waits):
-        check_archived(routed, package_id)
-    crossed = [one for one in (before, under_way, waits) if "cologne/buffer" in routed.copies(one)]
-    assert (crossed, len(trips(routed))) == ([waits], 1)
+        check_archived(far, package_id)
+    crossed = [one for one in (before, under_way, waits) if "cologne/buffer" in far.copies(one)]
+    assert (crossed, len(trips(far))) == ([waits], 1)
 
 
-def test_over_a_relay_packages_go_from_buffer_to_buffer(routed: Observatory) -> None:
-    with transaction(routed.engine) as session:
+def test_over_a_relay_packages_go_from_buffer_to_buffer(far: Observatory) -> None:
+    with transaction(far.engine) as session:
         session.execute(sa.delete(models.DataTransferRoute))
-    routed.add_location("santiago/buffer", LocationType.BUFFER)
-    routed.add_route("santiago", "cologne")
-    routed.add_route("ccat", "cologne", RouteType.RELAY, via="santiago")
-    package_id = routed.observe(FILES)
-    routed.do_all()
-    check_archived(routed, package_id)
-    assert [trip[:2] for trip in trips(routed)] == [
+    far.add_location("santiago/buffer", LocationType.BUFFER)
+    far.add_route("santiago", "cologne")
+    far.add_route("ccat", "cologne", RouteType.RELAY, via="santiago")
+    package_id = far.observe(FILES)
+    far.do_all()
+    check_archived(far, package_id)
+    assert [trip[:2] for trip in trips(far)] == [
         ("ccat/buffer", "santiago/buffer"),
         ("santiago/buffer", "cologne/buffer"),
     ]
 
 
-def test_archive_sites_get_packages_in_turn(routed: Observatory) -> None:
-    routed.add_location("us/buffer", LocationType.BUFFER)
-    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    routed.add_route("ccat", "us")
-    packages = [routed.observe({f"{number}.fits": b"a"}) for number in range(4)]
-    routed.do_all()
+def test_archive_sites_get_packages_in_turn(far: Observatory) -> None:
+    far.add_location("us/buffer", LocationType.BUFFER)
+    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    far.add_route("ccat", "us")
+    packages = [far.observe({f"{number}.fits": b"a"}) for number in range(4)]
+    far.do_all()
     for number, package_id in enumerate(packages):
-        check_archived(routed, package_id, at="us/lta" if number % 2 else "cologne/lta")
+        check_archived(far, package_id, at="us/lta" if number % 2 else "cologne/lta")
 
 
-def test_an_archive_that_nothing_leads_to_gets_nothing(routed: Observatory) -> None:
-    routed.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    packages = [routed.observe({f"{number}.fits": b"a"}) for number in range(3)]
-    routed.do_all()
+def test_an_archive_that_nothing_leads_to_gets_nothing(far: Observatory) -> None:
+    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    packages = [far.observe({f"{number}.fits": b"a"}) for number in range(3)]
+    far.do_all()
     for package_id in packages:
-        check_archived(routed, package_id)
+        check_archived(far, package_id)
 
 
-def test_without_a_route_packages_wait_and_say_so_until_there_is_one(routed: Observatory) -> None:
-    with transaction(routed.engine) as session:
+def test_without_a_route_packages_wait_and_say_so_until_there_is_one(far: Observatory) -> None:
+    with transaction(far.engine) as session:
         session.execute(sa.delete(models.DataTransferRoute))
-    package_id = routed.observe(FILES)
-    routed.do_all()
-    waits = routed.one(models.LongTermArchiveTransfer)
+    package_id = far.observe(FILES)
+    far.do_all()
+    waits = far.one(models.LongTermArchiveTransfer)
     assert (waits.status, waits.failure) == (
         Status.PENDING,
         "No route leads from site ccat to cologne: `ccat route add` makes one.",
     )
-    routed.add_route("ccat", "cologne")
-    routed.do_all()
-    check_archived(routed, package_id)
+    far.add_route("ccat", "cologne")
+    far.do_all()
+    check_archived(far, package_id)
 
 
-def test_a_custom_route_leads_straight_into_the_archive(routed: Observatory) -> None:
-    routed.add_route("ccat/buffer", "cologne/lta", RouteType.CUSTOM)
-    package_id = routed.observe(FILES)
-    routed.do_all()
-    check_archived(routed, package_id)
-    assert trips(routed) == []
+def test_a_custom_route_leads_straight_into_the_archive(far: Observatory) -> None:
+    far.add_route("ccat/buffer", "cologne/lta", RouteType.CUSTOM)
+    package_id = far.observe(FILES)
+    far.do_all()
+    check_archived(far, package_id)
+    assert trips(far) == []
 
 
 def arrive(observatory: Observatory, files: Mapping[str, bytes] = FILES) -> tuple[int, Path]:
@@ -283,20 +283,20 @@ def test_a_buffer_without_room_says_so_and_takes_it_when_it_has(far: Observatory
     check_archived(far, package_id)
 
 
-def test_a_method_that_is_not_built_is_given_up_with_the_remedy(routed: Observatory) -> None:
-    change_route(routed, method=Mover.BBCP)
-    routed.observe(FILES)
-    routed.do_all()
-    failed = routed.one(models.DataTransfer)
+def test_a_method_that_is_not_built_is_given_up_with_the_remedy(far: Observatory) -> None:
+    change_route(far, method=Mover.BBCP)
+    far.observe(FILES)
+    far.do_all()
+    failed = far.one(models.DataTransfer)
     assert failed.status is Status.FAILED
     assert failed.failure is not None
     assert "`ccat route set ccat_to_cologne --method rsync`" in failed.failure
 
 
-def test_a_package_for_two_archives_behind_one_buffer_crosses_once(routed: Observatory) -> None:
-    routed.add_location("cologne/tapes", LocationType.LONG_TERM_ARCHIVE)
-    package_id = routed.observe(FILES)
-    with transaction(routed.engine) as session:
+def test_a_package_for_two_archives_behind_one_buffer_crosses_once(far: Observatory) -> None:
+    far.add_location("cologne/tapes", LocationType.LONG_TERM_ARCHIVE)
+    package_id = far.observe(FILES)
+    with transaction(far.engine) as session:
         first = session.scalars(sa.select(models.LongTermArchiveTransfer)).one()
         tapes = find(session, LOCATION, "cologne/tapes")
         session.add(
@@ -304,10 +304,10 @@ def test_a_package_for_two_archives_behind_one_buffer_crosses_once(routed: Obser
                 raw_data_package_id=package_id, origin_id=first.origin_id, destination_id=tapes.id
             )
         )
-    routed.do_all()
-    check_archived(routed, package_id)
-    check_archived(routed, package_id, at="cologne/tapes")
-    assert len(trips(routed)) == 1
+    far.do_all()
+    check_archived(far, package_id)
+    check_archived(far, package_id, at="cologne/tapes")
+    assert len(trips(far)) == 1
 
 
 @pytest.mark.parametrize("how", [damage, Path.unlink, lambda tar: os.truncate(tar, 1000)])

@@ -131,20 +131,20 @@ def routes(observatory: Observatory) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in json.loads(say(observatory, "routes", "--json"))}
 
 
-def test_routes_are_added_changed_and_listed(routed: Observatory) -> None:
-    say(routed, "route", "add", "cologne", "ccat", "--wait-minutes", "5", "--package-gb", "20")
-    say(routed, "route", "add", "ccat/buffer", "cologne/lta", "--method", "copy", "--name", "mounted")
-    assert {name: (one["type"], one["method"]) for name, one in routes(routed).items()} == {
+def test_routes_are_added_changed_and_listed(far: Observatory) -> None:
+    say(far, "route", "add", "cologne", "ccat", "--wait-minutes", "5", "--package-gb", "20")
+    say(far, "route", "add", "ccat/buffer", "cologne/lta", "--method", "copy", "--name", "mounted")
+    assert {name: (one["type"], one["method"]) for name, one in routes(far).items()} == {
         "ccat_to_cologne": ("direct", "copy"),
         "cologne_to_ccat": ("direct", "rsync"),
         "mounted": ("custom", "copy"),
     }
-    assert routes(routed)["cologne_to_ccat"]["package_bytes"] == 20 * 10**9
-    assert routes(routed)["cologne_to_ccat"]["package_wait_seconds"] == 300
-    say(routed, "route", "set", "mounted", "--inactive")
-    assert routes(routed)["mounted"]["active"] is False
-    assert "3 routes" in say(routed, "routes")
-    told = [" ".join(line.split()) for line in say(routed, "routes").splitlines()]
+    assert routes(far)["cologne_to_ccat"]["package_bytes"] == 20 * 10**9
+    assert routes(far)["cologne_to_ccat"]["package_wait_seconds"] == 300
+    say(far, "route", "set", "mounted", "--inactive")
+    assert routes(far)["mounted"]["active"] is False
+    assert "3 routes" in say(far, "routes")
+    told = [" ".join(line.split()) for line in say(far, "routes").splitlines()]
     assert "cologne_to_ccat cologne ccat direct rsync 20 GB 5 min yes" in told
     assert "ccat_to_cologne ccat cologne direct copy 1.0 TB not at all yes" in told
 

@@ -33,11 +33,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 @pytest.fixture
-def s3(routed: Observatory, object_store: ObjectStore) -> ObjectStore:
+def s3(far: Observatory, object_store: ObjectStore) -> ObjectStore:
     """The preferred archive is a bucket at Cologne, behind its buffer."""
     place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{object_store.port}")
     kind = LocationType.LONG_TERM_ARCHIVE
-    with transaction(routed.engine) as session:
+    with transaction(far.engine) as session:
         add_location(session, "cologne", "s3", place=place, location_type=kind, priority=10)
     return object_store
 
@@ -65,8 +65,8 @@ class Sites:
 
 
 @pytest.fixture
-def sites(routed: Observatory, redis_settings: RedisSettings, tmp_path: Path) -> Iterator[Sites]:
-    sites = Sites(routed, redis_settings, tmp_path)
+def sites(far: Observatory, redis_settings: RedisSettings, tmp_path: Path) -> Iterator[Sites]:
+    sites = Sites(far, redis_settings, tmp_path)
     yield sites
     sites.end()
 
@@ -143,39 +143,39 @@ def check(observatory: Observatory, s3: ObjectStore, package_id: int, files: dic
 
 
 def test_every_stage_is_done_by_the_workers_of_its_site_and_by_no_others(
-    routed: Observatory, s3: ObjectStore, sites: Sites, server: SshServer, tmp_path: Path
+    far: Observatory, s3: ObjectStore, sites: Sites, server: SshServer, tmp_path: Path
 ) -> None:
     first, second = random_files(1_200_000, 3), {"night/second.fits": b"s" * 700_000}
     manager, ccat = sites.start(MANAGER), sites.start(WORKER, "--location", "ccat")
-    observe(routed, first)
-    [one] = eventually(partial(packages, routed, PackageState.TRANSFERRING, 1), within=LONG)
-    assert who_did_what(routed) == {("packing", ccat.signs(WORKER))}
-    assert list(routed.directory("cologne").rglob("*.tar*")) == []
+    observe(far, first)
+    [one] = eventually(partial(packages, far, PackageState.TRANSFERRING, 1), within=LONG)
+    assert who_did_what(far) == {("packing", ccat.signs(WORKER))}
+    assert list(far.directory("cologne").rglob("*.tar*")) == []
     assert s3.list_keys() == []
 
     path = path_with_ssh(server, tmp_path)
     cologne = sites.start(WORKER, "--location", "cologne", PATH=path, **ENVIRONMENT)
-    eventually(partial(packages, routed, PackageState.ARCHIVED, 1), within=LONG)
-    with transaction(routed.engine) as session:
+    eventually(partial(packages, far, PackageState.ARCHIVED, 1), within=LONG)
+    with transaction(far.engine) as session:
         session.execute(sa.update(models.DataTransferRoute).values(method=Mover.RSYNC))
-        session.get_one(models.DiskDataLocation, routed.location_id("ccat/buffer")).host = server.host
-    observe(routed, second)
-    _, two = eventually(partial(packages, routed, PackageState.ARCHIVED, 2), within=LONG)
-    eventually(partial(is_staged, routed, routed.request_staging([one, two])), within=LONG)
+        session.get_one(models.DiskDataLocation, far.location_id("ccat/buffer")).host = server.host
+    observe(far, second)
+    _, two = eventually(partial(packages, far, PackageState.ARCHIVED, 2), within=LONG)
+    eventually(partial(is_staged, far, far.request_staging([one, two])), within=LONG)
     sites.stop()
 
-    check(routed, s3, one, first)
-    check(routed, s3, two, second)
+    check(far, s3, one, first)
+    check(far, s3, two, second)
     here, there = ccat.signs(WORKER), cologne.signs(WORKER)
-    assert who_did_what(routed) == {
+    assert who_did_what(far) == {
         ("packing", here),
         *((operation, there) for operation in ("transferring", "unpacking", "archiving", "staging")),
     }
     at_source = "ccat/chai_raw_data"
-    by = {name: signed for name, signed in who_wrote(routed).items() if name != at_source}
+    by = {name: signed for name, signed in who_wrote(far).items() if name != at_source}
     assert by == {"ccat/buffer": {here}, **{name: {there} for name in ("cologne/buffer", ARCHIVE, "cologne/ramses")}}
-    assert not any(routed.directory("cologne/buffer").glob("transfer/*"))
-    assert routed.leftovers() == []
+    assert not any(far.directory("cologne/buffer").glob("transfer/*"))
+    assert far.leftovers() == []
     assert "transfer.cologne_" not in ccat.log()
     assert "transfer.ccat_" not in cologne.log()
     assert "transfer failed" not in ccat.log() + cologne.log() + manager.log()
