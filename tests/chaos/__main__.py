@@ -39,14 +39,14 @@ def chain(chosen: argparse.Namespace) -> int:
 
 
 def cross(chosen: argparse.Namespace) -> int:
-    """Managers and workers of data transfer are killed again and again, and bits flip in buffers."""
+    """Managers and workers of data transfer are killed again and again, and bits flip in copies."""
     every, kills = timedelta(seconds=chosen.every or 2), chosen.kills or 60
     plan = transfer.Plan(seed=chosen.seed, packages=chosen.packages, kills=kills, every=every, flips=chosen.flips)
     outcome = transfer.play_alone(plan, say)
     print("\n".join(["", *outcome.table(), ""]))
     done = f"{outcome.packages} packages in {outcome.seconds:.0f} s"
     print(f"{done}, {outcome.kills.total()} kills, {outcome.flips.total()} bits flipped")
-    print("\n".join(outcome.wrong) or "every package is archived whole and staged, and nothing is left")
+    print("\n".join(outcome.wrong) or "every package is in both archives, whole, and staged, and nothing else is left")
     return 1 if outcome.wrong else 0
 
 

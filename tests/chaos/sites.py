@@ -19,16 +19,18 @@ import sqlalchemy as sa
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.locating import InBucket, add_location
+from ccat_ops_db.verbs.retention import forget_retention, set_data_class, set_retention
 from ccat_service.servers import RedisSettings
+from tests.chaos.rot import ARCHIVES, BUCKET_ARCHIVE, BUFFERS, DISK_ARCHIVE, damaged, read_archived
 from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore
 from tests.transfer.processes import CCAT, Process, settings_of
 from tests.transfer.support import Observatory, digest
 
-SOURCE, ARCHIVE, STAGED = "ccat/chai_raw_data", "cologne/s3", "cologne/ramses"
-BUFFERS: Final = ("ccat/buffer", "cologne/buffer")
+SOURCE, STAGED = "ccat/chai_raw_data", "cologne/ramses"
 MANAGER, WORKER = "transfer-manager", "transfer-worker"
 KINDS: Final = ("manager 1", "manager 2", "worker of ccat", "worker 1 of cologne", "worker 2 of cologne")
 _DONE_AT: Final = {"packing": "ccat"}
@@ -36,15 +38,30 @@ _DONE_AT: Final = {"packing": "ccat"}
 _MARK: Final = "CHAOS_PLACE"
 _PARCEL_BYTES: Final = 2_000_000
 _A_MOMENT: Final = 0.005
+_RESTED: Final = timedelta(seconds=15)
+"""Since an archive copy was read last, and would be read again half a year later."""
+_HALF_A_YEAR: Final = timedelta(days=181)
+_OF_COPIES: Final = {
+    "copies found damaged or gone": ("corrupt", "missing"),
+    "copies let go": ("deletion_in_progress",),
+    "deletions gone on with by others": ("deletion_failed",),
+}
 _Change, _Copy, _Package = models.StatusChange, models.PhysicalCopy, models.RawDataPackage
 
 
 def prepare(observatory: Observatory, store: ObjectStore) -> None:
-    """A bucket in Cologne is the archive, and a few packages make a transfer package."""
+    """A bucket and a disk in Cologne are the archives, everything else goes as soon as both have it.
+
+    A few packages make a transfer package. Of the disk where packages are staged a hundredth is enough to be full.
+    """
     place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{store.port}")
     with transaction(observatory.engine) as session:
         add_location(session, "cologne", "s3", place=place, location_type=LocationType.LONG_TERM_ARCHIVE, priority=10)
         session.execute(sa.update(models.DataTransferRoute).values(package_bytes=_PARCEL_BYTES, package_wait_seconds=1))
+        set_data_class(session, "raw", copies=len(ARCHIVES), instruments=[])
+        for name in (SOURCE, *BUFFERS):
+            set_retention(session, name, days=0, high=None, low=None, by="chaos")
+        set_retention(session, STAGED, days=None, high=0.01, low=0.01, by="chaos")
 
 
 @dataclass
@@ -81,7 +98,8 @@ class Crew:
         signed = self.running[kind].signs(WORKER)
         with transaction(self.observatory.engine) as session:
             return any(
-                session.scalar(sa.select(sa.exists().where(noun.claimed_by.startswith(signed)))) for noun in NOUNS
+                session.scalar(sa.select(sa.exists().where(noun.claimed_by.startswith(signed))))
+                for noun in (*NOUNS, _Copy)
             )
 
     def stop(self) -> None:
@@ -108,6 +126,8 @@ class Crossings:
     store: ObjectStore
     random: random.Random
     scans: dict[uuid.UUID, dict[str, bytes]] = field(default_factory=dict)
+    wanted: set[int] = field(default_factory=set)
+    """Packages that were asked for."""
 
     def observe(self) -> None:
         """One scan, which becomes one package."""
@@ -118,40 +138,56 @@ class Crossings:
         self.observatory.finish_scan(scan, expected_files=len(files))
         self.scans[scan] = files
 
-    def flip(self, *, only_at: str | None = None) -> str | None:
-        """Change one bit of any tar in a buffer, finished or not; where, None where there is none."""
-        name = only_at or self.random.choice(BUFFERS)
-        found = sorted(self.observatory.directory(name).rglob("*.tar*"))
-        if not found:
-            return None
-        file = self.random.choice(found)
-        with suppress(OSError):  # it went on its way
-            file.chmod(0o600)
-            with file.open("r+b") as opened:
-                opened.seek(self.random.randrange(max(1, file.stat().st_size)))
-                [byte] = opened.read(1) or b"\0"
-                opened.seek(-1, io.SEEK_CUR)
-                opened.write(bytes([byte ^ 1 << self.random.randrange(8)]))
-                return f"{name}/{file.name}"
-        return None
-
     def want_staged(self) -> None:
+        """Ask for each package once, as soon as it is archived."""
         with transaction(self.observatory.engine) as session:
-            archived = session.scalars(sa.select(_Package.id).filter_by(state=PackageState.ARCHIVED)).all()
-        self.observatory.request_staging(archived)
+            archived = set(session.scalars(sa.select(_Package.id).filter_by(state=PackageState.ARCHIVED)))
+        if new := sorted(archived - self.wanted):
+            self.observatory.request_staging(new)
+            self.wanted |= archived
+
+    def calm_down(self) -> None:
+        """Keep what is staged from now on, and ask for all that went."""
+        with transaction(self.observatory.engine) as session:
+            forget_retention(session, STAGED, by="chaos")
+        self.wanted.clear()
+
+    def hurry(self) -> None:
+        """Let half a year pass for whoever reads archive copies again or looks for what may go."""
+        location, now = models.DataLocation, sa.func.clock_timestamp()
+        last_read = sa.and_(_Copy.verified_at < now - _RESTED, _Copy.verified_at > now - _HALF_A_YEAR)
+        archives = [self.observatory.location_id(one) for one in ARCHIVES]
+        old = sa.update(_Copy).where(_Copy.data_location_id.in_(archives), last_read)
+        with transaction(self.observatory.engine) as session:
+            session.execute(old.values(verified_at=now - _HALF_A_YEAR))
+            session.execute(sa.update(location).values(archive_look_at=None, retention_look_at=None))
+            session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{location.__tablename__}:retention")))
 
     def progress(self) -> Counter[str]:
-        """How many packages there are in each state, and how many are staged."""
+        """How many packages there are in each state, and how many copies that count."""
         with transaction(self.observatory.engine) as session:
             states = session.execute(sa.select(_Package.state, sa.func.count()).group_by(_Package.state))
-            staged = sa.select(sa.func.count()).where(_Copy.status == PhysicalCopyStatus.STAGED)
             found = Counter({str(state): number for state, number in states})
-            return found + Counter(staged=session.scalars(staged).one())
+        for place, status in self._live():
+            found["staged"] += place == STAGED and status is PhysicalCopyStatus.STAGED
+            found["archive copies"] += place in ARCHIVES and status is PhysicalCopyStatus.PRESENT
+            found["to go"] += place in {SOURCE, *BUFFERS}
+        return found
+
+    def _live(self) -> list[tuple[str, PhysicalCopyStatus]]:
+        query = LOCATION.rows.with_only_columns(LOCATION.label, _Copy.status)
+        query = query.join(_Copy, _Copy.data_location_id == models.DataLocation.id)
+        with transaction(self.observatory.engine) as session:
+            rows = session.execute(query.where(_Copy.status != PhysicalCopyStatus.DELETED)).all()
+            return [(name, status) for name, status in rows]
 
     def is_over(self) -> bool:
-        """Whether all that was observed is archived and staged."""
+        """Whether all that was observed is in both archives, staged, and nowhere else any more."""
         there, number = self.progress(), len(self.scans)
-        return (there[PackageState.ARCHIVED], there["staged"]) == (number, number) and not any(self._unfinished())
+        found = (there[PackageState.ARCHIVED], there["staged"], there["archive copies"], there["to go"])
+        if found != (number, number, len(ARCHIVES) * number, 0) or any(self._unfinished()):
+            return False
+        return not damaged(self.observatory, self.store)
 
     def troubles(self) -> dict[str, int]:
         """How often what went wrong."""
@@ -160,6 +196,7 @@ class Crossings:
             "messages lost": "no worker took it in time",
             "arrived damaged": "Transfer package % did not arrive whole%",
             "packed again or sent again": "Package % has to be packed again%",
+            "restored into a buffer": "restored from an archive%",
         }
         with transaction(self.observatory.engine) as session:
             counted = {
@@ -167,6 +204,14 @@ class Crossings:
                     sa.select(sa.func.count()).where(_Change.because.like(like), _Change.noun != _Copy.__tablename__)
                 ).one()
                 for name, like in told.items()
+            }
+            counted |= {
+                name: session.scalars(
+                    sa.select(sa.func.count()).where(
+                        _Change.noun == _Copy.__tablename__, _Change.to_status.in_(statuses)
+                    )
+                ).one()
+                for name, statuses in _OF_COPIES.items()
             }
         return {name: int(number) for name, number in counted.items()}
 
@@ -185,14 +230,14 @@ class Crossings:
 
     def _wrong_package(self, package: models.RawDataPackage) -> Iterator[str]:
         files, copies = self.scans[package.executed_obs_unit_id], self.observatory.copies(package.id)
-        if package.state is not PackageState.ARCHIVED or ARCHIVE not in copies:
-            yield f"package {package.id} is {package.state}: {package.failure}"
-            return
-        tar = self.store.get(f"fyst/{copies[ARCHIVE].path}")
-        if {digest(tar), copies[ARCHIVE].checksum} != {package.checksum}:
-            yield f"package {package.id} has {digest(tar)} in the archive, and {package.checksum} in the database"
-        if members(tar) != files:
-            yield f"package {package.id} is archived with other files than were observed"
+        if package.state is not PackageState.ARCHIVED or copies.keys() != {*ARCHIVES, STAGED}:
+            yield f"package {package.id} is {package.state}, and at {', '.join(sorted(copies))}: {package.failure}"
+        for name in copies.keys() & set(ARCHIVES):
+            tar = read_archived(self.observatory, self.store, name, copies[name].path)
+            if {digest(tar), copies[name].checksum} != {package.checksum}:
+                yield f"package {package.id} has {digest(tar)} at {name}, and {package.checksum} in the database"
+            if members(tar) != files:
+                yield f"package {package.id} is archived at {name} with other files than were observed"
         if STAGED in copies:
             directory = self.observatory.directory(STAGED) / copies[STAGED].path
             staged = {
@@ -200,8 +245,6 @@ class Crossings:
             }
             if staged != files:
                 yield f"package {package.id} is staged with other files than were observed"
-        else:
-            yield f"package {package.id} is not staged"
 
     def _unfinished(self) -> Iterator[str]:
         for one in self.observatory.transfers():
@@ -219,7 +262,7 @@ class Crossings:
         live = {(name, path) for name, path, status in rows if status is not PhysicalCopyStatus.DELETED}
         keys = {key.removeprefix("fyst/") for key in self.store.list_keys()}
         for name, path, status in rows:
-            is_there = path in keys if name == ARCHIVE else (self.observatory.directory(name) / path).exists()
+            is_there = path in keys if name == BUCKET_ARCHIVE else (self.observatory.directory(name) / path).exists()
             if status is PhysicalCopyStatus.WRITING or (status in {"present", "staged"} and not is_there):
                 yield f"{name}/{path} is {status}, and {'there' if is_there else 'not there'}"
             if status is PhysicalCopyStatus.DELETED and is_there and (name, path) not in live:
@@ -236,24 +279,30 @@ class Crossings:
                     operation = asked[one.noun, one.object_id]
                     if site_of[one.by] != _DONE_AT.get(operation, "cologne"):
                         yield f"{operation} was done by a worker of {site_of[one.by]}"
+            done = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.DELETION_IN_PROGRESS, PhysicalCopyStatus.DELETED)
             written = (
-                sa.select(LOCATION.label, _Change.by)
+                sa.select(LOCATION.label, _Change.by, _Change.to_status)
                 .select_from(_Change)
                 .join(_Copy, _Copy.id == _Change.object_id)
                 .join(models.DataLocation, models.DataLocation.id == _Copy.data_location_id)
                 .join(models.Site, models.Site.id == models.DataLocation.site_id)
-                .where(_Change.noun == _Copy.__tablename__, _Change.to_status == PhysicalCopyStatus.PRESENT)
+                .where(_Change.noun == _Copy.__tablename__, _Change.to_status.in_(done))
             )
-            for name, by in session.execute(written):
+            for name, by, status in session.execute(written):
                 if by in site_of and not name.startswith(f"{site_of[by]}/"):
-                    yield f"a copy at {name} was written by a worker of {site_of[by]}"
+                    yield f"a copy at {name} was made {status} by a worker of {site_of[by]}"
 
     def _leftovers(self) -> Iterator[str]:
         yield from (f"{name} is left" for name in self.observatory.leftovers())
         yield from (f"{one} is left" for one in self.observatory.directory("cologne/buffer").glob("transfer/*"))
-        keys = len(self.store.list_keys())
-        if keys != 2 * len(self.scans) or self.store.unfinished():
-            yield f"{keys} objects are in the archive, and {len(self.store.unfinished())} half of them"
+        for name in (SOURCE, *BUFFERS):
+            top = self.observatory.directory(name)
+            yield from (f"{name}/{one.relative_to(top)} is left" for one in top.rglob("*") if one.is_file())
+        of_disk = [one for one in self.observatory.directory(DISK_ARCHIVE).rglob("*") if one.is_file()]
+        for name, number in ((BUCKET_ARCHIVE, len(self.store.list_keys())), (DISK_ARCHIVE, len(of_disk))):
+            if number != 2 * len(self.scans):
+                yield f"{number} files are in {name}"
+        yield from (f"half of {one} is in the bucket" for one in self.store.unfinished())
 
 
 def members(tar: bytes) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Data transfer between two sites while its processes are killed and bits flip."""
+"""Data transfer between two sites while its processes are killed, bits flip, and whatever may go does."""
 
 import logging
 import random
@@ -19,6 +19,7 @@ from ccat.stack.redis import embedded_redis
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
 from ccat_service.servers import RedisSettings
+from tests.chaos.rot import Rot
 from tests.chaos.sites import KINDS, Crew, Crossings, prepare
 from tests.seed import sending_at_once
 from tests.transfer.object_store import ObjectStore
@@ -26,6 +27,7 @@ from tests.transfer.support import Observatory
 
 _POLL: Final = 0.1
 _TOLD_EVERY: Final = 5.0
+_HURRIED_EVERY: Final = 3.0
 
 Say = Callable[[str], None]
 
@@ -41,7 +43,7 @@ class Plan:
     """Between two kills."""
     flips: int = 40
     flips_only_at: str | None = None
-    patience: timedelta = timedelta(minutes=5)
+    patience: timedelta = timedelta(minutes=20)
     """After the last kill."""
 
 
@@ -70,6 +72,7 @@ class Play:
 
     plan: Plan
     crossings: Crossings
+    rot: Rot
     crew: Crew
     say: Say
     chance: random.Random
@@ -79,15 +82,16 @@ class Play:
     """What is still to be killed, the next one last."""
     _began: float = field(default_factory=time.monotonic)
     _last_kill: float = 0
+    _is_calm: bool = False
 
     def run(self) -> Outcome:
-        """Take scans, kill and flip; when that is done, wait until all is archived and staged."""
+        """Take scans, kill, flip and let copies go; when that is done, wait until all is archived and staged."""
         for kind in KINDS:
             self.crew.start(kind)
         while len(self.cards) < self.plan.kills:
             self.cards += self.chance.sample(KINDS, len(KINDS))
         del self.cards[self.plan.kills :]
-        next_word = 0.0
+        next_word = next_hurry = 0.0
         while self._elapsed() - self._last_kill < self.plan.patience.total_seconds():
             share = min(1.0, (self.kills.total() + 1) / max(self.plan.kills, 1))
             while len(self.crossings.scans) < share * self.plan.packages:
@@ -95,13 +99,23 @@ class Play:
             self._kill()
             self._flip(share)
             self.crossings.want_staged()
+            if self._elapsed() >= next_hurry:
+                self.crossings.hurry()
+                next_hurry = self._elapsed() + _HURRIED_EVERY
             if self._elapsed() >= next_word:
                 self._tell()
                 next_word = self._elapsed() + _TOLD_EVERY
-            if not self.cards and share == 1 and self.crossings.is_over():
+            if not self.cards and share == 1 and self._is_over():
                 break
             time.sleep(_POLL)
         return self._outcome()
+
+    def _is_over(self) -> bool:
+        """Whether all is as it should be; before, what is staged may go again, and be wanted again."""
+        if not self._is_calm:
+            self.crossings.calm_down()
+            self._is_calm = True
+        return self.crossings.is_over()
 
     def _kill(self) -> None:
         """Kill the next one, once it works again after its last death."""
@@ -116,7 +130,7 @@ class Play:
 
     def _flip(self, share: float) -> None:
         if self.flips.total() < share * self.plan.flips:
-            where = self.crossings.flip(only_at=self.plan.flips_only_at)
+            where = self.rot.flip(only_at=self.plan.flips_only_at)
             if where is not None:
                 self.flips["/".join(where.split("/")[:2])] += 1
                 self.say(f"{self._elapsed():6.1f} s  flipped a bit of {where}")
@@ -149,7 +163,8 @@ def play(
     chance = random.Random(plan.seed)  # noqa: S311 - a game, not a secret
     crew = Crew(observatory, redis, logs)
     try:
-        return Play(plan, Crossings(observatory, store, chance), crew, say, chance).run()
+        crossings, rot = Crossings(observatory, store, chance), Rot(observatory, store, chance)
+        return Play(plan, crossings, rot, crew, say, chance).run()
     finally:
         crew.end()
 

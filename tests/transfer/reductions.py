@@ -1,7 +1,7 @@
 """Runs that have made something, registered as a worker registers it, without a cluster that executes them."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,9 +15,11 @@ from ccat_ops_db.definitions.document import Definitions
 from ccat_ops_db.gap.steps import current_revisions
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import ProductState, RunReason, RunStatus
+from ccat_ops_db.states import InputRole, ProductState, RunReason, RunStatus
 from ccat_ops_db.verbs.archiving import request_archiving_of
+from ccat_ops_db.verbs.copies import hold_inputs
 from ccat_ops_db.verbs.definitions import apply_definitions
+from ccat_ops_db.verbs.staging import request_staging
 from ccat_workflow_manager.execution.layout import RunLayout
 from ccat_workflow_manager.execution.products import Collected
 from ccat_workflow_manager.execution.scan import scan
@@ -64,7 +66,7 @@ class Reductions:
     def make(self, files: Mapping[str, bytes], *, of: str = "M17", executable: str = "") -> int:
         """A run of a source that made these files, one of them to be executed, and its number."""
         with transaction(self.engine) as session:
-            run = self._add_run(session, of)
+            run = self._add_run(session, of, RunStatus.COMPLETED)
             attempt = models.RunAttempt(run=run, number=1, directory=f"{run.id}/1", job_name=f"ccat-{run.id}-1")
             session.add(attempt)
             session.flush()
@@ -80,7 +82,30 @@ class Reductions:
             request_archiving_of(session, [run.id])
             return run.id
 
-    def _add_run(self, session: Session, source: str) -> models.ExecutedReductionStep:
+    def take(self, package_ids: Sequence[int], *, of: str = "M17") -> int:
+        """A run of a source that takes raw packages, and waits until they are staged; its number."""
+        with transaction(self.engine) as session:
+            run = self._add_run(session, of, RunStatus.STAGING_DATA)
+            role = InputRole.RAW
+            session.add_all(models.RunInput(run_id=run.id, role=role, raw_data_package_id=one) for one in package_ids)
+            session.flush()
+            hold_inputs(session, [run.id], by="a manager")
+            request_staging(session, package_ids, run.data_location_id)
+            return run.id
+
+    def cancel(self, run_id: int) -> None:
+        """Let a run take nothing any more."""
+        to = RunStatus.CANCELLED
+        with transaction(self.engine) as session:
+            advance(session, models.ExecutedReductionStep, [run_id], to=to, because="a test", by="an operator")
+
+    def forget_runs(self) -> None:
+        """Let there be no runs that took anything."""
+        with transaction(self.engine) as session:
+            session.execute(sa.delete(models.RunInput))
+            session.execute(sa.delete(models.ExecutedReductionStep))
+
+    def _add_run(self, session: Session, source: str, status: RunStatus) -> models.ExecutedReductionStep:
         (revision,) = session.scalars(current_revisions()).all()
         (step,) = revision.steps
         now = datetime.now(UTC)
@@ -95,12 +120,12 @@ class Reductions:
             sub_group_labels={"source": source},
             reason=RunReason.MISSING,
             because="there is no product yet",
-            status=RunStatus.COMPLETED,
+            status=status,
             recipe_digest=DIGEST,
             series_digest=DIGEST,
             input_digest=DIGEST,
             inputs_frozen_at=now,
-            finished_at=now,
+            finished_at=now if status is RunStatus.COMPLETED else None,
         )
         session.add(run)
         session.flush()

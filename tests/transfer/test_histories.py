@@ -1,16 +1,16 @@
-"""Lives of raw data as chance has them: workers die or sleep at any step, copies rot and disks go away.
+"""Lives of raw data as chance has them: workers die or sleep at any step, copies rot, go, are read again and made anew.
 
-Whatever happens, something of every file is intact that nobody of us may lose; and once all is mended, it is archived.
+Whatever happens, something of every file is intact that nobody of us may lose; and once all is mended, it is archived
+as often as it should be, and everything else may go.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import pytest
 import sqlalchemy as sa
@@ -29,113 +29,90 @@ from ccat_data_transfer.errors import NothingToRetry
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
+from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_data_transfer.verbs.retrying import retry_package, retry_transfer
-from ccat_data_transfer.verbs.scheduling import LANES
+from ccat_data_transfer.verbs.scrubbing import scrub
+from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models
-from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.retention import (
+    forget_retention,
+    set_data_class,
+    set_retention,
+)
+from ccat_ops_db.verbs.spaces import record_space
+from ccat_ops_db.verbs.staging import cancel_unwanted
+from tests.transfer.books import THERE, Books, Grounds, Place
+from tests.transfer.fates import Fate, armed
+from tests.transfer.reductions import Reductions
 from tests.transfer.support import AT_ONCE, Observatory, digest
 
-SOURCE, ARCHIVE, STAGED = "ccat/chai_raw_data", "cologne/lta", "cologne/ramses"
-TARS: Final = ("ccat/buffer", "cologne/buffer", ARCHIVE)
-PLACES: Final = (SOURCE, *TARS, STAGED)
-OPERATIONS: Final = tuple(lane.operation for lane in LANES)
-OUTSIDE: Final = ("fsync", "mkdir", "rename", "replace", "chmod", "fchmod", "unlink", "rmdir")
-"""What a worker does outside of the database; it may die before each, as before each commit."""
-THERE: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED)
+SOURCE, STAGED = "ccat/chai_raw_data", "cologne/ramses"
+BUFFERS: Final = ("ccat/buffer", "cologne/buffer", "us/buffer")
+ARCHIVES: Final = ("cologne/lta", "us/lta")
+DELETED_AT: Final = (SOURCE, *BUFFERS, STAGED)
+PLACES: Final = (*DELETED_AT, *ARCHIVES)
+OPERATIONS: Final = tuple(one for one in Operation if one is not Operation.ARCHIVING_PRODUCTS)
+BEGINNINGS: Final = ("observed", "archived", "staged", "in archives only")
+"""How far the first scans are when chance begins."""
 ROUNDS: Final = 12
+IN_USE: Final = (PhysicalCopyStatus.STAGED, PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 
 whichever = st.integers(0, 1000)
 fates = st.none() | st.tuples(st.sampled_from(["dies", "sleeps"]), st.integers(1, 30))
 """What becomes of a worker, and before how many-th step, if anything does."""
 
 
-class Died(BaseException):
-    """What a dead worker does: nothing, however many handlers there are."""
-
-
-class Fate:
-    """What is to become of the worker that works now."""
-
-    def __init__(self) -> None:
-        self._left: int | None = None
-        self._meanwhile: Callable[[], object] | None = None
-
-    @contextmanager
-    def of(self, step: int | None, meanwhile: Callable[[], object] | None = None) -> Iterator[None]:
-        """A worker that dies before a step, or sleeps while others work."""
-        self._left, self._meanwhile = step, meanwhile
-        try:
-            with suppress(Died):
-                yield
-        finally:
-            self._left = self._meanwhile = None
-
-    def meet(self, *, outside: bool = True) -> None:
-        if self._left is None:
-            return
-        self._left -= 1
-        if self._left <= 0 and self._meanwhile is None:
-            raise Died
-        if self._left <= 0 and self._meanwhile is not None and outside:  # a commit would hold its locks
-            meanwhile, self._left, self._meanwhile = self._meanwhile, None, None
-            meanwhile()
-
-
-@contextmanager
-def armed(engine: sa.Engine) -> Iterator[Fate]:
-    """Every step leads to this fate."""
-    fate = Fate()
-
-    def before(function: Callable[..., Any]) -> Callable[..., Any]:
-        def stepping(*args: Any, **options: Any) -> Any:
-            fate.meet()
-            return function(*args, **options)
-
-        return stepping
-
-    def before_commit(_: sa.Connection) -> None:
-        fate.meet(outside=False)
-
-    with pytest.MonkeyPatch.context() as patched:
-        for name in OUTSIDE:
-            patched.setattr(os, name, before(getattr(os, name)))
-        sa.event.listen(engine, "commit", before_commit)
-        yield fate
-        sa.event.remove(engine, "commit", before_commit)
-
-
 @dataclass(frozen=True)
-class Place:
-    """A file somewhere."""
+class Letter:
+    """A message to a worker: transfers, or copies, that an operation is to be done with."""
 
-    location: str
-    path: str
+    operation: Operation
+    ids: tuple[int, ...]
 
 
 class Histories(RuleBasedStateMachine):
     """Scans, and everything that may become of their files."""
 
-    def __init__(self, observatory: Observatory, fate: Fate) -> None:
+    def __init__(self, observatory: Observatory, fate: Fate, reductions: Reductions) -> None:
         super().__init__()
-        self.world, self.fate = observatory, fate
+        self.world, self.fate, self.reductions = observatory, fate, reductions
+        self.grounds = Grounds(observatory)
         self.files: dict[str, bytes] = {}
         """What was registered, by path at the source."""
         self.package_of: dict[str, int] = {}
-        self.letters: list[tuple[Operation, int]] = []
-        self.hurt: dict[Place, datetime] = {}
-        """What was damaged or removed here, and when."""
-        self.away: set[str] = set()
+        self.letters: list[Letter] = []
+        self.runs: dict[int, list[int]] = {}
+        """Packages that runs take, by run."""
+        self.limited: set[str] = set()
+        """Locations where copies may go sooner than in a week."""
+        self.in_use: set[int] = set()
+        """Staged copies that a run was seen to have."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(copies=st.sampled_from([1, 2]), scans=st.integers(1, 3), beginning=st.sampled_from(BEGINNINGS))
+    def begin(self, copies: int, scans: int, beginning: str) -> None:
+        self.reductions.forget_runs()
         self.world.forget()
+        self.want_copies(copies)
+        for _ in range(scans):
+            self.observe([10, 3000])
+        if beginning != "observed":
+            self.go_on()
+        if beginning == "staged":
+            self.begin_a_run()
+            self.go_on()
+        if beginning == "in archives only":
+            for location in DELETED_AT:
+                self.say_how_long_copies_are_kept(location, "not at all")
+            self.go_on()
+
+    # What the telescope and the managers do
 
     @rule(sizes=st.lists(st.sampled_from([0, 10, 3000]), min_size=1, max_size=2))
     def observe(self, sizes: list[int]) -> None:
-        if SOURCE in self.away:
+        if SOURCE in self.grounds.away:
             return
         number = len(self.files)
         files = {f"night/{number}-{one}.fits": os.urandom(size) for one, size in enumerate(sizes)}
@@ -145,25 +122,54 @@ class Histories(RuleBasedStateMachine):
 
     @rule(operation=st.sampled_from(OPERATIONS))
     def schedule(self, operation: Operation) -> None:
-        self.letters += [(operation, number) for number in self.world.schedule(operation)]
+        """Send messages about whatever waits for an operation."""
+        match operation:
+            case Operation.DELETION:
+                for location in sorted(self.limited):
+                    self._tell(operation, self.world.schedule_deletions(location))
+                    self.world.mark(location)
+            case Operation.SCRUBBING:
+                self._tell(operation, self._archive_copies())
+            case _:
+                for number in self.world.schedule(operation):
+                    self._tell(operation, [number])
 
     @rule()
-    def ship(self) -> None:
+    def manage(self) -> None:
+        """Send packages on their way, and see to it that there are enough archive copies."""
         self.world.ship()
+        with transaction(self.world.engine) as session:
+            session.execute(sa.update(models.ReplicationRound).values(look_at=None))
+            look_through(session, by="manager")
+
+    @rule(lose_messages=st.booleans())
+    def time_passes(self, *, lose_messages: bool) -> None:
+        """Every lease runs out, whether or not somebody still works."""
+        past = sa.func.clock_timestamp() - timedelta(seconds=1)
+        with transaction(self.world.engine) as session:
+            for noun in (*NOUNS, models.PhysicalCopy):
+                session.execute(sa.update(noun).where(noun.lease_until.is_not(None)).values(lease_until=past))
+            cancel_unwanted(session, by="manager")
+        self.world.recover()
+        if lose_messages:
+            self.letters.clear()
+
+    # What workers do, and what becomes of them
 
     @rule(operation=st.sampled_from(OPERATIONS), fate=fates)
     def do(self, operation: Operation, fate: tuple[str, int] | None) -> None:
         self.schedule(operation)
-        while self.letters and self.letters[-1][0] is operation:
-            self.work(*self.letters.pop(), fate)
+        while self.letters and self.letters[-1].operation is operation:
+            self.work(self.letters.pop(), fate)
 
     @rule(operation=st.sampled_from(OPERATIONS), fate=fates)
     def do_a_round(self, operation: Operation, fate: tuple[str, int] | None) -> None:
         """Everything goes one step on after the other, and one of these meets its fate."""
-        self.world.ship()
+        self.manage()
         for each in OPERATIONS:
             self.do(each, fate if each is operation else None)
-            self.world.ship()
+            if each is Operation.UNPACKING:
+                self.world.ship()
 
     @precondition(lambda self: self.letters)
     @rule(which=whichever, fate=fates, keep=st.booleans())
@@ -172,171 +178,254 @@ class Histories(RuleBasedStateMachine):
         letter = self.letters[which % len(self.letters)]
         if not keep:
             self.letters.remove(letter)
-        self.work(*letter, fate)
+        self.work(letter, fate)
 
-    @rule()
-    def lose_messages(self) -> None:
-        self.letters.clear()
-
-    @rule()
-    def time_passes(self) -> None:
-        """Every lease runs out, whether or not somebody still works."""
-        with transaction(self.world.engine) as session:
-            for noun in NOUNS:
-                past = sa.func.clock_timestamp() - timedelta(seconds=1)
-                session.execute(sa.update(noun).where(noun.lease_until.is_not(None)).values(lease_until=past))
-        self.world.recover()
+    # What happens to disks
 
     @precondition(lambda self: self.files)
-    @rule(which=whichever, how=st.sampled_from(["flip", "cut", "remove"]))
-    def hurt_a_file(self, which: int, how: str) -> None:
-        """Damage or remove any file, but the last intact copy of what was registered."""
-        found = sorted(self.on_disk(), key=lambda place: (place.location, place.path))
+    @rule(
+        which=whichever, how=st.sampled_from(["flip", "cut", "remove"]), locations=st.sampled_from([PLACES, ARCHIVES])
+    )
+    def hurt_a_file(self, which: int, how: str, locations: tuple[str, ...]) -> None:
+        """Damage or remove any file, but the last one that is intact where nothing goes.
+
+        Where only what might go would be left then, the archives are read again at once.
+        """
+        found = self.grounds.files(locations)
         if not found:
             return
         place = found[which % len(found)]
-        file = self.root(place.location) / place.path
-        whole = file.read_bytes()
-        file.chmod(0o600)
-        if how == "remove":
-            file.unlink()
-        else:
-            file.write_bytes(whole[:-1] if how == "cut" else flipped(whole))
-        if not all(self.intact(path) for path in self.files):
-            file.write_bytes(whole)
-        elif how == "remove" or whole:
-            self.hurt[place] = self.now()
-
-    @precondition(lambda self: any(place.location == SOURCE for place in self.hurt))
-    @rule(which=whichever)
-    def restore_a_raw_file(self, which: int) -> None:
-        if SOURCE in self.away:
+        file, undo = self.grounds.file(place), self.grounds.file(place).read_bytes()
+        self.grounds.hurt_file(place, how)
+        if not (undo or how == "remove"):
             return
-        hurt = sorted(place.path for place in self.hurt if place.location == SOURCE)
-        path = hurt[which % len(hurt)]
-        self.restore(path)
-        self.retry(self.package_of[path])
-
-    @precondition(lambda self: self.package_of)
-    @rule(which=whichever)
-    def retry_a_package(self, which: int) -> None:
-        packages = sorted(set(self.package_of.values()))
-        self.retry(packages[which % len(packages)])
+        books = self.books()
+        if all(books.is_safe(path) for path in self.files):
+            self.grounds.hurt[place] = self.now()
+        elif place.location in ARCHIVES and all(books.is_spared(path) for path in self.files):
+            self.grounds.hurt[place] = self.now()
+            scrub(self.worker, self._archive_copies())
+        else:
+            file.write_bytes(undo)
 
     @rule(location=st.sampled_from(PLACES))
     def lose_or_return_a_location(self, location: str) -> None:
-        here, there = self.world.directory(location), self.world.root / f"away/{location}"
-        if location in self.away:
-            there.rename(here)
-            self.away.remove(location)
-        else:
-            there.parent.mkdir(parents=True, exist_ok=True)
-            here.rename(there)
-            self.away.add(location)
+        """A disk is away; as long as one is, no other."""
+        self.grounds.lose_or_return(next(iter(self.grounds.away), location))
+
+    @rule(location=st.sampled_from(DELETED_AT))
+    def find_full(self, location: str) -> None:
+        """What a worker sees of a disk."""
+        self.limited.add(location)
+        location_id = self.world.location_id(location)
+        with transaction(self.world.engine) as session:
+            record_space(session, location_id, free=0, total=1000, now=datetime.now(UTC))
+
+    # What people do
+
+    @precondition(lambda self: self.package_of)
+    @rule(which=whichever, restore=st.booleans())
+    def retry_a_package(self, which: int, *, restore: bool) -> None:
+        packages = sorted(set(self.package_of.values()))
+        package_id = packages[which % len(packages)]
+        for path, number in self.package_of.items():
+            if restore and number == package_id and SOURCE not in self.grounds.away:
+                self.restore(path)
+        self.retry(package_id)
 
     @rule()
     def want_staged(self) -> None:
         """Ask for everything that is archived."""
-        self.world.request_staging(self.archived())
+        self.world.request_staging(self.books().archived())
+
+    @rule(copies=st.sampled_from([1, 2]))
+    def want_copies(self, copies: int) -> None:
+        with transaction(self.world.engine) as session:
+            set_data_class(session, "raw", copies=copies, instruments=[])
+
+    @rule(location=st.sampled_from(DELETED_AT), how=st.sampled_from(["not at all", "until it is full", "as usual"]))
+    def say_how_long_copies_are_kept(self, location: str, how: str) -> None:
+        self.limited.add(location)
+        with transaction(self.world.engine) as session:
+            match how:
+                case "not at all":
+                    set_retention(session, location, days=0, high=None, low=None, by="Ann")
+                case "until it is full":
+                    set_retention(session, location, days=None, high=0.9, low=0.5, by="Ann")
+                case _:
+                    forget_retention(session, location, by="Ann")
+
+    @rule()
+    def begin_a_run(self) -> None:
+        archived = self.books().archived()
+        if archived:
+            run_id = self.reductions.take(archived[-2:], of=f"source-{len(self.runs)}-{os.urandom(4).hex()}")
+            self.runs[run_id] = archived[-2:]
+
+    @precondition(lambda self: self.runs)
+    @rule(which=whichever)
+    def end_a_run(self, which: int) -> None:
+        run_id = sorted(self.runs)[which % len(self.runs)]
+        self.reductions.cancel(run_id)
+        del self.runs[run_id]
+        self.in_use.clear()
+
+    # What always holds
 
     @invariant()
-    def something_of_each_file_is_intact(self) -> None:
+    def what_is_said_of_copies_is_so(self) -> None:
+        books = self.books()
         for path in self.files:
-            assert self.intact(path), f"nothing is left of {path}"
+            assert books.is_safe(path), f"nothing is left of {path}"
+        for package_id in books.archived():
+            assert books.counted(package_id) or self.is_hurt_in_an_archive(package_id, books)
+        check_live_rows(books)
+        check_presence(books)
+        self.check_use(books)
 
-    @invariant()
-    def what_is_archived_was_read_back_there(self) -> None:
-        for package_id in self.archived():
-            package = self.world.package(package_id)
-            place = Place(ARCHIVE, tar_path_of(self.world, package_id))
-            file = self.root(ARCHIVE) / place.path
-            assert place in self.hurt or digest(file.read_bytes()) == package.checksum
+    def is_hurt_in_an_archive(self, package_id: int, books: Books) -> bool:
+        """Whether something was done to an archive copy of it, or a person said that one was restored."""
+        of_package = {copy.path for _, copy in books.rows if copy.raw_data_package_id == package_id}
+        return any(place.location in ARCHIVES and place.path in of_package for place in self.grounds.hurt)
 
-    @invariant()
-    def nothing_that_is_there_is_called_deleted(self) -> None:
-        live, gone = set[Place](), set[Place]()
-        for place, copy in self.rows():
-            (gone if copy.status is PhysicalCopyStatus.DELETED else live).add(place)
-        for place in gone - live:
-            assert not (self.root(place.location) / place.path).exists(), f"{place} is DELETED and there"
+    def check_use(self, books: Books) -> None:
+        """Copies that a run had stay as long as it is active."""
+        taken = {package_id for packages in self.runs.values() for package_id in packages}
+        for place, copy in books.rows:
+            if place.location != STAGED or copy.raw_data_package_id not in taken:
+                continue
+            if copy.id in self.in_use:
+                was_hurt = any(one.location == STAGED for one in self.grounds.hurt)
+                assert copy.status in IN_USE or was_hurt, f"{place} is {copy.status}, and a run takes it"
+            elif copy.status is PhysicalCopyStatus.STAGED:
+                self.in_use.add(copy.id)
+
+    # The end
 
     def teardown(self) -> None:
         if sys.exc_info()[0] is None:
             self.mend()
             self.check_the_end()
+            self.let_go()
 
     def mend(self) -> None:
         """Everything that people and processes do, once all that was broken works again."""
-        for location in list(self.away):
-            self.lose_or_return_a_location(location)
+        for location in list(self.grounds.away):
+            self.grounds.lose_or_return(location)
         for _ in range(ROUNDS):
-            self.time_passes()
-            self.world.do_all()
+            self.time_passes(lose_messages=False)
+            self.go_on()
             if self.is_over():
                 break
             for path in self.files:
                 self.restore(path)
             self.retry_everything()
-        self.world.request_staging(self.archived())
-        self.world.do_all()
+        self.world.request_staging(self.books().archived())
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Do whatever waits, for as long as anything does; no longer than a while, as some is tried again at once."""
+        for _ in range(ROUNDS):
+            before = self.changes()
+            self.do_a_round(Operation.PACKING, None)
+            if self.changes() == before:
+                break
+
+    def is_over(self) -> bool:
+        books = self.books()
+        is_archived = books.archived() == sorted(set(self.package_of.values()))
+        return is_archived and all(len(books.counted(one)) >= self.copies_wanted() for one in books.archived())
 
     def check_the_end(self) -> None:
-        assert self.archived() == sorted(set(self.package_of.values())), self.failures()
+        assert self.is_over(), self.failures()
         assert self.world.leftovers() == []
-        assert not any(self.world.directory("cologne/buffer").glob("transfer/*"))
-        self.something_of_each_file_is_intact()
-        self.nothing_that_is_there_is_called_deleted()
-        for place, copy in self.rows():
-            if copy.status is PhysicalCopyStatus.WRITING:  # no archive copy was left to stage from
-                assert place.location == STAGED
-                assert not (self.root(STAGED) / place.path).exists(), f"{place} is there, and called unfinished"
-            if copy.status in THERE and not self.is_hurt_since(place, copy):
-                self.check_copy(place, copy)
+        assert not any(self.world.root.glob("*/buffer/transfer/*"))
+        self.what_is_said_of_copies_is_so()
+        books = self.books()
+        for place, copy in books.rows:
+            assert copy.status is not PhysicalCopyStatus.WRITING, f"{place} is called unfinished"
+            if copy.status in THERE and not self.grounds.is_hurt_since(place, copy):
+                self.check_copy(place, copy, books)
         assert [one for one in self.world.transfers() if one.status in {Status.SCHEDULED, Status.IN_PROGRESS}] == []
 
-    def check_copy(self, place: Place, copy: models.PhysicalCopy) -> None:
-        found = self.root(place.location) / place.path
+    def check_copy(self, place: Place, copy: models.PhysicalCopy, books: Books) -> None:
+        found = self.grounds.file(place)
         if copy.raw_data_file_id is not None:
             assert found.read_bytes() == self.files[place.path]
         elif place.location == STAGED:
-            expected = {path: data for path, data in self.files.items() if self.is_of(path, copy)}
-            touched = {one.path for one in self.hurt if one.location == STAGED}
-            for path, data in expected.items():
-                assert f"{place.path}/{path}" in touched or (found / path).read_bytes() == data
+            of_package = {path for path, number in self.package_of.items() if number == copy.raw_data_package_id}
+            assert {path: (found / path).read_bytes() for path in of_package} == {
+                path: self.files[path] for path in of_package
+            }
         else:
-            package = self.world.package(copy.raw_data_package_id or 0)
+            package = books.packages[copy.raw_data_package_id or 0]
             assert digest(found.read_bytes()) == copy.checksum == package.checksum
 
-    def is_of(self, path: str, copy: models.PhysicalCopy) -> bool:
-        return self.package_of[path] == copy.raw_data_package_id
+    def let_go(self) -> None:
+        """Whatever an archive has may go in the end."""
+        for run_id in self.runs:
+            self.reductions.cancel(run_id)
+        self.runs.clear()
+        for location in DELETED_AT:
+            self.say_how_long_copies_are_kept(location, "not at all")
+        self.time_passes(lose_messages=False)
+        self.go_on()
+        books = self.books()
+        left = {place for place, copy in books.rows if copy.status is not PhysicalCopyStatus.DELETED}
+        assert {place.location for place in left} <= set(ARCHIVES), left
+        assert self.grounds.files(DELETED_AT) == []
+        assert all(books.is_safe(path) for path in self.files)
 
-    def is_hurt_since(self, place: Place, copy: models.PhysicalCopy) -> bool:
-        """Whether somebody hurt it after it was last read."""
-        at = self.hurt.get(place)
-        return at is not None and (copy.verified_at or copy.created_at) < at
+    # How it is done
 
-    def is_over(self) -> bool:
-        return self.archived() == sorted(set(self.package_of.values()))
+    def books(self) -> Books:
+        return Books(self.grounds, self.files, self.package_of, ARCHIVES)
 
-    def work(self, operation: Operation, number: int, fate: tuple[str, int] | None) -> None:
+    def work(self, letter: Letter, fate: tuple[str, int] | None) -> None:
         how, step = fate or ("lives", None)
         with self.fate.of(step, self.others_work if how == "sleeps" else None):
-            VERBS[operation](self.worker, number)
+            match letter.operation:
+                case Operation.DELETION:
+                    delete_copies(self.worker, letter.ids)
+                case Operation.SCRUBBING:
+                    scrub(self.worker, letter.ids)
+                case operation:
+                    VERBS[operation](self.worker, *letter.ids)
 
     def others_work(self) -> None:
         """What goes on while a worker sleeps for longer than its lease."""
-        self.time_passes()
-        for operation in OPERATIONS:
-            self.world.do(operation)
+        self.time_passes(lose_messages=False)
+        self.do_a_round(Operation.PACKING, None)
 
     @property
     def worker(self) -> Worker:
         return Worker(engine=self.world.engine, name="worker", backoff=AT_ONCE)
 
+    def _tell(self, operation: Operation, ids: Sequence[int]) -> None:
+        if ids:
+            self.letters.append(Letter(operation, tuple(ids)))
+
+    def _archive_copies(self) -> list[int]:
+        """Copies that are read again."""
+        return [
+            copy.id
+            for place, copy in self.books().rows
+            if place.location in ARCHIVES and copy.status is PhysicalCopyStatus.PRESENT
+        ]
+
+    def changes(self) -> int:
+        """How often anything was moved so far."""
+        with transaction(self.world.engine) as session:
+            return session.scalars(sa.select(sa.func.count()).select_from(models.StatusChange)).one()
+
+    def copies_wanted(self) -> int:
+        return self.world.one(models.DataClass, name="raw").min_verified_archive_copies
+
     def restore(self, path: str) -> None:
-        file = self.world.directory(SOURCE) / path
-        file.write_bytes(self.files[path])
-        self.hurt.pop(Place(SOURCE, path), None)
+        """A person who has it writes a raw file once more."""
+        for place in self.books().raw(path):
+            self.grounds.file(place).write_bytes(self.files[path])
+            self.grounds.hurt.pop(place, None)
 
     def retry(self, package_id: int) -> None:
         with suppress(NothingToRetry), transaction(self.world.engine) as session:
@@ -351,10 +440,6 @@ class Histories(RuleBasedStateMachine):
             for number in session.scalars(sa.select(models.DataTransfer.id).filter_by(status=Status.FAILED)).all():
                 retry_transfer(session, number, by="an operator")
 
-    def archived(self) -> list[int]:
-        with transaction(self.world.engine) as session:
-            return sorted(session.scalars(sa.select(models.RawDataPackage.id).filter_by(state=PackageState.ARCHIVED)))
-
     def failures(self) -> str:
         """What is said of whatever did not get to its end."""
         stuck = [one for one in self.world.transfers() if one.status is not Status.COMPLETED]
@@ -365,54 +450,56 @@ class Histories(RuleBasedStateMachine):
             now: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
             return now
 
-    def root(self, location: str) -> Path:
-        return self.world.root / f"away/{location}" if location in self.away else self.world.directory(location)
 
-    def rows(self) -> Iterator[tuple[Place, models.PhysicalCopy]]:
-        with transaction(self.world.engine) as session:
-            names = dict(session.execute(LOCATION.rows.with_only_columns(models.DataLocation.id, LOCATION.label)).all())
-            for copy in session.scalars(sa.select(models.PhysicalCopy)).all():
-                yield Place(names[copy.data_location_id], copy.path), copy
-
-    def on_disk(self) -> Iterator[Place]:
-        for location in PLACES:
-            root = self.root(location)
-            for file in root.rglob("*"):
-                if file.is_file():
-                    yield Place(location, str(file.relative_to(root)))
-
-    def intact(self, path: str) -> bool:
-        """Whether a file, or a package with it, is whole anywhere but where it is staged."""
-        raw = self.root(SOURCE) / path
-        if raw.exists() and raw.read_bytes() == self.files[path]:
-            return True
-        checksum = self.world.package(self.package_of[path]).checksum
-        tar = tar_path_of(self.world, self.package_of[path])
-        files = (self.root(location) / tar for location in TARS)
-        return checksum is not None and any(file.exists() and digest(file.read_bytes()) == checksum for file in files)
+def check_live_rows(books: Books) -> None:
+    """Nothing has two rows at one place, and nothing is there that is only called DELETED."""
+    live = [place for place, copy in books.rows if copy.status is not PhysicalCopyStatus.DELETED]
+    assert len(live) == len(set(live))
+    for place in {place for place, _ in books.rows} - set(live):
+        assert not books.grounds.file(place).exists(), f"{place} is DELETED and there"
 
 
-def tar_path_of(observatory: Observatory, package_id: int) -> str:
-    with transaction(observatory.engine) as session:
-        copy = models.RawDataPackagePhysicalCopy
-        found = sa.select(copy.path).join(copy.location).where(copy.raw_data_package_id == package_id)
-        name = session.get_one(models.RawDataPackage, package_id).name
-        return session.scalars(found.where(copy.path.endswith(".tar")).limit(1)).first() or f"raw/none/{name}.tar"
+def check_presence(books: Books) -> None:
+    """What is called PRESENT or STAGED is there, and tars are whole, but what was hurt since it was last read."""
+    for place, copy in books.rows:
+        is_parcel = copy.data_transfer_package_id is not None  # whose worker may have died before it said so
+        if copy.status not in THERE or is_parcel or books.grounds.is_hurt_since(place, copy):
+            continue
+        file = books.grounds.file(place)
+        assert file.exists(), f"{place} is {copy.status} and not there"
+        if copy.raw_data_package_id is not None and file.is_file():
+            assert digest(file.read_bytes()) == copy.checksum, f"{place} is {copy.status} and not whole"
 
 
-def flipped(data: bytes) -> bytes:
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else data
+@pytest.fixture
+def two_archives(far: Observatory) -> Observatory:
+    """Archives in Cologne and in the US, which is behind Cologne."""
+    far.add_location("us/buffer", LocationType.BUFFER)
+    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    far.add_route("cologne", "us")
+    far.add_route("us", "cologne")
+    return far
+
+
+@pytest.fixture
+def reductions(two_archives: Observatory) -> Iterator[Reductions]:
+    made = Reductions(two_archives)
+    made.define(archive=False)
+    yield made
+    made.forget_runs()
+    made.end()
 
 
 @pytest.mark.timeout(0)
-def test_whatever_happens_nothing_is_lost_and_all_is_archived_in_the_end(far: Observatory) -> None:
-    """`--hypothesis-profile=long` has many more, and longer, histories."""
-    with armed(far.engine) as fate:
-        of_profile = settings(max_examples=max(1, settings().max_examples // 25), stateful_step_count=30)
+def test_whatever_happens_nothing_is_lost_and_all_is_archived_in_the_end(
+    two_archives: Observatory, reductions: Reductions
+) -> None:
+    """`--hypothesis-profile=long` has many more histories."""
+    with armed(two_archives.engine) as fate:
+        of_profile = settings(max_examples=max(1, settings().max_examples // 30), stateful_step_count=40)
 
         class Here(Histories):
             def __init__(self) -> None:
-                super().__init__(far, fate)
+                super().__init__(two_archives, fate, reductions)
 
         run_state_machine_as_test(Here, settings=of_profile)
