@@ -10,7 +10,7 @@ from ccat_ops_db import session as ops_db_session
 from ccat_ops_db.session import create_engine
 from tests.engine.database import initialized
 from tests.engine.history import History
-from tests.reference import keep_reference, restore_reference
+from tests.reference import keep_rows, restore_rows
 
 OpsDb = Callable[[], AbstractContextManager[sa.Engine]]
 
@@ -30,12 +30,12 @@ def compiled_once() -> Iterator[None]:
 def clean_ops_db(postgresql_url: str, template_database: str) -> Iterator[OpsDb]:
     """An initialised operations database that is left as it is found, for one test or for one module at a time."""
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
-        keep_reference(engine)
+        keep_rows(engine)
 
         @contextmanager
         def borrow() -> Iterator[sa.Engine]:
             yield engine
-            restore_reference(engine)
+            restore_rows(engine)
 
         yield borrow
 

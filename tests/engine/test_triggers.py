@@ -19,7 +19,7 @@ from ccat_workflow_manager.verbs.launching import launch
 from ccat_workflow_manager.verbs.requesting import PipelineDisabled
 from tests.engine.database import initialized
 from tests.engine.history import History
-from tests.reference import keep_reference, restore_reference
+from tests.reference import keep_rows, restore_rows
 
 SCAN: dict[str, Any] = {"key": "calibrate", "group_by": ["executed_obs_unit"]}
 MAP: dict[str, Any] = {"key": "grid", "group_by": ["source"], "depends_on": ["calibrate"], "cooldown_seconds": 7200}
@@ -33,14 +33,14 @@ EVENING: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def installation(postgresql_url: str, template_database: str) -> Iterator[sa.Engine]:
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
-        keep_reference(engine)
+        keep_rows(engine)
         yield engine
 
 
 @pytest.fixture
 def history(installation: sa.Engine) -> Iterator[History]:
     yield History(installation)
-    restore_reference(installation)
+    restore_rows(installation)
 
 
 def say(history: History, *words: str) -> str:

@@ -99,12 +99,6 @@ class Reductions:
         with transaction(self.engine) as session:
             advance(session, models.ExecutedReductionStep, [run_id], to=to, because="a test", by="an operator")
 
-    def forget_runs(self) -> None:
-        """Let there be no runs that took anything."""
-        with transaction(self.engine) as session:
-            session.execute(sa.delete(models.RunInput))
-            session.execute(sa.delete(models.ExecutedReductionStep))
-
     def _add_run(self, session: Session, source: str, status: RunStatus) -> models.ExecutedReductionStep:
         (revision,) = session.scalars(current_revisions()).all()
         (step,) = revision.steps

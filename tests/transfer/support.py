@@ -34,7 +34,7 @@ from ccat_ops_db.verbs.retention import set_retention
 from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, start_scan
 from ccat_ops_db.verbs.staging import request_staging
 from ccat_service.retries import Backoff
-from tests.reference import keep_reference, restore_reference
+from tests.reference import REFERENCE, keep_rows, restore_rows
 from tests.seed import straight_into_the_archive
 
 Found = TypeVar("Found")
@@ -86,13 +86,13 @@ class Observatory:
             for path in session.scalars(sa.select(models.DiskDataLocation.path)):
                 Path(path).mkdir(parents=True)
 
-    def remember(self) -> None:
+    def remember(self, schema: str = REFERENCE) -> None:
         """Keep what there is now, for `forget`."""
-        keep_reference(self.engine)
+        keep_rows(self.engine, schema)
 
-    def forget(self) -> None:
+    def forget(self, schema: str = REFERENCE) -> None:
         """Become what `remember` found."""
-        restore_reference(self.engine)
+        restore_rows(self.engine, schema)
         shutil.rmtree(self.root)
         self.make_directories()
 

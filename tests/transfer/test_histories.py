@@ -58,6 +58,8 @@ OPERATIONS: Final = tuple(one for one in Operation if one is not Operation.ARCHI
 BEGINNINGS: Final = ("observed", "archived", "staged", "in archives only")
 """How far the first scans are when chance begins."""
 ROUNDS: Final = 12
+BEGINNING: Final = "beginning"
+"""Where the rows are kept that each history begins with."""
 IN_USE: Final = (PhysicalCopyStatus.STAGED, PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 
 whichever = st.integers(0, 1000)
@@ -93,8 +95,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(copies=st.sampled_from([1, 2]), scans=st.integers(1, 3), beginning=st.sampled_from(BEGINNINGS))
     def begin(self, copies: int, scans: int, beginning: str) -> None:
-        self.reductions.forget_runs()
-        self.world.forget()
+        self.world.forget(BEGINNING)
         self.want_copies(copies)
         for _ in range(scans):
             self.observe([10, 3000])
@@ -485,8 +486,8 @@ def two_archives(far: Observatory) -> Observatory:
 def reductions(two_archives: Observatory) -> Iterator[Reductions]:
     made = Reductions(two_archives)
     made.define(archive=False)
+    two_archives.remember(BEGINNING)
     yield made
-    made.forget_runs()
     made.end()
 
 

@@ -18,7 +18,7 @@ from ccat_workflow_manager.hpc.local.killing import kill_jobs
 from ccat_workflow_manager.plan import retries
 from ccat_workflow_manager.verbs.workplace import Workplace
 from tests.engine.database import initialized
-from tests.reference import keep_reference, restore_reference
+from tests.reference import keep_rows, restore_rows
 from tests.workflow.verbs.works import Works, backend, location_id
 
 OpenWorks = Callable[[Path], AbstractContextManager[Works]]
@@ -30,7 +30,7 @@ def open_works(postgresql_url: str, template_database: str, redis_address: Redis
     """Makes installations, one at a time, whose files lie in a given directory; what failed waits for `retry_now`."""
     hour = timedelta(hours=1)
     with initialized(postgresql_url, template=template_database, storage=Path("/storage")) as engine:
-        keep_reference(engine)
+        keep_rows(engine)
         here = location_id(engine)
         # One for all tests: what costs most is to compile the same statements again for a new engine.
         database = DatabaseConnection(engine.url.render_as_string(hide_password=False), "tests")
@@ -45,7 +45,7 @@ def open_works(postgresql_url: str, template_database: str, redis_address: Redis
                 workplace = Workplace(database, {here: backend(redis, base)}, {here: base}, "worker")
                 yield Works(root, database=database, workplace=workplace, location_id=here)
             kill_jobs(base)
-            restore_reference(database.engine)
+            restore_rows(database.engine)
 
         yield open_in
         database.close()
