@@ -343,7 +343,7 @@ def test_workers_killed_or_frozen_at_every_step_leave_products_that_are_archived
 def test_workers_killed_or_frozen_at_every_step_bring_products_back_once(
     reductions: Reductions, mortals: Mortals, then: Signals
 ) -> None:
-    observatory, number = reductions.observatory, {SIGKILL: 24, SIGSTOP: 16}[then]
+    observatory, number = reductions.observatory, {SIGKILL: 32, SIGSTOP: 22}[then]
     tree = {"science/cube.zarr/0.0": b"zero", "science/cube.zarr/deep/1.0": b"one"}
     runs = [reductions.make(tree, of=f"source-{one}") for one in range(number)]
     reductions.archive()
@@ -382,7 +382,7 @@ def test_workers_killed_or_frozen_at_every_step_move_products_to_another_site_on
 ) -> None:
     far.add_location("santiago/buffer", LocationType.BUFFER)
     far.add_route("us", "cologne", RouteType.RELAY, via="santiago")
-    runs = [far_maps.make(PRODUCTS, of=f"source-{one}") for one in range({SIGKILL: 40, SIGSTOP: 30}[then])]
+    runs = [far_maps.make(PRODUCTS, of=f"source-{one}") for one in range({SIGKILL: 52, SIGSTOP: 40}[then])]
     far.aim()
     disturbed = disturb(far, far_mortals, Operation.TRANSFERRING_PRODUCTS, then=then)
     finish(far, Operation.TRANSFERRING_PRODUCTS)
