@@ -64,7 +64,7 @@ def lacked_by_groups(session: Session, pipeline: PipelineNow, step: StepNow, *, 
     upstream = [one.id for one in remade_steps(pipeline) if one.id in step.upstream]
     if upstream and ids:
         unlisted = sorted(NOT_INPUTS.difference(step.listed))
-        asked = {"ids": sorted(ids), "upstream": upstream, "unlisted": unlisted, "location": pipeline.location_id}
+        asked = {"ids": sorted(ids), "upstream": upstream, "unlisted": unlisted}
         for group_id, upstream_id in session.execute(_statement("gone_upstream"), asked):
             found.upstream[group_id].add(upstream_id)
     return found
@@ -74,7 +74,7 @@ def lacked_by_runs(session: Session, pipeline: PipelineNow, run_ids: Collection[
     """What runs whose inputs are fixed lack of these."""
     found = Lacking()
     remade = [step.id for step in remade_steps(pipeline)]
-    asked = {"runs": sorted(run_ids), "remade": remade, "location": pipeline.location_id}
+    asked = {"runs": sorted(run_ids), "remade": remade}
     for run_id, upstream_id in session.execute(_statement("gone_inputs"), asked) if run_ids else ():
         if upstream_id is None:
             found.hopeless.add(run_id)

@@ -35,7 +35,7 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Gone:
-    """A sub-group whose newest completed run made something that a run takes, and of which nobody has a copy there."""
+    """A sub-group whose newest completed run made something that a run takes, and of which nobody has a copy."""
 
     id: int
     place: str

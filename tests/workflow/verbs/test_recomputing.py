@@ -78,6 +78,22 @@ def test_a_run_has_what_it_takes_made_again_and_nothing_else_is_done_again(mappe
     assert after.because == f"products of run {before.id} were deleted, and run {mapped.runs()[-3].id} takes them"
 
 
+def test_what_lies_elsewhere_is_brought_and_not_made_again(works: Works) -> None:
+    works.observe("one ")
+    works.define(CALIBRATE, MAP)
+    works.settle()
+    second, [product] = works.add_location("second"), works.runs()[0].products
+    [copy] = works.all(models.PhysicalCopy, data_product_id=product.id)
+    place = works.root / "cologne/second" / copy.path
+    place.parent.mkdir(parents=True)
+    (works.root / "cologne/ramses" / copy.path).rename(place)
+    works.execute(sa.update(models.PhysicalCopy).filter_by(id=copy.id).values(data_location_id=second))
+    works.observe("two ")
+    works.settle()
+    assert map_of(works) == "one two "
+    assert works.runs(reason=RunReason.RECOMPUTE) == []
+
+
 def test_what_it_takes_itself_is_made_again_before_as_far_up_as_it_is_gone(works: Works, say: Say) -> None:
     works.define(CALIBRATE, CLEAN, MAP_OF_CLEAN)
     works.observe("one ")

@@ -1,4 +1,4 @@
--- Of runs whose inputs are fixed, the products among these of which nobody has a copy at the location, nor of the same
+-- Of runs whose inputs are fixed, the products among these of which nobody has a copy anywhere, nor of the same
 -- bytes made by another run of that sub-group; and the sub-group whose newest run can be repeated for them, if there is one.
 SELECT DISTINCT i.run_id, (
     SELECT u.id
@@ -14,6 +14,6 @@ WHERE i.run_id = ANY(:runs) AND NOT EXISTS (
     JOIN data_product same ON same.run_id = other.id
         AND same.relative_path = d.relative_path AND same.checksum = d.checksum
         AND (same.id = d.id OR same.state IN ('current', 'superseded'))
-    JOIN physical_copy c ON c.data_product_id = same.id AND c.data_location_id = :location
+    JOIN physical_copy c ON c.data_product_id = same.id
         AND c.status IN ('present', 'deletion_possible', 'deletion_scheduled')
     WHERE other.reduction_step_id = maker.reduction_step_id AND other.sub_group_key = maker.sub_group_key)

@@ -1,5 +1,5 @@
 -- Of some sub-groups of a step, those further up that made something that runs of now would take, and of which nobody has
--- a copy at the location.
+-- a copy anywhere: what lies elsewhere, or in an archive, is brought.
 SELECT edge.sub_group_id, edge.upstream_id
 FROM (
     SELECT DISTINCT m.sub_group_id, above.sub_group_id AS upstream_id
@@ -14,5 +14,5 @@ WHERE EXISTS (
     WHERE d.run_id = u.last_run_id AND d.state IN ('current', 'superseded') AND d.type <> ALL(:unlisted)
       AND NOT EXISTS (
         SELECT FROM physical_copy c
-        WHERE c.data_product_id = d.id AND c.data_location_id = :location
+        WHERE c.data_product_id = d.id
           AND c.status IN ('present', 'deletion_possible', 'deletion_scheduled')))
