@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.rounds import carefully
 from ccat_data_transfer.tasks import task_name
-from ccat_data_transfer.verbs.products.healing import archive_lost
+from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models

@@ -15,7 +15,7 @@ from ccat_data_transfer.backends.movers import Rsync
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.routing import Place, Route
 from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
-from ccat_data_transfer.verbs.products.repairing import archive_anew, repair
+from ccat_data_transfer.verbs.products.repairing import archive_lost, repair
 from ccat_data_transfer.verbs.staging import stage
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
@@ -210,10 +210,10 @@ def test_what_is_damaged_in_the_archive_is_archived_anew_from_where_it_was_made(
     run_id = reductions.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
     reductions.archive()
     with transaction(reductions.engine) as session:
-        assert archive_anew(session, [run_id]) == []
+        assert archive_lost(session, [run_id]) == []
         [bad] = [one for path, one in reductions.copies(run_id, ARCHIVE).items() if path == "science/map.fits"]
         advance(session, models.PhysicalCopy, [bad.id], to=PhysicalCopyStatus.CORRUPT, because="rot", by="a test")
-        assert len(archive_anew(session, [run_id])) == 1
+        assert len(archive_lost(session, [run_id])) == 1
     damage(reductions.observatory.directory(ARCHIVE) / bad.path)
     reductions.archive()
     delete(reductions, run_id)

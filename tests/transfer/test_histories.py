@@ -36,7 +36,7 @@ from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.retention import (
     forget_retention,
     set_data_class,
@@ -470,16 +470,6 @@ def check_presence(books: Books) -> None:
         assert file.exists(), f"{place} is {copy.status} and not there"
         if copy.raw_data_package_id is not None and file.is_file():
             assert digest(file.read_bytes()) == copy.checksum, f"{place} is {copy.status} and not whole"
-
-
-@pytest.fixture
-def two_archives(far: Observatory) -> Observatory:
-    """Archives in Cologne and in the US, which is behind Cologne."""
-    far.add_location("us/buffer", LocationType.BUFFER)
-    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
-    far.add_route("cologne", "us")
-    far.add_route("us", "cologne")
-    return far
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ccat_data_transfer import archives
 from ccat_data_transfer.descriptions import flaw
 from ccat_data_transfer.managers import TransferContext
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.verbs.products.healing import archive_lost
+from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance

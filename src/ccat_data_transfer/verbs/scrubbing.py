@@ -16,7 +16,7 @@ from ccat_data_transfer.verbs.archived import Archived, archived, keep_described
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.copies import mark
 from ccat_data_transfer.verbs.leases import CopyLease
-from ccat_data_transfer.verbs.products.healing import archive_lost
+from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError

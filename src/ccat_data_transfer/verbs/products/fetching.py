@@ -14,7 +14,7 @@ from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import mark
 from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_data_transfer.verbs.products.ordering import record
-from ccat_data_transfer.verbs.products.repairing import archive_anew
+from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.products.sourcing import Order, order
 from ccat_data_transfer.verbs.products.trees import digest_of, is_there, tree_at
 from ccat_ops_db.plan.trees import TreeFile
@@ -81,7 +81,7 @@ def _pull(one: Attempt, wanted: Order) -> Seen:
 def _give_up_on(session: Session, *, one: Attempt, wanted: Order, problem: BadFile) -> None:
     """Never use a copy again; an archive gets another one where there is something to make it of."""
     mark(session, wanted.copy_id, problem, by=one.by)
-    archive_anew(session, [wanted.run_id])
+    archive_lost(session, [wanted.run_id])
 
 
 def _record(session: Session, *, one: Attempt, wanted: Order, seen: Seen) -> None:

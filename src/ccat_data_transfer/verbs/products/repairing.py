@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.models.data import LOST
 from ccat_ops_db.sets import is_among, once_more
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, ProductState, Status
 from ccat_ops_db.verbs.archiving import request_archiving
@@ -16,6 +17,7 @@ from ccat_ops_db.verbs.staging import request_repairs
 _Copy, _Product, _Run = models.PhysicalCopy, models.DataProduct, models.ExecutedReductionStep
 _Job, _Location, _Sound = models.StagingJob, models.DataLocation, once_more(models.PhysicalCopy)
 _AT_ONCE: Final = 1_000
+_IS_LOST: Final = sa.text(f"physical_copy.{LOST}")
 _IS_AT_HOME: Final = sa.and_(_Product.id == _Copy.data_product_id, _Copy.data_location_id == _Run.data_location_id)
 _WAS_TRIED: Final = sa.exists().where(
     _Job.data_product_id == _Product.id,
@@ -30,7 +32,7 @@ _DAMAGED: Final = (
     .join(_Run, sa.and_(_Run.id == _Product.run_id, _IS_AT_HOME))
     .where(
         _Copy.data_product_id.is_not(None),
-        _Copy.status.in_(["corrupt", "missing"]),
+        _IS_LOST,
         _Product.state == ProductState.CURRENT,
         sa.exists().where(_Sound.data_product_id == _Product.id, _Sound.status == PhysicalCopyStatus.PRESENT),
         sa.not_(_WAS_TRIED),
@@ -51,19 +53,30 @@ def repair(session: Session) -> int:
     return sum(len(request_repairs(session, ids, place)) for place, ids in sorted(found.items()))
 
 
-def archive_anew(session: Session, run_ids: Collection[int]) -> list[int]:
-    """Ask for products of runs to be archived that are in no archive any more, and are where they were made."""
-    is_archived = sa.exists().where(
+def archive_lost(session: Session, run_ids: Collection[int] | None = None) -> list[int]:
+    """Ask for what archives have lost of these runs or of any, where the copy that was made first is sound.
+
+    The ids of the transfers that are new. What does not count any more is not archived anew.
+    """
+    is_sound = sa.exists().where(
         _Sound.data_product_id == _Product.id,
+        _Sound.data_location_id == _Run.data_location_id,
         _Sound.status == PhysicalCopyStatus.PRESENT,
-        _Location.id == _Sound.data_location_id,
-        _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
     )
-    can_be = sa.exists().where(
-        _Product.run_id == _Run.id,
-        _Product.state == ProductState.CURRENT,
-        _IS_AT_HOME,
-        _Copy.status == PhysicalCopyStatus.PRESENT,
-        sa.not_(is_archived.correlate(_Product)),
+    lost = (
+        sa.select(_Run.id)
+        .join(_Product, _Product.run_id == _Run.id)
+        .join(_Copy, _Copy.data_product_id == _Product.id)
+        .join(_Location, _Location.id == _Copy.data_location_id)
+        .where(
+            _Copy.data_product_id.is_not(None),
+            _IS_LOST,
+            _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
+            _Product.state == ProductState.CURRENT,
+            sa.true() if run_ids is None else is_among(_Run.id, run_ids),
+            is_sound,
+        )
+        .distinct()
     )
-    return request_archiving(session, sa.and_(is_among(_Run.id, run_ids), can_be.correlate(_Run)))
+    found = session.scalars(lost).all()
+    return request_archiving(session, is_among(_Run.id, found)) if found else []
