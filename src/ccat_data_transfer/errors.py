@@ -181,6 +181,19 @@ class ArchiveCopyComing(CcatError):
         super().__init__(f"Package {package} has no sound archive copy to stage from just now; one is being made.")
 
 
+class ArchiveOutOfReach(CcatError):
+    """Sound archive copies of a package lie only on disks of sites from which nothing leads to where it is wanted."""
+
+    code = "archive_out_of_reach"
+    transient = True
+
+    def __init__(self, package: str, location: str, archives: Sequence[str]) -> None:
+        super().__init__(
+            f"Package {package} cannot be brought to {location} from {' or '.join(archives)}: no direct route leads "
+            "from that site. `ccat route add` makes one."
+        )
+
+
 class NoArchiveCopy(CcatError):
     """There is no archive copy that a package could be staged from."""
 

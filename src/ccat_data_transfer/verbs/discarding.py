@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, disk_of
 from ccat_data_transfer.verbs.leases import CopyLease
+from ccat_data_transfer.verbs.reaching import inbox_of
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.models.data import UNFINISHED
@@ -98,6 +99,7 @@ def _remove(order: _Order, one: CopyLease) -> bool:
     one.keep_lease()
     try:
         order.disk.discard(order.path)
+        order.disk.remove(inbox_of(order.copy_id))
     except CcatError as trouble:
         _log.warning("cannot remove what is unfinished, it is tried again", copy=order.copy_id, error=str(trouble))
         return False

@@ -10,32 +10,20 @@ from ccat_data_transfer.backends.errors import BadFile, DamagedPackage, FileDiff
 from ccat_data_transfer.backends.posix import Disk, Tree
 from ccat_data_transfer.errors import (
     AnotherIsUsed,
-    ArchiveCopyComing,
     BadArchiveCopy,
-    NoArchiveCopy,
     some,
 )
 from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
 from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
-from ccat_data_transfer.verbs.copies import announce_copy, archive_copies, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
 from ccat_data_transfer.verbs.products.fetching import fetch_product
+from ccat_data_transfer.verbs.reaching import Archived, nearest_archived
 from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, replicate
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import PhysicalCopyStatus, Status, StorageType
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Archived:
-    """The archive copy that is unpacked."""
-
-    copy_id: int
-    store: Store
-    path: str
-    size_bytes: int | None
-    checksum: str | None
+from ccat_ops_db.states import PhysicalCopyStatus, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +52,7 @@ class _Order:
     checksums: Mapping[str, str]
     """Path of each raw file → its digest as the instrument registered it."""
     size_bytes: int
-    archived: _Archived
+    archived: Archived
     disk: Disk
     path: str
     copy_id: int
@@ -106,7 +94,7 @@ def _stage_package(one: Attempt, package_id: int) -> None:
         one.transaction(partial(mark, copy_id=before.copy_id, problem=problem, by=one.by))
     order = one.transaction(partial(_prepare, one=one, package_id=package_id))
     try:
-        stored = _adopt(order) or order.disk.publish_tree(order.path, partial(_unpack, order), needs=order.size_bytes)
+        stored = _adopt(order) or _make(order)
     except _BadArchived as bad:
         if one.transaction(partial(_give_up_on, one=one, bad=bad)):
             raise AnotherIsUsed(order.name, bad.problem) from bad
@@ -135,37 +123,17 @@ def _prepare(session: Session, *, one: Attempt, package_id: int) -> _Order:
         sa.select(models.RawDataFile).where(models.RawDataFile.raw_data_package_id == package.id)
     ).all()
     path = staged_path(package.name)
+    copy_id = announce_copy(session, package, location, path=path, by=one.by)
     return _Order(
         package_id=package.id,
         name=package.name,
         checksums={file.relative_path: file.checksum for file in files},
         size_bytes=sum(file.size_bytes for file in files),
-        archived=_archived(session, one, package, at=location),
+        archived=nearest_archived(session, package, one=one, at=location, copy_id=copy_id),
         disk=one.disk(location),
         path=path,
-        copy_id=announce_copy(session, package, location, path=path, by=one.by),
+        copy_id=copy_id,
     )
-
-
-def _archived(session: Session, one: Attempt, package: models.RawDataPackage, *, at: models.DataLocation) -> _Archived:
-    copies = archive_copies(session, package.id)
-    for copy in sorted(copies, key=lambda found: _distance(found.location, at)):
-        if copy.status is PhysicalCopyStatus.PRESENT:
-            store = one.store(copy.location)
-            return _Archived(
-                copy_id=copy.id, store=store, path=copy.path, size_bytes=copy.size_bytes, checksum=copy.checksum
-            )
-    if is_on_its_way(session, package.id):
-        raise ArchiveCopyComing(package.name)
-    found = [f"{copy.location.site.short_name}/{copy.location.name} is {copy.status}" for copy in copies]
-    raise NoArchiveCopy(package.name, package.id, found)
-
-
-def _distance(archive: models.DataLocation, here: models.DataLocation) -> int:
-    """How far away an archive is: at this site, in a store that is reached from anywhere, or on a disk elsewhere."""
-    if archive.site_id == here.site_id:
-        return 0
-    return 1 if archive.storage_type is StorageType.S3 else 2
 
 
 def _adopt(order: _Order) -> Stored | None:
@@ -180,18 +148,24 @@ def _adopt(order: _Order) -> Stored | None:
     return None
 
 
-def _unpack(order: _Order, tree: Tree) -> None:
+def _make(order: _Order) -> Stored:
+    try:
+        with order.archived.at_hand() as (store, path):
+            unpack = partial(_unpack, order=order, store=store, path=path)
+            return order.disk.publish_tree(order.path, unpack, needs=order.size_bytes)
+    except BadFile as problem:
+        raise _BadArchived(order, problem) from problem
+
+
+def _unpack(tree: Tree, *, order: _Order, store: Store, path: str) -> None:
     archived = order.archived
     try:
-        with archived.store.open(archived.path, size_bytes=archived.size_bytes) as tar:
+        with store.open(path, size_bytes=archived.size_bytes) as tar:
             _unpack_files(tar, order.checksums, tree)
             tar.drain()
             tar.require(archived.checksum or "")
     except DamagedTar as damage:
-        where = archived.store.where(archived.path)
-        raise _BadArchived(order, DamagedPackage(archived.store.name, where, str(damage))) from damage
-    except BadFile as problem:
-        raise _BadArchived(order, problem) from problem
+        raise DamagedPackage(store.name, store.where(path), str(damage)) from damage
 
 
 def _unpack_files(tar: Readable, checksums: Mapping[str, str], tree: Tree) -> None:

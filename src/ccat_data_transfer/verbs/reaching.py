@@ -1,0 +1,123 @@
+"""The archive copy that a package is staged from: where its tar is read, and how it gets there from another site."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import ArchiveCopyComing, ArchiveOutOfReach, NoArchiveCopy
+from ccat_data_transfer.verbs.attempts import Attempt
+from ccat_data_transfer.verbs.copies import Copy, archive_copies
+from ccat_data_transfer.verbs.products.copying import Item
+from ccat_data_transfer.verbs.products.network import the_network
+from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
+from ccat_data_transfer.verbs.products.pulling import Puller
+from ccat_data_transfer.verbs.replicating import is_on_its_way
+from ccat_ops_db import models
+from ccat_ops_db.states import PhysicalCopyStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archived:
+    """A sound archive copy."""
+
+    copy_id: int
+    store: Store
+    path: str
+    size_bytes: int | None
+    checksum: str | None
+    puller: Puller | None
+    """What brings its tar to the disk where it is unpacked; None: it is read where it is."""
+
+    @contextmanager
+    def at_hand(self) -> Iterator[tuple[Store, str]]:
+        """Where its tar is read, and its path there. Raises BadFile where it is not what was archived.
+
+        What was brought for that is gone at the end, and stays for the next try where there was trouble.
+        """
+        if self.puller is None:
+            yield self.store, self.path
+            return
+        item = Item(
+            relative_path=self.path,
+            size_bytes=self.size_bytes or 0,
+            checksum=self.checksum or "",
+            copy_id=self.copy_id,
+            origin_copy_id=self.copy_id,
+            origin_path=self.path,
+        )
+        [(_, seen)] = self.puller.bring([item])
+        if isinstance(seen, BadFile):
+            raise seen
+        yield self.puller.disk, self.puller.path_of(item)
+        self.puller.done()
+
+
+def inbox_of(copy_id: int) -> str:
+    """Directory that the tar arrives in which a staged copy is made of."""
+    return f"transfer/staging-{copy_id}"
+
+
+def nearest_archived(
+    session: Session, package: models.RawDataPackage, *, one: Attempt, at: models.DataLocation, copy_id: int
+) -> Archived:
+    """The archive copy that is nearest to a location, where `copy_id` is to be made of it.
+
+    Raises ArchiveCopyComing, NoArchiveCopy, or ArchiveOutOfReach where nothing leads from any that is sound.
+    """
+    copies = archive_copies(session, package.id)
+    sound = {copy.id: copy for copy in copies if copy.status is PhysicalCopyStatus.PRESENT}
+    if not sound:
+        if is_on_its_way(session, package.id):
+            raise ArchiveCopyComing(package.name)
+        raise NoArchiveCopy(package.name, package.id, [f"{_label(copy)} is {copy.status}" for copy in copies])
+    here = the_network(session)
+    sources = [
+        Source(
+            copy_id=copy.id,
+            place=here.places[copy.data_location_id],
+            type=copy.location.location_type,
+            storage=copy.location.storage_type,
+            priority=copy.location.priority,
+        )
+        for copy in sound.values()
+    ]
+    found = fetch_from(sources, at.site_id, seen=here.seen_from(at.site_id), routes=here.routes)
+    if found is None:
+        raise ArchiveOutOfReach(
+            package.name, f"{at.site.short_name}/{at.name}", [_label(one) for one in sound.values()]
+        )
+    copy = sound[found.source.copy_id]
+    return Archived(
+        copy_id=copy.id,
+        store=one.store(copy.location),
+        path=copy.path,
+        size_bytes=copy.size_bytes,
+        checksum=copy.checksum,
+        puller=_puller(session, copy, found, one=one, disk=one.disk(at), inbox=inbox_of(copy_id)),
+    )
+
+
+def _puller(session: Session, copy: Copy, found: Fetch, *, one: Attempt, disk: Disk, inbox: str) -> Puller | None:
+    if found.route is None:
+        return None
+    assert isinstance(copy.location, models.DiskDataLocation)  # noqa: S101 - object stores are read from anywhere
+    return Puller(
+        origin=one.disk(copy.location),
+        host=copy.location.host,
+        move=one.mover(session.get_one(models.DataTransferRoute, found.route.id)),
+        disk=disk,
+        inbox=inbox,
+        top=str(PurePosixPath(copy.path).parent),
+        progress=one.keep_lease,
+        path_of=lambda item: f"{inbox}/whole/{PurePosixPath(item.relative_path).name}",
+    )
+
+
+def _label(copy: Copy) -> str:
+    return f"{copy.location.site.short_name}/{copy.location.name}"
