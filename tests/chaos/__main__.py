@@ -20,6 +20,7 @@ def main() -> int:
     options.add_argument("--transfer", action="store_true", help="packages between two sites instead of chains")
     options.add_argument("--packages", type=int, default=200, help="with --transfer")
     options.add_argument("--flips", type=int, default=40, help="with --transfer: bits that change")
+    options.add_argument("--patience", type=float, default=1200, help="with --transfer: seconds after the last kill")
     chosen = options.parse_args()
     print(f"seed {chosen.seed}: --seed {chosen.seed} kills in the same order again")
     return cross(chosen) if chosen.transfer else chain(chosen)
@@ -41,7 +42,14 @@ def chain(chosen: argparse.Namespace) -> int:
 def cross(chosen: argparse.Namespace) -> int:
     """Managers and workers of data transfer are killed again and again, and bits flip in copies."""
     every, kills = timedelta(seconds=chosen.every or 2), chosen.kills or 60
-    plan = transfer.Plan(seed=chosen.seed, packages=chosen.packages, kills=kills, every=every, flips=chosen.flips)
+    plan = transfer.Plan(
+        seed=chosen.seed,
+        packages=chosen.packages,
+        kills=kills,
+        every=every,
+        flips=chosen.flips,
+        patience=timedelta(seconds=chosen.patience),
+    )
     outcome = transfer.play_alone(plan, say)
     print("\n".join(["", *outcome.table(), ""]))
     done = f"{outcome.packages} packages in {outcome.seconds:.0f} s"

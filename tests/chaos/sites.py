@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,8 @@ from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.locating import InBucket, add_location
-from ccat_ops_db.verbs.retention import forget_retention, set_data_class, set_retention
+from ccat_ops_db.verbs.retention import set_data_class, set_retention
+from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.servers import RedisSettings
 from tests.chaos.rot import ARCHIVES, BUCKET_ARCHIVE, BUFFERS, DISK_ARCHIVE, damaged, read_archived
 from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore
@@ -38,21 +39,24 @@ _DONE_AT: Final = {"packing": "ccat"}
 _MARK: Final = "CHAOS_PLACE"
 _PARCEL_BYTES: Final = 2_000_000
 _A_MOMENT: Final = 0.005
-_RESTED: Final = timedelta(seconds=15)
-"""Since an archive copy was read last, and would be read again half a year later."""
+_DISK: Final = 10**12
 _HALF_A_YEAR: Final = timedelta(days=181)
+_READ_AGAIN: Final = 8
+"""Archive copies that are half a year older at a time; more would keep the workers from all else."""
 _OF_COPIES: Final = {
     "copies found damaged or gone": ("corrupt", "missing"),
     "copies let go": ("deletion_in_progress",),
     "deletions gone on with by others": ("deletion_failed",),
 }
+_STAY: Final = (PhysicalCopyStatus.DELETED, PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+"""What goes no more: damaged copies lie where they are until they are made anew."""
 _Change, _Copy, _Package = models.StatusChange, models.PhysicalCopy, models.RawDataPackage
 
 
 def prepare(observatory: Observatory, store: ObjectStore) -> None:
     """A bucket and a disk in Cologne are the archives, everything else goes as soon as both have it.
 
-    A few packages make a transfer package. Of the disk where packages are staged a hundredth is enough to be full.
+    A few packages make a transfer package.
     """
     place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{store.port}")
     with transaction(observatory.engine) as session:
@@ -61,7 +65,6 @@ def prepare(observatory: Observatory, store: ObjectStore) -> None:
         set_data_class(session, "raw", copies=len(ARCHIVES), instruments=[])
         for name in (SOURCE, *BUFFERS):
             set_retention(session, name, days=0, high=None, low=None, by="chaos")
-        set_retention(session, STAGED, days=None, high=0.01, low=0.01, by="chaos")
 
 
 @dataclass
@@ -128,6 +131,8 @@ class Crossings:
     scans: dict[uuid.UUID, dict[str, bytes]] = field(default_factory=dict)
     wanted: set[int] = field(default_factory=set)
     """Packages that were asked for."""
+    is_full: bool = True
+    """Whether there is no room for what is staged: it goes as soon as it may."""
 
     def observe(self) -> None:
         """One scan, which becomes one package."""
@@ -147,19 +152,24 @@ class Crossings:
             self.wanted |= archived
 
     def calm_down(self) -> None:
-        """Keep what is staged from now on, and ask for all that went."""
-        with transaction(self.observatory.engine) as session:
-            forget_retention(session, STAGED, by="chaos")
+        """Have room for what is staged from now on, and ask for all that went."""
+        self.is_full = False
         self.wanted.clear()
 
     def hurry(self) -> None:
-        """Let half a year pass for whoever reads archive copies again or looks for what may go."""
+        """Let half a year pass for a few archive copies, and time for whoever looks at them and at what may go.
+
+        What a worker of the cluster would see of its disk is that it is full, until it is calm.
+        """
         location, now = models.DataLocation, sa.func.clock_timestamp()
-        last_read = sa.and_(_Copy.verified_at < now - _RESTED, _Copy.verified_at > now - _HALF_A_YEAR)
         archives = [self.observatory.location_id(one) for one in ARCHIVES]
-        old = sa.update(_Copy).where(_Copy.data_location_id.in_(archives), last_read)
+        is_fresh = sa.and_(_Copy.data_location_id.in_(archives), _Copy.verified_at > now - _HALF_A_YEAR)
+        oldest = sa.select(_Copy.id).where(is_fresh).order_by(_Copy.verified_at).limit(_READ_AGAIN)
         with transaction(self.observatory.engine) as session:
-            session.execute(old.values(verified_at=now - _HALF_A_YEAR))
+            session.execute(sa.update(_Copy).where(_Copy.id.in_(oldest)).values(verified_at=now - _HALF_A_YEAR))
+            free = 0 if self.is_full else _DISK
+            where = self.observatory.location_id(STAGED)
+            record_space(session, where, free=free, total=_DISK, now=datetime.now(UTC))
             session.execute(sa.update(location).values(archive_look_at=None, retention_look_at=None))
             session.execute(sa.select(sa.func.pg_notify(CHANNEL, f"{location.__tablename__}:retention")))
 
@@ -168,18 +178,18 @@ class Crossings:
         with transaction(self.observatory.engine) as session:
             states = session.execute(sa.select(_Package.state, sa.func.count()).group_by(_Package.state))
             found = Counter({str(state): number for state, number in states})
-        for place, status in self._live():
-            found["staged"] += place == STAGED and status is PhysicalCopyStatus.STAGED
-            found["archive copies"] += place in ARCHIVES and status is PhysicalCopyStatus.PRESENT
-            found["to go"] += place in {SOURCE, *BUFFERS}
+        for name, _, status in self._rows():
+            found["staged"] += name == STAGED and status is PhysicalCopyStatus.STAGED
+            found["archive copies"] += name in ARCHIVES and status is PhysicalCopyStatus.PRESENT
+            found["to go"] += name in {SOURCE, *BUFFERS} and status not in _STAY
         return found
 
-    def _live(self) -> list[tuple[str, PhysicalCopyStatus]]:
-        query = LOCATION.rows.with_only_columns(LOCATION.label, _Copy.status)
+    def _rows(self) -> list[tuple[str, str, PhysicalCopyStatus]]:
+        """Location, path and status of all copies that there ever were."""
+        query = LOCATION.rows.with_only_columns(LOCATION.label, _Copy.path, _Copy.status)
         query = query.join(_Copy, _Copy.data_location_id == models.DataLocation.id)
         with transaction(self.observatory.engine) as session:
-            rows = session.execute(query.where(_Copy.status != PhysicalCopyStatus.DELETED)).all()
-            return [(name, status) for name, status in rows]
+            return [(name, path, status) for name, path, status in session.execute(query)]
 
     def is_over(self) -> bool:
         """Whether all that was observed is in both archives, staged, and nowhere else any more."""
@@ -229,7 +239,8 @@ class Crossings:
         yield from self._leftovers()
 
     def _wrong_package(self, package: models.RawDataPackage) -> Iterator[str]:
-        files, copies = self.scans[package.executed_obs_unit_id], self.observatory.copies(package.id)
+        files, live = self.scans[package.executed_obs_unit_id], self.observatory.copies(package.id)
+        copies = {name: copy for name, copy in live.items() if copy.status not in _STAY}
         if package.state is not PackageState.ARCHIVED or copies.keys() != {*ARCHIVES, STAGED}:
             yield f"package {package.id} is {package.state}, and at {', '.join(sorted(copies))}: {package.failure}"
         for name in copies.keys() & set(ARCHIVES):
@@ -253,12 +264,11 @@ class Crossings:
 
     def _wrong_rows(self) -> Iterator[str]:
         with transaction(self.observatory.engine) as session:
-            names = dict(session.execute(LOCATION.rows.with_only_columns(models.DataLocation.id, LOCATION.label)).all())
-            rows = [(names[one.data_location_id], one.path, one.status) for one in session.scalars(sa.select(_Copy))]
             ended = sa.select(_Change.object_id).where(_Change.to_status == "archived")
             yield from (
                 f"package {one} was archived {n} times" for one, n in Counter(session.scalars(ended)).items() if n > 1
             )
+        rows = self._rows()
         live = {(name, path) for name, path, status in rows if status is not PhysicalCopyStatus.DELETED}
         keys = {key.removeprefix("fyst/") for key in self.store.list_keys()}
         for name, path, status in rows:
@@ -295,9 +305,11 @@ class Crossings:
     def _leftovers(self) -> Iterator[str]:
         yield from (f"{name} is left" for name in self.observatory.leftovers())
         yield from (f"{one} is left" for one in self.observatory.directory("cologne/buffer").glob("transfer/*"))
+        damaged_ones = {(name, path) for name, path, status in self._rows() if status is PhysicalCopyStatus.CORRUPT}
         for name in (SOURCE, *BUFFERS):
             top = self.observatory.directory(name)
-            yield from (f"{name}/{one.relative_to(top)} is left" for one in top.rglob("*") if one.is_file())
+            found = {(name, str(one.relative_to(top))) for one in top.rglob("*") if one.is_file()}
+            yield from (f"{name}/{path} is left" for _, path in sorted(found - damaged_ones))
         of_disk = [one for one in self.observatory.directory(DISK_ARCHIVE).rglob("*") if one.is_file()]
         for name, number in ((BUCKET_ARCHIVE, len(self.store.list_keys())), (DISK_ARCHIVE, len(of_disk))):
             if number != 2 * len(self.scans):
