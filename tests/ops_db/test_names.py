@@ -86,7 +86,8 @@ PUBLISHED_VALUES = {
     "StorageType": "disk s3 tape",
     "ProductState": "current superseded orphaned withdrawn trial",
     "VersionPolicy": "exact compatible latest",
-    "RunReason": "missing inputs_changed recipe_changed upstream_changed auxiliary_changed invalidated requested",
+    "RunReason": "missing inputs_changed recipe_changed upstream_changed auxiliary_changed invalidated requested "
+    "recompute",
     "FailureClass": "infrastructure resources payload data configuration",
     "BackendName": "local slurm kubernetes",
     "Runtime": "process apptainer",

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -205,11 +205,14 @@ class Histories(RuleBasedStateMachine):
         books = self.books()
         if all(books.is_safe(path) for path in self.files):
             self.grounds.hurt[place] = self.now()
-        elif place.location in ARCHIVES and all(books.is_spared(path) for path in self.files):
+        elif self.is_readable_archive(place.location) and all(books.is_spared(path) for path in self.files):
             self.grounds.hurt[place] = self.now()
             scrub(self.worker, self._archive_copies())
         else:
             file.write_bytes(undo)
+
+    def is_readable_archive(self, location: str) -> bool:
+        return location in ARCHIVES and location not in self.grounds.away
 
     @rule(location=st.sampled_from(PLACES))
     def lose_or_return_a_location(self, location: str) -> None:
@@ -375,9 +378,15 @@ class Histories(RuleBasedStateMachine):
         self.go_on()
         books = self.books()
         left = {place: copy.status for place, copy in books.rows if copy.status is not PhysicalCopyStatus.DELETED}
-        assert {place.location for place, status in left.items() if status not in DAMAGED} <= set(ARCHIVES), left
+        kept = {place for place, status in left.items() if status not in DAMAGED and not self.is_kept(place, status)}
+        assert {place.location for place in kept} <= set(ARCHIVES), left
         assert set(self.grounds.files(DELETED_AT)) <= left.keys()
         assert all(books.is_safe(path) for path in self.files)
+
+    def is_kept(self, place: Place, status: PhysicalCopyStatus) -> bool:
+        """Whether something else lies at a source than its instrument registered: that is nobody's to remove."""
+        could_not_go = place.location == SOURCE and status is PhysicalCopyStatus.DELETION_FAILED
+        return could_not_go and place in self.grounds.hurt
 
     # How it is done
 
@@ -489,7 +498,9 @@ def test_whatever_happens_nothing_is_lost_and_all_is_archived_in_the_end(
 ) -> None:
     """`--hypothesis-profile=long` has many more histories."""
     with armed(two_archives.engine) as fate:
-        of_profile = settings(max_examples=max(1, settings().max_examples // 40), stateful_step_count=40)
+        examples = max(1, settings().max_examples // 40)
+        # To shrink one takes minutes, and tells little: as names and times differ, it is another history each time.
+        of_profile = settings(max_examples=examples, stateful_step_count=40, phases=[Phase.generate])
 
         class Here(Histories):
             def __init__(self) -> None:

@@ -401,7 +401,8 @@ def test_another_tar_never_takes_the_place_of_what_archives_have_and_that_is_tol
     assert list(two_archives.directory("ccat/buffer").rglob("*.tar")) == []
     with transaction(two_archives.engine) as session:
         [told] = [one for one in conditions(session, late=START) if one.kind is AlertKind.FAILED_FOR_GOOD]
-    assert told.sentence == f"another archive copy of 1 archived raw package cannot be made: {failed.failure}"
+    such = f"such as that of package {package_id}: {failed.failure}"
+    assert told.sentence == f"1 archive copy cannot be made at us/lta, {such}"
     with transaction(two_archives.engine) as session:
         retry_package(session, package_id, by="an operator")
     two_archives.do_all()

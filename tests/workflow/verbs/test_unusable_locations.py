@@ -226,7 +226,7 @@ def test_a_look_leaves_nothing_behind_and_takes_away_what_one_left_that_died(sta
     assert list(staged.base.glob(".*")) == []
 
 
-def test_where_no_room_is_for_a_small_file_the_disk_is_full(works: Works, say: Say) -> None:
+def test_where_no_inode_is_left_people_are_told_of_it_and_nothing_is_begun(works: Works, say: Say) -> None:
     root = root_of(works)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=3", "tmpfs", str(root)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
@@ -237,8 +237,9 @@ def test_where_no_room_is_for_a_small_file_the_disk_is_full(works: Works, say: S
         assert shutil.disk_usage(root).free
         look(works)
         here = located(say)
-        assert (here["state"], here["free_bytes"], here["trouble"]) == ("below reserve", 0, None)
-        assert [kind for kind, _ in alerts(works)] == [AlertKind.FULL_DISK]
+        assert (here["state"], here["free_bytes"]) == ("unusable", 0)
+        assert here["trouble"].startswith("has no free inodes on ")
+        assert [kind for kind, _ in alerts(works)] == [AlertKind.UNUSABLE_LOCATION]
     finally:
         subprocess.run(["umount", str(root)], check=True)
 
