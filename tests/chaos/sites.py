@@ -144,22 +144,17 @@ class Crossings:
         self.scans[scan] = files
 
     def want_staged(self) -> None:
-        """Ask for each package once, as soon as it is archived."""
+        """Ask for each package as soon as it is archived, once; when there is room again, for all that went."""
         with transaction(self.observatory.engine) as session:
             archived = set(session.scalars(sa.select(_Package.id).filter_by(state=PackageState.ARCHIVED)))
-        if new := sorted(archived - self.wanted):
+        if new := sorted(archived - self.wanted if self.is_full else archived):
             self.observatory.request_staging(new)
             self.wanted |= archived
-
-    def calm_down(self) -> None:
-        """Have room for what is staged from now on, and ask for all that went."""
-        self.is_full = False
-        self.wanted.clear()
 
     def hurry(self) -> None:
         """Let half a year pass for a few archive copies, and time for whoever looks at them and at what may go.
 
-        What a worker of the cluster would see of its disk is that it is full, until it is calm.
+        What a worker of the cluster would see of its disk is that it is full, until that is over.
         """
         location, now = models.DataLocation, sa.func.clock_timestamp()
         archives = [self.observatory.location_id(one) for one in ARCHIVES]

@@ -82,7 +82,6 @@ class Play:
     """What is still to be killed, the next one last."""
     _began: float = field(default_factory=time.monotonic)
     _last_kill: float = 0
-    _is_calm: bool = False
 
     def run(self) -> Outcome:
         """Take scans, kill, flip and let copies go; when that is done, wait until all is archived and staged."""
@@ -112,9 +111,7 @@ class Play:
 
     def _is_over(self) -> bool:
         """Whether all is as it should be; before, what is staged may go again, and be wanted again."""
-        if not self._is_calm:
-            self.crossings.calm_down()
-            self._is_calm = True
+        self.crossings.is_full = False
         return self.crossings.is_over()
 
     def _kill(self) -> None:

@@ -70,14 +70,14 @@ class Grounds:
         return sorted((one for one in places if self.file(one).is_file()), key=lambda one: (one.location, one.path))
 
     def is_hurt_since(self, place: Place, copy: models.PhysicalCopy) -> bool:
-        """Whether somebody hurt it, or a file of it, after it was last read."""
+        """Whether somebody hurt it, or a file of it, and nobody has read it since, whatever a person said of it."""
         inside = f"{place.path}/"
         times = [
             at
             for one, at in self.hurt.items()
             if one.location == place.location and (one.path == place.path or one.path.startswith(inside))
         ]
-        return any((copy.verified_at or copy.created_at) < at for at in times)
+        return any(copy.verified_at is None or copy.verified_at < at for at in times)
 
 
 @dataclass(frozen=True)
