@@ -23,6 +23,7 @@ from ccat_workflow_manager.hpc.slurm.asking import Slurm, SlurmRefuses, trouble_
 from ccat_workflow_manager.hpc.slurm.backend import SlurmBackend
 from ccat_workflow_manager.hpc.slurm.commands import Cluster
 from ccat_workflow_manager.hpc.slurm.hearing import hear
+from ccat_workflow_manager.hpc.slurm.parsing import Row
 from tests.workflow.hpc.test_slurm_words import (
     FORESTALLED,
     IN_TURN,
@@ -267,6 +268,16 @@ def test_a_job_that_was_asked_to_end_is_not_judged_before_it_is_seen_whether_its
     assert conclude(IN_TURN, found, runs, now=NOW + timedelta(seconds=10)).exit_code == 3
     by_itself = replace(marks(), exit=end.model_copy(update={"was_asked": False}))
     assert conclude(IN_TURN, by_itself, runs, now=NOW).exit_code == 3
+
+
+def test_while_hosts_clear_up_after_a_task_that_ends_it_is_waited_for_longer_how_it_ended() -> None:
+    end = ExitMark(exit_code=3, at=NOW.timestamp(), cpu_ticks=1, was_asked=True)
+    ending = hear(Row(job_id="13", name=IN_TURN.cluster_name, state="COMPLETING"), None, name=IN_TURN.cluster_name)
+    found = replace(marks(), exit=end)
+    assert conclude(IN_TURN, found, ending, now=NOW + timedelta(seconds=59)).state is JobState.RUNNING
+    assert conclude(IN_TURN, found, ending, now=NOW + timedelta(seconds=60)).exit_code == 3
+    by_itself = replace(marks(), exit=end.model_copy(update={"was_asked": False}))
+    assert conclude(IN_TURN, by_itself, ending, now=NOW).exit_code == 3
 
 
 def test_a_job_that_is_killed_while_its_task_goes_on_ran_out_of_memory() -> None:

@@ -16,7 +16,8 @@ _ENDED_BY_SIGNAL: Final = frozenset({137, 143})
 _TO_END: Final = timedelta(seconds=10)
 """After the end of a job that shares its task with others, until it is sure that its task was not ended with it."""
 _TO_SAY_WHY: Final = timedelta(minutes=1)
-"""After a job left the exit mark of a failure, until a cluster that takes it for alive will not say why it failed."""
+"""After a job left the exit mark of a failure, until a cluster that takes it for alive, or clears up after it, will not
+say why it failed."""
 _TAKEN_BACK: Final = "the cluster gave it to a host, and cancelled it before it started there"
 _NOBODY_TELLS: Final = "the cluster does not know it any more, and it has left no word of its end"
 _ENDED_BY_TIMEOUT: Final = frozenset({124, 137})
@@ -37,6 +38,8 @@ class Heard:
     """What a cluster says of one job; None is not known."""
 
     phase: Phase
+    is_ending: bool = False
+    """Whether its end is decided, and its hosts clear up after it: how it ended is told after that."""
     reason: str | None = None
     """Why it is PENDING, or how it ENDED where its software did not end it."""
     exit_code: int | None = None
@@ -138,7 +141,8 @@ def _while_its_task_runs(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
         return heard if marks.has_start else waits
     by_signal = marks.exit.exit_code in _ENDED_BY_SIGNAL and marks.cancelled_at is None
     by_wish = marks.exit.was_asked and marks.exit.exit_code != 0 and marks.cancelled_at is None
-    if (by_signal or by_wish) and now - marks.exit.ended_at < _TO_END:  # its task may be about to end too
+    longest = _TO_SAY_WHY if heard.is_ending else _TO_END
+    if (by_signal or by_wish) and now - marks.exit.ended_at < longest:  # its task may be about to end too
         return heard
     # Slurm tells only at the end of a task whether the kernel killed for memory; nobody else kills and lets it go on.
     was_killed = by_signal and marks.exit.exit_code == _KILLED

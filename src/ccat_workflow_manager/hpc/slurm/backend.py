@@ -104,12 +104,12 @@ class SlurmBackend:
     def observe(self, job_ids: Collection[str]) -> Mapping[str, JobObservation]:
         """Look at jobs with one question to the controller and, where some have ended, one to the accounting."""
         self._files.prune()
+        now = datetime.now(UTC)  # answers may take long, and are as old as the question
         looks = [Look.at(self._files, job_id) for job_id in job_ids]
         queued = self._queued()
         ended_first = sorted(looks, key=lambda one: not one.is_known_to_be_over(queued))
         over = list(dict.fromkeys(one.slurm_id for one in ended_first if one.may_be_over(queued)))
         accounted, trouble = self._accounted(over[:_AT_ONCE])  # jobs of one task of an array: one question
-        now = datetime.now(UTC)
         waits = self._has_accounting and not trouble
         later = frozenset(over[_AT_ONCE:] if waits else ())
         if not trouble:  # else it may have ended, and only the accounting knows how

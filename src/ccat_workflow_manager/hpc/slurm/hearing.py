@@ -22,6 +22,7 @@ _LOST: Final = {
 _NOT_LAUNCHED: Final = 53
 """What Slurm accounts for as a signal where a host could not start a job, or open the file for its output."""
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", *_LOST})
+_ENDING: Final = "COMPLETING"
 _WHY: Final = {
     "Priority": "jobs of a higher priority go first",
     "Resources": "it waits for nodes to become free",
@@ -101,6 +102,7 @@ def _running(row: Row, accounted: Row | None) -> Heard:
     """It lives, or its hosts clean up after it: then its measures are there."""
     return Heard(
         phase=Phase.RUNNING,
+        is_ending=row.state == _ENDING,
         started_at=row.started_at,
         host=row.host,
         peak_memory_bytes=accounted.peak_memory_bytes if accounted else None,
