@@ -1,5 +1,6 @@
 """What goes into which raw package, and when it is time to pack."""
 
+import hashlib
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ Group: TypeAlias = tuple[uuid.UUID, int]
 _BLOCK: Final = 512
 _END_OF_TAR: Final = 10240
 _NOT_PATH_SAFE: Final = re.compile(r"[^A-Za-z0-9]+")
+_LONGEST_NAME: Final = 60
+"""Characters of an instrument or a module in the name of a package: file systems take 255 bytes in all."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,12 @@ def _in_blocks(size: int) -> int:
 
 
 def package_name(instrument: str, module: str, *, started_at: datetime, scan_id: uuid.UUID, part: int) -> str:
-    """Path-safe, unique and readable name: `CHAI-LFA-20260401T021500Z-9f86d081-p1`."""
+    """Path-safe, unique and readable name: `CHAI-LFA-20260401T021500Z-9f86d081-p1`.
+
+    Where several modules would be called alike, as `A.B` and `A-B`, part of a digest of their names tells them apart.
+    """
     start = started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{_path_safe(instrument)}-{_path_safe(module)}-{start}-{scan_id.hex[:8]}-p{part}"
+    return f"{_path_safe(instrument, module)}-{start}-{scan_id.hex[:8]}-p{part}"
 
 
 def tar_path(name: str, observing_night: date) -> str:
@@ -132,5 +138,8 @@ def staged_path(name: str) -> str:
     return f"raw/{name}"
 
 
-def _path_safe(text: str) -> str:
-    return _NOT_PATH_SAFE.sub("-", text).strip("-") or "x"
+def _path_safe(instrument: str, module: str) -> str:
+    safe = [_NOT_PATH_SAFE.sub("-", name[:_LONGEST_NAME]).strip("-") or "x" for name in (instrument, module)]
+    is_plain = safe == [instrument, module] and "-" not in module
+    digest = () if is_plain else (hashlib.sha256(f"{instrument}/{module}".encode()).hexdigest()[:6],)
+    return "-".join((*safe, *digest))

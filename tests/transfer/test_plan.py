@@ -118,3 +118,18 @@ def test_a_package_name_is_safe_in_a_path_whatever_instruments_are_called(instru
 
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
     assert not name.startswith("-")
+
+
+MODULES = st.tuples(st.text("A.-", min_size=1, max_size=3), st.text("A.-", min_size=1, max_size=3))
+
+
+@given(MODULES, MODULES)
+def test_packages_of_two_modules_are_called_alike_by_no_chance(one: tuple[str, str], other: tuple[str, str]) -> None:
+    scan_id = uuid.uuid4()
+    names = {package_name(*both, started_at=NOW, scan_id=scan_id, part=1) for both in (one, other)}
+    assert len(names) == len({one, other})
+
+
+def test_the_name_of_a_package_fits_into_a_directory_however_long_that_of_its_instrument_is() -> None:
+    name = package_name("I" * 1000, "M" * 1000, started_at=NOW, scan_id=uuid.uuid4(), part=123_456)
+    assert len(f"{name}.tar.json") < 200
