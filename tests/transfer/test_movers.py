@@ -9,7 +9,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from ccat_data_transfer.backends.errors import LocationMissing, MoverFails, MoverMissing
+from ccat_data_transfer.backends.errors import LocationFails, LocationMissing, MoverFails, MoverMissing
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.queues import Operation
@@ -92,6 +92,17 @@ def test_an_origin_that_is_not_there_is_trouble_that_passes_and_no_file_is_calle
     wanted = parcel(tmp_path / "origin", host, a=b"a")
     (tmp_path / "origin").rename(tmp_path / "unmounted")
     with pytest.raises((LocationMissing, MoverFails)) as error:
+        bring(wanted, tmp_path, progress=lambda: None)
+    assert error.value.transient
+
+
+def test_of_an_origin_whose_disk_is_not_mounted_no_file_is_called_missing(
+    tmp_path: Path, move: tuple[MovesFiles, str | None]
+) -> None:
+    bring, host = move
+    wanted = parcel(tmp_path / "origin", host, a=b"a")
+    (tmp_path / "origin/raw").rename(tmp_path / "unmounted")
+    with pytest.raises((LocationFails, MoverFails), match="is empty, as") as error:
         bring(wanted, tmp_path, progress=lambda: None)
     assert error.value.transient
 

@@ -26,6 +26,9 @@ _NOT_ALL: Final = 23
 _NOT_THERE: Final = re.compile(r'(?:link_stat|change_dir) "(.+?)/?" failed: .*\(2\)')
 """How it says that a file is not there, or the directory that it should be in: with the number of the error."""
 
+_ENTRY: Final = re.compile(r"^[a-z-][rwxsStT-]{9} ", re.MULTILINE)
+"""How it begins a line about something in a directory; a host may greet us before."""
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -116,29 +119,45 @@ class Rsync:
     def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
         """See MovesFiles."""
         wanted = b"".join(_named(parcel, path).encode() + b"\0" for path, _ in parcel.files)
-        with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as told:
-            names.write(wanted)
-            names.seek(0)
-            code = _watched(self.command(parcel, into), given=names, said=told, progress=progress)
-            told.seek(0)
-            said = told.read().decode(errors="replace")
+        code, said = _run(self.command(parcel, into), given=wanted, progress=progress)
         if code == 0:
-            return _missing(parcel, [path for path, _ in parcel.files if not (into / parcel.inside(path)).exists()])
-        gone = _missing(parcel, _not_there(parcel, said)) if code == _NOT_ALL else {}
-        if not gone:
+            absent = [path for path, _ in parcel.files if not (into / parcel.inside(path)).exists()]
+            return self._missing(parcel, absent, progress=progress)
+        absent = _not_there(parcel, said) if code == _NOT_ALL else []
+        if not absent:
             raise MoverFails("rsync", parcel.origin.name, parcel.host, said=_last_words(said) or f"exit code {code}")
+        gone = self._missing(parcel, absent, progress=progress)
         rest = [(path, size) for path, size in parcel.files if path not in gone]
         return {**gone, **(self(replace(parcel, files=rest), into, progress=progress) if rest else {})}
 
     def command(self, parcel: Parcel, into: Path) -> list[str]:
         """Return the command, to which the paths are given on standard input."""
-        root = f"{parcel.origin.root}/" if parcel.top is None else f"{parcel.origin.root}/{parcel.top}/"
+        top = "" if parcel.top is None else f"{parcel.top}/"
         kept = ("--no-relative",) if parcel.top is None else ("--relative", "--recursive", "--perms")
         return [
             *("rsync", "--from0", "--files-from=-", *kept, "--no-implied-dirs"),
-            *("--append-verify", "--fsync", f"--timeout={_SILENT_S}", f"--rsh={self.shell}"),
-            *("--", f"{parcel.host}:{root}" if parcel.host else root, f"{into}/"),
+            *("--append-verify", "--fsync", *self._far, "--", f"{_root(parcel)}{top}", f"{into}/"),
         ]
+
+    @property
+    def _far(self) -> tuple[str, str]:
+        return f"--timeout={_SILENT_S}", f"--rsh={self.shell}"
+
+    def _missing(self, parcel: Parcel, paths: Sequence[str], *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
+        """Call files missing; not where the root of their location is empty, as then its disk is away."""
+        if paths:
+            command = ["rsync", "--list-only", "--dirs", *self._far, "--", _root(parcel)]
+            code, said = _run(command, progress=progress)
+            if code != 0 or len(_ENTRY.findall(said)) <= 1:  # the root itself
+                why = f"its directory {parcel.origin.root} is empty, as one where nothing is mounted"
+                said = _last_words(said) if code else why
+                raise MoverFails("rsync", parcel.origin.name, parcel.host, said=said)
+        return {path: FileMissing(parcel.origin.name, parcel.origin.root / path) for path in paths}
+
+
+def _root(parcel: Parcel) -> str:
+    """The root of the location that a parcel is at, as rsync is told."""
+    return f"{parcel.host}:{parcel.origin.root}/" if parcel.host else f"{parcel.origin.root}/"
 
 
 def _named(parcel: Parcel, path: str) -> str:
@@ -159,14 +178,19 @@ def _between(parcel: Parcel, file: Path) -> list[str]:
     return [str(directory) for directory in file.parents if directory != root and directory.is_relative_to(root)]
 
 
-def _missing(parcel: Parcel, paths: Sequence[str]) -> Mapping[str, BadFile]:
-    return {path: FileMissing(parcel.origin.name, parcel.origin.root / path) for path in paths}
+def _run(command: Sequence[str], *, given: bytes = b"", progress: Callable[[], None]) -> tuple[int, str]:
+    """Run a program to its end, or to that of our lease; its exit code, and what it said."""
+    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as told:
+        names.write(given)
+        names.seek(0)
+        code = _watched(command, given=names, said=told, progress=progress)
+        told.seek(0)
+        return code, told.read().decode(errors="replace")
 
 
 def _watched(command: Sequence[str], *, given: IO[bytes], said: IO[bytes], progress: Callable[[], None]) -> int:
-    """Run a program to its end, or to that of our lease."""
     try:
-        process = subprocess.Popen(command, stdin=given, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+        process = subprocess.Popen(command, stdin=given, stdout=said, stderr=said, start_new_session=True)
     except FileNotFoundError as error:
         raise MoverMissing(command[0], socket.gethostname()) from error
     with process:
