@@ -11,9 +11,9 @@ from ccat.backup.manifest import read_manifest
 from ccat.backup.programs import run
 from ccat.backup.restoring import _load
 from ccat_ops_db.migrating import migrate
-from ccat_ops_db.plan.relocation import relocated
+from ccat_ops_db.plan.relocation import relocated, relocated_keys
 from ccat_ops_db.schema import head, require_current_schema, revisions
-from tests.backup.conftest import Say, measured, rewrite, say_to, told
+from tests.backup.conftest import Say, database, measured, rewrite, say_to, told
 
 
 def rows_of(engine: sa.Engine, statement: str) -> list[tuple[object, ...]]:
@@ -35,6 +35,38 @@ def test_it_becomes_an_installation_of_its_own_where_everything_is_paused(backup
     assert number == 2_000_000
     require_current_schema(empty)
     assert "everything goes on." in say_to(empty, "resume", "--all").stdout
+
+
+def test_it_says_which_locations_are_where_they_were_so_that_nobody_forgets_one(backup: Path, empty: sa.Engine) -> None:
+    said = say_to(empty, "restore", backup, "--moved", "/data/cologne=/srv/cologne").stdout
+    assert "Locations that lie elsewhere now: cologne/buffer, cologne/lta, cologne/ramses." in said
+    assert "Locations that are where they were: ccat/buffer (/data/ccat/buffer), ccat/chai_raw_data (/" in said
+
+
+def test_buckets_are_moved_as_directories_are(
+    postgresql_url: str, backup: Path, empty: sa.Engine, tmp_path: Path
+) -> None:
+    archive = ("--type", "long_term_archive", "--storage", "s3", "--bucket", "raw", "--prefix", "v1/a")
+    for words in (["restore", backup], ["location", "add", "cologne/store", *archive]):
+        assert say_to(empty, *words).exit_code == 0
+    with_bucket = told(say_to(empty, "backup", tmp_path, "--json"))["path"]
+    with database(postgresql_url, template="template0") as new:
+        done = told(say_to(new, "restore", with_bucket, "--moved", "s3://raw/v1=s3://drill", "--json"))
+        assert done["relocated"] == ["cologne/store"]
+        assert rows_of(new, "SELECT bucket, prefix FROM s3_data_location") == [("drill", "a")]
+
+
+@pytest.mark.parametrize(
+    ("moves", "now"),
+    [
+        ({"s3://raw/v1": "s3://raw/v2"}, ("raw", "v2/a")),
+        ({"s3://raw/v1/a": "s3://drill"}, ("drill", "")),
+        ({"s3://raw/v": "s3://drill"}, ("raw", "v1/a")),
+        ({"/raw": "/drill"}, ("raw", "v1/a")),
+    ],
+)
+def test_the_prefix_of_a_bucket_is_a_path(moves: dict[str, str], now: tuple[str, str]) -> None:
+    assert relocated_keys("raw", "v1/a", moves) == now
 
 
 def test_only_what_is_empty_is_written_to(say: Say, backup: Path, empty: sa.Engine, initialized: sa.Engine) -> None:
@@ -104,7 +136,7 @@ def _pg_dump() -> Path:
     return program("pg_dump", at_least=18)
 
 
-@pytest.mark.parametrize("written", ["/old", "old=/new", "/old=new"])
+@pytest.mark.parametrize("written", ["/old", "old=/new", "/old=new", "/old=s3://new"])
 def test_two_absolute_directories_are_moved(say: Say, backup: Path, written: str) -> None:
     refused = say("restore", backup, "--moved", written)
     assert refused.exit_code == 2

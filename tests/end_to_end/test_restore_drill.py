@@ -1,5 +1,6 @@
 """The drill: an installation is backed up while it works, and another one that is made of the backup goes on."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.installation import Installation
+from tests.end_to_end.installation import SOURCE, Installation
 from tests.end_to_end.toy import COPY, install, write_definitions
 from tests.stack.support import eventually
+
+RAW_LIES_AT = (SOURCE, "ccat/buffer", "cologne/buffer")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,17 @@ def runs_of(installation: Installation) -> list[dict[str, Any]]:
     return sorted(installation.json("runs", "--limit", 1000), key=lambda run: int(run["id"]))
 
 
+def raw_that_goes(installation: Installation) -> dict[str, bool]:
+    """Whether raw data go from where they lie, by location."""
+    rows = installation.json("retention", "plan")["rows"]
+    return {row["location"]: row["goes"] for row in rows if row["what"] in {"source", "buffer"}}
+
+
+def hashed(directory: Path) -> dict[str, str]:
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def test_what_is_made_of_a_backup_is_another_installation_that_goes_on_where_the_backup_was(
     lost: Installation, toy: Path, tmp_path: Path
 ) -> None:
@@ -90,3 +104,25 @@ def test_what_is_made_of_a_backup_is_another_installation_that_goes_on_where_the
         assert new.path_of(combined).is_file()
         [attempt] = new.json("run", "show", runs[3]["id"])["attempts"]
         assert attempt["job_name"].startswith(f"ccat-{restored['installation_id'][:8]}-")
+
+
+def test_what_an_archive_had_when_it_was_backed_up_lets_nothing_go_before_it_was_read_here(
+    lost: Installation, tmp_path: Path
+) -> None:
+    """Its disk came back without anything on it."""
+    place = lost.json("backup", tmp_path / "kept")["path"]
+    new = Installation(lost.directory.with_name("emptied"))
+    restored = new.json("restore", place, "--data-dir", new.directory)
+    before = hashed(lost.directory / "storage/cologne/lta")
+    assert restored["unread_copies"] >= 1
+    shutil.copytree(lost.directory / "storage", new.directory / "storage", dirs_exist_ok=True)
+    archive = new.directory / "storage/cologne/lta"
+    shutil.rmtree(archive)
+    (archive / "lost+found").mkdir(parents=True)
+    with up(new):
+        for location in RAW_LIES_AT:
+            new.ccat("retention", "set", location, "--days", 0)
+        assert raw_that_goes(new) == dict.fromkeys(RAW_LIES_AT, False)
+        new.ccat("resume", "--all")
+        eventually(lambda: hashed(archive) == before)
+        eventually(lambda: all(raw_that_goes(new).values()))

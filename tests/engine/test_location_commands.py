@@ -158,3 +158,46 @@ def test_a_buffer_or_archive_is_put_out_of_use_and_into_it_again(say: Say) -> No
     assert "inactive" not in told(say("locations"))
     refused = told(say("location", "set", "cologne/ramses", "--inactive"))
     assert refused.startswith("error: Location cologne/ramses is a processing location: only buffers and archives are")
+
+
+def test_where_the_files_of_a_location_lie_is_said_anew(ops_db: sa.Engine, say: Say) -> None:
+    say("location", "add", "cologne/moving", *S3, "--bucket", "fyst-old", "--prefix", "v1", "--region", "east")
+    say("location", "add", "ccat/moving", "--type", "buffer", "--path", "/data/old")
+    assert told(say("location", "move", "ccat/moving", "--host", "ccat@telescope")) == (
+        "ccat/moving is at ccat@telescope:/data/old now; start what serves it again"
+    )
+    assert "/data/new now" in told(say("location", "move", "ccat/moving", "--path", "/data/new", "--host", ""))
+    store = ("--bucket", "fyst-new", "--region", "", "--endpoint-url", "http://store:9000")
+    moved = json.loads(say("location", "move", "cologne/moving", *store, "--json").stdout)
+    assert moved == {"location": "cologne/moving", "place": "s3://fyst-new/v1 (http://store:9000)"}
+    with transaction(ops_db) as session:
+        [row] = session.scalars(sa.select(models.S3DataLocation).where(models.S3DataLocation.name == "moving"))
+        assert (row.prefix, row.region) == ("v1", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["cologne/lta", "--bucket", "b"], "Location cologne/lta is on disk, which has no `bucket`. Nothing was"),
+        (["cologne/lta", "--host", "a b"], "`a b` cannot be the host: it is what rsync reaches over SSH, such as `t"),
+        (["cologne/lta", "--host=-oProxyCommand=x"], "`-oProxyCommand=x` cannot be the host: it is what rsync reach"),
+        (["cologne/nowhere", "--path", "/x"], "There is no location `cologne/nowhere`."),
+    ],
+)
+def test_files_are_not_said_to_be_where_they_cannot_be(say: Say, words: list[str], problem: str) -> None:
+    ended = say("location", "move", *words)
+    assert ended.exit_code == 1
+    assert told(ended).startswith(f"error: {problem}")
+    assert say("location", "move", "cologne/lta").exit_code == 2
+
+
+def test_no_two_locations_of_a_site_are_moved_to_one_directory(ops_db: sa.Engine, say: Say) -> None:
+    with transaction(ops_db) as session:
+        [path] = session.scalars(
+            sa.select(models.DiskDataLocation.path).where(
+                models.DiskDataLocation.name == "lta", models.DiskDataLocation.site.has(short_name="cologne")
+            )
+        )
+    say("location", "add", "cologne/second", "--type", "long_term_archive", "--path", "/data/second")
+    refused = told(say("location", "move", "cologne/second", "--path", f"{path}/."))
+    assert "is the directory of cologne/lta already" in refused

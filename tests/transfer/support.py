@@ -13,7 +13,9 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner
 
+from ccat.cli import app
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs.attempts import Worker
@@ -301,3 +303,11 @@ def _live(session: Session, package_id: int) -> Sequence[models.PhysicalCopy]:
 
 def random_files(*sizes: int) -> dict[str, bytes]:
     return {f"2026-04-01/scan-{number}.fits": os.urandom(size) for number, size in enumerate(sizes)}
+
+
+def say(observatory: Observatory, *words: str, code: int = 0) -> str:
+    """What a command says that ends with this exit code."""
+    url = observatory.engine.url.render_as_string(hide_password=False)
+    ended = CliRunner().invoke(app, words, env={"CCAT_OPS_DB_URL": url}, terminal_width=200)
+    assert ended.exit_code == code, ended.output
+    return ended.output

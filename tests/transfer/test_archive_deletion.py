@@ -25,12 +25,11 @@ from ccat_ops_db.verbs.retention import (
 from ccat_service.servers import RedisSettings
 from tests.transfer.object_store import BUCKET, ObjectStore, Road
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import START, Observatory
+from tests.transfer.support import START, Observatory, say
 from tests.transfer.test_managers import messages
 from tests.transfer.test_products import archived
 from tests.transfer.test_retention import see
 from tests.transfer.test_scrubbing import TREE
-from tests.transfer.test_transfer_commands import say
 
 FILES = {"a.fits": b"a" * 3000, "b.txt": b"cloudy"}
 DISK, STORE = "cologne/lta", "cologne/s3"

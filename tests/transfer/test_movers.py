@@ -18,7 +18,7 @@ from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import Mover, PackageState, Status
 from tests.ssh_server import SshServer, ssh_server
-from tests.transfer.support import Observatory
+from tests.transfer.support import Observatory, say
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,7 @@ def test_packages_cross_with_rsync_over_ssh(far: Observatory, server: SshServer)
     packages = [far.observe({f"{number}.fits": os.urandom(700_000), f"{number}.txt": b"a"}) for number in range(2)]
     with transaction(far.engine) as session:
         session.execute(sa.update(models.DataTransferRoute).values(method=Mover.RSYNC))
-        buffer = session.get_one(models.DiskDataLocation, far.location_id("ccat/buffer"))
-        buffer.host = server.host
+    say(far, "location", "move", "ccat/buffer", "--host", server.host)
     worker = replace(far.worker, rsync=Rsync(server.shell))
     assert [far.do(Operation.PACKING), far.ship()] == [2, 1]
     [transfer_id] = far.schedule(Operation.TRANSFERRING)

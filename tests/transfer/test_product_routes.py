@@ -18,10 +18,9 @@ from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory, digest
+from tests.transfer.support import Observatory, digest, say
 from tests.transfer.test_fetching import damage
 from tests.transfer.test_products import again, files_below
-from tests.transfer.test_transfer_commands import say
 
 FAR, ARCHIVE, BUFFER = "us/hpc", "cologne/lta", "cologne/buffer"
 FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}", "plots/map.png": b""}

@@ -24,8 +24,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PhysicalCopyStatus, RouteType, Status, StorageType
 from tests.transfer.object_store import ObjectStore, Road
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory, digest
-from tests.transfer.test_transfer_commands import say
+from tests.transfer.support import Observatory, digest, say
 
 FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}", "plots/map.png": b"", "science/.hidden": b"h"}
 TREE = {"science/cube.zarr/0.0": b"zero", "science/cube.zarr/deep/1.0": b"one", "science/cube.zarr/.zattrs": b"{}"}

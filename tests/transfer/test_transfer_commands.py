@@ -5,22 +5,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
 
-from ccat.cli import app
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.status import hours_until_full
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import Mover, PackageState, Status
-from tests.transfer.support import Observatory
-
-
-def say(observatory: Observatory, *words: str, code: int = 0) -> str:
-    url = observatory.engine.url.render_as_string(hide_password=False)
-    ended = CliRunner().invoke(app, words, env={"CCAT_OPS_DB_URL": url}, terminal_width=200)
-    assert ended.exit_code == code, ended.output
-    return ended.output
+from tests.transfer.support import Observatory, say
 
 
 def stages(observatory: Observatory) -> dict[str, tuple[int | None, int]]:

@@ -19,7 +19,7 @@ from ccat_service.servers import RedisSettings
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore
 from tests.transfer.processes import CCAT, Process, settings_of
-from tests.transfer.support import Observatory, digest, eventually, random_files
+from tests.transfer.support import Observatory, digest, eventually, random_files, say
 
 WORKER, MANAGER = "transfer-worker", "transfer-manager"
 LONG = 40
@@ -158,7 +158,7 @@ def test_every_stage_is_done_by_the_workers_of_its_site_and_by_no_others(
     eventually(partial(packages, far, PackageState.ARCHIVED, 1), within=LONG)
     with transaction(far.engine) as session:
         session.execute(sa.update(models.DataTransferRoute).values(method=Mover.RSYNC))
-        session.get_one(models.DiskDataLocation, far.location_id("ccat/buffer")).host = server.host
+    say(far, "location", "move", "ccat/buffer", "--host", server.host)
     observe(far, second)
     _, two = eventually(partial(packages, far, PackageState.ARCHIVED, 2), within=LONG)
     eventually(partial(is_staged, far, far.request_staging([one, two])), within=LONG)

@@ -22,7 +22,7 @@ from ccat.stack.directory import StackDirectory
 from ccat_ops_db.migrating import migrate_within
 from ccat_ops_db.schema import VERSION_TABLE, RestoreUnfinished, head, revision_on, revisions
 from ccat_ops_db.session import connect, without_password
-from ccat_ops_db.verbs.restoring import become_another_installation, relocate
+from ccat_ops_db.verbs.restoring import become_another_installation, places_but, relocate, trust_no_archive
 from ccat_service.database import DatabaseConnection
 from ccat_workflow_manager.verbs.disowning import Disowned, disown_runs
 
@@ -48,6 +48,10 @@ class Restored:
     disowned: Disowned
     relocated: Sequence[str]
     """Locations that lie elsewhere than those of the backup."""
+    kept: Mapping[str, str]
+    """Where the others lie, by their names: just where they did."""
+    unread: int
+    """Copies in archives that count for nothing until they were read."""
 
 
 def restore(backup: Path, data_dir: Path | None, *, moves: Mapping[str, str], by: str) -> Restored:
@@ -112,11 +116,14 @@ def _take_over(session: Session, manifest: Manifest, *, moves: Mapping[str, str]
     because = f"it was a run {of_old}, and this is another one, which was restored from a backup of that"
     disowned = disown_runs(session, because=because, by=by, now=datetime.now(UTC))
     told = f"restored from a backup {of_old}; end what still runs of that, bring its files, then `ccat resume --all`"
+    moved = relocate(session, moves)
     return Restored(
         database=without_password(session.connection().engine.url),
         manifest=manifest,
         schema_revision=str(head()),
         installation_id=become_another_installation(session, because=told, by=by),
         disowned=disowned,
-        relocated=relocate(session, moves),
+        relocated=moved,
+        kept=places_but(session, moved),
+        unread=trust_no_archive(session),
     )

@@ -1,6 +1,6 @@
 """`ccat backup` and `ccat restore`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +27,9 @@ DataDir = Annotated[
 Place = Annotated[Path, typer.Argument(metavar="PLACE", help="A directory that `ccat backup` made.")]
 Moves = Annotated[
     list[str] | None,
-    typer.Option("--moved", metavar="OLD=NEW", help="Locations below directory OLD lie below NEW; may be repeated."),
+    typer.Option(
+        "--moved", metavar="OLD=NEW", help="Locations below directory OLD, or s3://BUCKET/PREFIX, lie below NEW."
+    ),
 ]
 
 
@@ -82,8 +84,9 @@ def restore(place: Place, *, data_dir: DataDir = None, moved: Moves = None, json
 def _moves(written: Sequence[str]) -> dict[str, str]:
     pairs = [one.partition("=")[::2] for one in written]
     for old, new in pairs:
-        if not (old.startswith("/") and new.startswith("/")):
-            raise typer.BadParameter(f"{old}={new} does not name two absolute directories", param_hint="--moved")
+        if not any(old.startswith(start) and new.startswith(start) for start in ("/", "s3://")):
+            problem = "does not name two absolute directories, nor two places s3://BUCKET/PREFIX"
+            raise typer.BadParameter(f"{old}={new} {problem}", param_hint="--moved")
     return dict(pairs)
 
 
@@ -113,6 +116,8 @@ def _outcome(restored: "Restored") -> dict[str, Any]:
         "schema_revision": restored.schema_revision,
         "installation_id": str(restored.installation_id),
         "relocated": restored.relocated,
+        "kept": dict(restored.kept),
+        "unread_copies": restored.unread,
         "ended": restored.disowned,
         "manifest": restored.manifest.model_dump(mode="json"),
     }
@@ -128,7 +133,18 @@ def _told(restored: "Restored", data_dir: Path | None) -> str:
         f"{counted(ended.runs, 'run', 'runs')} of {old} ended here, and what is still wanted of them is made anew.",
         f"{jobs} of these may still run, with names that begin with ccat-{old.hex[:8]}-: end them yourself.",
         *([f"Locations that lie elsewhere now: {', '.join(restored.relocated)}."] if restored.relocated else []),
+        *([f"Locations that are where they were: {_listed(restored.kept)}."] if restored.kept else []),
+        *([_unread(restored.unread)] if restored.unread else []),
         *([f"{counted(ended.trials, 'trial', 'trials')} ended for good."] if ended.trials else []),
         f"Bring its files, {start}, and let it go on: `ccat resume --all`.",
     ]
     return "\n".join(lines)
+
+
+def _listed(places: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({place})" for name, place in places.items())
+
+
+def _unread(copies: int) -> str:
+    counts = counted(copies, "archive copy counts", "archive copies count")
+    return f"{counts} again once read here, from `ccat resume --all` on: nothing that relies on them goes before."

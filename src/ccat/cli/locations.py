@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
@@ -11,9 +11,9 @@ from ccat.cli.output import AsJson, counted, print_json, print_table
 from ccat.cli.places import backend_at, place_of, split, told
 from ccat.wiring import transaction
 from ccat_ops_db.plan.spaces import SpaceState, size
-from ccat_ops_db.queries.spaces import LocationNow, list_locations
+from ccat_ops_db.queries.spaces import LocationNow, list_locations, place_told
 from ccat_ops_db.states import BackendName, LocationType, StorageType
-from ccat_ops_db.verbs.locating import add_location, change_location, change_scrubbing
+from ccat_ops_db.verbs.locating import add_location, change_location, change_scrubbing, move_location
 from ccat_workflow_manager.places import serve
 
 app = typer.Typer(no_args_is_help=True, help="One location.")
@@ -25,6 +25,15 @@ Name = Annotated[str, typer.Argument(metavar="SITE/NAME")]
 Reserve = Annotated[
     float | None, typer.Option(metavar="GB", min=0, help="Nothing is staged or submitted while less than this is free.")
 ]
+PathOf = Annotated[Path | None, typer.Option("--path", help="Directory, the same for all that serve it.")]
+Host = Annotated[
+    str | None,
+    typer.Option(metavar="[USER@]HOST", help="Host whose disk it is, as rsync reaches it from other sites."),
+]
+Bucket = Annotated[str | None, typer.Option(help="Bucket of an object store.")]
+Prefix = Annotated[str | None, typer.Option(help="What every key begins with.")]
+Endpoint = Annotated[str | None, typer.Option("--endpoint-url", metavar="URL", help="The object store; else AWS.")]
+Region = Annotated[str | None, typer.Option(help="Region, where the store has any.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of its backend, such as cpus=8; `KEY=` removes.")
 ]
@@ -36,11 +45,12 @@ def add(
     *,
     location_type: Annotated[LocationType, typer.Option("--type", help="What it is for.")] = LocationType.PROCESSING,
     storage: Annotated[StorageType, typer.Option(help="What it is on.")] = StorageType.DISK,
-    path: Annotated[Path | None, typer.Option(help="Directory, the same for all that serve it.")] = None,
-    bucket: Annotated[str | None, typer.Option(help="Bucket of an object store.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="What every key begins with.")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(metavar="URL", help="The object store; else AWS.")] = None,
-    region: Annotated[str | None, typer.Option(help="Region, where the store has any.")] = None,
+    path: PathOf = None,
+    host: Host = None,
+    bucket: Bucket = None,
+    prefix: Prefix = None,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
     backend: Annotated[BackendName | None, typer.Option(help="Where jobs run; `local` if not said.")] = None,
     priority: Annotated[int, typer.Option(help="Higher is used first among equals.")] = 0,
     reserve: Reserve = None,
@@ -52,7 +62,8 @@ def add(
     Jobs run on the host of the workers that serve the directory, or on a cluster that shares it.
     """
     site, short = split(name)
-    place = place_of(storage, path=path, bucket=bucket, prefix=prefix, endpoint_url=endpoint_url, region=region)
+    of_bucket = {"bucket": bucket, "prefix": prefix, "endpoint_url": endpoint_url, "region": region}
+    place = place_of(storage, path=path, host=host, **of_bucket)
     at = backend_at(location_type, backend)
     with reported(as_json=json), transaction("location") as session:
         add_location(session, site, short, place=place, location_type=location_type, backend=at, priority=priority)
@@ -69,22 +80,55 @@ def change(
     settings: Settings = None,
     scrub_days: Annotated[int | None, typer.Option(min=0, help="Archives: copies are read again; 0 is never.")] = None,
     scrub_rate: Annotated[float | None, typer.Option(metavar="MB/S", min=0.1, help="At most so fast.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher is used first among equals.")] = None,
     active: Annotated[
         bool | None, typer.Option("--active/--inactive", help="Whether new packages and products are put there.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Change the reserve of a location, how an archive is read again, or settings of its backend, read at a start."""
-    if {reserve, scrub_days, scrub_rate, active} == {None} and not settings:
-        raise typer.BadParameter("name --reserve, --scrub-days, --scrub-rate, --inactive or --set")
+    """Change what is asked of a location, how an archive is read again, or settings of its backend, read at a start."""
+    if {reserve, scrub_days, scrub_rate, priority, active} == {None} and not settings:
+        raise typer.BadParameter("name --reserve, --scrub-days, --scrub-rate, --priority, --inactive or --set")
     with reported(as_json=json), transaction("location") as session:
-        number = _change(session, name, reserve=reserve, settings=settings, active=active)
+        number = _change(session, name, reserve=reserve, settings=settings, active=active, priority=priority)
         change_scrubbing(session, name, days=scrub_days, mb_per_s=scrub_rate)
     print_json({"id": number, "location": name}) if json else typer.echo(f"{name} is changed")
 
 
+@app.command()
+def move(
+    name: Name,
+    *,
+    path: PathOf = None,
+    host: Host = None,
+    bucket: Bucket = None,
+    prefix: Prefix = None,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
+    json: AsJson = False,
+) -> None:
+    """Say where the files of a location lie now; an empty --host, --prefix, --endpoint-url or --region takes it away.
+
+    Nothing is copied: stop what serves the location, move its files, say it here, and start it again.
+    """
+    now = {"host": host, "bucket": bucket, "prefix": prefix, "endpoint_url": endpoint_url, "region": region}
+    now["path"] = None if path is None else str(path.absolute())
+    if set(now.values()) == {None}:
+        raise typer.BadParameter("name what changed: --path, --host, --bucket, --prefix, --endpoint-url or --region")
+    with reported(as_json=json), transaction("location") as session:
+        place = place_told(move_location(session, name, **now))
+    said = f"{name} is at {place} now; start what serves it again"
+    print_json({"location": name, "place": place}) if json else typer.echo(said)
+
+
 def _change(
-    session: Session, name: str, *, reserve: float | None, settings: list[str] | None, active: bool | None = None
+    session: Session,
+    name: str,
+    *,
+    reserve: float | None,
+    settings: list[str] | None,
+    active: bool | None = None,
+    priority: int | None = None,
 ) -> int:
     """Change a location, and refuse what nobody could serve then."""
     pairs = [one.partition("=") for one in settings or ()]
@@ -92,7 +136,8 @@ def _change(
         raise typer.BadParameter("a setting is written KEY=VALUE", param_hint="--set")
     reserve_bytes = None if reserve is None else round(reserve * 10**9)
     given = {key: value or None for key, _, value in pairs}
-    location = change_location(session, name, reserve_bytes=reserve_bytes, settings=given, active=active)
+    changes: dict[str, Any] = {"reserve_bytes": reserve_bytes, "active": active, "priority": priority}
+    location = change_location(session, name, settings=given, **changes)
     if given or location.location_type is LocationType.PROCESSING:
         serve(location, default_base=_NOWHERE)
     return location.id

@@ -25,6 +25,7 @@ def place_of(
     storage: StorageType,
     *,
     path: Path | None,
+    host: str | None,
     bucket: str | None,
     prefix: str | None,
     endpoint_url: str | None,
@@ -37,9 +38,9 @@ def place_of(
             return OnTape()
         case StorageType.DISK:
             _refuse(of_bucket, storage)
-            return OnDisk(str(_required("--path", path, storage).absolute()))
+            return OnDisk(str(_required("--path", path, storage).absolute()), host=host)
         case StorageType.S3:
-            _refuse({"--path": path}, storage)
+            _refuse({"--path": path, "--host": host}, storage)
             named = _required("--bucket", bucket, storage)
             return InBucket(bucket=named, prefix=prefix or "", endpoint_url=endpoint_url, region=region)
 

@@ -41,7 +41,7 @@ class LocationNow:
     storage: StorageType
     backend: BackendName | None
     place: str
-    """Directory of a disk, `s3://bucket/prefix`, or pool of tapes."""
+    """Directory of a disk, perhaps with its host, `s3://bucket/prefix`, or pool of tapes."""
     path: str | None
     """Directory of a disk."""
     active: bool
@@ -103,7 +103,7 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         type=one.location_type,
         storage=one.storage_type,
         backend=one.backend,
-        place=_place(one),
+        place=place_told(one),
         path=one.path if isinstance(one, models.DiskDataLocation) else None,
         active=one.active,
         free_bytes=one.free_bytes,
@@ -120,10 +120,11 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
     )
 
 
-def _place(one: _Location) -> str:
+def place_told(one: _Location) -> str:
+    """Where the files of a location lie, as people write it."""
     match one:
         case models.DiskDataLocation():
-            return one.path
+            return f"{one.host}:{one.path}" if one.host else one.path
         case models.S3DataLocation():
             store = f" ({one.endpoint_url})" if one.endpoint_url else ""
             return f"s3://{one.bucket}/{one.prefix}".rstrip("/") + store

@@ -1,6 +1,6 @@
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from posixpath import normpath
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -19,6 +19,7 @@ _LOCATION_NAME: Final = re.compile(r"[a-z0-9_-]+")
 _BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ARE_FILLED: Final = (LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE)
 _STORE_URL: Final = re.compile(r"https?://[^/@\s]+/?")
+_HOST: Final = re.compile(r"([a-zA-Z0-9_][a-zA-Z0-9_.-]*@)?[a-zA-Z0-9][a-zA-Z0-9.-]*")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class OnDisk:
 
     storage: ClassVar = StorageType.DISK
     path: str
+    host: str | None = None
+    """Host that has the disk, perhaps with `user@` before; None where all that serve it see it."""
 
     def __str__(self) -> str:
         return self.path
@@ -82,7 +85,7 @@ class BadName(CcatError):
     code = "bad_name"
 
     def __init__(self, what: str, name: str, rule: str) -> None:
-        super().__init__(f"`{name}` cannot be the {what}: {rule}. Nothing was added.")
+        super().__init__(f"`{name}` cannot be the {what}: {rule}. Nothing was changed.")
 
 
 class StorageRefused(CcatError):
@@ -150,6 +153,8 @@ def add_location(
 def _require_names(name: str, place: Place) -> None:
     if not _LOCATION_NAME.fullmatch(name):
         raise BadName("name of a location", name, "it has small letters, digits, `-` and `_`")
+    if isinstance(place, OnDisk):
+        _require_disk(place)
     if not isinstance(place, InBucket):
         return
     if not _BUCKET_NAME.fullmatch(place.bucket):
@@ -161,9 +166,16 @@ def _require_names(name: str, place: Place) -> None:
         raise BadName("endpoint", place.endpoint_url, rule)
 
 
+def _require_disk(place: OnDisk) -> None:
+    if not place.path.startswith("/"):
+        raise BadName("directory", place.path, "it is an absolute path, such as `/data/ccat/buffer`")
+    if place.host is not None and not _HOST.fullmatch(place.host):
+        raise BadName("host", place.host, "it is what rsync reaches over SSH, such as `telescope` or `ccat@telescope`")
+
+
 def _is_there(one: models.DataLocation, place: Place, site: models.Site) -> bool:
     match place, one:
-        case OnDisk(path), models.DiskDataLocation():
+        case OnDisk(path=path), models.DiskDataLocation():
             return one.site_id == site.id and normpath(one.path) == normpath(path)
         case InBucket(), models.S3DataLocation():
             return _keys(one) == _keys(place)
@@ -178,10 +190,59 @@ def _keys(place: InBucket | models.S3DataLocation) -> tuple[str, str, str]:
 
 def _row(place: OnDisk | InBucket, **values: Any) -> models.DataLocation:
     match place:
-        case OnDisk(path):
-            return models.DiskDataLocation(path=path, **values)
+        case OnDisk():
+            return models.DiskDataLocation(**vars(place), **values)
         case InBucket():
             return models.S3DataLocation(**vars(place), **values)
+
+
+_TAKEN_AWAY: Final = {"path": "", "bucket": "", "prefix": ""}
+"""What is left of what a place always has; else None."""
+
+
+class OtherStorage(CcatError):
+    """Something is said of where the files of a location lie that its storage does not have."""
+
+    code = "other_storage"
+
+    def __init__(self, name: str, storage: StorageType, options: Collection[str]) -> None:
+        super().__init__(
+            f"Location {name} is on {storage}, which has no {listed(sorted(options))}. Nothing was changed."
+        )
+
+
+def move_location(session: Session, name: str, **now: str | None) -> models.DataLocation:
+    """Say where the files of a location lie now: nothing is copied, and no process is told.
+
+    `now` has fields of OnDisk or InBucket: None is as it was, and an empty text takes a value away. Raises UnknownName,
+    OtherStorage, BadName and LocationTaken.
+    """
+    location = find(session, LOCATION, name)
+    given: dict[str, Any] = {
+        field: value or _TAKEN_AWAY.get(field) for field, value in now.items() if value is not None
+    }
+    was = _place(location)
+    if others := given.keys() - vars(was).keys():
+        raise OtherStorage(name, location.storage_type, others)
+    place = replace(was, **given)
+    _require_names(location.name, place)
+    for one in session.scalars(sa.select(models.DataLocation).where(models.DataLocation.id != location.id)).all():
+        if _is_there(one, place, location.site):
+            raise LocationTaken(name, f"{one.site.short_name}/{one.name}", place)
+    for field in given:
+        setattr(location, field, getattr(place, field))
+    session.flush()
+    return location
+
+
+def _place(one: models.DataLocation) -> Place:
+    match one:
+        case models.DiskDataLocation():
+            return OnDisk(one.path, host=one.host)
+        case models.S3DataLocation():
+            return InBucket(bucket=one.bucket, prefix=one.prefix, endpoint_url=one.endpoint_url, region=one.region)
+        case _:
+            return OnTape()
 
 
 class NoArchive(CcatError):
@@ -224,11 +285,12 @@ def change_location(
     reserve_bytes: int | None = None,
     settings: Mapping[str, Any] | None = None,
     active: bool | None = None,
+    priority: int | None = None,
 ) -> models.DataLocation:
-    """Change the reserve of a location, settings of its backend, of which None takes one away, or whether it is active.
+    """Change the reserve of a location, settings of its backend, or whether it is active and how it ranks.
 
-    At one that is not, nothing new is put; what is on its way goes on, and what is there is used. Processes read
-    settings of backends when they start. Raises UnknownName and NothingIsPut.
+    None of the settings takes one away; processes read them when they start. At a location that is not active nothing
+    new is put; what is on its way goes on, and what is there is used. Raises UnknownName and NothingIsPut.
     """
     location = find(session, LOCATION, name)
     if active is not None and location.location_type not in _ARE_FILLED:
@@ -239,5 +301,6 @@ def change_location(
     merged = {**location.backend_settings, **(settings or {})}
     location.backend_settings = {key: value for key, value in merged.items() if value is not None}
     location.active = location.active if active is None else active
+    location.priority = location.priority if priority is None else priority
     session.flush()
     return location

@@ -1,16 +1,19 @@
 """A database that was copied from another installation becomes an installation of its own."""
 
 import uuid
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import expire, holders
+from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.base import Base, Leased
-from ccat_ops_db.plan.relocation import relocated, relocated_settings
+from ccat_ops_db.plan.relocation import relocated, relocated_keys, relocated_settings
+from ccat_ops_db.queries.spaces import place_told
+from ccat_ops_db.states import LocationType
 from ccat_ops_db.verbs.pausing import pause
 
 NUMBERS_LEFT_OUT: Final = 1_000_000
@@ -46,12 +49,44 @@ def _leased() -> list[type[Leased]]:
     return [mapper.class_ for mapper in mappers if issubclass(mapper.class_, Leased)]
 
 
+def trust_no_archive(session: Session) -> int:
+    """Let copies in archives count for nothing until they were read here; how many that are.
+
+    What a backup says of an archive is older than the archive may be: what relies on these copies is kept meanwhile.
+    """
+    copy, location = models.PhysicalCopy, models.DataLocation
+    is_archive = location.location_type == LocationType.LONG_TERM_ARCHIVE
+    session.execute(sa.update(location).where(is_archive).values(archive_look_at=None))
+    archives = sa.select(location.id).where(is_archive)
+    read = sa.and_(copy.data_location_id.in_(archives), copy.verified_at.is_not(None))
+    return session.connection().execute(sa.update(copy).where(read).values(verified_at=None)).rowcount
+
+
 def relocate(session: Session, moves: Mapping[str, str]) -> list[str]:
-    """Let locations lie where their directories were moved to, old → new; the names of those that do now."""
-    moved = []
-    for location in session.scalars(sa.select(models.DiskDataLocation).order_by(models.DiskDataLocation.id)):
-        path, settings = relocated(location.path, moves), relocated_settings(location.backend_settings, moves)
-        if (path, settings) != (location.path, location.backend_settings):
-            location.path, location.backend_settings = path, settings
-            moved.append(f"{location.site.short_name}/{location.name}")
-    return moved
+    """Let locations lie where their directories or buckets were moved to, old → new; the names of those that do now."""
+    return [label for one, label in _locations(session) if _moves(one, moves)]
+
+
+def places_but(session: Session, names: Collection[str]) -> dict[str, str]:
+    """Where all locations but these lie, by their names."""
+    return {label: place_told(one) for one, label in _locations(session) if label not in names}
+
+
+def _locations(session: Session) -> Sequence[tuple[models.DataLocation, str]]:
+    rows = session.execute(LOCATION.rows.add_columns(LOCATION.label).order_by(LOCATION.label))
+    return [(one, label) for one, label in rows]
+
+
+def _moves(one: models.DataLocation, moves: Mapping[str, str]) -> bool:
+    """Change where a location lies; whether that is elsewhere now."""
+    now: dict[str, Any] = {}
+    match one:
+        case models.DiskDataLocation():
+            now["path"] = relocated(one.path, moves)
+            now["backend_settings"] = relocated_settings(one.backend_settings, moves)
+        case models.S3DataLocation():
+            now["bucket"], now["prefix"] = relocated_keys(one.bucket, one.prefix, moves)
+    changed = {field: value for field, value in now.items() if getattr(one, field) != value}
+    for field, value in changed.items():
+        setattr(one, field, value)
+    return bool(changed)
