@@ -198,6 +198,23 @@ def test_what_is_bad_in_the_buffer_is_sent_again_from_where_it_was_made(
     check_archived(far_maps, run_id)
 
 
+def test_what_has_come_to_a_buffer_stays_there_while_the_rest_is_sent_again(far_maps: Reductions) -> None:
+    observatory, run_id = direct(far_maps), make(far_maps)
+    observatory.aim()
+    observatory.do(Operation.TRANSFERRING_PRODUCTS)
+    damage(observatory.directory(BUFFER) / "products/maps/grid/source=M17" / str(run_id) / "science/map.fits")
+    observatory.do(Operation.ARCHIVING_PRODUCTS)
+    observatory.aim()
+    [back] = far_maps.transfers(run_id)
+    ways = [observatory.location_id(one) for one in (FAR, BUFFER)]
+    assert [back.origin_id, back.next_id] == ways
+    observatory.keep(BUFFER, days=0)
+    assert observatory.make_room(BUFFER) == 0
+    far_maps.archive()
+    check_archived(far_maps, run_id)
+    assert observatory.make_room(BUFFER) == len({*FILES, "science/cube.zarr"})
+
+
 def test_a_buffer_without_room_says_so_and_takes_them_when_it_has(far_maps: Reductions) -> None:
     observatory, run_id = direct(far_maps), make(far_maps)
     with transaction(far_maps.engine) as session:

@@ -1,4 +1,11 @@
-    UNION ALL
+-- Copies in archives.
+-- Packages that somebody may be reading from an archive, or is about to.
+wanted_back AS MATERIALIZED (
+    SELECT t.raw_data_package_id FROM long_term_archive_transfer t WHERE t.status IN ('pending', 'scheduled', 'in_progress')
+    UNION
+    SELECT j.raw_data_package_id FROM staging_job j WHERE j.status IN ('pending', 'scheduled', 'in_progress')
+),
+archived_copy AS (
     SELECT c.id, c.data_location_id, 'archived', coalesce(c.size_bytes, p.size_bytes, 0),
         c.created_at, c.created_at + place.days * interval '1 day', false,
         CASE
@@ -32,3 +39,4 @@
     JOIN data_product d ON d.id = c.data_product_id
     LEFT JOIN (SELECT DISTINCT data_product_id FROM taken) t ON t.data_product_id = d.id
     WHERE c.data_product_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
+)
