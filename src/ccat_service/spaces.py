@@ -80,11 +80,13 @@ def watching_space(
 def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
     """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
 
-    Raises OSError where the disk cannot be seen; with a `base` that is written down too.
+    Raises OSError where the disk cannot be seen, or another lies in its place; with a `base` that is written down too.
     """
-    seen = _see(root, base) if base else _measure(root)
+    seen = _see(root, base) if base else replace(_measure(root), is_empty=_is_empty(root))
     with transaction(engine) as session:
         is_new = seen.is_empty and not holds_data(session, location_id)
+        if seen.is_empty and not is_new and base is None:
+            raise NothingThere(root)
         trouble = None if is_new else seen.trouble
         is_known = trouble is None or seen.free == 0  # else nothing of it can be used, or it is that of another disk
         free, total = (seen.free, seen.total) if is_known else (None, None)
@@ -140,10 +142,13 @@ def try_to_write(root: Path, base: Path) -> None:
 
 def require_mounted(root: Path) -> None:
     """Raise OSError where the disk of a location is away."""
-    with os.scandir(root) as entries:
-        is_empty = next(entries, None) is None
-    if is_empty:
+    if _is_empty(root):
         raise NothingThere(root)
+
+
+def _is_empty(root: Path) -> bool:
+    with os.scandir(root) as entries:
+        return next(entries, None) is None
 
 
 def _repeat(look: Callable[[], None], stop: Stop, interval: timedelta) -> None:

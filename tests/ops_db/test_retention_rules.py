@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import (
+    AWAY_AFTER,
     CACHE_DAYS,
     HIGH,
     LOW,
@@ -30,7 +32,7 @@ from ccat_ops_db.plan.retention import (
 from ccat_ops_db.plan.spaces import FRESH
 from ccat_ops_db.queries.retention import obstacles
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import LocationType, PackageState
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus
 from tests.ops_db.rows import DIGEST, World, a_file, a_package, add
 
 NOW = datetime(2026, 4, 5, tzinfo=UTC)
@@ -104,6 +106,23 @@ def test_a_plan_tells_of_each_copy_once_and_lets_none_go_that_something_hinders(
 # What SQL finds, against a few lines of Python
 
 
+ARCHIVES = ("cologne/lta", "cologne/z2", "cologne/z3")
+IN_USE = "in use"
+VERIFIED = ("sound", "late")
+
+
+@dataclass(frozen=True)
+class Archived:
+    """An archive copy: how it is, and its archive."""
+
+    copy: str
+    archive: str
+
+    @property
+    def is_at_hand(self) -> bool:
+        return self.copy in VERIFIED and self.archive != "away"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What may be so of a package and its copies."""
@@ -111,8 +130,7 @@ class Facts:
     is_packed: bool
     is_archived: bool
     needed: int
-    archives: tuple[str, ...]
-    """Of each archive copy, how it is."""
+    archives: tuple[Archived, ...]
     is_read: bool
     is_asked_for: bool
     is_taken: bool
@@ -131,20 +149,35 @@ class Facts:
             return Obstacle.BEING_STAGED
         return safety or (Obstacle.IN_USE if self.is_taken else None)
 
+    def of_archived(self, number: int) -> Obstacle | None:
+        if not self.is_archived:
+            return Obstacle.NOT_ARCHIVED
+        others = [one for other, one in enumerate(self.archives) if other != number]
+        if sum(one.copy in VERIFIED for one in others) < self.needed:
+            return Obstacle.TOO_FEW_COPIES
+        if others.count(Archived("sound", IN_USE)) < self.needed:
+            return Obstacle.NOT_READ_LATELY
+        return Obstacle.BEING_READ if self.is_read or self.is_asked_for else None
+
     def _of_archive(self, needed: int) -> Obstacle | None:
         if not self.is_archived:
             return Obstacle.NOT_ARCHIVED
-        return Obstacle.TOO_FEW_COPIES if self.archives.count("sound") < needed else None
+        if sum(one.copy in VERIFIED for one in self.archives) < needed:
+            return Obstacle.TOO_FEW_COPIES
+        return Obstacle.ARCHIVES_AWAY if sum(one.is_at_hand for one in self.archives) < needed else None
 
 
+an_archive_copy = st.builds(
+    Archived,
+    st.sampled_from([*["sound"] * 6, "late", "unverified", "other", "corrupt", "deletion_possible"]),
+    st.sampled_from([*[IN_USE] * 6, "away", "inactive", "troubled", "paused"]),
+)
 facts = st.builds(
     Facts,
-    is_packed=st.booleans(),
-    is_archived=st.sampled_from([True, True, False]),
-    needed=st.integers(1, 3),
-    archives=st.lists(
-        st.sampled_from(["sound", "sound", "unverified", "other", "corrupt", "deletion_possible"]), max_size=2
-    ).map(tuple),
+    is_packed=st.sampled_from([True, True, False]),
+    is_archived=st.sampled_from([True, True, True, False]),
+    needed=st.sampled_from([1, 1, 2, 3]),
+    archives=st.lists(an_archive_copy, max_size=3).map(tuple) | st.tuples(*[an_archive_copy] * 3),
     is_read=st.booleans(),
     is_asked_for=st.booleans(),
     is_taken=st.booleans(),
@@ -153,26 +186,42 @@ facts = st.builds(
 
 @pytest.fixture(scope="module")
 def places(shared_engine: sa.Engine, world: World) -> dict[str, int]:
-    """Locations by their names, with a second archive."""
+    """Locations by their names, with two more archives."""
     with transaction(shared_engine) as session:
         site = session.get_one(models.DataLocation, world.archive).site_id
-        session.add(models.DiskDataLocation(site_id=site, name="z2", location_type="long_term_archive", path="/z2"))
+        for name in ("z2", "z3"):
+            kind, path = LocationType.LONG_TERM_ARCHIVE, f"/{name}"
+            session.add(models.DiskDataLocation(site_id=site, name=name, location_type=kind, path=path))
         session.flush()
-        names = ("ccat/chai_raw_data", "ccat/buffer", "cologne/ramses", "cologne/lta", "cologne/z2")
+        names = ("ccat/chai_raw_data", "ccat/buffer", "cologne/ramses", *ARCHIVES)
         return {name: find(session, LOCATION, name).id for name in names}
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(one=facts)
-def test_sql_finds_what_hinders_a_copy(
+def test_sql_finds_what_hinders_a_copy_and_the_database_lets_the_others_go(
     shared_engine: sa.Engine, world: World, places: dict[str, int], one: Facts
 ) -> None:
     with Session(shared_engine) as session:
         copies = make(session, world, places, one)
         found = obstacles(session, copies.values())
         wanted = {"source": one.of_source(), "buffer": one.of_buffer(), "staged": one.of_staged()}
+        wanted |= {ARCHIVES[number]: one.of_archived(number) for number in range(len(one.archives))}
+        wanted = {name: wanted[name] for name in copies}
         assert {name: found.get(copy_id) for name, copy_id in copies.items()} == wanted
+        for name, copy_id in copies.items():
+            if wanted[name] is None:
+                let_go(session, copy_id)
         session.rollback()
+
+
+def let_go(session: Session, copy_id: int) -> None:
+    """Begin the removal of a copy, and undo that."""
+    with session.begin_nested() as nested:
+        for to in ("deletion_possible", "deletion_scheduled", "deletion_in_progress"):
+            done = advance(session, models.PhysicalCopy, [copy_id], to=PhysicalCopyStatus(to), because="a", by="test")
+        assert done == [copy_id]
+        nested.rollback()
 
 
 def make(session: Session, world: World, places: dict[str, int], one: Facts) -> dict[str, int]:
@@ -188,18 +237,9 @@ def make(session: Session, world: World, places: dict[str, int], one: Facts) -> 
     file = a_file(scan=world.scan, module=world.module, relative_path=name)
     file.raw_data_package_id = package.id if one.is_packed else None
     add(session, file)
-    for where, how in zip(("cologne/lta", "cologne/z2"), one.archives, strict=False):
-        add(
-            session,
-            models.RawDataPackagePhysicalCopy(
-                raw_data_package_id=package.id,
-                data_location_id=places[where],
-                path=name,
-                status=how if how in {"corrupt", "deletion_possible"} else "present",
-                checksum=OTHER_DIGEST if how == "other" else DIGEST,
-                verified_at=None if how == "unverified" else NOW,
-            ),
-        )
+    copies = {
+        where: archive(session, package, places[where], it) for where, it in zip(ARCHIVES, one.archives, strict=False)
+    }
     transfer = {"raw_data_package_id": package.id}
     if one.is_read:
         ends = {"origin_id": places["ccat/buffer"], "destination_id": places["cologne/lta"]}
@@ -216,4 +256,34 @@ def make(session: Session, world: World, places: dict[str, int], one: Facts) -> 
         copy.path, copy.status = name, status  # type: ignore[assignment]  # the value of the status
         add(session, copy)
     session.execute(sa.update(models.ExecutedReductionStep).values(data_location_id=places["cologne/ramses"]))
-    return {"source": source.id, "buffer": buffer.id, "staged": staged.id}
+    lie = {where: copy.id for where, copy in copies.items() if copy.status != PhysicalCopyStatus.CORRUPT}
+    return {"source": source.id, "buffer": buffer.id, "staged": staged.id, **lie}
+
+
+def archive(
+    session: Session, package: models.RawDataPackage, location_id: int, one: Archived
+) -> models.RawDataPackagePhysicalCopy:
+    """An archive copy that is like this, in an archive that is."""
+    location, now = session.get_one(models.DataLocation, location_id), datetime.now(UTC)
+    days_ago = {"unverified": None, "late": 70, "sound": 50}.get(one.copy, 0)
+    location.scrub_days = 30
+    location.free_bytes, location.total_bytes, location.space_checked_at = 1, 1, now
+    match one.archive:
+        case "away":
+            location.space_checked_at = now - 2 * AWAY_AFTER
+        case "inactive":
+            location.active = False
+        case "troubled":
+            location.trouble = "has no free inodes"
+        case "paused":
+            session.add(models.Pause(data_location_id=location_id, because="its disks are exchanged", by="Ann"))
+    copy = models.RawDataPackagePhysicalCopy(
+        raw_data_package_id=package.id,
+        data_location_id=location_id,
+        path=package.name,
+        status=PhysicalCopyStatus(one.copy if one.copy in {"corrupt", "deletion_possible"} else "present"),
+        checksum=OTHER_DIGEST if one.copy == "other" else DIGEST,
+        verified_at=None if days_ago is None else now - timedelta(days=days_ago),
+    )
+    add(session, copy)
+    return copy

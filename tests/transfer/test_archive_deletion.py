@@ -1,13 +1,14 @@
 """What archives have too much of goes when a person said so, from disks and from object stores; the last copy stays."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.managers import TransferContext, tick
 from ccat_data_transfer.verbs.deleting import delete_copies
+from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import Obstacle
@@ -15,6 +16,7 @@ from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.queries.retention import forecast, places
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import AlertKind, PhysicalCopyStatus, ProductState
+from ccat_ops_db.verbs.pausing import pause
 from ccat_ops_db.verbs.retention import (
     LevelUnknown,
     forget_retention,
@@ -117,6 +119,59 @@ def test_what_its_class_of_data_needs_and_what_is_being_read_stays(observatory: 
     want(observatory, 1)
     observatory.request_staging([package_id])
     assert (observatory.make_room(STORE), hindered(observatory, STORE)) == (0, [Obstacle.BEING_READ])
+
+
+def in_doubt(observatory: Observatory, how: str) -> None:
+    """Have something in the way of reading the copy on disk."""
+    where, long_ago = observatory.location_id(DISK), datetime.now(UTC) - timedelta(days=211)
+    with transaction(observatory.engine) as session:
+        disk = session.get_one(models.DataLocation, where)
+        match how:
+            case "read long ago":
+                verified = sa.update(models.PhysicalCopy).where(models.PhysicalCopy.data_location_id == where)
+                session.execute(verified.values(verified_at=long_ago))
+            case "away":
+                disk.space_checked_at, disk.free_bytes, disk.total_bytes = long_ago, 1, 1
+            case "out of use":
+                disk.active = False
+            case "paused":
+                pause(session, pipeline=None, location=DISK, because="its disks are exchanged", by="Ann")
+            case "troubled":
+                disk.trouble, disk.space_checked_at = "has no free inodes on lta1", datetime.now(UTC)
+
+
+@pytest.mark.parametrize("how", ["read long ago", "away", "out of use", "paused", "troubled"])
+def test_no_archive_relies_on_a_copy_in_another_that_may_not_be_readable(observatory: Observatory, how: str) -> None:
+    package_id = twice(observatory)
+    observatory.keep(STORE, days=0)
+    in_doubt(observatory, how)
+    assert (observatory.make_room(STORE), hindered(observatory, STORE)) == (0, [Obstacle.NOT_READ_LATELY])
+    assert status(observatory, STORE) is PhysicalCopyStatus.PRESENT
+    if how == "read long ago":
+        scrub(observatory.worker, [observatory.copies(package_id)[DISK].id])
+        assert observatory.make_room(STORE) == 1
+
+
+def test_a_copy_that_was_to_go_stays_where_the_archive_that_it_relies_on_goes_away_meanwhile(
+    observatory: Observatory,
+) -> None:
+    twice(observatory)
+    observatory.keep(STORE, days=0)
+    observatory.mark(STORE)
+    scheduled = observatory.schedule_deletions(STORE)
+    in_doubt(observatory, "away")
+    delete_copies(observatory.worker, scheduled)
+    assert (len(scheduled), status(observatory, STORE)) == (1, PhysicalCopyStatus.PRESENT)
+
+
+def test_an_archive_that_nothing_is_put_into_any_more_lets_go_of_what_others_have_read(
+    observatory: Observatory,
+) -> None:
+    twice(observatory)
+    in_doubt(observatory, "out of use")
+    observatory.keep(DISK, days=0)
+    assert observatory.make_room(DISK) == 1
+    assert status(observatory, STORE) is PhysicalCopyStatus.PRESENT
 
 
 def test_what_was_to_go_stays_when_the_archive_keeps_everything_again(observatory: Observatory) -> None:

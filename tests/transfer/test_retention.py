@@ -13,7 +13,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.plan.retention import Group, Kind, Obstacle, Term
+from ccat_ops_db.plan.retention import AWAY_AFTER, Group, Kind, Obstacle, Term
 from ccat_ops_db.queries.retention import forecast, obstacles, places
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
@@ -27,6 +27,7 @@ from ccat_ops_db.verbs.retention import (
     set_retention,
 )
 from ccat_service.servers import RedisSettings
+from ccat_service.spaces import NothingThere, measure_space
 from tests.transfer.support import Observatory, eventually
 from tests.transfer.test_managers import messages
 
@@ -131,6 +132,27 @@ def test_an_archive_copy_that_was_never_read_back_does_not_count(observatory: Ob
     assert observatory.make_room(SOURCE) == 0
     change(observatory, models.PhysicalCopy, {"id": copy.id}, verified_at=LONG_AGO, checksum=f"sha256:{'0' * 64}")
     assert observatory.make_room(SOURCE) == 0
+
+
+def test_nothing_of_raw_data_goes_while_the_disk_of_the_only_archive_that_has_it_is_away(
+    observatory: Observatory,
+) -> None:
+    staged(observatory)
+    disk, lta, here = observatory.directory(ARCHIVE), observatory.location_id(ARCHIVE), (SOURCE, BUFFER, STAGED)
+    measure_space(observatory.engine, lta, disk)
+    disk.rename(disk.with_name("elsewhere"))
+    disk.mkdir()
+    with pytest.raises(NothingThere, match="nothing is mounted"):
+        measure_space(observatory.engine, lta, disk)
+    change(observatory, models.DataLocation, {"id": lta}, space_checked_at=datetime.now(UTC) - 2 * AWAY_AFTER)
+    for location in here:
+        observatory.keep(location, days=0)
+        assert observatory.make_room(location) == 0
+        assert {one.obstacle for one in told(observatory, location)} == {Obstacle.ARCHIVES_AWAY}
+    disk.rmdir()
+    disk.with_name("elsewhere").rename(disk)
+    measure_space(observatory.engine, lta, disk)
+    assert [observatory.make_room(location) for location in here] == [2, 1, 1]
 
 
 def test_a_path_that_another_file_was_written_to_meanwhile_is_not_removed(observatory: Observatory) -> None:

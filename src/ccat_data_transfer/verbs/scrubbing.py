@@ -20,13 +20,12 @@ from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.retention import SCRUBBED_AFTER
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_service.logging import StructuredLogger
 
-SCRUBBED_AFTER: Final = timedelta(days=180)
-"""Where a location does not say otherwise."""
 MB_PER_S: Final = 50.0
 _BATCH: Final = timedelta(minutes=10)
 """For so long a worker is given to read at the rate of its location, or one copy."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,12 @@ CACHE_DAYS: Final = 7
 """Days that what is in an archive too is kept in a buffer, or staged, where its location does not say."""
 INTERMEDIATE_DAYS: Final = 30
 """Days that products of an intermediate step are kept that does not say; those of a final one are kept for ever."""
+SCRUBBED_AFTER: Final = timedelta(days=180)
+"""After which an archive reads a copy again, where it does not say."""
+MAY_BE_BEHIND: Final = timedelta(days=30)
+"""With that; what an archive has not read for longer, no other archive relies on."""
+AWAY_AFTER: Final = timedelta(hours=1)
+"""After which the disk of an archive is away that no worker has seen: a restart takes less."""
 HIGH: Final = 0.9
 LOW: Final = 0.8
 _CACHES: Final = (LocationType.BUFFER, LocationType.PROCESSING)
@@ -41,6 +47,8 @@ class Obstacle(StrEnum):
     UNPACKED = "unpacked"
     NOT_ARCHIVED = "not_archived"
     TOO_FEW_COPIES = "too_few_copies"
+    ARCHIVES_AWAY = "archives_away"
+    NOT_READ_LATELY = "not_read_lately"
     SHARED_PATH = "shared_path"
     LAST_SOUND_COPY = "last_sound_copy"
     COUNTS = "counts"
@@ -55,6 +63,8 @@ _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.UNPACKED: "it is in no package yet",
     Obstacle.NOT_ARCHIVED: "its package is not archived yet",
     Obstacle.TOO_FEW_COPIES: "there are fewer verified archive copies than its data class asks for",
+    Obstacle.ARCHIVES_AWAY: "archives that have it are away: no worker has seen their disk for an hour",
+    Obstacle.NOT_READ_LATELY: "other archives that have it are out of use or away, or have not read it lately",
     Obstacle.SHARED_PATH: "another registered file has the same path there",
     Obstacle.LAST_SOUND_COPY: "its other copies are damaged or lost",
     Obstacle.COUNTS: "it is the archive copy of a product that counts",
@@ -69,6 +79,8 @@ OF_SAFETY: Final = frozenset(
         Obstacle.UNPACKED,
         Obstacle.NOT_ARCHIVED,
         Obstacle.TOO_FEW_COPIES,
+        Obstacle.ARCHIVES_AWAY,
+        Obstacle.NOT_READ_LATELY,
         Obstacle.SHARED_PATH,
         Obstacle.LAST_SOUND_COPY,
         Obstacle.COUNTS,

@@ -15,7 +15,10 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.data import GOING
 from ccat_ops_db.plan.digests import NOT_INPUTS
 from ccat_ops_db.plan.retention import (
+    AWAY_AFTER,
     INTERMEDIATE_DAYS,
+    MAY_BE_BEHIND,
+    SCRUBBED_AFTER,
     Group,
     Keeping,
     Kind,
@@ -41,6 +44,9 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "ids": sa.ARRAY(sa.BigInteger),
     "inputs": sa.ARRAY(sa.Text),
     "intermediate_days": sa.BigInteger(),
+    "away": sa.Interval(),
+    "scrubbed": sa.Interval(),
+    "behind": sa.Interval(),
     "now": sa.TIMESTAMP(timezone=True),
     "room": sa.BigInteger(),
     "most": sa.BigInteger(),
@@ -262,6 +268,9 @@ def _rows(
         "days": [one.keeping.days for one in of],
         "inputs": _INPUTS,
         "intermediate_days": INTERMEDIATE_DAYS,
+        "away": AWAY_AFTER,
+        "scrubbed": SCRUBBED_AFTER,
+        "behind": MAY_BE_BEHIND,
         **given,
     }
     has_archives = any(one.type is LocationType.LONG_TERM_ARCHIVE for one in of)

@@ -4,6 +4,11 @@ WITH place AS MATERIALIZED (
     FROM unnest(:locations, :days) AS given (id, days)
     JOIN data_location l ON l.id = given.id
 ),
+-- Archives; one is away if no worker has seen its disk for long. Of an object store nobody can tell.
+archive AS MATERIALIZED (
+    SELECT l.id, coalesce(l.space_checked_at < now() - :away, false) AS is_away
+    FROM data_location l WHERE l.location_type = 'long_term_archive'
+),
 taken AS MATERIALIZED (
     SELECT DISTINCT r.data_location_id, i.raw_data_package_id, i.data_product_id
     FROM executed_reduction_step r JOIN run_input i ON i.run_id = r.id

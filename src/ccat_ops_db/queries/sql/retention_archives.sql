@@ -5,6 +5,21 @@ wanted_back AS MATERIALIZED (
     UNION
     SELECT j.raw_data_package_id FROM staging_job j WHERE j.status IN ('pending', 'scheduled', 'in_progress')
 ),
+-- Archives that others rely on, and since when they have to have read a copy for that.
+relied_on AS MATERIALIZED (
+    SELECT l.id, now() - coalesce(nullif(l.scrub_days, 0) * interval '1 day', :scrubbed) - :behind AS read_since
+    FROM data_location l JOIN archive ON archive.id = l.id AND NOT archive.is_away
+    WHERE l.active AND l.trouble IS NULL AND NOT EXISTS (SELECT FROM pause h WHERE h.data_location_id = l.id)
+),
+-- Where an archive copy was read lately, by package.
+readable AS MATERIALIZED (
+    SELECT p.id, array_agg(a.data_location_id) AS places
+    FROM physical_copy a
+    JOIN relied_on l ON l.id = a.data_location_id AND a.verified_at >= l.read_since
+    JOIN raw_data_package p ON p.id = a.raw_data_package_id AND p.checksum = a.checksum
+    WHERE a.status = 'present' AND {packages}
+    GROUP BY p.id
+),
 archived_copy AS (
     SELECT c.id, c.data_location_id, 'archived', coalesce(c.size_bytes, p.size_bytes, 0),
         c.created_at, c.created_at + place.days * interval '1 day', false,
@@ -13,11 +28,13 @@ archived_copy AS (
             -- the others, as this one is one of the verified while it is present
             WHEN p.verified - ((c.status = 'present' AND c.verified_at IS NOT NULL AND c.checksum = p.checksum) IS TRUE)::int
                 < p.needed THEN 'too_few_copies'
+            WHEN coalesce(cardinality(array_remove(o.places, c.data_location_id)), 0) < p.needed THEN 'not_read_lately'
             WHEN b.raw_data_package_id IS NOT NULL THEN 'being_read'
         END
     FROM physical_copy c
     JOIN place ON place.id = c.data_location_id AND place.location_type = 'long_term_archive'
     JOIN package p ON p.id = c.raw_data_package_id
+    LEFT JOIN readable o ON o.id = p.id
     LEFT JOIN wanted_back b ON b.raw_data_package_id = p.id
     WHERE c.raw_data_package_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
     UNION ALL

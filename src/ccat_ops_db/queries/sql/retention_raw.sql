@@ -1,9 +1,9 @@
 -- Copies of raw data outside of archives.
--- How many verified archive copies there are of a package.
+-- How many verified archive copies there are of a package, and how many of these where somebody could read them.
 archived AS MATERIALIZED (
-    SELECT p.id, count(*) AS copies
+    SELECT p.id, count(*) AS copies, count(*) FILTER (WHERE NOT l.is_away) AS at_hand
     FROM physical_copy a
-    JOIN data_location l ON l.id = a.data_location_id AND l.location_type = 'long_term_archive'
+    JOIN archive l ON l.id = a.data_location_id
     JOIN raw_data_package p ON p.id = a.raw_data_package_id AND p.checksum = a.checksum
     WHERE a.status = 'present' AND a.verified_at IS NOT NULL AND {packages}
     GROUP BY p.id
@@ -16,7 +16,7 @@ kind AS MATERIALIZED (
 ),
 package AS NOT MATERIALIZED (
     SELECT p.id, p.state = 'archived' AS is_archived, p.archived_at, p.size_bytes, p.checksum, p.data_transfer_package_id,
-        kind.needed, coalesce(archived.copies, 0) AS verified
+        kind.needed, coalesce(archived.copies, 0) AS verified, coalesce(archived.at_hand, 0) AS at_hand
     FROM raw_data_package p
     JOIN kind ON kind.instrument_module_id = p.instrument_module_id
     LEFT JOIN archived ON archived.id = p.id
@@ -49,6 +49,7 @@ raw_copy AS (
             WHEN f.raw_data_package_id IS NULL THEN 'unpacked'
             WHEN NOT p.is_archived THEN 'not_archived'
             WHEN p.verified < p.needed THEN 'too_few_copies'
+            WHEN p.at_hand < p.needed THEN 'archives_away'
             WHEN s.id IS NOT NULL THEN 'shared_path'
         END AS obstacle
     FROM physical_copy c
@@ -62,14 +63,16 @@ raw_copy AS (
         p.archived_at, p.archived_at + place.days * interval '1 day', false,
         CASE
             WHEN NOT p.is_archived THEN 'not_archived'
-            -- One that was let go before is no copy that another could be made of: whoever restores it waits for its end.
-            WHEN p.verified < CASE c.status WHEN 'deletion_failed' THEN 1 ELSE p.needed END THEN 'too_few_copies'
+            WHEN p.verified < enough.copies THEN 'too_few_copies'
+            WHEN p.at_hand < enough.copies THEN 'archives_away'
             WHEN t.raw_data_package_id IS NOT NULL THEN 'being_read'
         END
     FROM physical_copy c
     JOIN place ON place.id = c.data_location_id AND place.location_type NOT IN ('processing', 'long_term_archive')
     JOIN package p ON p.id = c.raw_data_package_id
     LEFT JOIN read t ON t.data_location_id = c.data_location_id AND t.raw_data_package_id = p.id
+    -- One that was let go before is no copy that another could be made of: whoever restores it waits for its end.
+    CROSS JOIN LATERAL (SELECT CASE c.status WHEN 'deletion_failed' THEN 1 ELSE p.needed END AS copies) enough
     WHERE c.raw_data_package_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
     UNION ALL
     SELECT c.id, c.data_location_id, 'buffer', coalesce(c.size_bytes, t.size_bytes, 0),
@@ -77,6 +80,7 @@ raw_copy AS (
         CASE
             WHEN p.is_archived IS NOT TRUE THEN 'not_archived'
             WHEN NOT p.is_safe THEN 'too_few_copies'
+            WHEN NOT p.is_at_hand THEN 'archives_away'
             WHEN EXISTS (
                 SELECT FROM data_transfer d
                 WHERE d.data_transfer_package_id = t.id AND c.data_location_id IN (d.origin_id, d.destination_id)
@@ -87,7 +91,7 @@ raw_copy AS (
     JOIN data_transfer_package t ON t.id = c.data_transfer_package_id
     CROSS JOIN LATERAL (
         SELECT bool_and(p.is_archived) AS is_archived, bool_and(p.verified >= p.needed) AS is_safe,
-            max(p.archived_at) AS archived_at
+            bool_and(p.at_hand >= p.needed) AS is_at_hand, max(p.archived_at) AS archived_at
         FROM package p WHERE p.data_transfer_package_id = t.id) p
     WHERE c.data_transfer_package_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
     UNION ALL
@@ -96,6 +100,7 @@ raw_copy AS (
         CASE
             WHEN NOT p.is_archived THEN 'not_archived'
             WHEN p.verified < 1 THEN 'too_few_copies'
+            WHEN p.at_hand < 1 THEN 'archives_away'
             WHEN j.raw_data_package_id IS NOT NULL THEN 'being_staged'
             WHEN t.raw_data_package_id IS NOT NULL THEN 'in_use'
         END
