@@ -21,8 +21,8 @@ readable AS MATERIALIZED (
     GROUP BY p.id
 ),
 archived_copy AS (
-    SELECT c.id, c.data_location_id, 'archived', coalesce(c.size_bytes, p.size_bytes, 0),
-        c.created_at, c.created_at + place.days * interval '1 day', false,
+    SELECT c.id, c.data_location_id, 'archived' AS kind, coalesce(c.size_bytes, p.size_bytes, 0) AS size_bytes,
+        c.created_at AS since, c.created_at + place.days * interval '1 day' AS due_at, false AS is_needed_soon,
         CASE
             WHEN NOT p.is_archived THEN 'not_archived'
             -- the others, as this one is one of the verified while it is present
@@ -30,7 +30,7 @@ archived_copy AS (
                 < p.needed THEN 'too_few_copies'
             WHEN coalesce(cardinality(array_remove(o.places, c.data_location_id)), 0) < p.needed THEN 'not_read_lately'
             WHEN b.raw_data_package_id IS NOT NULL THEN 'being_read'
-        END
+        END AS obstacle
     FROM physical_copy c
     JOIN place ON place.id = c.data_location_id AND place.location_type = 'long_term_archive'
     JOIN package p ON p.id = c.raw_data_package_id

@@ -22,12 +22,14 @@ package AS NOT MATERIALIZED (
     LEFT JOIN archived ON archived.id = p.id
 ),
 -- Paths at a source that several registered files have: what lies there is the newest of them.
+shared_path AS MATERIALIZED (
+    SELECT c.data_location_id, c.path FROM physical_copy c
+    WHERE c.raw_data_file_id IS NOT NULL AND c.status <> 'deleted' AND {paths}
+    GROUP BY c.data_location_id, c.path HAVING count(*) > 1
+),
 shared AS MATERIALIZED (
     SELECT c.id
-    FROM (SELECT c.data_location_id, c.path FROM physical_copy c
-          WHERE c.raw_data_file_id IS NOT NULL AND c.status <> 'deleted' AND {paths}
-          GROUP BY c.data_location_id, c.path HAVING count(*) > 1) several
-    JOIN physical_copy c ON c.data_location_id = several.data_location_id AND c.path = several.path
+    FROM shared_path JOIN physical_copy c USING (data_location_id, path)
     WHERE c.raw_data_file_id IS NOT NULL AND c.status <> 'deleted'
 ),
 read AS MATERIALIZED (
