@@ -1,11 +1,12 @@
 """The long-running processes: read the settings, put the parts together, run."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import typer
@@ -205,7 +206,7 @@ def celery_worker(*, concurrency: int, backend: MakeBackend = backend_of) -> Non
         health = process.health(settings, "workflow")
         names, roots = [one.queue_name for one in served], {one.id: one.root for one in served}
         work, prompt = queues(names), Prompt(questions, prompt_queues(names))
-        with watching_space(process.database.engine, roots, bases=bases, stop=process.stop):
+        with watching_space(process.database.engine, lambda: roots, bases=bases, stop=process.stop):
             process.work(app, work, prompt=prompt, settings=settings, concurrency=concurrency, health=health)
 
 
@@ -232,5 +233,8 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
         def discover() -> Sequence[str]:
             return queues_to_serve(all_locations(process.database), serve)
 
-        with watching_space(process.database.engine, roots_of(locations_to_serve(locations, serve)), stop=process.stop):
+        def roots() -> Mapping[int, Path]:
+            return roots_of(locations_to_serve(all_locations(process.database), serve))
+
+        with watching_space(process.database.engine, roots, stop=process.stop):
             process.work(app, names, discover=discover, settings=settings, concurrency=concurrency, health=health)

@@ -53,28 +53,67 @@ class _Seen:
 @contextmanager
 def watching_space(
     engine: Engine,
-    roots: Mapping[int, Path],
+    roots: Callable[[], Mapping[int, Path]],
     *,
     bases: Mapping[int, Path] = MappingProxyType({}),
     stop: Stop,
     interval: timedelta = _INTERVAL,
 ) -> Iterator[None]:
-    """Look at the disks of these locations again and again, inside the `with` block; `roots` are their directories.
+    """Look at the disks of locations again and again, inside the `with` block.
 
-    `bases` are the directories of their runs, where it is tried to write.
-
-    A thread for each: a file system that does not answer holds up nothing but the knowledge of itself.
+    `roots` are their directories by then: it is asked each time, as locations are added and moved. `bases` are the
+    directories of their runs, where it is tried to write.
     """
-    looks = [partial(measure_space, engine, one, root, base=bases.get(one)) for one, root in roots.items()]
-    threads = [threading.Thread(target=partial(_repeat, look, stop, interval), daemon=True) for look in looks]
-    for thread in threads:
-        thread.start()
+    watch = _Watch(engine, roots, bases=bases, stop=stop, interval=interval)
+    watch.follow()
+    watch.begin(watch.follow, until=lambda: False)
     try:
         yield
     finally:
         stop.request()
-        for thread in threads:
+        watch.end()
+
+
+class _Watch:
+    """A thread for each disk: a file system that does not answer holds up nothing but the knowledge of itself."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        roots: Callable[[], Mapping[int, Path]],
+        *,
+        bases: Mapping[int, Path],
+        stop: Stop,
+        interval: timedelta,
+    ) -> None:
+        self._engine = engine
+        self._roots = roots
+        self._bases = bases
+        self._stop = stop
+        self._interval = interval
+        self._watched: Mapping[int, Path] = {}
+        self._threads: list[threading.Thread] = []
+
+    def follow(self) -> None:
+        """Look from now on at the disks that there are now, and at no others."""
+        before, self._watched = self._watched, dict(self._roots())
+        for one, root in self._watched.items() - before.items():
+            look = partial(measure_space, self._engine, one, root, base=self._bases.get(one))
+            self.begin(look, until=partial(self._is_another, one, root))
+
+    def begin(self, look: Callable[[], None], *, until: Callable[[], bool]) -> None:
+        """Look at once, and again and again until then."""
+        work = partial(_repeat, look, self._stop, self._interval, until=until)
+        self._threads.append(threading.Thread(target=work, daemon=True))
+        self._threads[-1].start()
+
+    def end(self) -> None:
+        """Wait a little for looks that go on."""
+        for thread in self._threads:
             thread.join(_PATIENCE.total_seconds())
+
+    def _is_another(self, one: int, root: Path) -> bool:
+        return self._watched.get(one) != root
 
 
 def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
@@ -151,9 +190,9 @@ def _is_empty(root: Path) -> bool:
         return next(entries, None) is None
 
 
-def _repeat(look: Callable[[], None], stop: Stop, interval: timedelta) -> None:
+def _repeat(look: Callable[[], None], stop: Stop, interval: timedelta, *, until: Callable[[], bool]) -> None:
     trouble = ""
-    while not stop.requested:
+    while not stop.requested and not until():
         try:
             look()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again, and the worker goes on

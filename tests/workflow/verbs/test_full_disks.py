@@ -150,7 +150,7 @@ def test_what_was_seen_long_ago_is_said_to_be_so(works: Works) -> None:
 
 def test_who_looks_at_disks_stops_when_what_it_accompanies_fails(works: Works) -> None:
     stop = Stop()
-    with pytest.raises(LookupError), watching_space(works.engine, {}, stop=stop):
+    with pytest.raises(LookupError), watching_space(works.engine, dict, stop=stop):
         raise LookupError
     assert stop.requested
     stop.close()
@@ -173,7 +173,7 @@ def test_a_worker_looks_at_its_disks_while_nothing_runs_and_what_it_cannot_see_s
     assert located(say)["state"] == "unknown"
     away = works.add_location("away")
     stop, roots = Stop(), {away: Path("/nowhere"), works.location_id: works.root / LOCATION_NAME}
-    with watching_space(works.engine, roots, stop=stop, interval=timedelta(seconds=0.05)):
+    with watching_space(works.engine, lambda: roots, stop=stop, interval=timedelta(seconds=0.05)):
         eventually(lambda: located(say)["checked_at"])
         first = located(say)["checked_at"]
         eventually(lambda: located(say)["checked_at"] > first)
@@ -183,6 +183,25 @@ def test_a_worker_looks_at_its_disks_while_nothing_runs_and_what_it_cannot_see_s
     assert located(say)["total_bytes"] >= located(say)["free_bytes"] > 0
     [unseen] = [one for one in json.loads(say("locations", "--json").stdout) if one["id"] == away]
     assert (unseen["state"], unseen["free_bytes"]) == ("unknown", None)
+
+
+def test_disks_that_are_added_or_moved_while_a_worker_runs_are_looked_at_where_they_are(works: Works, say: Say) -> None:
+    def checked(one: int) -> datetime | None:
+        [found] = [row for row in json.loads(say("locations", "--json").stdout) if row["id"] == one]
+        return datetime.fromisoformat(found["checked_at"]) if found["checked_at"] else None
+
+    first, late = works.location_id, works.add_location("late")
+    stop, roots = Stop(), {first: works.root / LOCATION_NAME}
+    with watching_space(works.engine, lambda: dict(roots), stop=stop, interval=timedelta(seconds=0.05)):
+        eventually(lambda: checked(first))
+        assert checked(late) is None
+        roots |= {late: works.root, first: Path("/nowhere")}
+        eventually(lambda: checked(late))
+        is_left = datetime.now(UTC) + timedelta(seconds=0.3)
+        eventually(lambda: (checked(late) or is_left) > is_left)
+        stop.request()
+    stop.close()
+    assert (checked(first) or is_left) < is_left
 
 
 def test_the_list_of_locations_says_what_is_known_of_each(works: Works, say: Say) -> None:

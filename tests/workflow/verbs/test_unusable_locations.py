@@ -250,7 +250,7 @@ def test_a_worker_notices_it_wakes_who_starts_runs_and_wakes_them_again_when_it_
     ear, stop = Stop(), Stop()
     with works.database.listen(stop=ear) as wakeups:
         wakeups.wait(timedelta(seconds=5))  # connects
-        with watching_space(works.engine, roots, bases=bases, stop=stop, interval=timedelta(seconds=0.05)):
+        with watching_space(works.engine, lambda: roots, bases=bases, stop=stop, interval=timedelta(seconds=0.05)):
             eventually(lambda: located(say)["state"] == "ok")
             with not_for_us(works):
                 assert wakeups.wait(timedelta(seconds=20)) == {LIMITS_CHANGED}
