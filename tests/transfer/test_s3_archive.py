@@ -95,6 +95,26 @@ def test_a_bad_object_is_marked_with_what_is_wrong_and_used_again_once_it_is_res
     assert staged(observatory, package_id) == FILES
 
 
+@pytest.mark.usefixtures("s3_archive")
+def test_what_a_store_did_not_keep_as_it_was_sent_is_sent_again_and_what_others_put_there_stays(
+    observatory: Observatory, object_store: ObjectStore
+) -> None:
+    ours, taken = (observatory.observe({f"{number}.fits": FILES["2026-04-01/a.fits"]}) for number in "12")
+    assert observatory.do(Operation.PACKING) == 2
+    tars = {
+        one: observatory.directory("ccat/buffer") / observatory.copies(one)["ccat/buffer"].path for one in (ours, taken)
+    }
+    keys = {one: f"fyst/raw/2026-03-31/{tar.name}" for one, tar in tars.items()}
+    said = {"sha256": (observatory.package(ours).checksum or "").removeprefix("sha256:")}
+    object_store.s3.put_object(Bucket=BUCKET, Key=keys[ours], Body=flip(tars[ours].read_bytes()), Metadata=said)
+    object_store.put(keys[taken], flip(tars[taken].read_bytes()))
+    observatory.do_all()
+    assert observatory.package(ours).state is PackageState.ARCHIVED
+    assert object_store.get(keys[ours]) == tars[ours].read_bytes()
+    assert object_store.get(keys[taken]) == flip(tars[taken].read_bytes())
+    assert "is something else, and is not known here" in (observatory.package(taken).failure or "")
+
+
 def test_a_store_that_is_away_is_waited_for_and_said(
     observatory: Observatory, object_store: ObjectStore, s3_archive: Road
 ) -> None:

@@ -61,6 +61,9 @@ class Store(Protocol):
     def size(self, path: str) -> int | None:
         """Size of a file in bytes; None where there is none."""
 
+    def was_put_as(self, path: str, checksum: str) -> bool:
+        """Whether a file was put there as what has this digest: an object says so, and a file on disk has it."""
+
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""
 

@@ -93,6 +93,10 @@ class Disk:
             reader.drain()
             return reader.checksum
 
+    def was_put_as(self, path: str, checksum: str) -> bool:
+        """Whether a file has this digest; only what has it gets its name."""
+        return self.size(path) is not None and self.checksum(path) == checksum
+
     def publish(
         self, path: str, write: Callable[[Writable], object], *, needs: int, checksum: str | None = None
     ) -> Stored:

@@ -114,10 +114,12 @@ def _was_there(session: Session, transfer: models.LongTermArchiveTransfer) -> bo
 
 
 def _require_its_name(order: _Order) -> None:
-    """Raise NameOfAnother where the archive has other bytes there than this package, of which nobody here knows."""
+    """Raise NameOfAnother where the archive has something else there than this package, of which nobody here knows.
+
+    What an earlier try put there and an object store did not keep as it was is no such thing: it is sent again.
+    """
     archive, path = order.archive, order.path
-    size_bytes = None if order.was_there else archive.size(path)
-    if size_bytes is None or (size_bytes == order.size_bytes and archive.checksum(path) == order.checksum):
+    if order.was_there or archive.size(path) is None or archive.was_put_as(path, order.checksum):
         return
     raise NameOfAnother(order.name, order.package_id, archive=archive.name, where=archive.where(path))
 

@@ -86,6 +86,11 @@ class Bucket:
         head = self._head(path)
         return head["ContentLength"] if head else None
 
+    def was_put_as(self, path: str, checksum: str) -> bool:
+        """Whether an object says that it has this digest, whatever became of it since."""
+        head = self._head(path)
+        return head is not None and head["Metadata"].get(DIGEST) == digest_of(checksum)
+
     def seal(self, path: str) -> Seal | None:
         """Seal of the object of this name; None where there is none."""
         head = self._head(path)
