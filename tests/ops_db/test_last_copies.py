@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -158,3 +159,71 @@ def test_who_cannot_see_what_others_commit_deletes_nothing(database: tuple[sa.En
     blind = engine.execution_options(isolation_level="REPEATABLE READ")
     with pytest.raises(DBAPIError, match="READ COMMITTED"), blind.begin() as connection:
         connection.execute(deleting, {"id": copy_id})
+
+
+# Products
+
+
+def a_product_copy(session: Session, world: World, where: str, status: str = "present", **values: object) -> int:
+    row = {"path": f"maps/x-{where}", "checksum": DIGEST, "verified_at": sa.func.now(), "status": status, **values}
+    location_id = find(session, LOCATION, where).id
+    of_product = {"data_product_id": world.product, "data_location_id": location_id}
+    return add(session, models.DataProductPhysicalCopy(**of_product, **row)).id
+
+
+def have_archived(session: Session) -> None:
+    session.execute(sa.update(models.ReductionStepRevision).values(is_final=True, archive=True))
+
+
+@pytest.mark.parametrize("where", ["cologne/ramses", "cologne/buffer", "cologne/lta"])
+def test_a_product_that_is_to_be_archived_goes_nowhere_before_another_archive_has_it(
+    database: tuple[sa.Engine, World], where: str
+) -> None:
+    engine, world = database
+    with transaction(engine) as session:
+        have_archived(session)
+        copy_id = a_product_copy(session, world, where, "deletion_scheduled")
+        a_product_copy(session, world, "cologne/lta2", verified_at=None)
+    with pytest.raises(IntegrityError, match="would have no verified archive copy"), transaction(engine) as session:
+        begin(session, copy_id)
+    with pytest.raises(IntegrityError, match="is kept"), engine.begin() as connection:
+        connection.execute(sa.text("UPDATE physical_copy SET status = 'deleted' WHERE id = :id"), {"id": copy_id})
+    with transaction(engine) as session:
+        session.execute(sa.update(_Copy).where(_Copy.id != copy_id).values(verified_at=sa.func.now()))
+        assert begin(session, copy_id) == [copy_id]
+
+
+@pytest.mark.parametrize("change", ["the step does not say so", "it does not count any more"])
+def test_other_products_go_when_their_time_is_over(database: tuple[sa.Engine, World], change: str) -> None:
+    engine, world = database
+    with transaction(engine) as session:
+        if change == "it does not count any more":
+            have_archived(session)
+            session.execute(sa.update(models.DataProduct).values(state="superseded"))
+        copy_id = a_product_copy(session, world, "cologne/ramses", "deletion_scheduled")
+    with transaction(engine) as session:
+        assert begin(session, copy_id) == [copy_id]
+
+
+@pytest.mark.parametrize("a_copy_of", [a_copy, a_product_copy], ids=["a raw package", "a product"])
+def test_nobody_lets_a_copy_go_on_account_of_one_that_is_found_bad_meanwhile(
+    database: tuple[sa.Engine, World], a_copy_of: Callable[..., int]
+) -> None:
+    engine, world = database
+    with transaction(engine) as session:
+        have_archived(session)
+        bad = a_copy_of(session, world, "cologne/lta")
+        copy_id = a_copy_of(session, world, "cologne/lta2", "deletion_scheduled")
+    with transaction(engine) as scrubber:
+        assert advance(scrubber, _Copy, [bad], to=_Status.CORRUPT, because="a test", by="a test") == [bad]
+        with ThreadPoolExecutor(1) as pool:
+            deleting = pool.submit(in_its_own, engine, copy_id)
+            with pytest.raises(TimeoutError):
+                deleting.result(0.3)  # it waits
+            scrubber.commit()
+            assert isinstance(deleting.exception(10), IntegrityError)
+
+
+def in_its_own(engine: sa.Engine, copy_id: int) -> None:
+    with transaction(engine) as session:
+        begin(session, copy_id)
