@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -101,6 +101,35 @@ class ProductsSpoiled(CcatError):
     def __init__(self, run_id: int, problems: Sequence[BadFile]) -> None:
         named = some([error.problem for error in problems])
         super().__init__(f"Products of run {run_id} have to be sent again from where they were made: {named}.")
+
+
+class BroughtInVain(CcatError):
+    """What is brought from another site is bad, and may be sound where it comes from."""
+
+    code = "brought_in_vain"
+    transient = True
+
+    def __init__(self, at: str, problems: Mapping[int, BadFile]) -> None:
+        self.problems = problems
+        """By the copy that was to be brought."""
+        named = some([error.problem for error in problems.values()])
+        super().__init__(
+            f"Not brought: {named}. It is read again where it lies, and not sent before; another copy is taken "
+            f"meanwhile, if there is one. If it is sound there, check the disk of location {at} and the way to it."
+        )
+
+
+class CopyInDoubt(CcatError):
+    """A copy is to be read where it lies, before it is sent from there."""
+
+    code = "copy_in_doubt"
+    transient = True
+
+    def __init__(self, what: str, location: str) -> None:
+        super().__init__(
+            f"{what} waits for its copy at {location} to be read again there: it arrived damaged somewhere, could not "
+            "be read, or was restored. The transfer-workers of that location do so."
+        )
 
 
 class NoProductCopy(CcatError):

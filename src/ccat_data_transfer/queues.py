@@ -2,7 +2,7 @@
 
 A queue is named by the location whose disk cannot be reached from elsewhere: packing by the SOURCE that is read, all
 else by the location that is written; but what is far from an object store is written into it by the workers of the
-BUFFER or PROCESSING location that it is read from. Deletion goes to where the copies are.
+BUFFER or PROCESSING location that it is read from. Deletion and scrubbing go to where the copies are.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -39,6 +39,7 @@ _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
         Operation.UNPACKING,
         Operation.ARCHIVING,
         Operation.DELETION,
+        Operation.SCRUBBING,
     ),
     LocationType.LONG_TERM_ARCHIVE: (
         Operation.ARCHIVING,
@@ -46,7 +47,12 @@ _OPERATIONS_AT: Final[Mapping[LocationType, Collection[Operation]]] = {
         Operation.DELETION,
         Operation.SCRUBBING,
     ),
-    LocationType.PROCESSING: (Operation.STAGING, Operation.ARCHIVING_PRODUCTS, Operation.DELETION),
+    LocationType.PROCESSING: (
+        Operation.STAGING,
+        Operation.ARCHIVING_PRODUCTS,
+        Operation.DELETION,
+        Operation.SCRUBBING,
+    ),
 }
 
 

@@ -25,6 +25,7 @@ from ccat_data_transfer.verbs.planning import plan_packages
 from ccat_data_transfer.verbs.products.aiming import aim
 from ccat_data_transfer.verbs.retaining import mark, recover_lost_deletions, schedule_deletions
 from ccat_data_transfer.verbs.scheduling import LANES, schedule_next, waiting
+from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing, scrub
 from ccat_data_transfer.verbs.shipping import ship
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
@@ -241,6 +242,14 @@ class Observatory:
         scheduled = self.schedule_deletions(location)
         delete_copies(self.worker, scheduled)
         return len(scheduled)
+
+    def read_again(self) -> int:
+        """Read what is in doubt, or due for it, wherever it is; how many copies that is."""
+        with transaction(self.engine) as session:
+            places = archives_to_look_at(session)
+            chosen = [copy_id for place in places for copy_id in due_for_scrubbing(session, place)]
+        scrub(self.worker, chosen)
+        return len(chosen)
 
     def recover(self) -> int:
         with transaction(self.engine) as session:

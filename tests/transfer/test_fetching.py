@@ -244,14 +244,18 @@ def test_products_come_from_another_site_along_a_route(sites: Reductions, server
     assert not any((sites.observatory.directory("us/hpc") / "transfer").iterdir())
 
 
-def test_what_arrives_damaged_twice_is_damaged_where_it_comes_from(sites: Reductions) -> None:
+def test_what_arrives_damaged_twice_is_read_where_it_comes_from_and_is_damaged_if_that_says_so(
+    sites: Reductions,
+) -> None:
     run_id = sites.make(FILES)
     sites.observatory.add_route("cologne", "us", method=Mover.RSYNC)
     damage(sites.products(run_id) / "science/map.fits")
     ask(sites, run_id, "us/hpc")
     sites.observatory.do(Operation.STAGING)
     [failure] = {job.failure for job in jobs(sites) if job.failure}
-    assert "cologne/ramses has other bytes, also when it is sent again, registered was sha256:" in failure
+    assert "cologne/ramses arrives at us/hpc with other bytes than registered, also when sent again" in failure
+    assert sites.copies(run_id, HOME)["science/map.fits"].status is PhysicalCopyStatus.PRESENT
+    sites.observatory.read_again()
     fetch(sites, run_id, "us/hpc")
     assert sites.copies(run_id, HOME)["science/map.fits"].status is PhysicalCopyStatus.CORRUPT
     assert {job.status for job in jobs(sites)} == {Status.COMPLETED, Status.FAILED}

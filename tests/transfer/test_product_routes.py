@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ccat_data_transfer.backends.movers import Rsync
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.products.moving import move_products
+from ccat_data_transfer.verbs.products.retrying import archive_again
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.plan.trees import TreeFile, tree_listing
@@ -20,7 +21,7 @@ from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory, digest, say
 from tests.transfer.test_fetching import damage
-from tests.transfer.test_products import again, files_below
+from tests.transfer.test_products import files_below
 
 FAR, ARCHIVE, BUFFER = "us/hpc", "cologne/lta", "cologne/buffer"
 FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}", "plots/map.png": b""}
@@ -167,6 +168,10 @@ def test_what_is_bad_where_it_was_made_is_marked_and_the_rest_is_archived(
     run_id = make(far_maps)
     file = far_maps.products(run_id) / "science/map.fits"
     how(file)
+    far_maps.observatory.aim()
+    far_maps.observatory.do(Operation.TRANSFERRING_PRODUCTS)
+    assert far_maps.copies(run_id, FAR)["science/map.fits"].status is PhysicalCopyStatus.PRESENT
+    assert far_maps.observatory.read_again() == 1
     far_maps.archive()
     [transfer] = far_maps.transfers(run_id)
     assert transfer.status is Status.FAILED
@@ -178,7 +183,10 @@ def test_what_is_bad_where_it_was_made_is_marked_and_the_rest_is_archived(
 
     file.unlink(missing_ok=True)
     file.write_bytes(FILES["science/map.fits"])
-    again(far_maps, run_id)
+    with transaction(far_maps.engine) as session:
+        archive_again(session, [run_id], by="an operator")
+    assert far_maps.observatory.read_again() == 1, "what was restored is read before it is sent"
+    far_maps.archive()
     check_archived(far_maps, run_id)
 
 

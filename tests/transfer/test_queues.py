@@ -6,7 +6,7 @@ from ccat_ops_db.lookup import UnknownName
 from ccat_ops_db.states import LocationType
 
 CCAT, COLOGNE = models.Site(short_name="ccat"), models.Site(short_name="cologne")
-AT_BUFFERS = ("archiving", "deletion", "restoring", "transferring", "transferring_products", "unpacking")
+AT_BUFFERS = ("archiving", "deletion", "restoring", "scrubbing", "transferring", "transferring_products", "unpacking")
 LOCATIONS = [
     models.DiskDataLocation(site=site, name=name, location_type=location_type)
     for site, name, location_type in (
@@ -36,6 +36,7 @@ LOCATIONS = [
                 "transfer.cologne_lta_scrubbing",
                 "transfer.cologne_ramses_archiving_products",
                 "transfer.cologne_ramses_deletion",
+                "transfer.cologne_ramses_scrubbing",
                 "transfer.cologne_ramses_staging",
             ],
         ),
@@ -48,12 +49,13 @@ LOCATIONS = [
                 "transfer.cologne_lta_scrubbing",
                 "transfer.cologne_ramses_archiving_products",
                 "transfer.cologne_ramses_deletion",
+                "transfer.cologne_ramses_scrubbing",
                 "transfer.cologne_ramses_staging",
             ],
         ),
         (
             ["cologne/ramses"],
-            [f"transfer.cologne_ramses_{one}" for one in ("archiving_products", "deletion", "staging")],
+            [f"transfer.cologne_ramses_{one}" for one in ("archiving_products", "deletion", "scrubbing", "staging")],
         ),
         (
             ["ccat/chai_raw_data", "cologne/lta"],

@@ -68,6 +68,12 @@ def check(far: Observatory, package_id: int) -> None:
     assert brought(far) == []
 
 
+def is_in_doubt(far: Observatory, package_id: int) -> bool:
+    copy = far.copies(package_id)[ARCHIVE]
+    assert copy.status is PhysicalCopyStatus.PRESENT
+    return copy.verified_at is None
+
+
 def brought(far: Observatory) -> list[Path]:
     return list((far.directory(FAR) / "transfer").glob("*"))
 
@@ -95,7 +101,7 @@ def test_where_no_route_leads_from_it_waits_until_there_is_one_and_no_copy_is_ca
     check(far, package_id)
 
 
-def test_what_arrives_damaged_twice_is_damaged_in_the_archive_and_made_anew(
+def test_what_arrives_damaged_twice_is_read_in_its_archive_and_made_anew_if_it_is_damaged_there(
     far: Observatory, server: SshServer, package_id: int
 ) -> None:
     give_route(far, server)
@@ -104,6 +110,8 @@ def test_what_arrives_damaged_twice_is_damaged_in_the_archive_and_made_anew(
     tar.write_bytes(tar.read_bytes()[:-1] + b"x")
     want(far, package_id)
     assert work(far, server).status is Status.PENDING
+    assert is_in_doubt(far, package_id)
+    assert far.read_again() == 1
     assert far.copies(package_id)[ARCHIVE].status is PhysicalCopyStatus.CORRUPT
     for operation in (Operation.PACKING, Operation.TRANSFERRING, Operation.UNPACKING, Operation.ARCHIVING):
         far.ship()

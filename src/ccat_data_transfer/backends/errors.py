@@ -99,6 +99,16 @@ class ReadBackDiffers(LocationTrouble):
         )
 
 
+class NotKept(LocationTrouble):
+    """A location has lost or changed what was brought there, before it was used."""
+
+    code = "not_kept"
+
+    def __init__(self, location: str, path: Path | str, problem: "BadFile") -> None:
+        problem_there = f"does not keep what is brought there: {problem.problem}"
+        super().__init__(location, path, problem=problem_there, remedy="check its disk")
+
+
 class BadFile(CcatError):
     """A file at a location is not what the operations database says."""
 
@@ -125,6 +135,18 @@ class FileDiffers(BadFile):
 
     def __init__(self, location: str, path: Path | str, *, registered: str, found: str) -> None:
         super().__init__(location, path, f"has {found}, registered was {registered}")
+
+
+class ArrivesDamaged(BadFile):
+    """A file arrives at another location with other bytes than were registered, also when it is sent again.
+
+    Which of the two disks, or what is between, is to blame is not known.
+    """
+
+    code = "arrives_damaged"
+
+    def __init__(self, location: str, path: Path | str, *, at: str) -> None:
+        super().__init__(location, path, f"arrives at {at} with other bytes than registered, also when sent again")
 
 
 class NotTheOriginal(BadFile):

@@ -37,8 +37,9 @@ class Parcel:
     origin: Disk
     host: str | None
     """Host of the origin, perhaps with `user@` before; None where it is seen from here."""
-    files: Sequence[tuple[str, int]]
-    """Path below the root of the origin, and size in bytes; without `top` no two have the same name."""
+    files: Sequence[tuple[str, int | None]]
+    """Path below the root of the origin, and size in bytes, None where that is not known; without `top` no two have the
+    same name."""
     top: str | None = None
     """Directory below the root of the origin that files keep their paths from; then directories are brought as a whole,
     with their permissions. None: files arrive under their names."""
@@ -73,7 +74,7 @@ def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping
     return bad
 
 
-def _copy_any(parcel: Parcel, file: tuple[str, int], into: Path) -> None:
+def _copy_any(parcel: Parcel, file: tuple[str, int | None], into: Path) -> None:
     """Bring a file, or all of a directory."""
     (path, size), origin = file, parcel.origin
     if origin.size(path) is not None or origin.seal(path) is None:
@@ -82,23 +83,23 @@ def _copy_any(parcel: Parcel, file: tuple[str, int], into: Path) -> None:
     for inner in sorted(origin.files(path)):
         place = f"{path}/{inner}"
         target = into / parcel.inside(place)
-        _copy_one(origin, (place, origin.size(place) or 0), target)
+        _copy_one(origin, (place, None), target)
         target.chmod(origin.mode(place))
 
 
-def _copy_one(origin: Disk, file: tuple[str, int], place: Path) -> None:
-    path, size = file
+def _copy_one(origin: Disk, file: tuple[str, int | None], place: Path) -> None:
+    path, known = file
+    size = origin.size(path) or 0 if known is None else known
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         place.chmod(_WRITABLE)
-    with place.open("ab") as target:
-        flushed = done = min(target.tell(), size)
+    flushed = done = min(place.stat().st_size, size) if place.exists() else 0
+    with origin.open(path, size_bytes=known, start=done) as source, place.open("ab") as target:
         target.truncate(done)
-        with origin.open(path, size_bytes=size, start=done) as source:
-            while data := source.read(CHUNK):
-                target.write(data)
-                if target.tell() - flushed >= _FLUSHED_AFTER:
-                    flushed = _flush(target)
+        while data := source.read(CHUNK):
+            target.write(data)
+            if target.tell() - flushed >= _FLUSHED_AFTER:
+                flushed = _flush(target)
         _flush(target)
 
 

@@ -8,9 +8,15 @@ from pathlib import PurePosixPath
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
-from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, NotKept
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import ArchiveCopyComing, ArchiveOutOfReach, NoArchiveCopy
+from ccat_data_transfer.errors import (
+    ArchiveCopyComing,
+    ArchiveOutOfReach,
+    BroughtInVain,
+    CopyInDoubt,
+    NoArchiveCopy,
+)
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import Copy, archive_copies
 from ccat_data_transfer.verbs.products.copying import Item
@@ -36,9 +42,10 @@ class Archived:
 
     @contextmanager
     def at_hand(self) -> Iterator[tuple[Store, str]]:
-        """Where its tar is read, and its path there. Raises BadFile where it is not what was archived.
+        """Where its tar is read, and its path there.
 
-        What was brought for that is gone at the end, and stays for the next try where there was trouble.
+        Raises BroughtInVain where what came from another site is bad, and NotKept where that is bad only by the time
+        that it is read. What was brought stays in `inbox_of` the staged copy.
         """
         if self.puller is None:
             yield self.store, self.path
@@ -52,10 +59,14 @@ class Archived:
             origin_path=self.path,
         )
         [(_, seen)] = self.puller.bring([item])
+        disk = self.puller.disk
         if isinstance(seen, BadFile):
-            raise seen
-        yield self.puller.disk, self.puller.path_of(item)
-        self.puller.done()
+            raise BroughtInVain(disk.name, {self.copy_id: seen})
+        try:
+            yield disk, self.puller.path_of(item)
+        except (FileDiffers, FileMissing) as problem:
+            self.puller.done()
+            raise NotKept(disk.name, disk.root, problem) from problem
 
 
 def inbox_of(copy_id: int) -> str:
@@ -68,7 +79,8 @@ def nearest_archived(
 ) -> Archived:
     """The archive copy that is nearest to a location, where `copy_id` is to be made of it.
 
-    Raises ArchiveCopyComing, NoArchiveCopy, or ArchiveOutOfReach where nothing leads from any that is sound.
+    Raises ArchiveCopyComing, NoArchiveCopy, ArchiveOutOfReach where nothing leads from any that is sound, or
+    CopyInDoubt where that is to be read first.
     """
     copies = archive_copies(session, package.id)
     sound = {copy.id: copy for copy in copies if copy.status is PhysicalCopyStatus.PRESENT}
@@ -84,6 +96,7 @@ def nearest_archived(
             type=copy.location.location_type,
             storage=copy.location.storage_type,
             priority=copy.location.priority,
+            is_verified=copy.verified_at is not None,
         )
         for copy in sound.values()
     ]
@@ -93,6 +106,8 @@ def nearest_archived(
             package.name, f"{at.site.short_name}/{at.name}", [_label(one) for one in sound.values()]
         )
     copy = sound[found.source.copy_id]
+    if found.waits:
+        raise CopyInDoubt(f"Package {package.name}", _label(copy))
     return Archived(
         copy_id=copy.id,
         store=one.store(copy.location),

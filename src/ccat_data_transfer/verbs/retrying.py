@@ -5,6 +5,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.errors import NothingToRetry, TransferGoesOn, UnknownTransfer
+from ccat_data_transfer.verbs.doubting import read_soon
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.packages import UnknownPackage
@@ -134,6 +135,7 @@ def believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) 
     because = "said to be restored"
     closed = [one.id for one in found]
     advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
+    read_soon(session, {one.data_location_id for one in found})
     made = session.scalars(insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
     advance(session, models.PhysicalCopy, made, to=PhysicalCopyStatus.PRESENT, because=because, by=by)
     return len(made)

@@ -1,4 +1,7 @@
-"""Archive copies are read again over time, compared with what was archived, and made anew where they are not that."""
+"""Archive copies are read again over time, compared with what was archived, and made anew where they are not that.
+
+So are copies anywhere that are in doubt, as they arrived damaged somewhere.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +15,15 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.tar import CHUNK
 from ccat_data_transfer.verbs.archived import Archived, archived, keep_described, known_of, verify
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.copies import mark
+from ccat_data_transfer.verbs.doubting import IS_IN_DOUBT
 from ccat_data_transfer.verbs.leases import CopyLease
-from ccat_data_transfer.verbs.products.repairing import archive_lost
-from ccat_data_transfer.verbs.replicating import replicate
+from ccat_data_transfer.verbs.products.trees import confirm
+from ccat_data_transfer.verbs.unreadable import Unread, make_anew, note_unread, others_at
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.plan.retention import SCRUBBED_AFTER
@@ -36,7 +42,18 @@ _MB: Final = 10**6
 
 _Copy, _Location = models.PhysicalCopy, models.DataLocation
 _NOW: Final = sa.func.clock_timestamp()
-_IS_ARCHIVE: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.not_(is_held()))
+_IS_COMPARED: Final = sa.and_(
+    _Copy.raw_data_file_id.is_(None),
+    _Copy.data_transfer_package_id.is_(None),
+    sa.or_(_Copy.not_before.is_(None), _Copy.not_before <= _NOW),
+    claims.is_free(_Copy),
+)
+_HAS_DOUBTFUL: Final = sa.exists().where(_Copy.data_location_id == _Location.id, IS_IN_DOUBT, _IS_COMPARED)
+_IS_READ: Final = sa.and_(
+    sa.or_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, _HAS_DOUBTFUL.correlate(_Location)),
+    sa.not_(is_held()),
+)
+_READ: Final = {"verified_at": _NOW, "trouble_count": 0, "not_before": None, "failure": None}
 
 _log = StructuredLogger(__name__)
 
@@ -48,31 +65,35 @@ class _Order:
     archived: Archived
     known: bytes | None
     """What the description beside it should say, where that is read with it."""
+    product: models.DataProduct | None
+    """What it is a copy of, of a product that is in no archive: nothing lies beside it there."""
+    others: Sequence[str]
+    """Other files of its location, which can be read as far as is known."""
 
 
 def archives_to_look_at(session: Session) -> Sequence[int]:
-    """Archives whose turn it is to be looked at; no other manager looks at them meanwhile."""
+    """Archives, and others with copies in doubt, whose turn it is to be looked at; no other manager does meanwhile."""
     is_due = sa.or_(_Location.archive_look_at.is_(None), _Location.archive_look_at <= _NOW)
-    chosen = sa.select(_Location.id).where(is_due, _IS_ARCHIVE).order_by(_Location.id)
+    chosen = sa.select(_Location.id).where(is_due, _IS_READ).order_by(_Location.id)
     taken = chosen.with_for_update(of=_Location.__table__, key_share=True, skip_locked=True).cte("taken")
     next_time = sa.update(_Location).where(_Location.id == taken.c.id).values(archive_look_at=_NOW + _EVERY)
     return session.scalars(next_time.returning(_Location.id), execution_options={"synchronize_session": False}).all()
 
 
 def next_look_at_archives(session: Session) -> datetime | None:
-    """When the next archive is looked at."""
-    return session.scalar(sa.select(sa.func.min(_Location.archive_look_at)).where(_IS_ARCHIVE))
+    """When the next of them is looked at."""
+    return session.scalar(sa.select(sa.func.min(_Location.archive_look_at)).where(_IS_READ))
 
 
 def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
-    """Copies at an archive that are read next: those first that never were, as a person restored them, or longest ago.
+    """Copies that are read next: those first that are in doubt, or that a person restored, then those of longest ago.
 
     So many are told of at a time as its rate allows in ten minutes, and after them it is rested for as long.
     """
     location = session.get_one(_Location, location_id)
     after = SCRUBBED_AFTER if location.scrub_days is None else timedelta(days=location.scrub_days)
-    if not after:
-        return []
+    if location.location_type is not LocationType.LONG_TERM_ARCHIVE:
+        after = timedelta()
     found = _longest_unread(session, location_id, after)
     rate = (location.scrub_mb_per_s or MB_PER_S) * _MB
     before = accumulate((size or 0 for _, size in found), initial=0)
@@ -84,23 +105,21 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
 
 
 def _longest_unread(session: Session, location_id: int, after: timedelta) -> Sequence[sa.Row[int, int | None]]:
-    """Copies at an archive, with their sizes, that were never read, and then those that were not for so long."""
-    sound = sa.and_(
-        _Copy.data_location_id == location_id,
-        _Copy.raw_data_file_id.is_(None),
-        sa.text("physical_copy.status = 'present'"),  # as the index says it
-        claims.is_free(_Copy),
-    )
+    """Copies at a location, with their sizes, that are in doubt, and then those that were not read for so long."""
+    there = sa.text("physical_copy.status = 'present'")  # as the index says it
+    sound = sa.and_(_Copy.data_location_id == location_id, there, _IS_COMPARED)
     query = sa.select(_Copy.id, _Copy.size_bytes).where(sound).order_by(_Copy.verified_at).limit(_MOST)
     # Each of the two is a piece of the index; asked for together they would be looked for in all of it.
     never, late = _Copy.verified_at.is_(None), _Copy.verified_at < sa.func.now() - after
-    return [*session.execute(query.where(never)), *session.execute(query.where(late))][:_MOST]
+    in_time = session.execute(query.where(late)) if after else ()
+    return [*session.execute(query.where(never)), *in_time][:_MOST]
 
 
 def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
-    """Read archive copies, and compare them with what was archived; what is damaged or gone is asked for anew.
+    """Read copies, and compare them with what was registered; what is damaged or gone is asked for anew.
 
-    What describes them beside them is compared with what is known now, and written anew where it differs.
+    What cannot be read is read again after a pause. What describes archived data is compared with what is known
+    now, and written anew where it differs.
     """
     for copy_id in copy_ids:
         lease = CopyLease(worker, [copy_id])
@@ -108,23 +127,28 @@ def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
             _scrub(lease, copy_id)
         except LeaseLost:
             _log.warning("the lease is lost, somebody else has the copy", copy=copy_id)
-        except CcatError as trouble:  # of the location, and not of the copy
-            _log.warning("cannot read an archive copy, it is read later", copy=copy_id, error=str(trouble))
-            in_transaction(worker.engine, lease.release)
+        except CcatError as trouble:
+            _log.warning("nobody here can read a copy", copy=copy_id, error=str(trouble))
 
 
 def _scrub(lease: CopyLease, copy_id: int) -> None:
     order = in_transaction(lease.worker.engine, partial(_begin, lease=lease, copy_id=copy_id))
     if order is None:
         return
-    problem = _read(order)
+    try:
+        problem = _read(order)
+    except CcatError as trouble:
+        _log.warning("cannot read a copy, it is read later", copy=copy_id, error=str(trouble))
+        unread = Unread(order.package_id, order.archived.run_id, trouble, is_alone=_is_well(order))
+        in_transaction(lease.worker.engine, partial(note_unread, lease=lease, unread=unread))
+        return
     if problem is None:
         _describe(order)
     in_transaction(lease.worker.engine, partial(_record, lease=lease, order=order, problem=problem))
 
 
 def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None:
-    """What to read; None where somebody else has it, or it is no archive copy any more."""
+    """What to read; None where somebody else has it, or it is there no more."""
     if not lease.claim(session, [copy_id]):
         return None
     copy = session.get_one(_Copy, copy_id)
@@ -132,21 +156,42 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
         lease.release(session)
         return None
     parts, one = lease.worker.part_bytes, archived(session, copy)
+    is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
+    is_loose = copy.data_product_id is not None and not is_archived
     return _Order(
         package_id=copy.raw_data_package_id,
         store=store_of(copy.location, token=lease.token, progress=lease.keep_lease, part_bytes=parts),
         archived=one,
-        known=known_of(session, copy, one),
+        known=known_of(session, copy, one) if is_archived else None,
+        product=session.get_one(models.DataProduct, copy.data_product_id) if is_loose else None,
+        others=[*([one.description] if is_archived else []), *others_at(session, copy)],
     )
 
 
 def _read(order: _Order) -> BadFile | None:
-    """What is wrong with a copy; None where it is as it was archived."""
+    """What is wrong with a copy; None where it is as it was registered."""
     try:
-        verify(order.store, order.archived)
+        if order.product is not None and isinstance(order.store, Disk):
+            confirm(order.store, order.archived.path, order.product)
+        else:
+            verify(order.store, order.archived)
     except BadFile as problem:
         return problem
     return None
+
+
+def _is_well(order: _Order) -> bool:
+    """Whether something else can be read where a copy cannot: then the trouble is its own."""
+    return any(_can_be_read(order.store, path) for path in order.others)
+
+
+def _can_be_read(store: Store, path: str) -> bool:
+    try:
+        with store.open(path) as file:
+            file.read(CHUNK)
+    except CcatError:
+        return False
+    return True
 
 
 def _describe(order: _Order) -> None:
@@ -164,16 +209,9 @@ def _describe(order: _Order) -> None:
 def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFile | None) -> None:
     [copy_id], by = lease.held(session), lease.worker.name
     if problem is None:
-        session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(verified_at=_NOW))
+        session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(_READ))
     else:
-        _log.error("an archive copy is not what was archived", copy=copy_id, error=str(problem))
+        _log.error("a copy is not what was registered", copy=copy_id, error=str(problem))
         mark(session, copy_id, problem, by=by)
-        _make_anew(session, order, by=by)
+        make_anew(session, package_id=order.package_id, run_id=order.archived.run_id, by=by)
     lease.release(session)
-
-
-def _make_anew(session: Session, order: _Order, *, by: str) -> None:
-    if order.package_id is not None:
-        replicate(session, [order.package_id], by=by)
-    elif order.archived.run_id is not None:
-        archive_lost(session, [order.archived.run_id])

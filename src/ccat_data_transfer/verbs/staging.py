@@ -17,11 +17,11 @@ from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
 from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
+from ccat_data_transfer.verbs.doubting import doubt_what_was_brought
 from ccat_data_transfer.verbs.products.fetching import fetch_product
-from ccat_data_transfer.verbs.reaching import Archived, nearest_archived
+from ccat_data_transfer.verbs.reaching import Archived, inbox_of, nearest_archived
 from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, replicate
 from ccat_ops_db import models
-from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PhysicalCopyStatus, Status
 
@@ -72,7 +72,7 @@ def stage(worker: Worker, job_id: int) -> None:
     A complete directory from before is verified and adopted. A product is copied there from wherever it is. Does
     nothing unless the job is SCHEDULED.
     """
-    attempt(worker, models.StagingJob, job_id, work=_stage, on_failure=_nothing_more)
+    attempt(worker, models.StagingJob, job_id, work=_stage, on_failure=doubt_what_was_brought)
 
 
 def _stage(one: Attempt) -> None:
@@ -99,6 +99,7 @@ def _stage_package(one: Attempt, package_id: int) -> None:
         if one.transaction(partial(_give_up_on, one=one, bad=bad)):
             raise AnotherIsUsed(order.name, bad.problem) from bad
         raise
+    order.disk.remove(inbox_of(order.copy_id))  # whoever had a tar brought may have died since
     one.transaction(partial(_record, one=one, order=order, stored=stored))
 
 
@@ -158,14 +159,19 @@ def _make(order: _Order) -> Stored:
 
 
 def _unpack(tree: Tree, *, order: _Order, store: Store, path: str) -> None:
+    """Unpack a tar; raises DamagedPackage where its archive copy is bad, as far as that was not found out before."""
     archived = order.archived
-    try:
-        with store.open(path, size_bytes=archived.size_bytes) as tar:
+    with store.open(path, size_bytes=archived.size_bytes) as tar:
+        try:
             _unpack_files(tar, order.checksums, tree)
-            tar.drain()
-            tar.require(archived.checksum or "")
-    except DamagedTar as damage:
-        raise DamagedPackage(store.name, store.where(path), str(damage)) from damage
+        except DamagedTar as damage:
+            if archived.puller is not None:  # then it may have become bad here
+                tar.drain()
+                tar.require(archived.checksum or "")
+            where = archived.store.where(archived.path)
+            raise DamagedPackage(archived.store.name, where, str(damage)) from damage
+        tar.drain()
+        tar.require(archived.checksum or "")
 
 
 def _unpack_files(tar: Readable, checksums: Mapping[str, str], tree: Tree) -> None:
@@ -206,7 +212,3 @@ def _give_up_on(session: Session, *, one: Attempt, bad: _BadArchived) -> bool:
     mark(session, bad.copy_id, bad.problem, by=one.by)
     replicate(session, [bad.package_id], by=one.by)
     return has_sound_copy(session, bad.package_id) or is_on_its_way(session, bad.package_id)
-
-
-def _nothing_more(session: Session, one: Attempt, error: CcatError) -> None:
-    """No other row is concerned."""

@@ -70,7 +70,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
     )
 
 
-def _files(members: Sequence[Carried]) -> list[tuple[str, int]]:
+def _files(members: Sequence[Carried]) -> list[tuple[str, int | None]]:
     """Each once, however many archives it is on its way to."""
     return list(dict.fromkeys((one.path, one.size_bytes) for one in members))
 
@@ -78,7 +78,7 @@ def _files(members: Sequence[Carried]) -> list[tuple[str, int]]:
 def _bring(order: _Order, one: Attempt) -> Mapping[str, BadFile]:
     """Bring what is there; what is wrong with the rest."""
     files = order.parcel.files
-    missing = order.buffer.missing_bytes(order.path, [(PurePosixPath(path).name, size) for path, size in files])
+    missing = order.buffer.missing_bytes(order.path, [(PurePosixPath(path).name, size or 0) for path, size in files])
     into = order.buffer.inbox(order.path, needs=missing)
     with order.buffer.explained(missing):
         return order.move(order.parcel, into, progress=one.keep_lease) if files else {}

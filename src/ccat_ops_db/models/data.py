@@ -25,6 +25,10 @@ GOING = "status IN ('deletion_possible', 'deletion_scheduled', 'deletion_in_prog
 """SQL predicate of a copy that is to be deleted."""
 LOST = "status IN ('corrupt', 'missing')"
 """SQL predicate of a copy that was found damaged or gone."""
+UNREADABLE_AFTER = 3
+"""Readings of a copy in a row that fail, while others at its location do not, until it does not count any more."""
+UNREADABLE = f"status = 'present' AND trouble_count >= {UNREADABLE_AFTER}"
+"""SQL predicate of a copy that could not be read so often."""
 UNFINISHED = "status = 'writing'"
 """SQL predicate of a copy that is being written, or that nobody finished."""
 
@@ -176,6 +180,7 @@ class PhysicalCopy(Leased, Base):
         sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),
         came_last("physical_copy", "created_at"),
         sa.Index("ix_physical_copy_lost", "data_location_id", postgresql_where=sa.text(LOST)),
+        sa.Index("ix_physical_copy_unreadable", "data_location_id", postgresql_where=sa.text(UNREADABLE)),
         sa.Index("ix_physical_copy_unfinished", "data_location_id", postgresql_where=sa.text(UNFINISHED)),
         sa.Index("ix_physical_copy_leased", "lease_until", postgresql_where=sa.text("lease_until IS NOT NULL")),
         sa.Index(
@@ -214,10 +219,10 @@ class PhysicalCopy(Leased, Base):
     verified_at: Mapped[datetime | None] = mapped_column(comment="When the bytes were last read and found right.")
     used_at: Mapped[datetime | None] = mapped_column(comment="When a run last began to use it, to the hour.")
     trouble_count: Mapped[int] = mapped_column(
-        server_default="0", comment="Tries to delete it in a row that failed; decides the pause."
+        server_default="0", comment="Tries in a row to delete it, or to read it again, that failed; decides the pause."
     )
-    not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try to delete it.")
-    failure: Mapped[str | None] = mapped_column(comment="Why it could not be deleted, and what to do.")
+    not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try to do so.")
+    failure: Mapped[str | None] = mapped_column(comment="Why that was not done, or why it is read again; what to do.")
     created_at: Mapped[CreatedAt]
 
     location: Mapped[DataLocation] = relationship()

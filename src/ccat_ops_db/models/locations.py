@@ -73,13 +73,13 @@ class DataLocation(Leased, Base):
     )
     deleted_at: Mapped[datetime | None] = mapped_column(comment="When a copy there was deleted last.")
     scrub_days: Mapped[int | None] = mapped_column(
-        comment="Days after which an archive copy there is read again; 0: never, NULL: as usual."
+        comment="Days after which an archive copy there is read again; 0: never unless in doubt, NULL: as usual."
     )
     scrub_mb_per_s: Mapped[float | None] = mapped_column(
         comment="Megabytes a second at which they are at most; NULL: as usual."
     )
     archive_look_at: Mapped[datetime | None] = mapped_column(
-        comment="When it is looked at again what of an archive is to be read; NULL: now."
+        comment="When it is looked at again which of its copies are to be read; NULL: now."
     )
 
     site: Mapped[Site] = relationship()

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.base import Store, pour
 from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.posix import Tree
-from ccat_data_transfer.errors import ProductIsFetchedElse
+from ccat_data_transfer.errors import BroughtInVain, ProductIsFetchedElse
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import mark
@@ -24,7 +24,8 @@ from ccat_ops_db.states import Status
 def fetch_product(one: Attempt) -> None:
     """Do a staging job for a product: copy it, every byte compared with what was registered.
 
-    A whole one from before is adopted. A copy that is not what was registered is marked, and another is fetched.
+    A whole one from before is adopted. A copy that is read and is not what was registered is marked, and another is
+    fetched. Raises BroughtInVain where what came from another site is bad.
     """
     wanted = one.transaction(partial(order, one=one))
     if wanted is None:
@@ -35,6 +36,7 @@ def fetch_product(one: Attempt) -> None:
     except BadFile as problem:
         one.transaction(partial(_give_up_on, one=one, wanted=wanted, problem=problem))
         raise ProductIsFetchedElse(wanted.name, problem) from problem
+    wanted.disk.remove(wanted.inbox)  # whoever had it brought may have died before
     one.transaction(partial(_record, one=one, wanted=wanted, seen=seen))
 
 
@@ -70,11 +72,9 @@ def _fill(tree: Tree, *, store: Store, path: str, files: Sequence[TreeFile]) -> 
 
 def _pull(one: Attempt, wanted: Order) -> Seen:
     """Bring it along a route."""
-    puller = wanted.puller(progress=one.keep_lease)
-    [(_, seen)] = puller.bring([wanted.item])
+    [(_, seen)] = wanted.puller(progress=one.keep_lease).bring([wanted.item])
     if isinstance(seen, BadFile):
-        raise seen
-    puller.done()
+        raise BroughtInVain(wanted.disk.name, {wanted.copy_id: seen})
     return seen
 
 

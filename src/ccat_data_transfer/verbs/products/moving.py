@@ -10,14 +10,15 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import BroughtInVain, CopyInDoubt
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
+from ccat_data_transfer.verbs.doubting import doubt_what_was_brought, in_doubt, still_there
 from ccat_data_transfer.verbs.products.aiming import aim_on
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
-from ccat_data_transfer.verbs.products.ordering import Ordered, drop, mark_bad, order, record
+from ccat_data_transfer.verbs.products.ordering import Ordered, drop, order, record
 from ccat_data_transfer.verbs.products.plan import directory_of, top_of
 from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_ops_db import models
-from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import Status
 
 _RECORDED_AT_ONCE: Final = 500
@@ -41,10 +42,10 @@ class _Order:
 def move_products(worker: Worker, transfer_id: int) -> None:
     """Bring the products of a run to the next buffer on their way, each compared with what was registered.
 
-    What was brought before is not brought again. What is bad where it comes from is marked there, and left behind. Does
-    nothing unless the transfer is SCHEDULED; leaves it PENDING.
+    What was brought before is not brought again. What arrives damaged is read where it comes from before it is sent
+    again; what is bad there is left behind. Does nothing unless the transfer is SCHEDULED; leaves it PENDING.
     """
-    attempt(worker, models.ProductArchiveTransfer, transfer_id, work=_move, on_failure=_nothing_more)
+    attempt(worker, models.ProductArchiveTransfer, transfer_id, work=_move, on_failure=doubt_what_was_brought)
 
 
 def _move(one: Attempt) -> None:
@@ -53,6 +54,7 @@ def _move(one: Attempt) -> None:
     one.transaction(partial(drop, items=[item for item in wanted.ordered.doubtful if item not in begun], by=one.by))
     bad = _bring(one, wanted, [*wanted.ordered.items, *begun])
     wanted.puller("").done()
+    one.transaction(partial(_require_sound, at=wanted.buffer.name, bad=bad))
     one.transaction(partial(_go_on, one=one, next_id=wanted.next_id, bad=bad))
 
 
@@ -63,6 +65,9 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
     buffer = session.get_one(models.DataLocation, transfer.next_id)
     route = session.get_one(models.DataTransferRoute, transfer.data_transfer_route_id)
     directory = directory_of(run.pipeline.name, run.reduction_step.key, sub_group=run.sub_group_path, run_id=run.id)
+    ordered = order(session, transfer, directory=directory, by=one.by, to=buffer.id)
+    if in_doubt(session, [item.origin_copy_id for item in ordered.items if item.origin_copy_id is not None]):
+        raise CopyInDoubt(f"Run {run.id}", f"{origin.site.short_name}/{origin.name}")
     puller = partial(
         Puller,
         origin=one.disk(origin),
@@ -75,7 +80,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
     )
     return _Order(
         next_id=buffer.id,
-        ordered=order(session, transfer, directory=directory, by=one.by, to=buffer.id),
+        ordered=ordered,
         buffer=one.disk(buffer),
         directory=directory,
         puller=lambda top: puller(top=top),
@@ -100,14 +105,16 @@ def _arrivals(wanted: _Order, items: Sequence[Item]) -> Iterator[Outcome]:
         yield from wanted.puller(top).bring(here)
 
 
+def _require_sound(session: Session, *, at: str, bad: Sequence[tuple[Item, BadFile]]) -> None:
+    """Raise BroughtInVain for what nobody called bad where it comes from."""
+    problems = {item.origin_copy_id: problem for item, problem in bad if item.origin_copy_id is not None}
+    if doubtful := still_there(session, problems):
+        raise BroughtInVain(at, doubtful)
+
+
 def _go_on(session: Session, *, one: Attempt, next_id: int, bad: Sequence[tuple[Item, BadFile]]) -> None:
     transfer = session.get_one(models.ProductArchiveTransfer, one.transfer_id)
-    mark_bad(session, bad, by=one.by)
     drop(session, [item for item, _ in bad], by=one.by, because="there is nothing sound to bring")
     aim_on(session, transfer, next_id)
     transfer.trouble_count = 0
     one.end(session, Status.PENDING, because=_ARRIVED)
-
-
-def _nothing_more(session: Session, one: Attempt, error: CcatError) -> None:
-    """No other row is concerned."""

@@ -109,6 +109,8 @@ class Source:
     type: LocationType
     storage: StorageType
     priority: int = 0
+    is_verified: bool = True
+    """Whether it was read and found right; else it is in doubt, or was restored by somebody."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ class Fetch:
     route: Route | None
     """What its files are moved along; None: they are read where they are."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be read where it lies first: what is in doubt is not sent over networks."""
+        return self.route is not None and not self.source.is_verified
+
 
 def fetch_from(
     sources: Iterable[Source], site_id: int, *, seen: Collection[int], routes: Iterable[Route]
@@ -127,12 +134,18 @@ def fetch_from(
 
     `seen` are the other sites whose files are seen from there. What is at the site, or seen, is read where it is, disks
     before archives; so is an object store anywhere. Else a route has to lead there, from the location or from its site.
+    One that is not verified is taken where no other can be got to.
     """
     ordered = sorted(sources, key=lambda one: _order(one, site_id))
+    by_age = sorted(routes, key=lambda route: route.id)
+    trusted = [one for one in ordered if one.is_verified]
+    return _first(trusted, site_id, seen=seen, by_age=by_age) or _first(ordered, site_id, seen=seen, by_age=by_age)
+
+
+def _first(ordered: Sequence[Source], site_id: int, *, seen: Collection[int], by_age: Sequence[Route]) -> Fetch | None:
     near = [one for one in ordered if one.place.site_id in {site_id, *seen} or one.storage is StorageType.S3]
     if near:
         return Fetch(near[0], None)
-    by_age = sorted(routes, key=lambda route: route.id)
     led = [Fetch(one, route) for one in ordered if (route := _route(by_age, one.place, site_id)) is not None]
     return led[0] if led else None
 

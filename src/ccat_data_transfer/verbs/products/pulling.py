@@ -1,10 +1,11 @@
 """Products that are brought along a route to a disk of another site, and compared there before they get their names."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing
+from ccat_data_transfer.backends.errors import ArrivesDamaged, BadFile, FileMissing, NotKept
 from ccat_data_transfer.backends.movers import MovesFiles, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
@@ -32,9 +33,10 @@ class Puller:
     """Whether listings lie beside directories at the origin, as in archives."""
 
     def bring(self, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Bring products; each with what was seen of it, or with what is wrong with it.
+        """Bring products; each with what was seen of it, or with why it was brought in vain.
 
-        What arrives with other bytes than were registered is sent again; what does so twice was sent so.
+        What arrives with other bytes than were registered is sent again, once. Raises NotKept where what was brought
+        does not stay as it was.
         """
         damaged: list[Item] = []
         for item, told in self._bring(items):
@@ -43,7 +45,7 @@ class Puller:
             else:
                 yield item, told
         for item, told in self._bring(damaged):
-            yield item, self._sent_so(item) if told is None else told
+            yield item, self._damaged(item) if told is None else told
 
     def done(self) -> None:
         """Leave nothing in the inbox."""
@@ -51,48 +53,65 @@ class Puller:
 
     def _bring(self, items: Sequence[Item]) -> Iterator[tuple[Item, Seen | BadFile | None]]:
         """The same, once; None for what arrived damaged."""
-        missing = [item for item in items if not is_there(self.disk, self.path_of(item), item)]  # a try got so far
+        with self._kept():
+            missing = [item for item in items if not is_there(self.disk, self.path_of(item), item)]  # a try got so far
         gone = self._move(missing)
         for item in items:
-            problem = gone.get(item.relative_path)
-            yield item, problem if problem is not None else self._take_out(item)
+            is_nowhere = item.origin_path is None and item in missing
+            yield item, FileMissing(self.origin.name, item.relative_path) if is_nowhere else self._seen(item, gone)
 
-    def _sent_so(self, item: Item) -> BadFile:
+    def _seen(self, item: Item, gone: Mapping[str, BadFile]) -> Seen | BadFile | None:
+        """What is seen of what was brought; without its listing a directory may be right all the same."""
+        if (problem := gone.get(item.origin_path or "")) is not None:
+            return problem
+        with self._kept():
+            seen = self._take_out(item)
+        return gone.get(self._listing(item) or "") if seen is None else seen
+
+    def _damaged(self, item: Item) -> BadFile:
         where = self.origin.where(item.origin_path or item.relative_path)
-        found = "other bytes, also when it is sent again"
-        return FileDiffers(self.origin.name, where, registered=item.checksum, found=found)
+        return ArrivesDamaged(self.origin.name, where, at=self.disk.name)
 
-    def _move(self, items: Sequence[Item]) -> dict[str, BadFile]:
-        """Bring what is there; what is wrong with the rest, by path of the product."""
-        nowhere = {
-            item.relative_path: FileMissing(self.origin.name, item.relative_path)
-            for item in items
-            if item.origin_path is None
-        }
-        paths = {item.origin_path: item for item in items if item.origin_path is not None}
-        if not paths:
-            return dict(nowhere)
-        files = [(path, item.size_bytes) for path, item in paths.items()]
-        parcel = Parcel(origin=self.origin, host=self.host, files=[*files, *self._listings(paths)], top=self.top)
+    def _move(self, items: Sequence[Item]) -> Mapping[str, BadFile]:
+        """Bring what is there, with listings beside it; what is wrong with the rest, by path at the origin."""
+        files = [(item.origin_path, item.size_bytes) for item in items if item.origin_path is not None]
+        if not files:
+            return {}
+        listings = [(listing, None) for item in items if (listing := self._listing(item)) is not None]
+        parcel = Parcel(origin=self.origin, host=self.host, files=[*files, *listings], top=self.top)
         needs = self.disk.missing_bytes(self.inbox, [(str(parcel.inside(path)), size) for path, size in files])
         into = self.disk.inbox(self.inbox, needs=needs)
         with self.disk.explained(needs):
-            bad = self.move(parcel, into, progress=self.progress)
-        return {**nowhere, **{paths[path].relative_path: problem for path, problem in bad.items() if path in paths}}
+            return self.move(parcel, into, progress=self.progress)
 
-    def _listings(self, paths: dict[str, Item]) -> list[tuple[str, int]]:
-        trees = {path: item for path, item in paths.items() if PurePosixPath(path).suffix == ".zarr"}
-        return [(listing_beside(path, item.relative_path), 0) for path, item in trees.items() if self.has_listings]
+    def _listing(self, item: Item) -> str | None:
+        """The listing beside a product at the origin, where one is to be: a file may be called like a directory."""
+        path = item.origin_path
+        is_listed = self.has_listings and path is not None and PurePosixPath(path).suffix == ".zarr"
+        return listing_beside(path, item.relative_path) if is_listed and path is not None else None
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """What is found bad here was not sent so."""
+        try:
+            yield
+        except BadFile as problem:
+            raise NotKept(self.disk.name, self.disk.root, problem) from problem
+
+    def _inside(self, path: str) -> str:
+        return f"{self.inbox}/{PurePosixPath(path).relative_to(self.top)}"
 
     def _take_out(self, item: Item) -> Seen | None:
         """Compare what was brought, and give it its name; None where it is damaged."""
         path = self.path_of(item)
-        inside = f"{self.inbox}/{PurePosixPath(item.origin_path or path).relative_to(self.top)}"
+        inside = self._inside(item.origin_path or path)
         try:
             if self.disk.seal(inside) is not None:
                 confirm(self.disk, inside, item)
         except BadFile:
             self.disk.remove(inside)
+            if (listing := self._listing(item)) is not None:
+                self.disk.remove(self._inside(listing))
             return None
         is_tree = is_directory(self.disk, inside) or is_directory(self.disk, path)
         stored = (self.disk.adopt_tree if is_tree else self.disk.adopt)(inside, path)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.movers import MovesFiles
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import NoProductCopy, ProductCopyInTheWay
+from ccat_data_transfer.errors import CopyInDoubt, NoProductCopy, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.products.copying import Item
 from ccat_data_transfer.verbs.products.network import the_network
@@ -46,6 +46,11 @@ class Order:
     host: str | None
     has_listing: bool
 
+    @property
+    def inbox(self) -> str:
+        """Directory that it arrives in along a route."""
+        return f"transfer/product-{self.item.copy_id}"
+
     def puller(self, *, progress: Callable[[], None]) -> Puller:
         """What brings it along a route."""
         assert isinstance(self.store, Disk)  # noqa: S101 - an object store is read where it is; narrows the types
@@ -56,7 +61,7 @@ class Order:
             host=self.host,
             move=self.moves,
             disk=self.disk,
-            inbox=f"transfer/product-{self.item.copy_id}",
+            inbox=self.inbox,
             top=str(PurePosixPath(run).parent) if self.has_listing else run,
             progress=progress,
             path_of=lambda _: self.path,
@@ -65,7 +70,10 @@ class Order:
 
 
 def order(session: Session, *, one: Attempt) -> Order | None:
-    """What to bring, its copy announced; None where it is there, and the job is over. Raises NoProductCopy."""
+    """What to bring, its copy announced; None where it is there, and the job is over.
+
+    Raises NoProductCopy, or CopyInDoubt where no copy but one that is to be read first can be got to.
+    """
     job = session.get_one(models.StagingJob, one.transfer_id)
     product = session.get_one(models.DataProduct, job.data_product_id)
     location = session.get_one(_Location, job.data_location_id)
@@ -111,6 +119,9 @@ def _fetch(session: Session, product: models.DataProduct, location: _Location) -
     sources = [_source(one, here) for one in copies if one.status is PhysicalCopyStatus.PRESENT]
     site_id = location.site_id
     found = fetch_from(sources, site_id, seen=here.seen_from(site_id), routes=here.routes)
+    if found is not None and found.waits:
+        [doubted] = [one for one in copies if one.id == found.source.copy_id]
+        raise CopyInDoubt(f"Product {_name(product)}", _label(doubted.location))
     if found is not None:
         return found
     told = [f"{_label(one.location)} is {one.status}" for one in copies]
@@ -128,6 +139,7 @@ def _source(copy: _Copy, here: Network) -> Source:
         type=location.location_type,
         storage=location.storage_type,
         priority=location.priority,
+        is_verified=copy.verified_at is not None,
     )
 
 

@@ -1,0 +1,56 @@
+"""What is bad once it was brought to another site is not called so from there: it is read where it lies.
+
+The disk that it came to, or what is between, may be what is bad. Until it was read it is not verified: it counts as no
+archive copy, and is not sent anywhere.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.errors import BroughtInVain
+from ccat_data_transfer.verbs.attempts import Attempt
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.sets import is_among
+from ccat_ops_db.states import PhysicalCopyStatus
+
+_Copy, _Location = models.PhysicalCopy, models.DataLocation
+IS_IN_DOUBT: Final = sa.and_(sa.text("physical_copy.status = 'present'"), _Copy.verified_at.is_(None))
+"""Condition on a copy that is not of a raw file: it is to be read before it is sent, and before it counts."""
+
+
+def doubt_what_was_brought(session: Session, one: Attempt, error: CcatError) -> None:
+    """Have copies that were brought in vain read next where they lie, before they are verified again."""
+    if isinstance(error, BroughtInVain):
+        told = {copy_id: f"{problem} {one.by} found that." for copy_id, problem in sorted(error.problems.items())}
+        places = {_doubt(session, copy_id, because=because) for copy_id, because in told.items()}
+        read_soon(session, {place for place in places if place is not None})
+
+
+def _doubt(session: Session, copy_id: int, *, because: str) -> int | None:
+    """Where a copy lies that is not verified from now on; None for one that is not there any more."""
+    there = sa.update(_Copy).where(_Copy.id == copy_id, _Copy.status == PhysicalCopyStatus.PRESENT)
+    anew = there.values(verified_at=None, not_before=None, failure=because).returning(_Copy.data_location_id)
+    return session.scalar(anew, execution_options={"synchronize_session": False})
+
+
+def read_soon(session: Session, location_ids: Collection[int]) -> None:
+    """Have the manager look at locations at once, what is not verified there being read first."""
+    looked_at = sa.update(_Location).where(is_among(_Location.id, location_ids)).values(archive_look_at=None)
+    session.execute(looked_at, execution_options={"synchronize_session": False})
+
+
+def in_doubt(session: Session, copy_ids: Collection[int]) -> bool:
+    """Whether some copies are to be read before they are sent."""
+    doubted = sa.exists().where(is_among(_Copy.id, copy_ids), IS_IN_DOUBT)
+    return bool(session.scalar(sa.select(doubted)))
+
+
+def still_there(session: Session, problems: Mapping[int, BadFile]) -> dict[int, BadFile]:
+    """Those of some copies that nobody called bad where they lie."""
+    there = sa.select(_Copy.id).where(is_among(_Copy.id, problems), _Copy.status == PhysicalCopyStatus.PRESENT)
+    return {copy_id: problems[copy_id] for copy_id in sorted(session.scalars(there))}

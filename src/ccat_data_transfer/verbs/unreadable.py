@@ -1,0 +1,99 @@
+"""Copies that cannot be read: each waits for its turn, and one that is alone in trouble does not count in the end.
+
+Where something sound is left, it is called corrupt then, and made anew; the last one is read again each day.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, aliased
+
+from ccat_data_transfer.verbs.leases import CopyLease
+from ccat_data_transfer.verbs.products.repairing import archive_lost
+from ccat_data_transfer.verbs.replicating import replicate
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.models.data import UNREADABLE_AFTER
+from ccat_ops_db.moves import advance
+from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_service.retries import Backoff
+
+_Copy, _Other = models.PhysicalCopy, aliased(models.PhysicalCopy, flat=True)
+_AGAIN: Final = Backoff(first=timedelta(hours=1), ceiling=timedelta(days=1))
+_COMPARED_WITH: Final = 3
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A copy that could not be read."""
+
+    package_id: int | None
+    run_id: int | None
+    """Run that made it, of a product."""
+    trouble: CcatError
+    is_alone: bool
+    """Whether others can be read at its location."""
+
+
+def others_at(session: Session, copy: models.PhysicalCopy) -> Sequence[str]:
+    """Paths of other files at the location of a copy, those that were read and found right last."""
+    sound = sa.and_(
+        _Other.data_location_id == copy.data_location_id,
+        _Other.raw_data_file_id.is_(None),
+        _Other.status == PhysicalCopyStatus.PRESENT,
+        _Other.verified_at.is_not(None),
+        _Other.data_transfer_package_id.is_(None),
+        _Other.path.not_like("%.zarr"),  # which is a directory
+        _Other.id != copy.id,
+    )
+    return session.scalars(
+        sa.select(_Other.path).where(sound).order_by(_Other.verified_at.desc()).limit(_COMPARED_WITH)
+    ).all()
+
+
+def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
+    """Have a copy read again after a pause, and give the lease back; raises LeaseLost.
+
+    Nothing is held against it where its whole location is in trouble.
+    """
+    [copy_id] = lease.held(session)
+    copy = session.get_one(_Copy, copy_id, populate_existing=True)
+    tries = copy.trouble_count + unread.is_alone
+    pause = _AGAIN.delay(max(tries, 1), jitter=random.random())  # noqa: S311 - not a secret
+    values = {"trouble_count": tries, "not_before": sa.func.clock_timestamp() + pause, "failure": str(unread.trouble)}
+    if tries >= UNREADABLE_AFTER:
+        values["verified_at"] = None
+    session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(values))
+    if tries >= UNREADABLE_AFTER:
+        _give_up(session, copy, unread, by=lease.worker.name)
+    lease.release(session)
+
+
+def make_anew(session: Session, *, package_id: int | None, run_id: int | None, by: str) -> int:
+    """Ask for what archives have lost of a package, or of the products of a run; how much was asked for."""
+    if package_id is not None:
+        return replicate(session, [package_id], by=by)
+    return len(archive_lost(session, [run_id])) if run_id is not None else 0
+
+
+def _give_up(session: Session, copy: models.PhysicalCopy, unread: Unread, *, by: str) -> None:
+    """Call a copy corrupt, if that has it made anew, or leaves another that is verified; else nothing changes."""
+    corrupt, because = PhysicalCopyStatus.CORRUPT, f"it could not be read {UNREADABLE_AFTER} times: {unread.trouble}"
+    with session.begin_nested() as trial:
+        advance(session, _Copy, [copy.id], to=corrupt, expected=[PhysicalCopyStatus.PRESENT], because=because, by=by)
+        asked = make_anew(session, package_id=unread.package_id, run_id=unread.run_id, by=by)
+        if not asked and not _has_another(session, copy):
+            trial.rollback()
+
+
+def _has_another(session: Session, copy: models.PhysicalCopy) -> bool:
+    """Whether another copy of the same is verified."""
+    same = sa.or_(
+        _Other.raw_data_package_id == copy.raw_data_package_id, _Other.data_product_id == copy.data_product_id
+    )
+    sound = sa.and_(_Other.status == PhysicalCopyStatus.PRESENT, _Other.verified_at.is_not(None))
+    return bool(session.scalar(sa.select(sa.exists().where(same, sound, _Other.id != copy.id))))
