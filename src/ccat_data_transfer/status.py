@@ -9,6 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
+from ccat_data_transfer.copy_status import InDoubt, in_doubt
 from ccat_data_transfer.product_status import ToArchive, ToFetch, to_archive, to_fetch
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
@@ -115,6 +116,8 @@ class TransferStatus:
     """Of products whose archiving failed only those that count still."""
     fetched: Sequence[ToFetch]
     """Products on their way to where runs take them, or where they were damaged."""
+    doubtful: Sequence[InDoubt]
+    """Copies that are to be read again where they lie, before they count."""
     levels: Sequence[Level]
     window_hours: float
     """What "of late" means."""
@@ -143,6 +146,7 @@ def transfer_status(session: Session) -> TransferStatus:
         crossed=_crossed(session, now),
         products=to_archive(session),
         fetched=to_fetch(session),
+        doubtful=in_doubt(session),
         levels=_levels(session, now),
         window_hours=_WINDOW / timedelta(hours=1),
         registered_bytes=registered,

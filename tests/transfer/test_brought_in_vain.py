@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer import archives
 from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.movers import Parcel, Rsync
 from ccat_data_transfer.backends.posix import Disk
@@ -15,11 +17,16 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs import staging
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status
+from ccat_service.servers import RedisSettings
+from ccat_service.tasks import make_celery_app
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory
 from tests.transfer.test_fetching import FILES, TREE, archived, ask, check, damage, delete, fetch, jobs
+from tests.transfer.test_product_routes import FILES as MADE
+from tests.transfer.test_product_routes import TREE as OF_MADE
 from tests.transfer.test_product_routes import check_archived
 from tests.transfer.test_reaching import FILES as RAW
 from tests.transfer.test_reaching import check as check_staged
@@ -100,9 +107,6 @@ def test_products_that_a_bad_buffer_spoils_are_sent_again_once_they_were_read_wh
 ) -> None:
     far.add_location(FAR, LocationType.PROCESSING)
     far_maps = Reductions(far, FAR)
-    from tests.transfer.test_product_routes import FILES as MADE  # noqa: PLC0415 - not those of above
-    from tests.transfer.test_product_routes import TREE as OF_MADE  # noqa: PLC0415
-
     run_id = far_maps.make({**MADE, **OF_MADE}, executable="science/cube.zarr/run.sh")
     far.add_route("us", "cologne", method=Mover.RSYNC)
     far.aim()
@@ -114,6 +118,24 @@ def test_products_that_a_bad_buffer_spoils_are_sent_again_once_they_were_read_wh
     assert far.read_again() == len(MADE)
     far_maps.archive()
     check_archived(far_maps, run_id)
+
+
+def test_what_is_in_doubt_is_told_to_the_workers_of_its_location_at_once_whatever_that_is(
+    sites: Reductions, redis_settings: RedisSettings
+) -> None:
+    far, run_id = sites.observatory, sites.make(FILES)
+    sites.archive()
+    far.add_route("cologne", "us", method=Mover.RSYNC)
+    tend = partial(archives.tend, far.engine, make_celery_app(redis_settings, name="tests"), by="manager")
+    tend()
+    for place in (HOME, ARCHIVE):
+        with transaction(far.engine) as session:
+            find(session, LOCATION, place).scrub_days = 0
+        ask(sites, run_id, FAR)
+        on_bad_disk(far, Operation.STAGING)
+        assert in_doubt(sites, run_id, place) == {True}
+        assert tend() == len(FILES)
+        assert tend() == 0, "it is read by now, or soon"
 
 
 # Directories and their listings

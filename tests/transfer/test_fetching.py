@@ -290,9 +290,11 @@ def place(number: int, site: int) -> Place:
     return Place(location_id=number, site_id=site, site=f"site-{site}")
 
 
-def source(number: int, site: int, kind: LocationType = LocationType.PROCESSING, *, s3: bool = False) -> Source:
+def source(
+    number: int, site: int, kind: LocationType = LocationType.PROCESSING, *, s3: bool = False, doubtful: bool = False
+) -> Source:
     storage = StorageType.S3 if s3 else StorageType.DISK
-    return Source(copy_id=number, place=place(number, site), type=kind, storage=storage)
+    return Source(copy_id=number, place=place(number, site), type=kind, storage=storage, is_verified=not doubtful)
 
 
 def route(number: int, origin: int, to: int, **values: Any) -> Route:
@@ -319,6 +321,21 @@ DIRECT = route(1, 8, 7)
 )
 def test_the_nearest_copy_is_fetched(sources: list[Source], chosen: Fetch | None) -> None:
     assert fetch_from(sources, 7, seen={6}, routes=[DIRECT, route(2, 7, 9)]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("sources", "chosen", "waits"),
+    [
+        ([source(1, 7, doubtful=True), source(2, 8)], source(2, 8), False),
+        ([source(1, 7, doubtful=True), source(2, 9)], source(1, 7, doubtful=True), False),
+        ([source(1, 8, doubtful=True), source(2, 9)], source(1, 8, doubtful=True), True),
+    ],
+    ids=["another", "read where it is", "not sent"],
+)
+def test_what_is_in_doubt_is_taken_last_and_is_not_sent(sources: list[Source], chosen: Source, *, waits: bool) -> None:
+    found = fetch_from(sources, 7, seen=(), routes=[DIRECT])
+    assert found is not None
+    assert (found.source, found.waits) == (chosen, waits)
 
 
 def test_a_custom_route_is_that_of_its_location_and_a_relay_leads_nowhere_at_once() -> None:

@@ -108,6 +108,7 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
         ]
         yield table(["id", "way", "transfer package", "status", "unpacked", "size", "what went wrong"], rows)
     yield from _products(found)
+    yield from _doubtful(found)
     yield titled(counted(len(found.levels), "location", "locations"))
     yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
 
@@ -128,6 +129,18 @@ def _products(found: TransferStatus) -> Iterator[RenderableType]:
             (one.status, one.products, size(one.size_bytes), one.destination, one.failure) for one in found.fetched
         ]
         yield table(["status", "products", "size", "to", "what went wrong"], brought)
+
+
+def _doubtful(found: TransferStatus) -> Iterator[RenderableType]:
+    if found.doubtful:
+        yield titled(
+            f"{counted(sum(one.copies for one in found.doubtful), 'copy', 'copies')} to be read before they count"
+        )
+        rows = [
+            (one.location, one.copies, size(one.size_bytes), one.in_vain or None, one.example, one.failure)
+            for one in found.doubtful
+        ]
+        yield table(["location", "copies", "size", "read in vain", "such as", "why"], rows)
 
 
 def _summary(found: TransferStatus) -> str:

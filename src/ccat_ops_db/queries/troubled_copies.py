@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
-from ccat_ops_db.models.data import LOST
+from ccat_ops_db.models.data import LOST, UNREADABLE
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
@@ -32,6 +32,7 @@ def troubled_copies(session: Session) -> Iterator[Condition]:
     """What people are told of copies."""
     yield from _lost_packages(session)
     yield from _lost_products(session)
+    yield from _unreadable(session)
     yield from _given_up(session)
     yield from _tried_in_vain(session)
     yield from _undeletable(session)
@@ -70,6 +71,23 @@ def _lost_products(session: Session) -> Iterator[Condition]:
         if lost:
             sentence += f"; lost, as no sound copy is left: {lost:,}, such as {such_lost}"
         yield Condition(kind=AlertKind.LOST_COPY, key=f"archived products {name}", sentence=sentence, number=number)
+
+
+def _unreadable(session: Session) -> Iterator[Condition]:
+    """Copies that cannot be read where others can, until they are or something sound is there to make them anew of."""
+    told = (sa.func.count(), sa.func.min(_Copy.path), sa.func.min(_Copy.failure))
+    for name, number, path, failure in session.execute(
+        _by_location(*told).where(sa.text(f"physical_copy.{UNREADABLE}"))
+    ):
+        copies = "1 copy" if number == 1 else f"{number:,} copies"
+        yield Condition(
+            kind=AlertKind.LOST_COPY,
+            key=f"unreadable {name}",
+            sentence=f"{copies} cannot be read at {name}, such as {path}, while others there can: {failure} Nothing "
+            "sound is known that could replace it, so it does not count any more, and is read again each day: save "
+            "what can be saved of it, and restore it there",
+            number=number,
+        )
 
 
 def _given_up(session: Session) -> Iterator[Condition]:
