@@ -1,7 +1,7 @@
 """Copies that cannot be read, while others at their location can, wait for their turn and do not count in the end."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,7 @@ def test_what_cannot_be_read_keeps_nothing_behind_it_waiting(far: Observatory, m
 
 
 def test_the_last_copy_that_cannot_be_read_counts_no_more_and_people_are_told_until_it_can(far: Observatory) -> None:
+    archive(far)
     package_id = archive(far)
     far.lose_all_but_archives(package_id)
     trouble = forbidden(tar_of(far, package_id))
@@ -116,6 +117,24 @@ def test_what_cannot_be_read_is_made_anew_of_what_is_sound(far: Observatory) -> 
     far.do_all()
     check_copy(far, package_id, ARCHIVE)
     assert read(far, package_id)
+
+
+def test_of_two_that_cannot_be_read_one_stays_for_the_day_that_it_can(two_archives: Observatory) -> None:
+    package_id = archive(two_archives)
+    two_archives.lose_all_but_archives(package_id)
+    copies = two_archives.copies(package_id)
+    places = (ARCHIVE, "us/lta")
+    with ExitStack() as troubles:
+        for place in places:
+            troubles.enter_context(forbidden(two_archives.directory(place) / copies[place].path))
+        for _ in range(4):
+            scrub(two_archives.worker, [copies[place].id for place in places])
+            with transaction(two_archives.engine) as session:
+                session.execute(sa.update(table_of(models.PhysicalCopy)).values(not_before=None))
+    found = two_archives.copies(package_id)
+    assert [found[place].status for place in places] == [CORRUPT, SOUND]
+    two_archives.do_all()
+    assert {two_archives.copies(package_id)[place].status for place in places} == {SOUND}, "it is made anew in the end"
 
 
 def test_nothing_is_held_against_a_copy_while_its_archive_is_away(far: Observatory) -> None:

@@ -38,7 +38,7 @@ def live_copy(session: Session, package_id: int, location_id: int) -> Copy | Non
 
 
 def archive_copies(session: Session, package_id: int) -> list[Copy]:
-    """Live copies of a package in long-term archives, the preferred one first."""
+    """Live copies of a package in long-term archives, the preferred one first, and what is in doubt last."""
     return list(
         session.scalars(
             sa.select(Copy)
@@ -48,7 +48,7 @@ def archive_copies(session: Session, package_id: int) -> list[Copy]:
                 Copy.status != PhysicalCopyStatus.DELETED,
                 models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             )
-            .order_by(models.DataLocation.priority.desc(), models.DataLocation.id)
+            .order_by(Copy.verified_at.is_(None), models.DataLocation.priority.desc(), models.DataLocation.id)
         )
     )
 

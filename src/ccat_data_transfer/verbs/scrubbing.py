@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
-from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.errors import BadFile, LocationTrouble
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
 from ccat_data_transfer.verbs.archived import Archived, archived, keep_described, known_of, verify
@@ -127,8 +127,9 @@ def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
             _scrub(lease, copy_id)
         except LeaseLost:
             _log.warning("the lease is lost, somebody else has the copy", copy=copy_id)
-        except CcatError as trouble:
-            _log.warning("nobody here can read a copy", copy=copy_id, error=str(trouble))
+        except CcatError as trouble:  # neither of the copy nor of its location
+            _log.warning("cannot read a copy now", copy=copy_id, error=str(trouble))
+            in_transaction(worker.engine, lease.release)
 
 
 def _scrub(lease: CopyLease, copy_id: int) -> None:
@@ -137,7 +138,7 @@ def _scrub(lease: CopyLease, copy_id: int) -> None:
         return
     try:
         problem = _read(order)
-    except CcatError as trouble:
+    except LocationTrouble as trouble:
         _log.warning("cannot read a copy, it is read later", copy=copy_id, error=str(trouble))
         unread = Unread(order.package_id, order.archived.run_id, trouble, is_alone=_is_well(order))
         in_transaction(lease.worker.engine, partial(note_unread, lease=lease, unread=unread))
@@ -189,7 +190,7 @@ def _can_be_read(store: Store, path: str) -> bool:
     try:
         with store.open(path) as file:
             file.read(CHUNK)
-    except CcatError:
+    except (BadFile, LocationTrouble):
         return False
     return True
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.products.repairing import archive_lost
@@ -22,7 +22,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PhysicalCopyStatus
 from ccat_service.retries import Backoff
 
-_Copy, _Other = models.PhysicalCopy, aliased(models.PhysicalCopy, flat=True)
+_Copy = models.PhysicalCopy
 _AGAIN: Final = Backoff(first=timedelta(hours=1), ceiling=timedelta(days=1))
 _COMPARED_WITH: Final = 3
 
@@ -42,16 +42,16 @@ class Unread:
 def others_at(session: Session, copy: models.PhysicalCopy) -> Sequence[str]:
     """Paths of other files at the location of a copy, those that were read and found right last."""
     sound = sa.and_(
-        _Other.data_location_id == copy.data_location_id,
-        _Other.raw_data_file_id.is_(None),
-        _Other.status == PhysicalCopyStatus.PRESENT,
-        _Other.verified_at.is_not(None),
-        _Other.data_transfer_package_id.is_(None),
-        _Other.path.not_like("%.zarr"),  # which is a directory
-        _Other.id != copy.id,
+        _Copy.data_location_id == copy.data_location_id,
+        _Copy.raw_data_file_id.is_(None),
+        sa.text("physical_copy.status = 'present'"),  # as the index says it
+        _Copy.verified_at.is_not(None),
+        _Copy.data_transfer_package_id.is_(None),
+        _Copy.path.not_like("%.zarr"),  # which is a directory
+        _Copy.id != copy.id,
     )
     return session.scalars(
-        sa.select(_Other.path).where(sound).order_by(_Other.verified_at.desc()).limit(_COMPARED_WITH)
+        sa.select(_Copy.path).where(sound).order_by(_Copy.verified_at.desc()).limit(_COMPARED_WITH)
     ).all()
 
 
@@ -62,6 +62,9 @@ def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
     """
     [copy_id] = lease.held(session)
     copy = session.get_one(_Copy, copy_id, populate_existing=True)
+    lease.release(session)
+    if copy.status is not PhysicalCopyStatus.PRESENT:
+        return
     tries = copy.trouble_count + unread.is_alone
     pause = _AGAIN.delay(max(tries, 1), jitter=random.random())  # noqa: S311 - not a secret
     values = {"trouble_count": tries, "not_before": sa.func.clock_timestamp() + pause, "failure": str(unread.trouble)}
@@ -70,7 +73,6 @@ def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
     session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(values))
     if tries >= UNREADABLE_AFTER:
         _give_up(session, copy, unread, by=lease.worker.name)
-    lease.release(session)
 
 
 def make_anew(session: Session, *, package_id: int | None, run_id: int | None, by: str) -> int:
@@ -81,19 +83,20 @@ def make_anew(session: Session, *, package_id: int | None, run_id: int | None, b
 
 
 def _give_up(session: Session, copy: models.PhysicalCopy, unread: Unread, *, by: str) -> None:
-    """Call a copy corrupt, if that has it made anew, or leaves another that is verified; else nothing changes."""
+    """Call a copy corrupt, if another is verified, or it is made anew of raw files; else nothing changes."""
     corrupt, because = PhysicalCopyStatus.CORRUPT, f"it could not be read {UNREADABLE_AFTER} times: {unread.trouble}"
     with session.begin_nested() as trial:
         advance(session, _Copy, [copy.id], to=corrupt, expected=[PhysicalCopyStatus.PRESENT], because=because, by=by)
         asked = make_anew(session, package_id=unread.package_id, run_id=unread.run_id, by=by)
-        if not asked and not _has_another(session, copy):
+        others = _others_of(session, copy)
+        if not any(others) and (others or not asked):
             trial.rollback()
 
 
-def _has_another(session: Session, copy: models.PhysicalCopy) -> bool:
-    """Whether another copy of the same is verified."""
-    same = sa.or_(
-        _Other.raw_data_package_id == copy.raw_data_package_id, _Other.data_product_id == copy.data_product_id
-    )
-    sound = sa.and_(_Other.status == PhysicalCopyStatus.PRESENT, _Other.verified_at.is_not(None))
-    return bool(session.scalar(sa.select(sa.exists().where(same, sound, _Other.id != copy.id))))
+def _others_of(session: Session, copy: models.PhysicalCopy) -> Sequence[bool]:
+    """Of each other copy of the same that is there, whether it is verified."""
+    is_packed = copy.raw_data_package_id is not None
+    noun = _Copy.raw_data_package_id if is_packed else _Copy.data_product_id
+    same = noun == (copy.raw_data_package_id if is_packed else copy.data_product_id)
+    there = sa.and_(same, _Copy.status == PhysicalCopyStatus.PRESENT, _Copy.id != copy.id)
+    return session.scalars(sa.select(_Copy.verified_at.is_not(None)).where(there)).all()
