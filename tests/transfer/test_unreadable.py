@@ -15,9 +15,8 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import AlertKind, PhysicalCopyStatus
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import START, Observatory
+from tests.transfer.support import START, Observatory, say
 from tests.transfer.test_replication import check_copy, forget_looks, make_old
-from tests.transfer.test_transfer_commands import say
 from tests.transfer.test_troubles import forbidden, gone
 
 FILES = {"a.fits": b"a" * 3000}
