@@ -7,10 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from ccat_data_transfer.backends.errors import LocationTrouble, ReadBackDiffers
+from ccat_data_transfer.backends.errors import FileMissing, LocationTrouble, ReadBackDiffers
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.bucket import Bucket
-from ccat_data_transfer.backends.s3.errors import AccessRefused, BucketMissing, CredentialsMissing, StoreFails
+from ccat_data_transfer.backends.s3.errors import (
+    AccessRefused,
+    BucketMissing,
+    CredentialsMissing,
+    NothingStored,
+    StoreFails,
+)
 from ccat_data_transfer.backends.s3.parts import PART_BYTES, part_size
 from ccat_data_transfer.tar import Writable
 from tests.transfer.object_store import BUCKET, ObjectStore, Road, bucket_at
@@ -257,6 +263,19 @@ def test_a_missing_bucket_is_said_with_its_store(object_store: ObjectStore, buck
     store = f"http://127.0.0.1:{object_store.port}"
     told = f"Location cologne/s3 (s3://nobodys/fyst) is missing: {store} has no such bucket; make it."
     assert said(nowhere, BucketMissing) == told
+
+
+def test_in_a_bucket_that_has_nothing_at_all_no_object_is_called_missing(
+    object_store: ObjectStore, bucket: Bucket
+) -> None:
+    object_store.put("of-others/raw/a.tar", b"")
+    told = r"Location cologne/s3 \(s3://archive/fyst\) has nothing at all; check its bucket and prefix"
+    with pytest.raises(NothingStored, match=told) as error, bucket.open(PATH):
+        pass
+    assert error.value.transient
+    publish(bucket)
+    with pytest.raises(FileMissing), bucket.open("raw/b.tar"):
+        pass
 
 
 def test_a_store_that_is_not_there_is_trouble_that_passes(road: Road) -> None:

@@ -11,7 +11,7 @@ from ccat_data_transfer.backends.base import Seal, Stored
 from ccat_data_transfer.backends.errors import FileDiffers, FileMissing, ReadBackDiffers
 from ccat_data_transfer.backends.s3.access import client_of
 from ccat_data_transfer.backends.s3.address import Address
-from ccat_data_transfer.backends.s3.errors import StoreFails, explained, is_missing
+from ccat_data_transfer.backends.s3.errors import NothingStored, StoreFails, explained, is_missing
 from ccat_data_transfer.backends.s3.leftovers import clear
 from ccat_data_transfer.backends.s3.parts import PART_BYTES, part_size
 from ccat_data_transfer.backends.s3.reading import ObjectStream, seal_of
@@ -53,8 +53,15 @@ class Bucket:
         return self.address.url(path)
 
     def open(self, path: str, *, size_bytes: int | None = None) -> Reader:
-        """Reader of an object, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`."""
-        stream = self._stream(path)
+        """Reader of an object, for a `with`; raises FileMissing, or FileDiffers where its size is not `size_bytes`.
+
+        Where the location has no object at all nothing is called missing: NothingStored is raised.
+        """
+        try:
+            stream = self._stream(path)
+        except FileMissing:
+            self._require_anything()
+            raise
         if size_bytes not in {None, stream.size_bytes}:
             stream.close()
             registered, found = f"{size_bytes} bytes", f"{stream.size_bytes} bytes"
@@ -149,6 +156,13 @@ class Bucket:
             progress=self.progress,
             explain=lambda error: StoreFails(self.address, str(error)),
         )
+
+    def _require_anything(self) -> None:
+        prefix = self.address.key("")
+        with explained(self.address):
+            found = self._s3.list_objects_v2(Bucket=self.address.bucket, Prefix=prefix, MaxKeys=1)
+        if not found.get("Contents"):
+            raise NothingStored(self.address)
 
     def _head(self, path: str) -> "HeadObjectOutputTypeDef | None":
         key = self.address.key(path)

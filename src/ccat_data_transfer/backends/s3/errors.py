@@ -59,6 +59,17 @@ class BucketMissing(LocationTrouble):
         )
 
 
+class NothingStored(LocationTrouble):
+    """A bucket is empty, or what has the prefix of its location, where something was to be read."""
+
+    code = "nothing_stored"
+    needs_a_person = True
+
+    def __init__(self, address: Address) -> None:
+        remedy = "check its bucket and prefix (`ccat locations`), and whether the store was made anew"
+        super().__init__(address.location, str(address), problem="has nothing at all", remedy=remedy)
+
+
 class StoreFails(LocationTrouble):
     """An object store does not answer, or not as it should."""
 
