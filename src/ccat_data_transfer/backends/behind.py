@@ -23,11 +23,11 @@ class Behind:
     def __init__(self, at_once: int, *, progress: Callable[[], None], explain: Explain) -> None:
         self._pool = ThreadPoolExecutor(at_once)
         self._most = 2 * at_once
-        self._under_way: deque[Future[None]] = deque()
+        self._under_way: deque[Future[object]] = deque()
         self._progress = progress
         self._explain = explain
 
-    def do(self, work: Callable[[], None]) -> None:
+    def do(self, work: Callable[[], object]) -> None:
         """Have this done; raises what earlier work met."""
         while self._under_way and (self._under_way[0].done() or len(self._under_way) >= self._most):
             self._await_first()

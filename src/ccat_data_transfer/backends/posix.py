@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -67,6 +67,8 @@ class Disk:
     """Called after every chunk that is read or written; what it raises ends the work."""
     holds_data: bool = False
     """Whether something is known to lie there: then an empty directory is one whose disk is away."""
+    _left: dict[Path, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    """What was unfinished in directories when this try came there first."""
 
     def where(self, path: str) -> Path:
         """A file as people would look for it."""
@@ -282,10 +284,23 @@ class Disk:
             with self.explained(needs):  # before anything is removed, which would hide why it failed
                 self._require_room(needs)
                 _make_directory(target.parent)
-                _remove_partials(target)
+                self._remove_partials(target)
                 yield unfinished, target
         finally:
             _remove(unfinished)
+
+    def _remove_partials(self, target: Path) -> None:
+        """Remove what earlier tries left: only who holds the lease gets here.
+
+        A directory is looked through once for all that this try writes there, which may be the files of a large tree.
+        """
+        if target.parent not in self._left:
+            with os.scandir(target.parent) as entries:
+                self._left[target.parent] = [one.name for one in entries if _PARTIAL in one.name]
+        start = _beside(target, _PARTIAL).name
+        for name in self._left[target.parent]:
+            if name.startswith(start):
+                _remove(target.parent / name)
 
     def _require_room(self, needs: int) -> None:
         if self.holds_data:
@@ -402,13 +417,6 @@ def _flush_directory(directory: Path) -> None:
 def _flush_directories(top: Path) -> None:
     for directory, _, _ in os.walk(top):
         _flush_directory(Path(directory))
-
-
-def _remove_partials(target: Path) -> None:
-    """Remove what earlier tries left: only who holds the lease gets here."""
-    for found in list(target.parent.iterdir()):
-        if found.name.startswith(_beside(target, _PARTIAL).name):
-            _remove(found)
 
 
 def _remove(unfinished: Path) -> None:

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing
+from ccat_data_transfer.backends.behind import Behind
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, LocationFails
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.products.plan import listing_path
 from ccat_data_transfer.verbs.products.trees import digest_of, is_directory, looked
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.plan.trees import TreeFile, tree_checksum, tree_listing
 
 _AT_ONCE: Final = 4
@@ -96,18 +100,26 @@ class Copier:
         if tree_checksum(files) != item.checksum:
             where = self.origin.where(top)
             raise FileDiffers(self.origin.name, where, registered=item.checksum, found=tree_checksum(files))
-        size = sum(self._copy_one_of(item, top, file).size_bytes for file in files)
+        size = self._copy_files(item, top, files)
         listing = tree_listing(files)
         path = listing_path(self.directory, item.relative_path)
         self.archive.publish(path, _writing(listing), needs=len(listing), checksum=item.checksum)
         seal = self.archive.seal(self._path(item))
         return Seen(size, item.checksum, seal.mtime_ns if seal else None, seal.inode if seal else None)
 
-    def _copy_one_of(self, item: Item, top: str, file: TreeFile) -> Stored:
-        origin_path = f"{top}/{file.path}"
-        size = self.origin.size(origin_path) or 0
-        path = f"{self._path(item)}/{file.path}"
-        return self._copy_file(origin_path, path, size_bytes=size, checksum=digest_of(file))
+    def _copy_files(self, item: Item, top: str, files: Sequence[TreeFile]) -> int:
+        """Copy the files of a directory, small ones side by side; their size together."""
+        sizes = {file: self.origin.size(f"{top}/{file.path}") or 0 for file in files}
+        with closing(Behind(_AT_ONCE, progress=self.origin.progress, explain=self._explain)) as behind:
+            for file, size in sizes.items():
+                origin_path, path = f"{top}/{file.path}", f"{self._path(item)}/{file.path}"
+                copy = partial(self._copy_file, origin_path, path, size_bytes=size, checksum=digest_of(file))
+                behind.do(copy) if size <= _SMALL else copy()
+            behind.finish()
+        return sum(sizes.values())
+
+    def _explain(self, error: OSError) -> CcatError:
+        return LocationFails(self.archive.name, self.origin.root, error)
 
     def _path(self, item: Item) -> str:
         return f"{self.directory}/{item.relative_path}"
