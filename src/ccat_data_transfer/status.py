@@ -4,35 +4,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from ccat_data_transfer.copy_status import InDoubt, in_doubt
+from ccat_data_transfer.levels import Level, levels
 from ccat_data_transfer.product_status import ToArchive, ToFetch, to_archive, to_fetch
+from ccat_data_transfer.rates import WINDOW, per_hour
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
-    LocationType,
     PackageState,
-    PhysicalCopyStatus,
     Status,
-    StorageType,
 )
 
-_File, _Package, _Archiving, _Moving, _Copy, _Location = (
+_File, _Package, _Archiving, _Moving = (
     models.RawDataFile,
     models.RawDataPackage,
     models.LongTermArchiveTransfer,
     models.DataTransfer,
-    models.PhysicalCopy,
-    models.DataLocation,
 )
-_WINDOW: Final = timedelta(hours=6)
-"""Over which rates are taken."""
 
 
 class Stage(StrEnum):
@@ -89,22 +83,6 @@ class Crossed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
-    """A location, and what is free there."""
-
-    location: str
-    type: LocationType
-    kept_bytes: int | None
-    """What is there of ours; of an object store only, which does not tell how full it is."""
-    free_bytes: int | None
-    total_bytes: int | None
-    filled_per_hour: int | None
-    """Bytes an hour by which it fills, of late; a SOURCE only."""
-    hours_left: float | None
-    """Until it is full at that rate; None where it is not filling."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class TransferStatus:
     """How data transfer is now."""
 
@@ -125,11 +103,15 @@ class TransferStatus:
     """What instruments registered of late."""
     archived_bytes: int
     registered_per_hour: int
+    """Since the first of that was registered."""
     archived_per_hour: int
+    """Since the first of what was archived of late was there to be archived."""
+    archived_last: datetime | None
+    """When anything was archived last, ever."""
     backlog_bytes: int
     """What is registered and not archived."""
     backlog_hours: float | None
-    """Until all of that is archived at the rate of late; None where nothing was archived of late."""
+    """Until all of that is archived at the rate of late, but for what failed; None where nothing was archived."""
 
 
 def transfer_status(session: Session) -> TransferStatus:
@@ -137,8 +119,9 @@ def transfer_status(session: Session) -> TransferStatus:
     now: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
     stages = _stages(session)
     backlog = sum(one.size_bytes for one in stages if one.stage is not Stage.ARCHIVED)
-    registered, archived = _of_late(session, now)
-    archived_per_hour = _per_hour(archived)
+    goes_on = sum(one.size_bytes for one in stages if one.stage not in {Stage.ARCHIVED, Stage.FAILED})
+    registered, archived = _registered_of_late(session, now), _archived_of_late(session, now)
+    archived_per_hour = archived.per_hour(now)
     return TransferStatus(
         at=now,
         stages=stages,
@@ -147,20 +130,16 @@ def transfer_status(session: Session) -> TransferStatus:
         products=to_archive(session),
         fetched=to_fetch(session),
         doubtful=in_doubt(session),
-        levels=_levels(session, now),
-        window_hours=_WINDOW / timedelta(hours=1),
-        registered_bytes=registered,
-        archived_bytes=archived,
-        registered_per_hour=_per_hour(registered),
+        levels=levels(session, now),
+        window_hours=WINDOW / timedelta(hours=1),
+        registered_bytes=registered.size_bytes,
+        archived_bytes=archived.size_bytes,
+        registered_per_hour=registered.per_hour(now),
         archived_per_hour=archived_per_hour,
+        archived_last=session.scalar(sa.select(sa.func.max(_Package.archived_at))),
         backlog_bytes=backlog,
-        backlog_hours=round(backlog / archived_per_hour, 1) if archived_per_hour else None,
+        backlog_hours=round(goes_on / archived_per_hour, 1) if archived_per_hour else None,
     )
-
-
-def hours_until_full(free: int | None, filled_per_hour: int | None) -> float | None:
-    """How long there is room; None where that is not known, or nothing fills it."""
-    return round(free / filled_per_hour, 1) if free is not None and filled_per_hour and filled_per_hour > 0 else None
 
 
 def _stages(session: Session) -> list[OnItsWay]:
@@ -221,16 +200,27 @@ def _archived(session: Session) -> OnItsWay:
     return OnItsWay(stage=Stage.ARCHIVED, packages=packages, files=0, size_bytes=int(size or 0), oldest=None)
 
 
-def _of_late(session: Session, now: datetime) -> tuple[int, int]:
-    """Bytes that were registered, and that were archived."""
-    since = now - _WINDOW
-    registered = sa.select(sa.func.sum(_File.size_bytes)).where(_File.created_at > since)
-    archived = sa.select(sa.func.sum(_Package.size_bytes)).where(_Package.archived_at > since)
-    return int(session.scalar(registered) or 0), int(session.scalar(archived) or 0)
+@dataclass(frozen=True)
+class _OfLate:
+    size_bytes: int
+    since: datetime | None
+    """When the first of it came."""
+
+    def per_hour(self, now: datetime) -> int:
+        return per_hour(self.size_bytes, self.since, now=now)
 
 
-def _per_hour(size: int) -> int:
-    return round(size / (_WINDOW / timedelta(hours=1)))
+def _registered_of_late(session: Session, now: datetime) -> _OfLate:
+    looked = sa.select(sa.func.sum(_File.size_bytes), sa.func.min(_File.created_at))
+    size, since = session.execute(looked.where(_File.created_at > now - WINDOW)).one()
+    return _OfLate(int(size or 0), since)
+
+
+def _archived_of_late(session: Session, now: datetime) -> _OfLate:
+    """It comes when it becomes a package: from then on it can be archived."""
+    looked = sa.select(sa.func.sum(_Package.size_bytes), sa.func.min(_Package.created_at))
+    size, since = session.execute(looked.where(_Package.archived_at > now - WINDOW)).one()
+    return _OfLate(int(size or 0), since)
 
 
 def _crossings(session: Session) -> list[Crossing]:
@@ -261,11 +251,13 @@ def _crossings(session: Session) -> list[Crossing]:
 
 
 def _crossed(session: Session, now: datetime) -> list[Crossed]:
-    parcel, ends = models.DataTransferPackage, (_Moving.origin_id, _Moving.destination_id)
+    """Transfers that were completed of late, whenever they began."""
+    parcel, change, ends = models.DataTransferPackage, models.StatusChange, (_Moving.origin_id, _Moving.destination_id)
     rows = session.execute(
         sa.select(*ends, sa.func.count(), sa.func.sum(parcel.size_bytes))
         .join(parcel, parcel.id == _Moving.data_transfer_package_id)
-        .where(_Moving.status == Status.COMPLETED, _Moving.created_at > now - _WINDOW)
+        .join(change, sa.and_(change.noun == _Moving.__tablename__, change.object_id == _Moving.id))
+        .where(_Moving.status == Status.COMPLETED, change.to_status == Status.COMPLETED, change.at > now - WINDOW)
         .group_by(*ends)
         .order_by(*ends)
     ).all()
@@ -277,45 +269,4 @@ def _crossed(session: Session, now: datetime) -> list[Crossed]:
 
 
 def _location_names(session: Session) -> Mapping[int, str]:
-    return dict(session.execute(LOCATION.rows.with_only_columns(_Location.id, LOCATION.label)).all())
-
-
-def _levels(session: Session, now: datetime) -> list[Level]:
-    filled, kept = _filled(session, now), _kept(session)
-    rows = session.execute(LOCATION.rows.add_columns(LOCATION.label).order_by(LOCATION.label))
-    return [
-        Level(
-            location=name,
-            type=one.location_type,
-            kept_bytes=kept.get(one.id, 0) if one.storage_type is StorageType.S3 else None,
-            free_bytes=one.free_bytes,
-            total_bytes=one.total_bytes,
-            filled_per_hour=filled.get(one.id) if one.location_type is LocationType.SOURCE else None,
-            hours_left=hours_until_full(one.free_bytes, filled.get(one.id)),
-        )
-        for one, name in rows
-    ]
-
-
-def _kept(session: Session) -> Mapping[int, int]:
-    """Bytes that are in object stores, by location."""
-    there = _Copy.status != PhysicalCopyStatus.DELETED
-    of_copies = sa.select(_Copy.data_location_id, sa.func.coalesce(sa.func.sum(_Copy.size_bytes), 0))
-    stores = of_copies.join(_Location, _Location.id == _Copy.data_location_id).where(there)
-    rows = session.execute(stores.where(_Location.storage_type == StorageType.S3).group_by(_Copy.data_location_id))
-    return {place: int(total or 0) for place, total in rows}
-
-
-def _filled(session: Session, now: datetime) -> Mapping[int, int]:
-    """Bytes an hour that came to SOURCE locations of late, less what was deleted there; by location."""
-    since, change = now - _WINDOW, models.StatusChange
-    size = sa.func.coalesce(sa.func.sum(_File.size_bytes), 0)
-    of_file = sa.select(_Copy.data_location_id, size).join(_File, _File.id == _Copy.raw_data_file_id)
-    came = of_file.where(_Copy.created_at > since).group_by(_Copy.data_location_id)
-    deleted = (
-        of_file.join(change, sa.and_(change.noun == _Copy.__tablename__, change.object_id == _Copy.id))
-        .where(change.to_status == PhysicalCopyStatus.DELETED, change.at > since)
-        .group_by(_Copy.data_location_id)
-    )
-    went = {place: int(total) for place, total in session.execute(deleted)}
-    return {place: _per_hour(int(total) - went.get(place, 0)) for place, total in session.execute(came)}
+    return dict(session.execute(LOCATION.rows.with_only_columns(models.DataLocation.id, LOCATION.label)).all())

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.status import hours_until_full
+from ccat_data_transfer.rates import hours_until_full
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import Mover, PackageState, Status
@@ -67,13 +67,13 @@ def test_how_long_a_source_has_room_is_told_from_how_fast_it_fills(far: Observat
     source = far.location_id("ccat/chai_raw_data")
     with transaction(far.engine) as session:
         location = session.get_one(models.DataLocation, source)
-        location.free_bytes, location.total_bytes, location.space_checked_at = 1_000_000, 10_000_000, sa.func.now()
+        location.free_bytes, location.total_bytes, location.space_checked_at = 24_000_000, 240_000_000, sa.func.now()
     told = json.loads(say(far, "transfer", "status", "--json"))
     [level] = [one for one in told["levels"] if one["location"] == "ccat/chai_raw_data"]
-    assert (level["filled_per_hour"], level["hours_left"]) == (100_000, 10.0)
+    assert (level["filled_per_hour"], level["hours_left"]) == (2_400_000, 10.0)  # a quarter of an hour at least
     assert "10 h" in say(far, "transfer", "status")
     with transaction(far.engine) as session:
-        session.get_one(models.DataLocation, source).free_bytes = 10_000_000
+        session.get_one(models.DataLocation, source).free_bytes = 240_000_000
     assert "4 days" in say(far, "transfer", "status")
     with transaction(far.engine) as session:
         location = session.get_one(models.DataLocation, source)

@@ -11,9 +11,10 @@ from rich.live import Live
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, console, counted, print_json, table, titled
 from ccat.wiring import open_database, process_name, transaction
-from ccat_data_transfer.status import Crossed, Crossing, Level, OnItsWay, Stage, TransferStatus, transfer_status
+from ccat_data_transfer.levels import Level
+from ccat_data_transfer.status import Crossed, Crossing, OnItsWay, Stage, TransferStatus, transfer_status
 from ccat_data_transfer.verbs.retrying import retry_transfer
-from ccat_ops_db.plan.spaces import size
+from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_service.database import DatabaseConnection
 
 app = typer.Typer(
@@ -145,7 +146,10 @@ def _doubtful(found: TransferStatus) -> Iterator[RenderableType]:
 
 def _summary(found: TransferStatus) -> str:
     come, gone = size(found.registered_bytes), size(found.archived_bytes)
-    return f"{_backlog(found)}; in the last {found.window_hours:g} h {come} were registered, and {gone} archived"
+    of_late = f"{_backlog(found)}; in the last {found.window_hours:g} h {come} were registered, and {gone} archived"
+    if not found.backlog_bytes or found.archived_last is None:
+        return of_late
+    return f"{of_late}, the last at {found.archived_last:%F %H:%M} UTC"
 
 
 def _backlog(found: TransferStatus) -> str:
@@ -167,13 +171,23 @@ def _way(one: Crossing | Crossed) -> str:
 def _level(one: Level) -> tuple[object, ...]:
     if one.kept_bytes is not None:
         return one.location, one.type, f"{size(one.kept_bytes)} of ours", "an object store does not tell", None, None
+    fills = f"{size(one.filled_per_hour)}/h" if one.filled_per_hour and one.filled_per_hour > 0 else None
+    if one.state is SpaceState.UNKNOWN:
+        return one.location, one.type, *_unknown(one), fills, fills and "unknown"
     if one.free_bytes is None or not one.total_bytes:
-        return one.location, one.type, None, None, None, None
+        return one.location, one.type, "unusable: `ccat locations` says why", None, fills, None
     used = one.total_bytes - one.free_bytes
     level = f"{_bar(used, one.total_bytes)} {used / one.total_bytes:.0%}"
-    fills = f"{size(one.filled_per_hour)}/h" if one.filled_per_hour and one.filled_per_hour > 0 else None
     full = None if one.hours_left is None else _span(one.hours_left)
     return one.location, one.type, level, size(one.free_bytes), fills, full
+
+
+def _unknown(one: Level) -> tuple[str, str | None]:
+    """What is said of a level that no worker has seen of late, and of what was free then."""
+    if one.seen_at is None:
+        return "unknown: no worker has ever looked", None
+    then = None if one.free_bytes is None else f"{size(one.free_bytes)} then"
+    return f"unknown since {one.seen_at:%F %H:%M} UTC", then
 
 
 def _span(hours: float) -> str:
