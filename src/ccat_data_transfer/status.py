@@ -64,11 +64,16 @@ class Crossing:
     origin: str
     destination: str
     status: Status
+    since: datetime
+    """When it was put together."""
     packages: int
     arrived: int
     """Raw packages of it that were unpacked."""
     size_bytes: int
+    arrived_bytes: int | None
+    """Those that were there when its worker looked last; None where none has looked."""
     failure: str | None
+    tried_again_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,13 +246,20 @@ def _crossings(session: Session) -> list[Crossing]:
             origin=names[one.origin_id],
             destination=names[one.destination_id],
             status=one.status,
+            since=one.created_at,
             packages=packages,
             arrived=arrived,
             size_bytes=parcel.size_bytes or 0,
+            arrived_bytes=_arrived(parcel.size_bytes or 0, one.missing_bytes),
             failure=one.failure,
+            tried_again_at=one.not_before if one.status is Status.PENDING else None,
         )
         for one, parcel, packages, arrived in rows
     ]
+
+
+def _arrived(size: int, missing: int | None) -> int | None:
+    return None if missing is None else max(size - missing, 0)
 
 
 def _crossed(session: Session, now: datetime) -> list[Crossed]:

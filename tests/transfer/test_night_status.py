@@ -1,17 +1,24 @@
 """What `ccat transfer status` says in the middle of a night: numbers that somebody acts on at three in the morning."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.movers import Parcel, Rsync
+from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.rates import WINDOW, per_hour, worse_per_hour
+from ccat_data_transfer.verbs.transferring import transfer
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
+from ccat_ops_db.states import Mover
 from tests.transfer.support import Observatory
 from tests.transfer.test_transfer_commands import say
 
@@ -125,6 +132,43 @@ def test_a_transfer_that_took_nine_hours_is_among_what_arrived_of_late(far: Obse
         moves = sa.update(models.StatusChange).filter_by(noun=trip.__tablename__)
         session.execute(moves.values(at=sa.func.now() - timedelta(hours=7)))
     assert told(far)["crossed"] == []
+
+
+@dataclass(frozen=True)
+class OneByOne(Rsync):
+    """Rsync that is started for each file, with a look at the work in between."""
+
+    look: Callable[[], object] = dict
+
+    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
+        for one in parcel.files:
+            super().__call__(replace(parcel, files=[one]), into, progress=progress)
+            progress()
+            self.look()
+        return {}
+
+
+def test_of_a_transfer_between_sites_it_is_told_how_much_of_it_has_come(far: Observatory) -> None:
+    for size in (100_000, 300_000):
+        far.observe({f"{size}.fits": bytes(size)})
+    far.do(Operation.PACKING)
+    with transaction(far.engine) as session:
+        session.execute(sa.update(models.DataTransferRoute).values(method=Mover.RSYNC))
+    far.ship()
+    [transfer_id] = far.schedule(Operation.TRANSFERRING)
+    [before] = told(far)["crossings"]
+    total = before["size_bytes"]
+    assert (before["arrived_bytes"], before["packages"]) == (None, 2)
+    assert "bytes, not seen to move yet 0 of 2" in shown(far, f"{transfer_id} ccat/buffer")
+    seen: list[int] = []
+    mover = OneByOne(look=lambda: seen.append(told(far)["crossings"][0]["arrived_bytes"]))
+    transfer(replace(far.worker, rsync=mover, lease=timedelta()), transfer_id)
+    assert 100_000 < seen[0] < 200_000
+    assert seen[1] == total
+    [after] = told(far)["crossings"]
+    assert (after["arrived_bytes"], after["arrived"]) == (total, 0)
+    far.do(Operation.UNPACKING)
+    assert told(far)["crossings"] == []
 
 
 def test_the_rate_of_archiving_counts_from_when_there_was_something_to_archive(far: Observatory) -> None:

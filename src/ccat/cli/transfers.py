@@ -27,6 +27,17 @@ _PAUSE: Final = timedelta(seconds=2)
 _BAR: Final = 20
 _DAYS_FROM: Final = 48
 """Hours from which on time is told in days."""
+_OF_CROSSINGS: Final = (
+    "id",
+    "way",
+    "transfer package",
+    "status",
+    "since",
+    "brought",
+    "unpacked",
+    "what went wrong",
+    "tried again at",
+)
 _NEXT: Final[Mapping[Stage, str]] = {
     Stage.REGISTERED: "put into packages once their scan is complete, or nothing came for a while",
     Stage.TO_PACK: "written as a tar into the buffer of their site",
@@ -101,13 +112,15 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
                 _way(one),
                 one.name,
                 one.status,
-                f"{_bar(one.arrived, one.packages)} {one.arrived} of {one.packages}",
-                size(one.size_bytes),
+                one.since,
+                _brought(one),
+                f"{one.arrived} of {one.packages}",
                 one.failure,
+                one.tried_again_at,
             )
             for one in found.crossings
         ]
-        yield table(["id", "way", "transfer package", "status", "unpacked", "size", "what went wrong"], rows)
+        yield table(_OF_CROSSINGS, rows)
     yield from _products(found)
     yield from _doubtful(found)
     yield titled(counted(len(found.levels), "location", "locations"))
@@ -166,6 +179,15 @@ def _stage(one: OnItsWay) -> tuple[object, ...]:
 
 def _way(one: Crossing | Crossed) -> str:
     return f"{one.origin} → {one.destination}"
+
+
+def _brought(one: Crossing) -> str:
+    """How much of it is where it goes to, and then how much of that is unpacked."""
+    if one.arrived_bytes is None:
+        return f"{size(one.size_bytes)}, not seen to move yet"
+    is_there = one.arrived_bytes >= one.size_bytes
+    bar = _bar(one.arrived, one.packages) if is_there else _bar(one.arrived_bytes, one.size_bytes)
+    return f"{bar} {size(one.arrived_bytes)} of {size(one.size_bytes)}"
 
 
 def _level(one: Level) -> tuple[object, ...]:

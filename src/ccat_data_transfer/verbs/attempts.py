@@ -6,12 +6,13 @@ transactions begins by renewing its lease. Whoever has lost it records nothing.
 
 import random
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
+from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -74,6 +75,8 @@ class Attempt:
     def __init__(self, worker: Worker, noun: type[Transfer], transfer_id: int) -> None:
         self.by = worker.name
         self.transfer_id = transfer_id
+        self.seen: Callable[[], Mapping[str, object]] = dict
+        """Asked whenever the lease is renewed while bytes move; what it returns is written down of the transfer."""
         self._worker = worker
         self._noun = noun
         self._token = secrets.token_hex(4)
@@ -178,19 +181,22 @@ class Attempt:
         """Renew the lease where it is time to; raises LeaseLost."""
         if monotonic() < self._renew_at:
             return
+        seen = self.seen()
         try:
-            in_transaction(self._worker.engine, self._renew)
+            in_transaction(self._worker.engine, partial(self._renew, seen=seen))
         except Exception as error:
             if not is_transient(error):
                 raise
             _log.warning("cannot renew the lease, copying on", id=self.transfer_id, error=first_line(error))
             self._note_renewal()
 
-    def _renew(self, session: Session) -> None:
+    def _renew(self, session: Session, *, seen: Mapping[str, object] = MappingProxyType({})) -> None:
         noun, lease = self._noun, self._worker.lease
         held = claims.renew(session, noun, [self.transfer_id], by=self._claimed_by, lease=lease)
         if not held or session.scalar(sa.select(noun.status).where(noun.id.in_(held))) is not Status.IN_PROGRESS:
             raise LeaseLost
+        if seen:
+            session.execute(sa.update(noun).where(noun.id == self.transfer_id).values(seen))
         self._note_renewal()
 
     def _note_renewal(self) -> None:

@@ -77,11 +77,17 @@ def _files(members: Sequence[Carried]) -> list[tuple[str, int | None]]:
 
 def _bring(order: _Order, one: Attempt) -> Mapping[str, BadFile]:
     """Bring what is there; what is wrong with the rest."""
-    files = order.parcel.files
-    missing = order.buffer.missing_bytes(order.path, [(PurePosixPath(path).name, size or 0) for path, size in files])
+    files, missing = order.parcel.files, _missing(order)
     into = order.buffer.inbox(order.path, needs=missing)
+    one.seen = lambda: {"missing_bytes": _missing(order)}
     with order.buffer.explained(missing):
         return order.move(order.parcel, into, progress=one.keep_lease) if files else {}
+
+
+def _missing(order: _Order) -> int:
+    """How much of it is not there yet."""
+    files = [(PurePosixPath(path).name, size or 0) for path, size in order.parcel.files]
+    return order.buffer.missing_bytes(order.path, files)
 
 
 def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, bad: Mapping[str, BadFile]) -> None:
@@ -92,6 +98,7 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, ba
         anew = str(BadBufferCopy(concerned[0].name, problem))
         one.rest(session, [member.archive_transfer_id for member in concerned], because=anew)
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
+    session.get_one(models.DataTransfer, one.transfer_id).missing_bytes = 0
     one.end(session, Status.PENDING, because=because)
 
 

@@ -171,3 +171,6 @@ class DataTransfer(_Transfer, Base):
     )
     origin_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it is read from.")
     destination_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="Location that it goes to.")
+    missing_bytes: Mapped[int | None] = mapped_column(
+        comment="Bytes of it that were not there yet when its worker looked last; NULL: none has looked."
+    )
