@@ -1,5 +1,6 @@
 """A place that loses or damages what is brought there time and again is given a rest, the longer the more often."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, RouteType, Status
 from ccat_service.retries import Backoff
 from tests.transfer.support import Observatory
+from tests.transfer.test_transfer_commands import say
 
 FILES = {"a.fits": b"a" * 300_000}
 HOURS = Backoff(first=timedelta(hours=1), ceiling=timedelta(hours=1))
@@ -124,6 +126,29 @@ def told(observatory: Observatory) -> list[str]:
     with transaction(observatory.engine) as session:
         late = datetime.now(UTC) - timedelta(days=1)
         return [one.sentence for one in conditions(session, late=late) if one.key == "raw packages tried in vain"]
+
+
+def test_what_cannot_be_brought_to_another_site_is_told_with_what_is_in_the_way(far: Observatory) -> None:
+    packages = [far.observe(FILES) for _ in range(2)]
+    far.do(Operation.PACKING)
+    far.ship()
+    with away(far.directory("cologne/buffer")):
+        for _ in range(5):
+            assert told(far) == []
+            assert far.do(Operation.TRANSFERRING) == 1
+        [sentence] = told(far)
+        said = far.one(models.DataTransfer).failure or ""
+        assert said.startswith("Location cologne/buffer ("), said
+        assert sentence == (
+            "2 raw packages met trouble 5 times or more on the way into an archive, such as: "
+            f"{said} `ccat packages` says what is in the way"
+        )
+        listed = json.loads(say(far, "packages", "--json"))
+        assert {(one["failure"], one["tried_again_at"] is None) for one in listed} == {(said, False)}
+    for package_id in packages:
+        check_archived(far, package_id)
+    assert told(far) == []
+    assert {one["failure"] for one in json.loads(say(far, "packages", "--json"))} == {None}
 
 
 def test_what_went_on_from_an_archive_first_is_packed_anew_at_the_site_of_its_raw_files(far: Observatory) -> None:

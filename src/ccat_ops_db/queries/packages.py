@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.queries.troubled_transfers import CARRIES
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, PhysicalCopyStatus
 
 _LIES: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED)
@@ -38,7 +39,7 @@ class ListedPackage:
     copies: Sequence[str]
     """Locations where it is, as a tar or unpacked."""
     failure: str | None
-    """Why it is FAILED, or what keeps it from its archive at the moment."""
+    """Why it is FAILED, or what keeps it from its archive at the moment, or the transfer package that it crosses in."""
     tried_again_at: datetime | None
     excluded: str | None
     """Why it is out of all groupings, who said so, and by which exclusion."""
@@ -50,7 +51,7 @@ def list_packages(
     session: Session, state: PackageState | None, *, limit: int, before: int | None = None
 ) -> Sequence[ListedPackage]:
     """The newest packages; `before` is the id where the last page ended."""
-    package, transfer = models.RawDataPackage, models.LongTermArchiveTransfer
+    package, transfer, trip = models.RawDataPackage, models.LongTermArchiveTransfer, models.DataTransfer
     under_way = sa.and_(transfer.raw_data_package_id == package.id, transfer.status.in_(LIVE_TRANSFER_STATUSES))
     query: sa.Select[*tuple[Any, ...]] = (
         sa.select(
@@ -62,12 +63,13 @@ def list_packages(
             package.checksum,
             _left_in(),
             _copies(),
-            sa.func.coalesce(package.failure, sa.func.min(transfer.failure)),
-            sa.func.min(transfer.not_before),
+            sa.func.coalesce(package.failure, sa.func.min(sa.func.coalesce(trip.failure, transfer.failure))),
+            sa.func.min(sa.func.coalesce(trip.not_before, transfer.not_before)),
             package.excluded_because,
             package.excluded_pixels,
         )
         .outerjoin(transfer, under_way)
+        .outerjoin(trip, CARRIES)
         .where(*([package.state == state] if state else []), *([package.id < before] if before else []))
         .group_by(package.id)
         .order_by(package.id.desc())

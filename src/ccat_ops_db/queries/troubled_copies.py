@@ -18,10 +18,6 @@ _Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.Da
 _Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
 _IS_LOST: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.text(f"physical_copy.{LOST}"))
 _COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
-_IN_VAIN: Final = 5
-"""Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
-
-
 _TRIES: Final = 5
 """To delete a copy, until people are told."""
 _WAITS: Final = timedelta(hours=1)
@@ -34,7 +30,6 @@ def troubled_copies(session: Session) -> Iterator[Condition]:
     yield from _lost_products(session)
     yield from _unreadable(session)
     yield from _given_up(session)
-    yield from _tried_in_vain(session)
     yield from _undeletable(session)
 
 
@@ -124,24 +119,6 @@ def _given_up(session: Session) -> Iterator[Condition]:
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"copies for {name}",
             sentence=f"{copies} cannot be made at {name}, such as that of package {package_id}: {cause}",
-            number=number,
-        )
-
-
-def _tried_in_vain(session: Session) -> Iterator[Condition]:
-    """Raw packages that go on being tried again on their way, such as those that a buffer loses time and again."""
-    number, cause = session.execute(
-        sa.select(sa.func.count(sa.distinct(_Package.id)), sa.func.min(_Way.failure))
-        .join(_Way, _Way.raw_data_package_id == _Package.id)
-        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), _Way.trouble_count >= _IN_VAIN, _COUNTS)
-    ).one()
-    if number:
-        packages = "1 raw package" if number == 1 else f"{number:,} raw packages"
-        yield Condition(
-            kind=AlertKind.BACKLOG,
-            key="raw packages tried in vain",
-            sentence=f"{packages} met trouble {_IN_VAIN} times or more on the way into an "
-            f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
             number=number,
         )
 

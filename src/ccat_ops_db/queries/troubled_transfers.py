@@ -1,0 +1,51 @@
+"""What keeps data on their way: raw packages that go on being tried again."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.models.transfers import LIVE
+from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, AlertKind, Status
+
+_Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
+CARRIES: Final = sa.and_(
+    _Trip.id == _Way.data_transfer_id,
+    _Trip.origin_id == _Way.origin_id,  # as it moves on with what is unpacked
+    _Trip.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]),
+)
+"""Condition: it is a transfer between sites that an archive transfer waits for."""
+_IN_VAIN: Final = 5
+"""Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
+
+
+def troubled_transfers(session: Session) -> Iterator[Condition]:
+    """What people are told of data on their way."""
+    yield from _tried_in_vain(session)
+
+
+def _tried_in_vain(session: Session) -> Iterator[Condition]:
+    """Raw packages that go on being tried again on their way, one by one or with all that they cross with.
+
+    Such as those that a buffer loses time and again, and those that cannot be brought there.
+    """
+    crosses_in_vain = sa.and_(_Trip.status != Status.FAILED, _Trip.trouble_count >= _IN_VAIN)
+    number, cause = session.execute(
+        sa.select(sa.func.count(sa.distinct(_Package.id)), sa.func.min(sa.func.coalesce(_Trip.failure, _Way.failure)))
+        .join(_Way, _Way.raw_data_package_id == _Package.id)
+        .outerjoin(_Trip, CARRIES)
+        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), sa.or_(_Way.trouble_count >= _IN_VAIN, crosses_in_vain))
+        .where(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
+    ).one()
+    if number:
+        packages = "1 raw package" if number == 1 else f"{number:,} raw packages"
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key="raw packages tried in vain",
+            sentence=f"{packages} met trouble {_IN_VAIN} times or more on the way into an "
+            f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
+            number=number,
+        )
