@@ -34,8 +34,6 @@ _Run, _Group, _Step, _Pipeline = (
     models.Pipeline,
 )
 _Package = models.RawDataPackage
-_COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
-"""What a person has taken out alarms nobody."""
 _IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
 """As the index of these says it."""
 _SAYS_WHY: Final = {"raw package": "`ccat packages`", "raw file": "the log of a transfer-manager"}
@@ -140,7 +138,7 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
     alike = _alike(_Package.failure)
     rows = session.execute(
         sa.select(alike, sa.func.min(_Package.failure), sa.func.count())
-        .where(_Package.state == PackageState.FAILED, _COUNTS)
+        .where(_Package.state == PackageState.FAILED)
         .group_by(alike)
         .order_by(sa.func.min(_Package.id))
         .limit(_MOST)
@@ -167,7 +165,7 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
     on_their_way = _Package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING])
     waits = {
         "raw package": sa.select(sa.func.count(), sa.func.min(_Package.created_at)).where(
-            on_their_way, _COUNTS, _Package.created_at < late
+            on_their_way, _Package.created_at < late
         ),
         "raw file": sa.select(sa.func.count(), sa.func.min(sa.func.coalesce(scan.ended_at, file.created_at)))
         .join_from(file, scan, file.executed_obs_unit_id == scan.id)

@@ -17,7 +17,6 @@ from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCo
 _Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.DataProduct
 _Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
 _IS_LOST: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.text(f"physical_copy.{LOST}"))
-_COUNTS: Final = sa.and_(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
 _TRIES: Final = 5
 """To delete a copy, until people are told."""
 _WAITS: Final = timedelta(hours=1)
@@ -109,7 +108,7 @@ def _given_up(session: Session) -> Iterator[Condition]:
         .join(_Location, _Location.id == _Way.destination_id)
         .join(_Location.site)
         .outerjoin(_Trip, _Trip.id == _Way.data_transfer_id)
-        .where(_Way.id.in_(given_up), _Package.state == PackageState.ARCHIVED, _COUNTS, _Location.active)
+        .where(_Way.id.in_(given_up), _Package.state == PackageState.ARCHIVED, _Location.active)
         .where(sa.not_(is_there))
         .group_by(LOCATION.label)
     )

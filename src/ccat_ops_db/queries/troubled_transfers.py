@@ -38,7 +38,6 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
         .join(_Way, _Way.raw_data_package_id == _Package.id)
         .outerjoin(_Trip, CARRIES)
         .where(sa.text(f"long_term_archive_transfer.{LIVE}"), sa.or_(_Way.trouble_count >= _IN_VAIN, crosses_in_vain))
-        .where(_Package.excluded_at.is_(None), _Package.withdrawn_at.is_(None))
     ).one()
     if number:
         packages = "1 raw package" if number == 1 else f"{number:,} raw packages"

@@ -331,21 +331,39 @@ def test_raw_packages_that_failed_or_do_not_come_to_the_archive_are_told(works: 
     }
 
 
-def test_what_a_person_has_taken_out_alarms_nobody(works: Works, people: People) -> None:
+def test_raw_data_that_a_person_has_taken_out_are_told_of_all_the_same_as_they_are_to_be_kept(
+    works: Works, people: People
+) -> None:
     works.archived("failed", "waiting", "withdrawn")
     package, now = models.RawDataPackage, datetime.now(UTC)
     out = {"excluded_at": now, "excluded_because": "clouds"}
     for name, values in (
         ("failed", {"state": "failed", "failure": "it is damaged", **out}),
         ("waiting", {"state": "waiting", **out}),
-        (
-            "withdrawn",
-            {"state": "failed", "failure": "it is", "withdrawn_at": now, "withdrawn_because": "a wrong beam"},
-        ),
+        ("withdrawn", {"state": "failed", "failure": "gone", "withdrawn_at": now, "withdrawn_because": "a wrong beam"}),
     ):
         works.execute(sa.update(package).where(package.name == name).values(archived_at=None, **values))
     people.watch = replace(people.watch, backlog=timedelta())
-    assert people.look() == []
+    [message] = people.look()
+    assert sorted((one["kind"], one["sentence"].partition(",")[0].partition(":")[2]) for one in message["alerts"]) == [
+        ("backlog", ""),
+        ("failed_for_good", " gone `ccat packages --state failed` lists them"),
+        ("failed_for_good", " it is damaged `ccat packages --state failed` lists them"),
+    ]
+
+
+def test_no_run_is_awaited_of_what_a_person_has_taken_out(works: Works, people: People, say: Say) -> None:
+    works.define(CALIBRATE)
+    works.archived("one")
+    works.create()
+    people.watch = replace(people.watch, backlog=timedelta())
+    [message] = people.look()
+    assert [one["key"] for one in message["alerts"]] == ["runs of toy"]
+    assert say("package", "exclude", "one", "--because", "clouds").exit_code == 0
+    works.create()
+    [message] = people.look()
+    events = {one["key"]: one["event"] for one in message["alerts"]}
+    assert (events["runs of toy"], "sub-groups of toy" in events) == ("cleared", False)
 
 
 def test_a_failure_that_nothing_needs_any_more_is_no_cause(works: Works, people: People) -> None:
