@@ -23,6 +23,7 @@ from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
+from ccat_ops_db.verbs.spaces import record_served
 from ccat_service.database import DatabaseConnection
 from ccat_service.health import HealthCheck
 from ccat_service.logging import configure_logging
@@ -226,15 +227,23 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
             expire_orphans(session, *NOUNS, models.PhysicalCopy)
         app = process.app(settings)
         register_tasks(app, Worker(engine=process.database.engine, name=process.name))
-        locations = all_locations(process.database)
-        names = queues_to_serve(locations, serve)
+        locations = _served(process.database, serve)
+        names = queues_to_serve(locations)
         health = process.health(settings, "transfer")
 
         def discover() -> Sequence[str]:
-            return queues_to_serve(all_locations(process.database), serve)
+            return queues_to_serve(_served(process.database, serve))
 
         def roots() -> Mapping[int, Path]:
             return roots_of(locations_to_serve(all_locations(process.database), serve))
 
         with watching_space(process.database.engine, roots, stop=process.stop):
             process.work(app, names, discover=discover, settings=settings, concurrency=concurrency, health=health)
+
+
+def _served(database: DatabaseConnection, serve: Sequence[str]) -> Sequence[models.DataLocation]:
+    """Locations that a transfer-worker serves, where that is told."""
+    locations = locations_to_serve(all_locations(database), serve)
+    with database.transaction() as session:
+        record_served(session, [one.id for one in locations])
+    return locations

@@ -56,6 +56,19 @@ class BadProducts(CcatError):
         )
 
 
+class NotServed(CcatError):
+    """Nobody takes the messages of an operation at a location."""
+
+    code = "not_served"
+    begins = "No transfer-worker serves "
+
+    def __init__(self, location: str, operation: str) -> None:
+        super().__init__(
+            f"{self.begins}{location}, where this waits for {operation}: "
+            f"start `ccat transfer-worker --location {location}` on a host that has it."
+        )
+
+
 class NoArchiveForProducts(CcatError):
     """There is no archive that products can get to from where they are made."""
 

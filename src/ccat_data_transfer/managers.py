@@ -20,6 +20,7 @@ from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
 from ccat_data_transfer.verbs.shipping import next_shipment, ship
+from ccat_data_transfer.verbs.unserved import tell_unserved
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import Status
@@ -76,6 +77,7 @@ def tick(context: TransferContext) -> int:
     done = _recover(context) + _cancel(context) + _plan(context) + _ship(context) + _aim(context)
     done += in_transaction(context.engine, repair)
     done += sum(_schedule(context, lane) for lane in LANES)
+    in_transaction(context.engine, tell_unserved)
     done += archives.tend(context.engine, context.app, by=context.name)
     return done + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
 

@@ -23,6 +23,9 @@ class _Transfer(Leased):
     retry_count: Mapped[int] = mapped_column(server_default="0", comment="Workers in a row that were lost with it.")
     not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, and what to do.")
+    unserved_since: Mapped[datetime | None] = mapped_column(
+        comment="When it was noticed that no worker serves where it waits; NULL: one does, as far as is known."
+    )
     created_at: Mapped[CreatedAt]
 
 

@@ -1,4 +1,4 @@
-"""What keeps data on their way: raw packages that go on being tried again."""
+"""What keeps data on their way: what is tried again and again, and what waits where nobody works."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -25,6 +25,7 @@ _IN_VAIN: Final = 5
 def troubled_transfers(session: Session) -> Iterator[Condition]:
     """What people are told of data on their way."""
     yield from _tried_in_vain(session)
+    yield from _unserved(session)
 
 
 def _tried_in_vain(session: Session) -> Iterator[Condition]:
@@ -46,5 +47,27 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
             key="raw packages tried in vain",
             sentence=f"{packages} met trouble {_IN_VAIN} times or more on the way into an "
             f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
+            number=number,
+        )
+
+
+def _unserved(session: Session) -> Iterator[Condition]:
+    """What waits where no transfer-worker serves, as it says itself."""
+    nouns = (_Way, _Trip, models.StagingJob, models.ProductArchiveTransfer)
+    waits = sa.union_all(
+        *(
+            sa.select(noun.failure.label("because"), noun.unserved_since.label("since")).where(
+                noun.status.in_(LIVE_TRANSFER_STATUSES), noun.unserved_since.is_not(None), noun.failure.is_not(None)
+            )
+            for noun in nouns
+        )
+    ).subquery()
+    told = sa.select(waits.c.because, sa.func.count(), sa.func.min(waits.c.since)).group_by(waits.c.because)
+    for because, number, since in session.execute(told.order_by(waits.c.because)):
+        transfers = "1 transfer waits" if number == 1 else f"{number:,} transfers wait"
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=because.partition(":")[0],
+            sentence=f"{because} {transfers} for that, noticed at {since:%F %H:%M} UTC",
             number=number,
         )

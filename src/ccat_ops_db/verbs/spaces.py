@@ -1,11 +1,16 @@
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.plan.spaces import is_short
+from ccat_ops_db.sets import is_among, table_of
 from ccat_ops_db.verbs.limiting import tell_limits
+
+_SAID_FOR: Final = timedelta(seconds=10)
 
 
 def record_space(
@@ -29,6 +34,16 @@ def record_space(
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
     if _is_held(one) != was_held:
         tell_limits(session)
+
+
+def record_served(session: Session, location_ids: Collection[int]) -> None:
+    """Write down that a transfer-worker serves these locations now, but for those of which one has just said so."""
+    location, now = table_of(models.DataLocation), sa.func.clock_timestamp()
+    is_said = location.c.served_at > now - _SAID_FOR
+    wanted = sa.select(location.c.id).where(is_among(location.c.id, location_ids), is_said.is_not(sa.true()))
+    # Whoever holds a row says more of it than this, and it is said again in a moment.
+    free = wanted.with_for_update(key_share=True, skip_locked=True).cte("free").prefix_with("MATERIALIZED")
+    session.execute(sa.update(location).where(location.c.id == free.c.id).values(served_at=now))
 
 
 def _is_held(one: models.DataLocation) -> bool:

@@ -1,5 +1,7 @@
 """Those who operate data transfer see how far it is, and what is in its way."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,8 +10,14 @@ down_revision = "0031"
 branch_labels = None
 depends_on = None
 
+_TRANSFERS = ("long_term_archive_transfer", "data_transfer", "staging_job", "product_archive_transfer")
+
 
 def upgrade() -> None:
+    for transfer in _TRANSFERS:
+        said = "When it was noticed that no worker serves where it waits; NULL: one does, as far as is known."
+        op.add_column(transfer, _moment("unserved_since", said))
+    op.add_column("data_location", _moment("served_at", "When a transfer-worker that serves it last said so."))
     missing: sa.Column[int] = sa.Column(
         "missing_bytes",
         sa.BigInteger(),
@@ -19,5 +27,12 @@ def upgrade() -> None:
     op.add_column("data_transfer", missing)
 
 
+def _moment(name: str, comment: str) -> sa.Column[datetime]:
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=True, comment=comment)
+
+
 def downgrade() -> None:
+    op.drop_column("data_location", "served_at")
+    for transfer in _TRANSFERS:
+        op.drop_column(transfer, "unserved_since")
     op.drop_column("data_transfer", "missing_bytes")
