@@ -11,8 +11,9 @@ from ccat_data_transfer.verbs.outcomes import NOUNS, Transfer
 from ccat_data_transfer.verbs.scheduling import LANES, Lane
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.spaces import FRESH
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, Status
+from ccat_ops_db.states import Status
 
 _NOW: Final = sa.func.clock_timestamp()
 
@@ -39,8 +40,13 @@ def _unserved(session: Session) -> Mapping[int, str]:
     return dict(session.execute(rows).all())
 
 
+def _is_live(noun: type[Transfer]) -> sa.TextClause:
+    """As the index of these says it."""
+    return sa.text(f"{noun.__tablename__}.{LIVE}")
+
+
 def _take_back(session: Session, noun: type[Transfer], still: sa.ColumnElement[bool]) -> None:
-    told = sa.and_(noun.status.in_(LIVE_TRANSFER_STATUSES), noun.unserved_since.is_not(None))
+    told = sa.and_(_is_live(noun), noun.unserved_since.is_not(None))
     of_this = noun.failure.startswith(NotServed.begins)
     over = sa.update(noun).where(told, sa.not_(still))
     values = {"unserved_since": None, "failure": sa.case((of_this, None), else_=noun.failure)}
@@ -50,6 +56,7 @@ def _take_back(session: Session, noun: type[Transfer], still: sa.ColumnElement[b
 def _tell(session: Session, lane: Lane, places: Mapping[int, str]) -> None:
     noun = lane.noun
     waits = sa.and_(
+        _is_live(noun),
         noun.status.in_([Status.PENDING, Status.SCHEDULED]),
         noun.unserved_since.is_(None),
         noun.created_at < _NOW - FRESH,

@@ -134,6 +134,7 @@ class StagingJob(_Transfer, Base):
             unique=True,
             postgresql_where=sa.text(LIVE),
         ),
+        sa.Index("ix_staging_job_failed_repair", "id", postgresql_where=sa.text("is_repair AND status = 'failed'")),
         sa.Index("ix_staging_job_package_location", "raw_data_package_id", "data_location_id"),
         sa.Index("ix_staging_job_product_location", "data_product_id", "data_location_id"),
     )

@@ -16,6 +16,7 @@ from ccat_ops_db.queries.failures import is_followed
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.queries.troubled_copies import troubled_copies
+from ccat_ops_db.queries.troubled_products import troubled_products
 from ccat_ops_db.queries.troubled_transfers import troubled_transfers
 from ccat_ops_db.states import (
     NEW_DATA,
@@ -73,6 +74,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _held_locations(session)
     yield from troubled_copies(session)
     yield from troubled_transfers(session)
+    yield from troubled_products(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)

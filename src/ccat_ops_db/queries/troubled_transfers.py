@@ -18,7 +18,7 @@ CARRIES: Final = sa.and_(
     _Trip.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]),
 )
 """Condition: it is a transfer between sites that an archive transfer waits for."""
-_IN_VAIN: Final = 5
+IN_VAIN: Final = 5
 """Troubles in a row, after which people are told: some minutes, as the pauses between are long by then."""
 
 
@@ -33,19 +33,19 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
 
     Such as those that a buffer loses time and again, and those that cannot be brought there.
     """
-    crosses_in_vain = sa.and_(_Trip.status != Status.FAILED, _Trip.trouble_count >= _IN_VAIN)
+    crosses_in_vain = sa.and_(_Trip.status != Status.FAILED, _Trip.trouble_count >= IN_VAIN)
     number, cause = session.execute(
         sa.select(sa.func.count(sa.distinct(_Package.id)), sa.func.min(sa.func.coalesce(_Trip.failure, _Way.failure)))
         .join(_Way, _Way.raw_data_package_id == _Package.id)
         .outerjoin(_Trip, CARRIES)
-        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), sa.or_(_Way.trouble_count >= _IN_VAIN, crosses_in_vain))
+        .where(sa.text(f"long_term_archive_transfer.{LIVE}"), sa.or_(_Way.trouble_count >= IN_VAIN, crosses_in_vain))
     ).one()
     if number:
         packages = "1 raw package" if number == 1 else f"{number:,} raw packages"
         yield Condition(
             kind=AlertKind.BACKLOG,
             key="raw packages tried in vain",
-            sentence=f"{packages} met trouble {_IN_VAIN} times or more on the way into an "
+            sentence=f"{packages} met trouble {IN_VAIN} times or more on the way into an "
             f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
             number=number,
         )
@@ -57,7 +57,7 @@ def _unserved(session: Session) -> Iterator[Condition]:
     waits = sa.union_all(
         *(
             sa.select(noun.failure.label("because"), noun.unserved_since.label("since")).where(
-                noun.status.in_(LIVE_TRANSFER_STATUSES), noun.unserved_since.is_not(None), noun.failure.is_not(None)
+                sa.text(f"{noun.__tablename__}.{LIVE}"), noun.unserved_since.is_not(None), noun.failure.is_not(None)
             )
             for noun in nouns
         )

@@ -17,6 +17,8 @@ def upgrade() -> None:
     for transfer in _TRANSFERS:
         said = "When it was noticed that no worker serves where it waits; NULL: one does, as far as is known."
         op.add_column(transfer, _moment("unserved_since", said))
+    is_failed_repair = sa.text("is_repair AND status = 'failed'")
+    op.create_index("ix_staging_job_failed_repair", "staging_job", ["id"], postgresql_where=is_failed_repair)
     op.add_column("data_location", _moment("served_at", "When a transfer-worker that serves it last said so."))
     missing: sa.Column[int] = sa.Column(
         "missing_bytes",
@@ -33,6 +35,7 @@ def _moment(name: str, comment: str) -> sa.Column[datetime]:
 
 def downgrade() -> None:
     op.drop_column("data_location", "served_at")
+    op.drop_index("ix_staging_job_failed_repair", "staging_job")
     for transfer in _TRANSFERS:
         op.drop_column(transfer, "unserved_since")
     op.drop_column("data_transfer", "missing_bytes")
