@@ -20,6 +20,7 @@ from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
 from ccat_data_transfer.verbs.shipping import next_shipment, ship
+from ccat_data_transfer.verbs.unplanned import forget_trouble, note_trouble
 from ccat_data_transfer.verbs.unserved import tell_unserved
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
@@ -121,9 +122,14 @@ def _plan(context: TransferContext) -> int:
 
 def _plan_batch(context: TransferContext, groups: Sequence[plan.Group]) -> int:
     """Plan the packages of scans and modules; the trouble of one does not keep the others waiting."""
-    work = partial(plan_packages, groups=groups, limit_bytes=context.package_limit_bytes)
+
+    def work(session: Session) -> int:
+        made = plan_packages(session, groups, limit_bytes=context.package_limit_bytes)
+        forget_trouble(session, groups)
+        return len(made)
+
     try:
-        return len(in_transaction(context.engine, work))
+        return in_transaction(context.engine, work)
     except Exception as error:
         if is_transient(error):
             raise
@@ -131,6 +137,7 @@ def _plan_batch(context: TransferContext, groups: Sequence[plan.Group]) -> int:
             return _plan_batch(context, groups[:half]) + _plan_batch(context, groups[half:])
         [(scan_id, module_id)] = groups
         _log.error("cannot plan packages", scan=str(scan_id), module=module_id, error=first_line(error))
+        in_transaction(context.engine, partial(note_trouble, group=groups[0], error=error))
         return 0
 
 

@@ -15,6 +15,7 @@ from ccat_data_transfer.rates import WINDOW, per_hour
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.queries.unplanned import Unplanned, unplanned
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
     PackageState,
@@ -93,6 +94,8 @@ class TransferStatus:
 
     at: datetime
     stages: Sequence[OnItsWay]
+    unplanned: Sequence[Unplanned]
+    """Registered files that get into no package, and why."""
     crossings: Sequence[Crossing]
     crossed: Sequence[Crossed]
     products: Sequence[ToArchive]
@@ -130,6 +133,7 @@ def transfer_status(session: Session) -> TransferStatus:
     return TransferStatus(
         at=now,
         stages=stages,
+        unplanned=unplanned(session),
         crossings=_crossings(session),
         crossed=_crossed(session, now),
         products=to_archive(session),

@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 import uuid
@@ -15,14 +16,16 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import TRIES
 from ccat_data_transfer.verbs.planning import unpacked_files
 from ccat_ops_db import models
-from ccat_ops_db.lookup import Named, find
+from ccat_ops_db.lookup import LOCATION, Named, find
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
 from tests.transfer.processes import Process, settings_of
 from tests.transfer.support import Observatory, eventually
+from tests.transfer.test_transfer_commands import say
 
 SITE = Named("site", sa.select(models.Site), models.Site.short_name)
 A_MOMENT = timedelta(milliseconds=20)
@@ -205,3 +208,32 @@ def _are_deleted(observatory: Observatory, location: str) -> bool:
 
 def _completed(observatory: Observatory, job_id: int) -> bool:
     return observatory.one(models.StagingJob, id=job_id).status is Status.COMPLETED
+
+
+def test_why_raw_files_get_into_no_package_is_told_until_they_do(
+    observatory: Observatory, context: TransferContext
+) -> None:
+    with transaction(observatory.engine) as session:
+        buffer = find(session, LOCATION, "ccat/buffer")
+        buffer.active = False
+    for number in range(2):
+        scan_id = observatory.start_scan()
+        observatory.write(scan_id, {f"{number}.fits": bytes(1000)})
+        observatory.finish_scan(scan_id, expected_files=1)
+    tick(context)
+    tick(context)
+    [held] = json.loads(say(observatory, "transfer", "status", "--json"))["unplanned"]
+    assert (held["scans"], held["files"], held["size_bytes"]) == (2, 2, 2000)
+    assert held["failure"].startswith("There is no active buffer location at site ccat")
+    assert "2 registered files that cannot be put into packages" in say(observatory, "transfer", "status")
+    late = datetime.now(UTC) - timedelta(days=1)
+    with transaction(observatory.engine) as session:
+        sentences = [one.sentence for one in conditions(session, late=late) if one.key.startswith("raw files: ")]
+    assert len(sentences) == 1
+    assert sentences[0].startswith("2 raw files get into no package, of 2 scans, and so into no archive: There is no ")
+    with transaction(observatory.engine) as session:
+        find(session, LOCATION, "ccat/buffer").active = True
+    tick(context)
+    with transaction(observatory.engine) as session:
+        assert list(conditions(session, late=late)) == []
+        assert session.scalars(sa.select(models.PlanningTrouble)).all() == []

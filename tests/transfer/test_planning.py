@@ -127,7 +127,7 @@ def test_people_are_told_of_files_that_get_into_no_package_though_their_scan_was
         now = session.scalars(sa.select(sa.func.clock_timestamp())).one()
         [told] = conditions(session, late=now)
         assert told.sentence.startswith("1 raw file not in the archive yet, the oldest since ")
-        assert told.sentence.endswith(" UTC; the log of a transfer-manager says why")
+        assert told.sentence.endswith(" UTC; `ccat transfer status` says why")
         assert list(conditions(session, late=now - timedelta(hours=1))) == []
 
 

@@ -99,6 +99,11 @@ def _picture(found: TransferStatus) -> RenderableType:
 def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     yield titled(_summary(found))
     yield table(["stage", "packages", "files", "size", "oldest since", "next"], [_stage(one) for one in found.stages])
+    if found.unplanned:
+        files = counted(sum(one.files for one in found.unplanned), "registered file", "registered files")
+        yield titled(f"{files} that cannot be put into packages")
+        held = [(one.scans, one.files, size(one.size_bytes), one.since, one.failure) for one in found.unplanned]
+        yield table(["scans", "files", "size", "since", "what is wrong"], held)
     if found.crossed:
         number = counted(sum(one.transfers for one in found.crossed), "transfer package", "transfer packages")
         yield titled(f"{number} arrived whole in the last {found.window_hours:g} h")

@@ -74,6 +74,7 @@ from ccat_ops_db.models.system import Installation, StatusChange
 from ccat_ops_db.models.transfers import (
     DataTransfer,
     LongTermArchiveTransfer,
+    PlanningTrouble,
     ProductArchiveTransfer,
     ReplicationRound,
     StagingJob,
@@ -160,6 +161,7 @@ __all__ = [
     "PipelineRevision",
     "Plan",
     "PlanRow",
+    "PlanningTrouble",
     "ProductArchiveTransfer",
     "ProductState",
     "RawDataFile",

@@ -1,3 +1,4 @@
+import uuid
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -26,6 +27,17 @@ class _Transfer(Leased):
     unserved_since: Mapped[datetime | None] = mapped_column(
         comment="When it was noticed that no worker serves where it waits; NULL: one does, as far as is known."
     )
+    created_at: Mapped[CreatedAt]
+
+
+class PlanningTrouble(Base):
+    """Why raw files of a scan and module could not be put into packages when a manager tried last."""
+
+    __tablename__ = "planning_trouble"
+
+    executed_obs_unit_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, comment="The scan.")
+    instrument_module_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="The module.")
+    failure: Mapped[str] = mapped_column(comment="What is wrong, and what to do.")
     created_at: Mapped[CreatedAt]
 
 

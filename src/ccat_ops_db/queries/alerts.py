@@ -37,7 +37,7 @@ _Run, _Group, _Step, _Pipeline = (
 _Package = models.RawDataPackage
 _IS_TO_CREATE: Final = sa.text("sub_group.verdict = 'wanted' AND sub_group.active_run_id IS NULL")
 """As the index of these says it."""
-_SAYS_WHY: Final = {"raw package": "`ccat packages`", "raw file": "the log of a transfer-manager"}
+_SAYS_WHY: Final = {"raw package": "`ccat packages`", "raw file": "`ccat transfer status`"}
 _MOST: Final = 200
 """So many different failures are told apart, those of the oldest sub-groups first."""
 

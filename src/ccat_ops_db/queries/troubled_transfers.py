@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.queries.unplanned import unplanned
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, AlertKind, Status
 
 _Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
@@ -24,8 +25,23 @@ IN_VAIN: Final = 5
 
 def troubled_transfers(session: Session) -> Iterator[Condition]:
     """What people are told of data on their way."""
+    yield from _unplanned(session)
     yield from _tried_in_vain(session)
     yield from _unserved(session)
+
+
+def _unplanned(session: Session) -> Iterator[Condition]:
+    """Raw files that get into no package."""
+    for one in unplanned(session):
+        files = "1 raw file gets" if one.files == 1 else f"{one.files:,} raw files get"
+        scans = "1 scan" if one.scans == 1 else f"{one.scans:,} scans"
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"raw files: {one.failure}",
+            sentence=f"{files} into no package, of {scans}, and so into no archive: {one.failure} "
+            "`ccat transfer status` lists all that is so",
+            number=one.files,
+        )
 
 
 def _tried_in_vain(session: Session) -> Iterator[Condition]:

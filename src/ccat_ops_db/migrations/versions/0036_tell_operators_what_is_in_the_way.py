@@ -27,6 +27,20 @@ def upgrade() -> None:
         comment="Bytes of it that were not there yet when its worker looked last; NULL: none has looked.",
     )
     op.add_column("data_transfer", missing)
+    op.create_table(
+        "planning_trouble",
+        sa.Column("executed_obs_unit_id", sa.Uuid(), nullable=False, comment="The scan."),
+        sa.Column("instrument_module_id", sa.BigInteger(), autoincrement=False, nullable=False, comment="The module."),
+        sa.Column("failure", sa.Text(), nullable=False, comment="What is wrong, and what to do."),
+        sa.Column(
+            "created_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+            comment="When the record was made.",
+        ),
+        sa.PrimaryKeyConstraint("executed_obs_unit_id", "instrument_module_id", name=op.f("pk_planning_trouble")),
+    )
 
 
 def _moment(name: str, comment: str) -> sa.Column[datetime]:
@@ -34,6 +48,7 @@ def _moment(name: str, comment: str) -> sa.Column[datetime]:
 
 
 def downgrade() -> None:
+    op.drop_table("planning_trouble")
     op.drop_column("data_location", "served_at")
     op.drop_index("ix_staging_job_failed_repair", "staging_job")
     for transfer in _TRANSFERS:
