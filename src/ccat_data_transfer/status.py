@@ -16,6 +16,7 @@ from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.queries.unplanned import Unplanned, unplanned
+from ccat_ops_db.queries.unread import ReadAgain, read_again
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
     PackageState,
@@ -105,6 +106,8 @@ class TransferStatus:
     doubtful: Sequence[InDoubt]
     """Copies that are to be read again where they lie, before they count."""
     levels: Sequence[Level]
+    archives: Sequence[ReadAgain]
+    """Archives whose copies are read again, and how much of them is overdue."""
     window_hours: float
     """What "of late" means."""
     registered_bytes: int
@@ -140,6 +143,7 @@ def transfer_status(session: Session) -> TransferStatus:
         fetched=to_fetch(session),
         doubtful=in_doubt(session),
         levels=levels(session, now),
+        archives=read_again(session),
         window_hours=WINDOW / timedelta(hours=1),
         registered_bytes=registered.size_bytes,
         archived_bytes=archived.size_bytes,

@@ -15,6 +15,7 @@ from ccat_data_transfer.levels import Level
 from ccat_data_transfer.status import Crossed, Crossing, OnItsWay, Stage, TransferStatus, transfer_status
 from ccat_data_transfer.verbs.retrying import retry_transfer
 from ccat_ops_db.plan.spaces import SpaceState, size
+from ccat_ops_db.queries.unread import ReadAgain
 from ccat_service.database import DatabaseConnection
 
 app = typer.Typer(
@@ -130,6 +131,10 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     yield from _doubtful(found)
     yield titled(counted(len(found.levels), "location", "locations"))
     yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
+    read = [_read(one) for one in found.archives if one.oldest is not None or one.overdue_copies]
+    if read:
+        yield titled(f"{counted(len(read), 'archive', 'archives')} to read again")
+        yield table(["archive", "every", "longest unread since", "overdue", "size"], read)
 
 
 def _products(found: TransferStatus) -> Iterator[RenderableType]:
@@ -207,6 +212,12 @@ def _level(one: Level) -> tuple[object, ...]:
     level = f"{_bar(used, one.total_bytes)} {used / one.total_bytes:.0%}"
     full = None if one.hours_left is None else _span(one.hours_left)
     return one.location, one.type, level, size(one.free_bytes), fills, full
+
+
+def _read(one: ReadAgain) -> tuple[object, ...]:
+    copies = counted(one.overdue_copies, "copy", "copies") if one.overdue_copies else "nothing"
+    overdue = size(one.overdue_bytes) if one.overdue_copies else None
+    return one.archive, f"{one.every_days} days", one.oldest, copies, overdue
 
 
 def _unknown(one: Level) -> tuple[str, str | None]:

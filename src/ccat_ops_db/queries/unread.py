@@ -1,0 +1,86 @@
+"""Whether archives are read again as often as they should be."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.queries.pauses import is_held
+from ccat_ops_db.states import AlertKind, LocationType
+
+SCRUBBED_AFTER: Final = timedelta(days=180)
+"""Where a location does not say otherwise."""
+_DAY: Final = timedelta(days=1)
+_SLACK: Final = 10
+"""Falling behind by a part of the time, and by a day at least, is told."""
+
+_Copy, _Location = models.PhysicalCopy, models.DataLocation
+_NOW: Final = sa.func.clock_timestamp()
+_EVERY: Final = sa.func.coalesce(_Location.scrub_days, SCRUBBED_AFTER.days)
+_AFTER: Final = _EVERY * sa.cast(_DAY, sa.Interval)
+_THERE: Final = sa.and_(
+    _Copy.data_location_id == _Location.id,
+    _Copy.raw_data_file_id.is_(None),
+    sa.text("physical_copy.status = 'present'"),  # as the index says it
+)
+_IS_OVERDUE: Final = sa.or_(_Copy.verified_at.is_(None), _Copy.verified_at < _NOW - _AFTER)
+_IS_READ: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, _EVERY > 0)
+_OLDEST: Final = sa.select(sa.func.min(_Copy.verified_at)).where(_THERE).correlate(_Location).scalar_subquery()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadAgain:
+    """An archive whose copies are read again, and how far behind that is."""
+
+    archive: str
+    every_days: int
+    oldest: datetime | None
+    """When the copy was read that was not for longest; None where there is none."""
+    overdue_copies: int
+    """Not read for so many days, or never."""
+    overdue_bytes: int
+
+
+def read_again(session: Session) -> Sequence[ReadAgain]:
+    """How far behind the reading of each archive is that is read again."""
+    overdue = (
+        sa.select(sa.func.count().label("copies"), sa.func.sum(_Copy.size_bytes).label("bytes"))
+        .where(_THERE, _IS_OVERDUE)
+        .correlate(_Location)
+        .lateral("overdue")
+    )
+    rows = session.execute(
+        LOCATION.rows.with_only_columns(
+            LOCATION.label.label("archive"),
+            _EVERY.label("every_days"),
+            _OLDEST.label("oldest"),
+            overdue.c.copies.label("overdue_copies"),
+            sa.cast(sa.func.coalesce(overdue.c.bytes, 0), sa.BigInteger).label("overdue_bytes"),
+        )
+        .join(overdue, sa.true())
+        .where(_IS_READ)
+        .order_by(LOCATION.label)
+    )
+    return [ReadAgain(**row) for row in rows.mappings()]
+
+
+def archives_behind(session: Session) -> Iterator[Condition]:
+    """Archives that are read again later than they should be, unless they are paused."""
+    read = LOCATION.rows.with_only_columns(LOCATION.label, _EVERY, _OLDEST.label("oldest"), _NOW)
+    rows = session.execute(read.where(_IS_READ, sa.not_(is_held())).order_by(LOCATION.label))
+    for name, days, oldest, now in rows:
+        every = timedelta(days=days)
+        if oldest is not None and now - oldest > every + max(every / _SLACK, _DAY):
+            yield Condition(
+                kind=AlertKind.BACKLOG,
+                key=f"reading again {name}",
+                sentence=f"what lies at {name} is not read again every {days} days: some of it was read last at "
+                f"{oldest:%F %H:%M} UTC; `ccat transfer status` says how much is overdue. See that a transfer-worker "
+                f"serves it and what its log says, or let it read faster: `ccat location set {name} --scrub-rate`",
+            )
