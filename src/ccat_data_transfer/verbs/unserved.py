@@ -1,7 +1,8 @@
 """What waits where no transfer-worker takes anything says so: its messages only lie in a queue."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,9 +14,11 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.spaces import FRESH
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import Status
 
 _NOW: Final = sa.func.clock_timestamp()
+_AT_ONCE: Final = 20_000
 
 
 def tell_unserved(session: Session) -> None:
@@ -46,26 +49,35 @@ def _is_live(noun: type[Transfer]) -> sa.TextClause:
 
 
 def _take_back(session: Session, noun: type[Transfer], still: sa.ColumnElement[bool]) -> None:
-    told = sa.and_(_is_live(noun), noun.unserved_since.is_not(None))
+    told = sa.select(noun.id).where(_is_live(noun), noun.unserved_since.is_not(None), sa.not_(still))
     of_this = noun.failure.startswith(NotServed.begins)
-    over = sa.update(noun).where(told, sa.not_(still))
     values = {"unserved_since": None, "failure": sa.case((of_this, None), else_=noun.failure)}
-    session.execute(over.values(values), execution_options={"synchronize_session": False})
+    _note(session, noun, session.scalars(_locked(told, noun)).all(), values=values)
 
 
 def _tell(session: Session, lane: Lane, places: Mapping[int, str]) -> None:
-    noun = lane.noun
-    waits = sa.and_(
+    noun, where = lane.noun, lane.location_id.label("place")
+    waits = (
         _is_live(noun),
-        noun.status.in_([Status.PENDING, Status.SCHEDULED]),
+        noun.status != Status.IN_PROGRESS,
         noun.unserved_since.is_(None),
         noun.created_at < _NOW - FRESH,
         sa.or_(noun.not_before.is_(None), noun.not_before <= _NOW),
     )
-    where = lane.location_id.label("place")
-    here = sa.select(noun.id, where).where(waits, lane.belongs, where.in_(places)).subquery()
-    for place in session.scalars(sa.select(here.c.place).distinct()).all():
-        values = {"unserved_since": _NOW, "failure": str(NotServed(places[place], lane.operation))}
-        ids = sa.select(here.c.id).where(here.c.place == place)
-        told = sa.update(noun).where(noun.id.in_(ids), noun.status.in_([Status.PENDING, Status.SCHEDULED]))
-        session.execute(told.values(values), execution_options={"synchronize_session": False})
+    found = defaultdict[int, list[int]](list)
+    for number, place in session.execute(
+        _locked(sa.select(noun.id, where).where(*waits, lane.belongs, where.in_(places)), noun)
+    ):
+        found[place].append(number)
+    for place, ids in found.items():
+        because = str(NotServed(places[place], lane.operation))
+        _note(session, noun, ids, values={"unserved_since": _NOW, "failure": because})
+
+
+def _locked(query: sa.Select[*tuple[Any, ...]], noun: type[Transfer]) -> sa.Select[*tuple[Any, ...]]:
+    """The first of them that nobody else writes now: what is left is come to in the next round."""
+    return query.order_by(noun.id).limit(_AT_ONCE).with_for_update(of=noun, key_share=True, skip_locked=True)
+
+
+def _note(session: Session, noun: type[Transfer], ids: Collection[int], *, values: Mapping[str, object]) -> None:
+    session.execute(sa.update(noun).where(is_among(noun.id, ids)).values(values))
