@@ -24,8 +24,7 @@ from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, S
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
 from tests.transfer.processes import Process, settings_of
-from tests.transfer.support import Observatory, eventually
-from tests.transfer.test_transfer_commands import say
+from tests.transfer.support import Observatory, eventually, say
 
 SITE = Named("site", sa.select(models.Site), models.Site.short_name)
 A_MOMENT = timedelta(milliseconds=20)

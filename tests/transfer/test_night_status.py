@@ -19,8 +19,7 @@ from ccat_data_transfer.verbs.transferring import transfer
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import Mover
-from tests.transfer.support import Observatory
-from tests.transfer.test_transfer_commands import say
+from tests.transfer.support import Observatory, say
 
 GB, TB = 10**9, 10**12
 NOW = datetime(2026, 4, 1, 3, tzinfo=UTC)

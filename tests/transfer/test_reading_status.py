@@ -11,8 +11,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PhysicalCopyStatus
-from tests.transfer.support import Observatory
-from tests.transfer.test_transfer_commands import say
+from tests.transfer.support import Observatory, say
 
 ARCHIVE = "cologne/lta"
 

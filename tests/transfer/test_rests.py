@@ -19,8 +19,7 @@ from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, RouteType, Status
 from ccat_service.retries import Backoff
-from tests.transfer.support import Observatory
-from tests.transfer.test_transfer_commands import say
+from tests.transfer.support import Observatory, say
 
 FILES = {"a.fits": b"a" * 300_000}
 HOURS = Backoff(first=timedelta(hours=1), ceiling=timedelta(hours=1))

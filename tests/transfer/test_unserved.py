@@ -18,8 +18,7 @@ from ccat_ops_db.verbs.spaces import record_served
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
 from tests.transfer.processes import CCAT, Process, settings_of
-from tests.transfer.support import Observatory, eventually
-from tests.transfer.test_transfer_commands import say
+from tests.transfer.support import Observatory, eventually, say
 
 FILES = {"a.fits": b"a" * 1000}
 ARCHIVING = models.LongTermArchiveTransfer

@@ -28,7 +28,6 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.plan.retention import SCRUBBED_AFTER
 from ccat_ops_db.queries.pauses import is_held
-from ccat_ops_db.queries.unread import SCRUBBED_AFTER
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_service.logging import StructuredLogger

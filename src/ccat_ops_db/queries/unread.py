@@ -11,11 +11,10 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.retention import SCRUBBED_AFTER
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.states import AlertKind, LocationType
 
-SCRUBBED_AFTER: Final = timedelta(days=180)
-"""Where a location does not say otherwise."""
 _DAY: Final = timedelta(days=1)
 _SLACK: Final = 10
 """Falling behind by a part of the time, and by a day at least, is told."""
