@@ -102,6 +102,13 @@ class PhysicalCopyStatus(StrEnum):
     DELETED = "deleted"
 
 
+SOUND_COPY_STATUSES: Final = (
+    PhysicalCopyStatus.PRESENT,
+    PhysicalCopyStatus.DELETION_POSSIBLE,
+    PhysicalCopyStatus.DELETION_SCHEDULED,
+)
+"""Copies of a product that it can be had from: one that is only to go is taken back by whoever needs it."""
+
 _Copy = PhysicalCopyStatus
 PHYSICAL_COPY_MOVES: Final = {
     _Copy.WRITING: frozenset({_Copy.PRESENT, _Copy.DELETED}),

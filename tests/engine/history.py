@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
@@ -42,6 +42,10 @@ from tests.engine.database import archive, bring, package, plan
 
 Found = TypeVar("Found")
 _Run = models.ExecutedReductionStep
+
+
+WAY_OUT: Final = [status for status in PhysicalCopyStatus if status.value.startswith("delet")]
+"""Of a copy that is to go."""
 
 
 @dataclass
@@ -389,6 +393,33 @@ class History:
         def work(session: Session) -> None:
             copies = session.scalars(of_run).all()
             advance(session, copy, copies, to=status, because="a test", by="a test")
+
+        self.session(work)
+
+    def damage_first(self, run_id: int) -> None:
+        """Have what a run made found damaged where it was made, and nowhere else."""
+        copy, product = models.PhysicalCopy, models.DataProduct
+        of_run = sa.select(sa.func.min(copy.id)).join(product, product.id == copy.data_product_id)
+        found = of_run.where(product.run_id == run_id).group_by(product.id)
+
+        def work(session: Session) -> None:
+            copies, to = session.scalars(found).all(), PhysicalCopyStatus.CORRUPT
+            advance(session, copy, copies, to=to, because="a test", by="a test")
+
+        self.session(work)
+
+    def let_go(self, run_id: int, to: PhysicalCopyStatus) -> None:
+        """Have sound copies of what a run made go as far as this."""
+        copy, product = models.PhysicalCopy, models.DataProduct
+        sound = sa.select(copy.id).join(product, product.id == copy.data_product_id)
+        sound = sound.where(product.run_id == run_id, copy.status == PhysicalCopyStatus.PRESENT)
+        ends = {PhysicalCopyStatus.DELETION_FAILED, PhysicalCopyStatus.DELETED} - {to}
+        way = [one for one in WAY_OUT[: WAY_OUT.index(to) + 1] if one not in ends]
+
+        def work(session: Session) -> None:
+            copies = session.scalars(sound).all()
+            for status in way:
+                advance(session, copy, copies, to=status, because="a test", by="a test")
 
         self.session(work)
 

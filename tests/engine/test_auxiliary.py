@@ -12,8 +12,8 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.auxiliary import find_candidates
 from ccat_ops_db.gap.changes import Changes, hand_out
 from ccat_ops_db.queries.lineage import lineage
-from ccat_ops_db.states import RunReason, RunStatus, Verdict
-from tests.engine.history import History
+from ccat_ops_db.states import SOUND_COPY_STATUSES, PhysicalCopyStatus, RunReason, RunStatus, Verdict
+from tests.engine.history import WAY_OUT, History
 from tests.engine.order import check
 
 FLAT = {"key": "flat", "group_by": ["executed_obs_unit"], "pipeline": "calibration"}
@@ -361,6 +361,18 @@ class TestLost:
         assert mapped.gap()["grid M17"].verdict is Verdict.WANTED
         mapped.copy(run)
         assert mapped.gap()["grid M17"].verdict is Verdict.UP_TO_DATE
+
+    @pytest.mark.parametrize("status", WAY_OUT)
+    def test_a_damaged_flat_is_taken_until_its_other_copy_is_let_go(
+        self, mapped: History, status: PhysicalCopyStatus
+    ) -> None:
+        far, near = (run.id for run in mapped.runs_of("flat"))
+        mapped.copy(near)
+        mapped.damage_first(near)
+        mapped.let_go(near, status)
+        is_sound = status in SOUND_COPY_STATUSES
+        assert mapped.settle() == ([] if is_sound else ["grid"])
+        assert took(mapped) == [near if is_sound else far]
 
     def test_without_any_other_the_map_waits(self, mapped: History) -> None:
         for run in mapped.runs_of("flat"):

@@ -54,6 +54,7 @@ SOUND_COPY = (
     "INSERT INTO physical_copy (type, data_product_id, data_location_id, path, status) "
     "SELECT 'data_product', id, 1, 'x', 'present' FROM data_product"
 )
+LET_GO = "UPDATE physical_copy SET status = 'deletion_in_progress' WHERE status = 'present'"
 NEW_PACKAGE = (
     "INSERT INTO raw_data_package "
     "(executed_obs_unit_id, instrument_module_id, part, name, state, archived_at, checksum) "
@@ -201,6 +202,12 @@ WORK = {
         "UPDATE physical_copy SET status = 'deleted' WHERE status = 'present'",
         "calibrate",
         before=f"{CORRUPT}; {SOUND_COPY}",
+    ),
+    "the last sound copy of a damaged product is let go": case(LET_GO, "calibrate", before=f"{CORRUPT}; {SOUND_COPY}"),
+    "a copy of a damaged product that could not be deleted is one again": case(
+        "UPDATE physical_copy SET status = 'deletion_scheduled' WHERE status = 'deletion_in_progress'",
+        "calibrate",
+        before=f"{CORRUPT}; {SOUND_COPY}; {LET_GO}",
     ),
     "the damaged copy of a product is cleared away": case(
         "UPDATE physical_copy SET status = 'deleted' WHERE status = 'corrupt'", "calibrate", before=CORRUPT

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from ccat_ops_db.states import ProductState, RunReason, RunStatus, Verdict
+from ccat_ops_db.states import SOUND_COPY_STATUSES, PhysicalCopyStatus, ProductState, RunReason, RunStatus, Verdict
 from tests.engine.happenings import RECENT
-from tests.engine.history import History
+from tests.engine.history import WAY_OUT, History
 from tests.engine.order import check
 
 CURRENT, SUPERSEDED, ORPHANED = ProductState.CURRENT, ProductState.SUPERSEDED, ProductState.ORPHANED
@@ -251,6 +251,19 @@ class TestRuns:
         mapped.damage(other)
         mapped.copy(other, archived=True)
         assert mapped.settle() == []
+
+    @pytest.mark.parametrize("status", WAY_OUT)
+    def test_a_damaged_product_is_made_again_once_its_other_copy_is_let_go(
+        self, mapped: History, status: PhysicalCopyStatus
+    ) -> None:
+        scan, *_ = (run.id for run in mapped.runs())
+        mapped.copy(scan)
+        mapped.damage_first(scan)
+        assert mapped.settle() == []
+        mapped.let_go(scan, status)
+        check(mapped)
+        assert mapped.rebuilt() == 0
+        assert mapped.settle() == ([] if status in SOUND_COPY_STATUSES else ["calibrate"])
 
 
 class TestVersions:

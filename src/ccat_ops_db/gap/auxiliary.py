@@ -18,7 +18,7 @@ from ccat_ops_db.grouping.compile import packages_with
 from ccat_ops_db.grouping.names import key_of
 from ccat_ops_db.plan.digests import NOT_INPUTS
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import InputRole, PhysicalCopyStatus, ProductState, RunStatus
+from ccat_ops_db.states import SOUND_COPY_STATUSES, InputRole, PhysicalCopyStatus, ProductState, RunStatus
 
 _Candidate, _Nearest, _Choice = models.AuxiliaryCandidate, models.AuxiliaryNearest, models.AuxiliaryChoice
 _Run, _Product, _Copy, _Group, _Member = (
@@ -195,10 +195,9 @@ def _counts() -> sa.ColumnElement[bool]:
     """Condition on a run: it made something for others, and all of it is CURRENT and sound."""
     copy_of = _Copy.data_product_id == _Product.id
     bad = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
-    unsound = (PhysicalCopyStatus.WRITING, *bad, PhysicalCopyStatus.DELETED)
     is_lost = sa.and_(
         sa.exists().where(copy_of, _Copy.status.in_(bad)),
-        sa.not_(sa.exists().where(copy_of, _Copy.status.not_in(unsound))),
+        sa.not_(sa.exists().where(copy_of, _Copy.status.in_(SOUND_COPY_STATUSES))),
     )
     made = sa.and_(_Product.run_id == _Run.id, _Product.type.not_in(NOT_INPUTS))
     fails = sa.exists().where(made, sa.or_(_Product.state != ProductState.CURRENT, is_lost))

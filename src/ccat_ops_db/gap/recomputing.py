@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
+from ccat_ops_db.gap.texts import text_of
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.plan.digests import NOT_INPUTS
 from ccat_ops_db.plan.recomputing import Gone, Remake, Tried, remake
@@ -179,5 +179,5 @@ def still_needed(session: Session, pipeline: PipelineNow, run_ids: Iterable[int]
 
 @cache
 def _statement(name: str) -> sa.TextClause:
-    text = (files(__package__) / "sql" / f"{name}.sql").read_text()
+    text = text_of(name)
     return sa.text(text).bindparams(*(sa.bindparam(key, type_=_TYPES[key]) for key in _TYPES if f":{key}" in text))

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db.gap.scope import EVERYTHING, Scope, Written
 from ccat_ops_db.gap.steps import PipelineNow, StepNow
+from ccat_ops_db.gap.texts import text_of
 from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.plan.digests import NOT_INPUTS, input_digest
 from ccat_ops_db.plan.sentences import Names
@@ -209,7 +209,7 @@ def _statement(*names: str, is_everything: bool = False) -> sa.TextClause:
 
     Of statements with a scope the last line names what is `news`.
     """
-    texts = [(files(__package__) / "sql" / f"{name}.sql").read_text() for name in names]
+    texts = [text_of(name) for name in names]
     text = texts[0] if len(texts) == 1 else "WITH " + ",\n".join(one.rstrip("\n") for one in texts)
     if is_everything:  # a million ids are not brought here
         text = re.sub(r"\nSELECT .* FROM news\n?$", "\nSELECT count(*) FROM news", text.replace("{scope}", "true"))

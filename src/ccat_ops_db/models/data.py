@@ -19,7 +19,7 @@ from ccat_ops_db.models.base import (
 from ccat_ops_db.models.locations import DataLocation
 from ccat_ops_db.models.observations import ExecutedObsUnit
 from ccat_ops_db.models.observatory import InstrumentModule
-from ccat_ops_db.states import PackageState, PhysicalCopyStatus
+from ccat_ops_db.states import SOUND_COPY_STATUSES, PackageState, PhysicalCopyStatus
 
 GOING = "status IN ('deletion_possible', 'deletion_scheduled', 'deletion_in_progress', 'deletion_failed')"
 """SQL predicate of a copy that is to be deleted."""
@@ -29,6 +29,8 @@ UNREADABLE_AFTER = 3
 """Readings of a copy in a row that fail, while others at its location do not, until it does not count any more."""
 UNREADABLE = f"status = 'present' AND trouble_count >= {UNREADABLE_AFTER}"
 """SQL predicate of a copy that could not be read so often."""
+SOUND = f"status IN ({', '.join(repr(str(status)) for status in SOUND_COPY_STATUSES)})"
+"""SQL predicate of a copy that a product can be had from."""
 UNFINISHED = "status = 'writing'"
 """SQL predicate of a copy that is being written, or that nobody finished."""
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.plan.digests import NOT_INPUTS
-from ccat_ops_db.states import InputRole, OnMissing, PhysicalCopyStatus, ProductState, RunStatus
+from ccat_ops_db.states import SOUND_COPY_STATUSES, InputRole, OnMissing, PhysicalCopyStatus, ProductState, RunStatus
 from tests.engine.oracle.auxiliary import Giver, Moment, Rule, Taken
 
 _Run = models.ExecutedReductionStep
@@ -83,8 +83,7 @@ def _is_sound(session: Session, product: _Product) -> bool:
     copies = session.scalars(
         sa.select(models.PhysicalCopy.status).where(models.PhysicalCopy.data_product_id == product.id)
     ).all()
-    kept = [one for one in copies if one is not PhysicalCopyStatus.DELETED]
-    return not kept or not all(one in _BAD for one in kept)
+    return _BAD.isdisjoint(copies) or not set(SOUND_COPY_STATUSES).isdisjoint(copies)
 
 
 def _taken(session: Session, name: str, product: _Product) -> Taken:

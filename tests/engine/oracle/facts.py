@@ -21,6 +21,7 @@ from ccat_ops_db.models.runs import ACTIVE_RUN
 from ccat_ops_db.plan.digests import made_digest
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import (
+    SOUND_COPY_STATUSES,
     InputRole,
     OnFailedInput,
     PackageState,
@@ -394,14 +395,14 @@ def _took(session: Session, run_ids: Sequence[int]) -> Mapping[int, set[str]]:
 
 
 def _damaged(session: Session, run_ids: Sequence[int]) -> Mapping[int, tuple[str, ...]]:
-    """For each run the products that do not count any more, or whose every copy was found damaged or missing."""
+    """For each run the products that do not count any more, or are damaged or missing where they can be had nowhere."""
     product, copy = models.DataProduct, models.PhysicalCopy
     bad = copy.status.in_([PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING])
+    sound = copy.status.in_(SOUND_COPY_STATUSES)
     lost = (
         sa.select(copy.data_product_id)
-        .where(copy.status != PhysicalCopyStatus.DELETED)
         .group_by(copy.data_product_id)
-        .having(sa.func.bool_and(bad))
+        .having(sa.func.bool_or(bad), sa.not_(sa.func.bool_or(sound)))
     )
     invalid = product.state.in_([ProductState.ORPHANED, ProductState.WITHDRAWN])
     found = session.execute(

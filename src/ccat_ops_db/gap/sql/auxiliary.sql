@@ -32,7 +32,7 @@ invalid AS MATERIALIZED (
         OR EXISTS (SELECT FROM physical_copy c WHERE c.data_product_id = d.id AND c.status IN ('corrupt', 'missing'))
         AND NOT EXISTS (
             SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
-              AND sound.status NOT IN ('writing', 'corrupt', 'missing', 'deleted'))
+              AND sound.{sound})
 ),
 -- Nearest runs that cannot be taken any more, though what says so is still to be handed out: there is none for now.
 -- One that was made again meanwhile can.

@@ -10,7 +10,7 @@ taken AS (
         OR EXISTS (SELECT FROM physical_copy c WHERE c.data_product_id = d.id AND c.status IN ('corrupt', 'missing'))
         AND NOT EXISTS (
             SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
-              AND sound.status NOT IN ('writing', 'corrupt', 'missing', 'deleted')) AS is_lost
+              AND sound.{sound}) AS is_lost
     FROM scope s
     JOIN run_input i ON i.run_id = s.last_run_id AND i.role = 'auxiliary'
     JOIN data_product d ON d.id = i.data_product_id

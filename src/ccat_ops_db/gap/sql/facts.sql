@@ -90,7 +90,7 @@ known AS (
                 WHERE c.data_product_id IS NOT NULL AND c.status IN ('corrupt', 'missing')
                   AND NOT EXISTS (
                     SELECT FROM physical_copy sound WHERE sound.data_product_id = c.data_product_id
-                      AND sound.status NOT IN ('writing', 'corrupt', 'missing', 'deleted')))
+                      AND sound.{sound}))
         ) AS is_damaged,
         NOT :fades OR EXISTS (SELECT FROM sub_group_package m WHERE m.sub_group_id = s.id AND NOT m.is_faded) AS is_there
     FROM scope s

@@ -15,5 +15,5 @@ WHERE i.run_id = ANY(:runs) AND NOT EXISTS (
         AND same.relative_path = d.relative_path AND same.checksum = d.checksum
         AND (same.id = d.id OR same.state IN ('current', 'superseded'))
     JOIN physical_copy c ON c.data_product_id = same.id
-        AND c.status IN ('present', 'deletion_possible', 'deletion_scheduled')
+        AND c.{sound}
     WHERE other.reduction_step_id = maker.reduction_step_id AND other.sub_group_key = maker.sub_group_key)

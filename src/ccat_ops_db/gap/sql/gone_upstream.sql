@@ -15,4 +15,4 @@ WHERE EXISTS (
       AND NOT EXISTS (
         SELECT FROM physical_copy c
         WHERE c.data_product_id = d.id
-          AND c.status IN ('present', 'deletion_possible', 'deletion_scheduled')))
+          AND c.{sound}))

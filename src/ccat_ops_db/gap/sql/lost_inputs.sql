@@ -10,4 +10,4 @@ WHERE m.sub_group_id = ANY(:ids) AND m.left_out IS NULL AND (
     OR EXISTS (SELECT FROM physical_copy c WHERE c.data_product_id = d.id AND c.status IN ('corrupt', 'missing'))
     AND NOT EXISTS (
         SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
-          AND sound.status NOT IN ('writing', 'corrupt', 'missing', 'deleted')))
+          AND sound.{sound}))

@@ -62,7 +62,7 @@ LEFT JOIN LATERAL (
         OR EXISTS (SELECT FROM physical_copy c WHERE c.data_product_id = d.id AND c.status IN ('corrupt', 'missing'))
         AND NOT EXISTS (
             SELECT FROM physical_copy sound WHERE sound.data_product_id = d.id
-              AND sound.status NOT IN ('writing', 'corrupt', 'missing', 'deleted')))
+              AND sound.{sound}))
 ) damaged ON s.reason = 'invalidated'
 LEFT JOIN LATERAL (
     SELECT w.what || ' was withdrawn: ' || w.because AS because

@@ -11,11 +11,11 @@ FROM (
     JOIN data_product same ON same.run_id = other.id AND same.relative_path = d.relative_path
         AND same.checksum = d.checksum AND same.state IN ('current', 'superseded')
     JOIN physical_copy c ON c.data_product_id = same.id
-        AND c.status IN ('present', 'deletion_possible', 'deletion_scheduled')
+        AND c.{sound}
     WHERE taken.run_id = ANY(:runs) AND NOT EXISTS (
         SELECT FROM physical_copy own
         WHERE own.data_product_id = d.id
-          AND own.status IN ('present', 'deletion_possible', 'deletion_scheduled'))
+          AND own.{sound})
     ORDER BY taken.id, c.data_location_id = :location DESC, same.id DESC
 ) found
 WHERE i.id = found.id
