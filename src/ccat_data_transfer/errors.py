@@ -269,6 +269,19 @@ class ProductCopyInTheWay(CcatError):
         super().__init__(f"Product {product} has a copy there that is {status}; it is waited for.")
 
 
+class CopyIsLetGo(CcatError):
+    """The last copy that something could be brought from is being deleted, or could not be."""
+
+    code = "copy_is_let_go"
+    transient = True
+
+    def __init__(self, what: str, location: str, copies: Sequence[str]) -> None:
+        super().__init__(
+            f"{what} cannot be brought to {location} just now: that at {', that at '.join(copies)}. What was let go "
+            "before it was asked for is waited for: it goes, or is there again."
+        )
+
+
 class NoLocation(CcatError):
     """Data have nowhere to go."""
 

@@ -1,6 +1,7 @@
 """Products come back to where runs take them: from an archive, a store, or another location that has them."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from ccat_data_transfer.backends.movers import Rsync
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.routing import Place, Route
+from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
 from ccat_data_transfer.verbs.products.repairing import archive_lost, repair
 from ccat_data_transfer.verbs.staging import stage
@@ -28,7 +30,7 @@ from ccat_ops_db.verbs.staging import cancel_unwanted, request_products
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.object_store import Road
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory
+from tests.transfer.support import Observatory, eventually
 
 HOME, ARCHIVE = "cologne/ramses", "cologne/lta"
 FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}"}
@@ -144,6 +146,73 @@ def test_a_store_that_is_away_is_waited_for_and_told_of(reductions: Reductions, 
 def damage(file: Path) -> None:
     file.chmod(0o600)
     file.write_bytes(bytes(file.stat().st_size))
+
+
+def let_go(reductions: Reductions, run_id: int, to: PhysicalCopyStatus, at: str = ARCHIVE) -> list[int]:
+    """Have copies of what a run made go as far as this, as an operator has them deleted; which."""
+    way = [one for one in PhysicalCopyStatus if one.value.startswith("deletion")]
+    copies = [copy.id for copy in reductions.copies(run_id, at).values()]
+    with transaction(reductions.engine) as session:
+        for status in way[: way.index(to) + 1]:
+            advance(session, models.PhysicalCopy, copies, to=status, because="a test", by="a test")
+    return copies
+
+
+MARKED = [PhysicalCopyStatus.DELETION_POSSIBLE, PhysicalCopyStatus.DELETION_SCHEDULED]
+
+
+@pytest.mark.parametrize("status", MARKED)
+@pytest.mark.parametrize("marked", [ARCHIVE, HOME])
+def test_what_is_to_be_deleted_is_taken_back_by_who_reads_it(
+    sites: Reductions, status: PhysicalCopyStatus, marked: str
+) -> None:
+    run_id = sites.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    sites.archive()
+    delete(sites, run_id, {HOME: ARCHIVE, ARCHIVE: HOME}[marked])
+    scheduled = let_go(sites, run_id, status, marked)
+    assert {job.status for job in fetch(sites, run_id, "cologne/second")} == {Status.COMPLETED}
+    check(sites, run_id, "cologne/second")
+    delete_copies(sites.observatory.worker, scheduled)
+    kept, directory = sites.copies(run_id, marked).values(), sites.observatory.directory(marked)
+    assert {(copy.status, (directory / copy.path).exists()) for copy in kept} == {(PhysicalCopyStatus.PRESENT, True)}
+
+
+def test_what_was_let_go_before_it_was_asked_for_is_waited_for(reductions: Reductions) -> None:
+    run_id = archived(reductions)
+    [copy_id, *_] = let_go(reductions, run_id, PhysicalCopyStatus.DELETION_IN_PROGRESS)
+    ask(reductions, run_id)
+    reductions.observatory.do(Operation.STAGING)
+    [failure] = {(job.failure or "").partition(" cannot be brought ")[2] for job in jobs(reductions)}
+    assert failure == (
+        "to cologne/ramses just now: that at cologne/lta is deletion_in_progress. What was let go before it was asked "
+        "for is waited for: it goes, or is there again. It is tried again."
+    )
+    assert {job.status for job in jobs(reductions)} == {Status.PENDING}
+    gone = PhysicalCopyStatus.DELETED
+    with transaction(reductions.engine) as session:
+        advance(session, models.PhysicalCopy, [copy_id], to=gone, because="removed", by="a test")
+    reductions.observatory.do(Operation.STAGING)
+    assert sorted(job.status for job in jobs(reductions)) == [Status.FAILED, Status.PENDING, Status.PENDING]
+
+
+def test_a_removal_that_begins_while_a_copy_is_chosen_is_not_overtaken(reductions: Reductions) -> None:
+    run_id = reductions.make({"science/map.fits": b"map"})
+    reductions.archive()
+    delete(reductions, run_id)
+    [copy_id] = let_go(reductions, run_id, PhysicalCopyStatus.DELETION_SCHEDULED)
+    ask(reductions, run_id)
+    [job_id] = reductions.observatory.schedule(Operation.STAGING)
+    with ThreadPoolExecutor(1) as beside:
+        with transaction(reductions.engine) as session:
+            to = PhysicalCopyStatus.DELETION_IN_PROGRESS
+            advance(session, models.PhysicalCopy, [copy_id], to=to, because="a test", by="a worker")
+            fetching = beside.submit(stage, reductions.observatory.worker, job_id)
+            waits = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
+            eventually(lambda: session.scalar(waits))
+        fetching.result()
+    [job] = jobs(reductions)
+    assert (job.status, reductions.copies(run_id, ARCHIVE)["science/map.fits"].status) == (Status.PENDING, to)
+    assert "What was let go before it was asked for is waited for" in (job.failure or "")
 
 
 def archived_file(reductions: Reductions, run_id: int, path: str) -> Path:
@@ -297,6 +366,10 @@ def source(
     return Source(copy_id=number, place=place(number, site), type=kind, storage=storage, is_verified=not doubtful)
 
 
+def going(number: int, site: int) -> Source:
+    return replace(source(number, site), is_to_go=True)
+
+
 def route(number: int, origin: int, to: int, **values: Any) -> Route:
     kinds: dict[str, Any] = {"type": RouteType.DIRECT, "package_bytes": 1, "package_wait": timedelta()}
     return Route(id=number, origin_site_id=origin, destination_site_id=to, **(kinds | values))
@@ -314,10 +387,12 @@ DIRECT = route(1, 8, 7)
         ([source(1, 8), source(2, 9, LTA, s3=True)], Fetch(source(2, 9, LTA, s3=True), None)),
         ([source(1, 8), source(2, 6)], Fetch(source(2, 6), None)),
         ([source(1, 8), source(2, 9)], Fetch(source(1, 8), DIRECT)),
+        ([going(1, 7), source(2, 7, LTA)], Fetch(source(2, 7, LTA), None)),
+        ([source(1, 8), going(2, 7)], Fetch(going(2, 7), None)),
         ([source(2, 9)], None),
         ([], None),
     ],
-    ids=["disk first", "own site", "far store", "seen", "by a route", "no way", "nothing"],
+    ids=["disk first", "own site", "far store", "seen", "by a route", "to stay", "near", "no way", "nothing"],
 )
 def test_the_nearest_copy_is_fetched(sources: list[Source], chosen: Fetch | None) -> None:
     assert fetch_from(sources, 7, seen={6}, routes=[DIRECT, route(2, 7, 9)]) == chosen

@@ -143,3 +143,26 @@ def test_what_was_brought_for_a_staging_that_nobody_wants_any_more_is_removed(
         chosen = choose_given_up(session, far.location_id(FAR), by="manager", lease=lease)
     discard(far.worker, chosen)
     assert (len(chosen), brought(far), FAR in far.copies(package_id)) == (1, [], False)
+
+
+@pytest.mark.parametrize("how_far", [1, 2, 3])
+def test_an_archive_copy_that_is_to_be_deleted_is_taken_back_until_it_is_let_go(
+    observatory: Observatory, how_far: int
+) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+    observatory.request_staging([package_id])
+    way = [one for one in PhysicalCopyStatus if one.value.startswith("deletion")][:how_far]
+    copy_id = observatory.copies(package_id)[ARCHIVE].id
+    with transaction(observatory.engine) as session:
+        session.execute(sa.text("ALTER TABLE physical_copy DISABLE TRIGGER keep_last_copies"))
+        for status in way:
+            advance(session, models.PhysicalCopy, [copy_id], to=status, because="a test", by="a test")
+        session.execute(sa.text("ALTER TABLE physical_copy ENABLE TRIGGER keep_last_copies"))
+    observatory.do(Operation.STAGING)
+    job, status = observatory.one(models.StagingJob), observatory.copies(package_id)[ARCHIVE].status
+    if how_far < 3:
+        assert (job.status, status) == (Status.COMPLETED, PhysicalCopyStatus.PRESENT)
+    else:
+        assert (job.status, status) == (Status.PENDING, PhysicalCopyStatus.DELETION_IN_PROGRESS)
+        assert "just now: that at cologne/lta is deletion_in_progress. What was let go" in (job.failure or "")

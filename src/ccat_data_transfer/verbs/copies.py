@@ -1,7 +1,7 @@
-"""Rows of the copies of raw packages."""
+"""Rows of the copies of raw packages, and what holds for those of products too."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -15,26 +15,40 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.sets import Brought, table_of
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+from ccat_ops_db.verbs.copies import take_back
 
 Copy = models.RawDataPackagePhysicalCopy
+ProductCopy = models.DataProductPhysicalCopy
 
+_Kind = TypeVar("_Kind", Copy, ProductCopy)
 _NOW: Final = sa.func.clock_timestamp()
 _SEEN: Final = Brought("seen", mtime_ns=sa.BigInteger(), inode=sa.BigInteger())
 _RECOGNISED: Final = {"mtime_ns": _SEEN.c.mtime_ns, "inode": _SEEN.c.inode}
 _USELESS: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+LET_GO: Final = (PhysicalCopyStatus.DELETION_IN_PROGRESS, PhysicalCopyStatus.DELETION_FAILED)
+"""What copies are of which nobody knows for now whether they will be there: one that was to be kept comes back."""
 
 
 def live_copy(session: Session, package_id: int, location_id: int) -> Copy | None:
     """The one copy of a package at a location that is not DELETED."""
-    return session.scalars(
-        sa.select(Copy)
-        .where(
-            Copy.raw_data_package_id == package_id,
-            Copy.data_location_id == location_id,
-            Copy.status != PhysicalCopyStatus.DELETED,
-        )
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    return _live(session, Copy, Copy.raw_data_package_id == package_id, location_id=location_id)
+
+
+def live_product_copy(session: Session, product_id: int, location_id: int) -> ProductCopy | None:
+    """The one copy of a product at a location that is not DELETED."""
+    return _live(session, ProductCopy, ProductCopy.data_product_id == product_id, location_id=location_id)
+
+
+def _live(session: Session, noun: type[_Kind], is_its: sa.ColumnElement[bool], *, location_id: int) -> _Kind | None:
+    here = (noun.data_location_id == location_id, noun.status != PhysicalCopyStatus.DELETED)
+    found = sa.select(noun).where(is_its, *here).execution_options(populate_existing=True)
+    return session.scalars(found).one_or_none()
+
+
+def keep_to_read(session: Session, copy: models.PhysicalCopy, *, by: str) -> bool:
+    """Have a copy that was to be deleted stay, as it is read; whether it is there, and its removal was not begun."""
+    is_kept = copy.status is PhysicalCopyStatus.PRESENT
+    return is_kept or bool(take_back(session, [copy.id], because="it is read", by=by))
 
 
 def archive_copies(session: Session, package_id: int) -> list[Copy]:

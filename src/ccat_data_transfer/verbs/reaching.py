@@ -15,17 +15,18 @@ from ccat_data_transfer.errors import (
     ArchiveOutOfReach,
     BroughtInVain,
     CopyInDoubt,
+    CopyIsLetGo,
     NoArchiveCopy,
 )
 from ccat_data_transfer.verbs.attempts import Attempt
-from ccat_data_transfer.verbs.copies import Copy, archive_copies
+from ccat_data_transfer.verbs.copies import LET_GO, Copy, archive_copies, keep_to_read
 from ccat_data_transfer.verbs.products.copying import Item
-from ccat_data_transfer.verbs.products.network import the_network
-from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
+from ccat_data_transfer.verbs.products.network import source_of, the_network
+from ccat_data_transfer.verbs.products.plan import Fetch, fetch_from
 from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_data_transfer.verbs.replicating import is_on_its_way
 from ccat_ops_db import models
-from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.states import SOUND_COPY_STATUSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,35 +80,28 @@ def nearest_archived(
 ) -> Archived:
     """The archive copy that is nearest to a location, where `copy_id` is to be made of it.
 
-    Raises ArchiveCopyComing, NoArchiveCopy, ArchiveOutOfReach where nothing leads from any that is sound, or
-    CopyInDoubt where that is to be read first.
+    Where that was to be deleted it is taken back. Raises ArchiveCopyComing, CopyIsLetGo, NoArchiveCopy, CopyInDoubt
+    where it is to be read first, or ArchiveOutOfReach where nothing leads from any that is sound.
     """
-    copies = archive_copies(session, package.id)
-    sound = {copy.id: copy for copy in copies if copy.status is PhysicalCopyStatus.PRESENT}
+    copies, place = archive_copies(session, package.id), f"{at.site.short_name}/{at.name}"
+    told = [f"{_label(copy)} is {copy.status}" for copy in copies]
+    sound = {copy.id: copy for copy in copies if copy.status in SOUND_COPY_STATUSES}
     if not sound:
         if is_on_its_way(session, package.id):
             raise ArchiveCopyComing(package.name)
-        raise NoArchiveCopy(package.name, package.id, [f"{_label(copy)} is {copy.status}" for copy in copies])
+        if any(copy.status in LET_GO for copy in copies):
+            raise CopyIsLetGo(f"Package {package.name}", place, told)
+        raise NoArchiveCopy(package.name, package.id, told)
     here = the_network(session)
-    sources = [
-        Source(
-            copy_id=copy.id,
-            place=here.places[copy.data_location_id],
-            type=copy.location.location_type,
-            storage=copy.location.storage_type,
-            priority=copy.location.priority,
-            is_verified=copy.verified_at is not None,
-        )
-        for copy in sound.values()
-    ]
+    sources = [source_of(copy, here) for copy in sound.values()]
     found = fetch_from(sources, at.site_id, seen=here.seen_from(at.site_id), routes=here.routes)
     if found is None:
-        raise ArchiveOutOfReach(
-            package.name, f"{at.site.short_name}/{at.name}", [_label(one) for one in sound.values()]
-        )
+        raise ArchiveOutOfReach(package.name, place, [_label(one) for one in sound.values()])
     copy = sound[found.source.copy_id]
     if found.waits:
         raise CopyInDoubt(f"Package {package.name}", _label(copy))
+    if not keep_to_read(session, copy, by=one.by):
+        raise CopyIsLetGo(f"Package {package.name}", place, told)
     return Archived(
         copy_id=copy.id,
         store=one.store(copy.location),

@@ -57,8 +57,11 @@ def replicate(session: Session, package_ids: Collection[int], *, by: str) -> int
 
 
 def has_sound_copy(session: Session, package_id: int) -> bool:
-    """Whether an archive has a package, as far as is known."""
-    return bool(session.scalar(sa.select(_sound_copies(package_id).exists())))
+    """Whether an archive has a package, as far as is known: also where it is to be deleted, and can be taken back."""
+    there = sa.select(_Copy.id).join(_Location, _Location.id == _Copy.data_location_id)
+    is_archived = _Location.location_type == LocationType.LONG_TERM_ARCHIVE
+    found = there.where(_Copy.raw_data_package_id == package_id, _Copy.status.not_in(_NOT_THERE), is_archived)
+    return bool(session.scalar(sa.select(found.exists())))
 
 
 def is_on_its_way(session: Session, package_id: int) -> bool:

@@ -1,10 +1,10 @@
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.verbs.products.plan import Network
+from ccat_data_transfer.verbs.products.plan import Network, Source
 from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
-from ccat_ops_db.states import Mover, RouteType
+from ccat_ops_db.states import Mover, PhysicalCopyStatus, RouteType
 
 _Route = models.DataTransferRoute
 
@@ -19,4 +19,18 @@ def the_network(session: Session) -> Network:
         routes=here.routes,
         buffers=here.buffers,
         mounted={(origin, destination) for origin, destination in pairs},
+    )
+
+
+def source_of(copy: models.PhysicalCopy, here: Network) -> Source:
+    """A sound copy as one that may be chosen."""
+    location = copy.location
+    return Source(
+        copy_id=copy.id,
+        place=here.places[location.id],
+        type=location.location_type,
+        storage=location.storage_type,
+        priority=location.priority,
+        is_verified=copy.verified_at is not None,
+        is_to_go=copy.status is not PhysicalCopyStatus.PRESENT,
     )

@@ -111,6 +111,8 @@ class Source:
     priority: int = 0
     is_verified: bool = True
     """Whether it was read and found right; else it is in doubt, or was restored by somebody."""
+    is_to_go: bool = False
+    """Whether it was to be deleted, and is taken back to be read."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def fetch_from(
 
     `seen` are the other sites whose files are seen from there. What is at the site, or seen, is read where it is, disks
     before archives; so is an object store anywhere. Else a route has to lead there, from the location or from its site.
-    One that is not verified is taken where no other can be got to.
+    One that is not verified is taken where no other can be got to. Of those that are read alike, what is to stay comes
+    first.
     """
     ordered = sorted(sources, key=lambda one: _order(one, site_id))
     by_age = sorted(routes, key=lambda route: route.id)
@@ -150,9 +153,9 @@ def _first(ordered: Sequence[Source], site_id: int, *, seen: Collection[int], by
     return led[0] if led else None
 
 
-def _order(source: Source, site_id: int) -> tuple[bool, bool, int, int]:
+def _order(source: Source, site_id: int) -> tuple[bool, bool, bool, int, int]:
     is_archive = source.type is LocationType.LONG_TERM_ARCHIVE
-    return source.place.site_id != site_id, is_archive, -source.priority, source.copy_id
+    return source.is_to_go, source.place.site_id != site_id, is_archive, -source.priority, source.copy_id
 
 
 def _route(routes: Iterable[Route], origin: Place, site_id: int) -> Route | None:

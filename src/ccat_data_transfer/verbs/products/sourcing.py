@@ -12,17 +12,18 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.movers import MovesFiles
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import CopyInDoubt, NoProductCopy, ProductCopyInTheWay
+from ccat_data_transfer.errors import CopyInDoubt, CopyIsLetGo, NoProductCopy, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt
+from ccat_data_transfer.verbs.copies import LET_GO, keep_to_read, live_product_copy
 from ccat_data_transfer.verbs.products.copying import Item
-from ccat_data_transfer.verbs.products.network import the_network
-from ccat_data_transfer.verbs.products.plan import Fetch, Network, Source, directory_of, fetch_from, top_of
+from ccat_data_transfer.verbs.products.network import source_of, the_network
+from ccat_data_transfer.verbs.products.plan import Fetch, directory_of, fetch_from, top_of
 from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_ops_db import models
 from ccat_ops_db.models import DataLocation as _Location
 from ccat_ops_db.models import DataProductPhysicalCopy as _Copy
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
+from ccat_ops_db.states import SOUND_COPY_STATUSES, LocationType, PhysicalCopyStatus, Status
 
 _Route = models.DataTransferRoute
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
@@ -77,11 +78,11 @@ def order(session: Session, *, one: Attempt) -> Order | None:
     job = session.get_one(models.StagingJob, one.transfer_id)
     product = session.get_one(models.DataProduct, job.data_product_id)
     location = session.get_one(_Location, job.data_location_id)
-    there = _live(session, product.id, location.id)
-    if there is not None and there.status is PhysicalCopyStatus.PRESENT:
+    there = live_product_copy(session, product.id, location.id)
+    if there is not None and keep_to_read(session, there, by=one.by):
         one.end(session, Status.COMPLETED, because="is there already")
         return None
-    found = _fetch(session, product, location)
+    found = _fetch(session, product, location, by=one.by)
     copy_id = _announce(session, product, location, there=there, by=one.by)
     copy = session.get_one(_Copy, found.source.copy_id)
     route = session.get_one(_Route, found.route.id) if found.route else None
@@ -114,33 +115,22 @@ def _name(product: models.DataProduct) -> str:
     return f"{product.id} ({product.relative_path} of run {product.run_id})"
 
 
-def _fetch(session: Session, product: models.DataProduct, location: _Location) -> Fetch:
+def _fetch(session: Session, product: models.DataProduct, location: _Location, *, by: str) -> Fetch:
     here, copies = the_network(session), _others(session, product.id, location.id)
-    sources = [_source(one, here) for one in copies if one.status is PhysicalCopyStatus.PRESENT]
-    site_id = location.site_id
+    sound, site_id = {one.id: one for one in copies if one.status in SOUND_COPY_STATUSES}, location.site_id
+    sources = [source_of(one, here) for one in sound.values()]
     found = fetch_from(sources, site_id, seen=here.seen_from(site_id), routes=here.routes)
     if found is not None and found.waits:
-        [doubted] = [one for one in copies if one.id == found.source.copy_id]
-        raise CopyInDoubt(f"Product {_name(product)}", _label(doubted.location))
-    if found is not None:
+        raise CopyInDoubt(f"Product {_name(product)}", _label(sound[found.source.copy_id].location))
+    if found is not None and keep_to_read(session, sound[found.source.copy_id], by=by):
         return found
     told = [f"{_label(one.location)} is {one.status}" for one in copies]
+    if found is not None or (not sound and any(one.status in LET_GO for one in copies)):
+        raise CopyIsLetGo(f"Product {_name(product)}", _label(location), told)
     run = session.get_one(models.ExecutedReductionStep, product.run_id)
     again = f"`ccat trigger {run.pipeline.name} --step {run.reduction_step.key} --force` has it made again"
     remedy = f"No direct route leads from there: `ccat route add`, or {again}." if sources else f"{again}."
     raise NoProductCopy(_name(product), _label(location), told, remedy=remedy)
-
-
-def _source(copy: _Copy, here: Network) -> Source:
-    location = copy.location
-    return Source(
-        copy_id=copy.id,
-        place=here.places[location.id],
-        type=location.location_type,
-        storage=location.storage_type,
-        priority=location.priority,
-        is_verified=copy.verified_at is not None,
-    )
 
 
 def _others(session: Session, product_id: int, location_id: int) -> list[_Copy]:
@@ -151,18 +141,6 @@ def _others(session: Session, product_id: int, location_id: int) -> list[_Copy]:
         _Copy.status != PhysicalCopyStatus.DELETED,
     )
     return list(session.scalars(copies.order_by(_Copy.id)))
-
-
-def _live(session: Session, product_id: int, location_id: int) -> _Copy | None:
-    return session.scalars(
-        sa.select(_Copy)
-        .where(
-            _Copy.data_product_id == product_id,
-            _Copy.data_location_id == location_id,
-            _Copy.status != PhysicalCopyStatus.DELETED,
-        )
-        .execution_options(populate_existing=True)
-    ).one_or_none()
 
 
 def _announce(
