@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.managers import TransferContext, tick
+from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_ops_db import models
@@ -249,6 +252,91 @@ def test_a_store_that_refuses_is_told_and_asked_again_when_somebody_says_that_it
         assert retry_deletions(session, STORE) == 1
     assert observatory.make_room(STORE) == 1
     assert (status(observatory, STORE), object_store.list_keys()) == (PhysicalCopyStatus.DELETED, [])
+
+
+def lose(observatory: Observatory, package_id: int, location: str) -> None:
+    """Have the copy there found damaged by whoever reads it again."""
+    bad, to = [observatory.copies(package_id)[location].id], PhysicalCopyStatus.CORRUPT
+    with transaction(observatory.engine) as session:
+        advance(session, models.PhysicalCopy, bad, to=to, because="it rots", by="a scrubber")
+
+
+def cannot_be_removed(observatory: Observatory, store: ObjectStore, location: str) -> None:
+    """Let an archive keep nothing, and try to remove what it has while nobody can."""
+    observatory.keep(location, days=0)
+    place = observatory.directory(DISK)
+    with store.refusing_deletions():
+        place.rename(place.with_name("away"))
+        assert observatory.make_room(location) == 1
+        place.with_name("away").rename(place)
+    assert status(observatory, location) is PhysicalCopyStatus.DELETION_FAILED
+
+
+def try_again(observatory: Observatory, location: str) -> None:
+    with transaction(observatory.engine) as session:
+        assert retry_deletions(session, location) == 1
+    delete_copies(observatory.worker, observatory.schedule_deletions(location))
+
+
+@pytest.mark.parametrize(("where", "other"), [(DISK, STORE), (STORE, DISK)])
+def test_a_copy_that_could_not_be_deleted_and_is_the_last_sound_one_is_a_copy_again_and_counts_once_it_was_read(
+    observatory: Observatory, object_store: ObjectStore, where: str, other: str
+) -> None:
+    package_id = twice(observatory)
+    cannot_be_removed(observatory, object_store, where)
+    lose(observatory, package_id, other)
+    try_again(observatory, where)
+
+    copy = observatory.copies(package_id)[where]
+    assert (copy.status, copy.verified_at, copy.failure) == (PhysicalCopyStatus.PRESENT, None, None)
+    assert observatory.make_room(where) == 0
+    observatory.request_staging([package_id])
+    observatory.do(Operation.STAGING)
+    assert observatory.copies(package_id)["cologne/ramses"].status is PhysicalCopyStatus.STAGED
+    assert hindered(observatory, "ccat/chai_raw_data") == [Obstacle.TOO_FEW_COPIES]
+    scrub(observatory.worker, [copy.id])
+    assert observatory.copies(package_id)[where].verified_at is not None
+    assert hindered(observatory, "ccat/chai_raw_data") == [None]
+
+
+@pytest.mark.parametrize(("where", "other"), [(DISK, STORE), (STORE, DISK)])
+def test_one_that_is_gone_by_then_is_called_missing(
+    observatory: Observatory, object_store: ObjectStore, where: str, other: str
+) -> None:
+    package_id = twice(observatory)
+    cannot_be_removed(observatory, object_store, where)
+    path = observatory.copies(package_id)[where].path
+    object_store.s3.delete_object(Bucket=BUCKET, Key=f"fyst/{path}")
+    (observatory.directory(DISK) / path).unlink()
+    lose(observatory, package_id, other)
+    try_again(observatory, where)
+    assert status(observatory, where) is PhysicalCopyStatus.MISSING
+
+
+def test_who_sleeps_while_removing_leaves_alone_what_has_to_stay_by_then(
+    observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_id = twice(observatory)
+    observatory.keep(DISK, days=0)
+    observatory.mark(DISK)
+    scheduled = observatory.schedule_deletions(DISK)
+    remove = Disk.remove
+
+    def sleep_before(*args: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        lose(observatory, package_id, STORE)
+        with transaction(observatory.engine) as session:
+            session.execute(sa.update(models.PhysicalCopy).values(lease_until=sa.func.now() - timedelta(hours=1)))
+        assert observatory.recover() == 1
+        delete_copies(observatory.worker, scheduled)
+        assert status(observatory, DISK) is PhysicalCopyStatus.PRESENT
+        remove(*args, **options)
+
+    monkeypatch.setattr(Disk, "remove", sleep_before)
+    delete_copies(observatory.worker, scheduled)
+    assert status(observatory, DISK) is PhysicalCopyStatus.PRESENT
+    scrub(observatory.worker, [observatory.copies(package_id)[DISK].id])
+    assert status(observatory, DISK) is PhysicalCopyStatus.PRESENT
 
 
 def test_what_is_gone_already_is_deleted_and_what_is_unfinished_goes_with_it(

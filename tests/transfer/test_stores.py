@@ -140,6 +140,20 @@ def test_a_directory_is_removed_with_all_that_is_in_it_and_what_is_called_alike_
     assert case.names() == ["cube.zar", "cube.zarr.json"]
 
 
+def test_what_got_another_seal_is_the_same_and_not_removed_by_who_knows_the_one_before(case: Case) -> None:
+    publish(case.store, b"data")
+    assert case.store.seal_anew("gone") is None
+    before = case.store.seal(TAR)
+    found = case.store.seal_anew(TAR)
+    assert found == case.store.seal(TAR)
+    assert case.store.checksum(TAR) == digest(b"data")
+    if isinstance(case.store, Disk):  # an object keeps its seal
+        with pytest.raises(FileDiffers):
+            case.store.remove(TAR, sealed=before)
+    case.store.remove(TAR, sealed=found)
+    assert case.names() == []
+
+
 def test_what_has_the_name_by_now_is_not_removed_for_what_had_it_before(case: Case) -> None:
     publish(case.store, b"data")
     with pytest.raises(FileDiffers, match="registered was inode 7 of 1 ns"):

@@ -67,6 +67,9 @@ class Store(Protocol):
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""
 
+    def seal_anew(self, path: str) -> Seal | None:
+        """The same, after it got another seal than who began to remove it knows; that of an object is never another."""
+
     def remove(self, path: str, *, sealed: Seal | None = None) -> None:
         """Remove a file or directory, with what is unfinished of it; nothing being there is fine.
 

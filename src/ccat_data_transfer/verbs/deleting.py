@@ -1,7 +1,8 @@
 """Copies are removed by a worker that reaches them: let go in one transaction, removed, and recorded in another.
 
 What is let go is nobody's any more, whatever becomes of the worker: to remove it again does no harm, and whoever goes
-on with it finds it whole or gone, as it loses its name at once.
+on with it finds it whole or gone, as it loses its name at once. What has to stay after all is one again,
+if it is there.
 """
 
 import random
@@ -18,10 +19,11 @@ from sqlalchemy.orm import Session, joinedload
 from ccat_data_transfer.backends.base import Seal, Store
 from ccat_data_transfer.backends.errors import FileDiffers, LocationTrouble, NotTheOriginal
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.verbs.archived import beside
+from ccat_data_transfer.verbs.archived import archived, beside
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease
-from ccat_ops_db import models
+from ccat_data_transfer.verbs.reclaiming import Kept, look_for, reclaim
+from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import OF_SAFETY, Obstacle, hindered
@@ -62,31 +64,32 @@ def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
     goes with them.
     """
     one = CopyLease(worker, copy_ids)
-    orders = in_transaction(worker.engine, partial(_let_go, one=one))
-    if not orders:
-        return
+    orders, kept = in_transaction(worker.engine, partial(_let_go, one=one))
     try:
-        failures = {order.copy_id: error for order in orders if (error := _remove(order, one)) is not None}
-        in_transaction(worker.engine, partial(_record, one=one, failures=failures))
+        if kept:
+            in_transaction(worker.engine, partial(reclaim, kept=kept, seen=look_for(kept, one), one=one))
+        if orders:
+            outcome = {order.copy_id: _remove(order, one) for order in orders}
+            in_transaction(worker.engine, partial(_record, one=one, outcome=outcome))
     except LeaseLost:
-        _log.warning("the lease is lost, somebody else goes on", copies=len(orders))
+        _log.warning("the lease is lost, somebody else goes on", copies=len(orders) + len(kept))
 
 
-def _let_go(session: Session, *, one: CopyLease) -> list[_Order]:
-    """Begin the removal of what may go; from now on nobody uses it."""
+def _let_go(session: Session, *, one: CopyLease) -> tuple[list[_Order], list[Kept]]:
+    """Begin the removal of what may go; from now on nobody uses it. And what was let go before, and has to stay."""
     waiting = sa.select(_Copy.id, _Copy.status).where(
         is_among(_Copy.id, one.copy_ids), _Copy.status.in_([_Status.DELETION_SCHEDULED, _Status.DELETION_FAILED])
     )
     found = dict(session.execute(waiting.order_by(_Copy.id).with_for_update()).all())
     _lock_packages(session, found)
     found_obstacles = obstacles(session, found)
-    _keep(session, found_obstacles, found, one=one)
+    kept = _keep(session, found_obstacles, found, one=one)
     go = [copy_id for copy_id in found if not _stays(found[copy_id], found_obstacles.get(copy_id))]
     by, again = one.worker.name, [_Status.DELETION_FAILED]
     advance(session, _Copy, go, to=_Status.DELETION_SCHEDULED, expected=again, because="it is tried again", by=by)
     going = advance(session, _Copy, go, to=_Status.DELETION_IN_PROGRESS, because=_LET_GO, by=by, values=_IDLE)
     one.claim(session, going)
-    return _orders(session, going, one)
+    return _orders(session, going, one), _kept(session, kept, one)
 
 
 def _stays(status: PhysicalCopyStatus, obstacle: Obstacle | None) -> bool:
@@ -105,18 +108,34 @@ def _lock_packages(session: Session, copy_ids: Collection[int]) -> None:
 
 def _keep(
     session: Session, found: Mapping[int, Obstacle], was: Mapping[int, PhysicalCopyStatus], *, one: CopyLease
-) -> None:
+) -> dict[int, str]:
+    """Take back what has to stay; of what was let go before why it has to, with the lease on it."""
     by_obstacle: defaultdict[Obstacle, list[int]] = defaultdict(list)
     for copy_id, obstacle in found.items():
         if _stays(was[copy_id], obstacle):
             by_obstacle[obstacle].append(copy_id)
+    let_go: dict[int, str] = {}
     for obstacle, copy_ids in by_obstacle.items():
         because = hindered(obstacle)
         take_back(session, copy_ids, because=because, by=one.worker.name)
-        failed = [copy_id for copy_id in copy_ids if was[copy_id] is _Status.DELETION_FAILED]
-        put_off = sa.update(_Copy).where(is_among(_Copy.id, failed))
-        pause = one.worker.backoff.ceiling
-        session.execute(put_off.values(failure=because, not_before=_NOW + pause, **_IDLE))
+        let_go |= {copy_id: because for copy_id in copy_ids if was[copy_id] is _Status.DELETION_FAILED}
+    claims.release(session, _Copy, let_go)  # of the manager that told of them
+    one.claim(session, list(let_go))
+    return let_go
+
+
+def _kept(session: Session, because: Mapping[int, str], one: CopyLease) -> list[Kept]:
+    copies = session.scalars(sa.select(_Copy).where(is_among(_Copy.id, because)).order_by(_Copy.id))
+    return [
+        Kept(
+            copy_id=copy.id,
+            store=_store(copy, one),
+            path=copy.path,
+            listing=archived(session, copy).listing if _is_archived(copy) else None,
+            because=because[copy.id],
+        )
+        for copy in copies
+    ]
 
 
 def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_Order]:
@@ -130,16 +149,23 @@ def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_
 def _order(
     session: Session, copy: models.PhysicalCopy, one: CopyLease, *, original: models.RawDataFile | None
 ) -> _Order:
-    token, parts = f"{copy.id}-{one.token}", one.worker.part_bytes
-    is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
     return _Order(
         copy.id,
-        store=store_of(copy.location, token=token, progress=one.keep_lease, part_bytes=parts),
+        store=_store(copy, one),
         path=copy.path,
         seal=Seal(copy.mtime_ns, copy.inode) if copy.mtime_ns is not None else None,
-        beside=beside(session, copy) if is_archived else (),
+        beside=beside(session, copy) if _is_archived(copy) else (),
         original=original,
     )
+
+
+def _store(copy: models.PhysicalCopy, one: CopyLease) -> Store:
+    token, parts = f"{copy.id}-{one.token}", one.worker.part_bytes
+    return store_of(copy.location, token=token, progress=one.keep_lease, part_bytes=parts)
+
+
+def _is_archived(copy: models.PhysicalCopy) -> bool:
+    return copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
 
 
 def _remove(order: _Order, one: CopyLease) -> CcatError | None:
@@ -177,15 +203,15 @@ def _seal_of_original(order: _Order, original: models.RawDataFile) -> Seal | Non
     raise NotTheOriginal(store.name, store.where(order.path))
 
 
-def _record(session: Session, *, one: CopyLease, failures: Mapping[int, CcatError]) -> None:
-    held, by = one.held(session), one.worker.name
-    gone = [copy_id for copy_id in held if copy_id not in failures]
+def _record(session: Session, *, one: CopyLease, outcome: Mapping[int, CcatError | None]) -> None:
+    held, by = set(one.held(session)).intersection(outcome), one.worker.name
+    failures = {copy_id: error for copy_id in held if (error := outcome[copy_id]) is not None}
+    gone = held - failures.keys()
     healthy = {**_IDLE, "failure": None, "not_before": None, "trouble_count": 0}
     advance(session, _Copy, gone, to=_Status.DELETED, because="removed", by=by, values=healthy)
     _note_deletion(session, gone)
     by_failure: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
-    for copy_id in set(held) & failures.keys():
-        error = failures[copy_id]
+    for copy_id, error in failures.items():
         by_failure[str(error), isinstance(error, LocationTrouble) and error.needs_a_person].append(copy_id)
     for (failure, lasts), copy_ids in by_failure.items():
         _log.warning("copies cannot be deleted", copies=len(copy_ids), error=failure)

@@ -103,6 +103,10 @@ class Bucket:
         head = self._head(path)
         return seal_of(head) if head else None
 
+    def seal_anew(self, path: str) -> Seal | None:
+        """The same: an object keeps its seal."""
+        return self.seal(path)
+
     def remove(self, path: str, *, sealed: Seal | None = None) -> None:
         """Remove an object, all that has it as its directory, and uploads of it; nothing being there is fine.
 
