@@ -16,6 +16,7 @@ from ccat_data_transfer.backends.movers import Rsync
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.routing import Place, Route
 from ccat_data_transfer.verbs.deleting import delete_copies
+from ccat_data_transfer.verbs.discarding import choose_given_up, discard
 from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
 from ccat_data_transfer.verbs.products.repairing import archive_lost, repair
 from ccat_data_transfer.verbs.staging import stage
@@ -23,6 +24,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.trees import TreeFile, listed, tree_listing
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status, StorageType
@@ -30,7 +32,8 @@ from ccat_ops_db.verbs.staging import cancel_unwanted, request_products
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.object_store import Road
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory, eventually
+from tests.transfer.support import START, Observatory, eventually
+from tests.transfer.test_given_up import cancel, tidy_up
 
 HOME, ARCHIVE = "cologne/ramses", "cologne/lta"
 FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}"}
@@ -288,6 +291,134 @@ def test_what_is_damaged_in_the_archive_is_archived_anew_from_where_it_was_made(
     delete(reductions, run_id)
     fetch(reductions, run_id)
     check(reductions, run_id)
+
+
+# What a fetch leaves that failed for good, or that nobody wants any more
+
+
+def leave_what_is_unfinished(reductions: Reductions, run_id: int) -> None:
+    """Files of workers that died in the middle, of each product and in the inbox of one."""
+    disk = reductions.observatory.directory(HOME)
+    copies = reductions.copies(run_id, HOME)
+    assert {copy.status for copy in copies.values()} == {PhysicalCopyStatus.WRITING}
+    for path in (disk / copy.path for copy in copies.values()):
+        path.with_name(f"{path.name}.partial-1-dead").write_bytes(b"half")
+    (disk / f"transfer/product-{copies['science/map.fits'].id}").mkdir(parents=True)
+    (disk / f"transfer/product-{copies['science/map.fits'].id}/map.fits").write_bytes(b"half")
+
+
+def check_that_nothing_is_left(reductions: Reductions, run_id: int) -> None:
+    assert reductions.copies(run_id, HOME) == {}
+    assert [path for path in reductions.observatory.directory(HOME).rglob("*") if path.is_file()] == []
+    assert list((reductions.observatory.directory(HOME) / "transfer").iterdir()) == []
+    assert tidy_up(reductions.observatory) == 0
+
+
+def begun(reductions: Reductions) -> int:
+    """A run whose products were to come back, and for which there is no room."""
+    run_id = archived(reductions)
+    with transaction(reductions.engine) as session:
+        find(session, LOCATION, HOME).free_space_reserve_bytes = 10**18
+    ask(reductions, run_id)
+    reductions.observatory.do(Operation.STAGING)
+    leave_what_is_unfinished(reductions, run_id)
+    assert tidy_up(reductions.observatory) == 0
+    with transaction(reductions.engine) as session:
+        find(session, LOCATION, HOME).free_space_reserve_bytes = 0
+    return run_id
+
+
+def test_a_fetch_that_was_cancelled_leaves_neither_rows_nor_files(reductions: Reductions) -> None:
+    run_id = begun(reductions)
+    cancel(reductions.observatory)
+    assert tidy_up(reductions.observatory) == len(FILES) + 1
+    check_that_nothing_is_left(reductions, run_id)
+    fetch(reductions, run_id)
+    check(reductions, run_id)
+
+
+def test_a_fetch_that_failed_for_good_leaves_neither_rows_nor_files(reductions: Reductions) -> None:
+    run_id = begun(reductions)
+    for path in (*FILES, "science/cube.zarr/0.0"):
+        damage(reductions.observatory.directory(ARCHIVE) / f"products/maps/grid/source=M17/{run_id}" / path)
+    fetch(reductions, run_id)
+    assert {job.status for job in jobs(reductions)} == {Status.FAILED}
+    assert tidy_up(reductions.observatory) == len(FILES) + 1
+    check_that_nothing_is_left(reductions, run_id)
+
+
+def test_nobody_fetches_what_is_being_removed_and_what_is_wanted_again_is_not_removed(reductions: Reductions) -> None:
+    run_id = begun(reductions)
+    cancel(reductions.observatory)
+    location_id = reductions.observatory.location_id(HOME)
+    with transaction(reductions.engine) as session:
+        chosen = choose_given_up(session, location_id, by="manager", lease=timedelta(minutes=1))
+    ask(reductions, run_id)
+    reductions.observatory.do(Operation.STAGING)
+    waiting = [job for job in jobs(reductions) if job.status is Status.PENDING]
+    assert len(waiting) == len(chosen) == len(FILES) + 1
+    assert all("has a copy there that is unfinished, and being removed" in (job.failure or "") for job in waiting)
+    discard(reductions.observatory.worker, chosen)
+    fetch(reductions, run_id)
+    reductions.observatory.directory(HOME).joinpath("transfer").rename(reductions.observatory.root / "of the dead")
+    check(reductions, run_id)
+
+
+def move(reductions: Reductions, copies: list[models.PhysicalCopy], to: PhysicalCopyStatus) -> None:
+    with transaction(reductions.engine) as session:
+        advance(session, models.PhysicalCopy, [one.id for one in copies], to=to, because="a test", by="a test")
+
+
+@pytest.mark.parametrize("asked_by", ["a run", "the manager"])
+def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_of_it(
+    sites: Reductions, asked_by: str
+) -> None:
+    """Its only other copy is bad by then, and later a third one is back."""
+    run_id = sites.make({"science/map.fits": b"map"})
+    sites.archive()
+    fetch(sites, run_id, "cologne/second")
+    [third] = sites.copies(run_id, "cologne/second").values()
+    move(sites, [third], PhysicalCopyStatus.MISSING)
+    move(sites, list(sites.copies(run_id, HOME).values()), PhysicalCopyStatus.CORRUPT)
+    damage(sites.products(run_id) / "science/map.fits")
+    damage(archived_file(sites, run_id, "science/map.fits"))
+    if asked_by == "a run":
+        ask(sites, run_id)
+    else:
+        with transaction(sites.engine) as session:
+            assert repair(session) == 1
+    while sites.observatory.do(Operation.STAGING):
+        pass
+    assert [job.status for job in jobs(sites)] == [Status.COMPLETED, Status.FAILED]
+    assert tidy_up(sites.observatory) == 1
+    assert sites.copies(run_id, HOME) == {}
+    [told] = alerts(sites)
+    assert told.startswith(f"1 product, made at {HOME} and damaged or lost there, cannot be brought back, such as: ")
+
+    move(sites, [third], PhysicalCopyStatus.DELETED)
+    with transaction(sites.engine) as session:
+        where = {"data_product_id": third.data_product_id, "data_location_id": third.data_location_id}
+        copy = models.DataProductPhysicalCopy(**where, path=third.path)
+        session.add(copy)
+        session.flush()
+        to = PhysicalCopyStatus.PRESENT
+        advance(session, models.PhysicalCopy, [copy.id], to=to, because="it was found", by="an operator")
+        assert repair(session) == 0, "not again at once"
+        yesterday = sa.func.now() - timedelta(days=1)
+        session.execute(sa.update(models.StagingJob).values(created_at=yesterday))
+    with transaction(sites.engine) as session:
+        assert (repair(session), repair(session)) == (1, 0)
+    while sites.observatory.do(Operation.STAGING):
+        pass
+    [home] = sites.copies(run_id, HOME).values()
+    assert (home.status, sites.products(run_id).joinpath("science/map.fits").read_bytes()) == (to, b"map")
+    assert alerts(sites) == []
+
+
+def alerts(reductions: Reductions) -> list[str]:
+    """What people are told of repairs."""
+    with transaction(reductions.engine) as session:
+        return [one.sentence for one in conditions(session, late=START) if one.key.startswith("repairs ")]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Rows of the copies of raw packages, and what holds for those of products too."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from ccat_data_transfer.errors import CopyInTheWay
 from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import Brought, table_of
+from ccat_ops_db.sets import Brought, is_among, table_of
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.copies import take_back
 
@@ -82,15 +82,16 @@ def announce_copy(
     where = f"{location.site.short_name}/{location.name}"
     if copy.status is not PhysicalCopyStatus.WRITING:
         raise CopyInTheWay(package.name, where, copy.status)
-    if not _is_mine_to_finish(session, copy.id):
+    if not to_finish(session, [copy.id]):
         raise CopyInTheWay(package.name, where, "unfinished, and being removed")
     return copy.id
 
 
-def _is_mine_to_finish(session: Session, copy_id: int) -> bool:
-    """Whether nobody removes what is unfinished of a copy; nobody begins to before the transaction is over."""
-    unfinished = sa.and_(Copy.id == copy_id, Copy.status == PhysicalCopyStatus.WRITING, claims.is_free(Copy))
-    return session.scalars(sa.select(Copy.id).where(unfinished).with_for_update()).one_or_none() is not None
+def to_finish(session: Session, copy_ids: Collection[int]) -> set[int]:
+    """Unfinished copies that nobody removes what is there of; nobody begins to before the transaction is over."""
+    copy = models.PhysicalCopy
+    unfinished = sa.and_(is_among(copy.id, copy_ids), copy.status == PhysicalCopyStatus.WRITING, claims.is_free(copy))
+    return set(session.scalars(sa.select(copy.id).where(unfinished).order_by(copy.id).with_for_update()))
 
 
 def record_copy(session: Session, copy_id: int, stored: Stored, *, because: str, by: str) -> None:

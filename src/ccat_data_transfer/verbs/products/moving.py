@@ -16,7 +16,7 @@ from ccat_data_transfer.verbs.doubting import doubt_what_was_brought, in_doubt, 
 from ccat_data_transfer.verbs.products.aiming import aim_on
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
 from ccat_data_transfer.verbs.products.ordering import Ordered, drop, order, record
-from ccat_data_transfer.verbs.products.plan import directory_of, top_of
+from ccat_data_transfer.verbs.products.plan import directory_of, inbox_of_run, top_of
 from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_ops_db import models
 from ccat_ops_db.states import Status
@@ -74,7 +74,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
         host=origin.host if isinstance(origin, models.DiskDataLocation) else None,
         move=one.mover(route),
         disk=one.disk(buffer),
-        inbox=f"transfer/run-{run.id}",
+        inbox=inbox_of_run(run.id),
         progress=one.keep_lease,
         path_of=lambda item: f"{directory}/{item.relative_path}",
     )

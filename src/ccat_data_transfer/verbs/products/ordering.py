@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.errors import ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import LeaseLost
-from ccat_data_transfer.verbs.copies import useless
+from ccat_data_transfer.verbs.copies import to_finish, useless
 from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
@@ -64,6 +64,9 @@ def order(
     present = _present(kept)
     for one in kept.keys() - begun.keys() - present:
         raise ProductCopyInTheWay(products[one].relative_path, kept[one].status)
+    mine = to_finish(session, begun.values())
+    for one in (product for product, copy_id in begun.items() if copy_id not in mine):
+        raise ProductCopyInTheWay(products[one].relative_path, "unfinished, and being removed")
     current = {one for one, product in products.items() if product.state is ProductState.CURRENT}
     archived = set() if to is None else _present(_copies(session, products, transfer.destination_id))
     new = _announce(session, current - archived - kept.keys(), place, directory=directory)

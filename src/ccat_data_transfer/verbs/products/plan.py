@@ -90,6 +90,16 @@ def listing_path(directory: str, tree: str) -> str:
     return f"{directory}.trees/{tree}.listing"
 
 
+def inbox_of(copy_id: int) -> str:
+    """Directory that a product arrives in which a copy at a processing location is made of."""
+    return f"transfer/product-{copy_id}"
+
+
+def inbox_of_run(run_id: int) -> str:
+    """Directory of a buffer that the products of a run arrive in."""
+    return f"transfer/run-{run_id}"
+
+
 def top_of(path: str | None, relative_path: str) -> str:
     """Directory that the products of a run lie in, where one of them has this path below the root of a location."""
     return (path or "").removesuffix(f"/{relative_path}")

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -9,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.models.data import LOST
+from ccat_ops_db.queries.repairs import failed_repairs
 from ccat_ops_db.sets import is_among, once_more
-from ccat_ops_db.states import LocationType, PhysicalCopyStatus, ProductState, Status
+from ccat_ops_db.states import SOUND_COPY_STATUSES, LocationType, PhysicalCopyStatus, ProductState, Status
 from ccat_ops_db.verbs.archiving import request_archiving
 from ccat_ops_db.verbs.staging import request_repairs
 
@@ -19,6 +21,8 @@ _Job, _Location, _Sound = models.StagingJob, models.DataLocation, once_more(mode
 _AT_ONCE: Final = 1_000
 _IS_LOST: Final = sa.text(f"physical_copy.{LOST}")
 _IS_AT_HOME: Final = sa.and_(_Product.id == _Copy.data_product_id, _Copy.data_location_id == _Run.data_location_id)
+_PAUSE: Final = timedelta(days=1)
+"""Until what could not be brought back is tried again: somebody may have mended what was in the way."""
 _WAS_TRIED: Final = sa.exists().where(
     _Job.data_product_id == _Product.id,
     _Job.data_location_id == _Copy.data_location_id,
@@ -26,6 +30,7 @@ _WAS_TRIED: Final = sa.exists().where(
     _Job.created_at > _Copy.created_at,
 )
 """A job for it is under way, or has failed for good."""
+_HAS_ANOTHER: Final = sa.exists().where(_Sound.data_product_id == _Product.id, _Sound.status.in_(SOUND_COPY_STATUSES))
 _DAMAGED: Final = (
     sa.select(_Copy.data_location_id, _Product.id)
     .join(_Product, _Product.id == _Copy.data_product_id)
@@ -34,10 +39,17 @@ _DAMAGED: Final = (
         _Copy.data_product_id.is_not(None),
         _IS_LOST,
         _Product.state == ProductState.CURRENT,
-        sa.exists().where(_Sound.data_product_id == _Product.id, _Sound.status == PhysicalCopyStatus.PRESENT),
+        _HAS_ANOTHER,
         sa.not_(_WAS_TRIED),
     )
     .order_by(_Product.id)
+    .limit(_AT_ONCE)
+)
+_TRIED_IN_VAIN: Final = (
+    failed_repairs()
+    .with_only_columns(_Job.data_location_id, _Product.id)
+    .where(_HAS_ANOTHER, _Job.created_at < sa.func.clock_timestamp() - _PAUSE)
+    .order_by(_Job.id)
     .limit(_AT_ONCE)
 )
 
@@ -45,10 +57,11 @@ _DAMAGED: Final = (
 def repair(session: Session) -> int:
     """Ask for products that count to be brought back to where they were made, where they are damaged or lost there.
 
-    How many were asked for. Only what is sound somewhere else is; the rest is made again by a run.
+    How many were asked for. Only what is sound somewhere else is; the rest is made again by a run. What could not be
+    brought back is tried again each day.
     """
     found = defaultdict[int, list[int]](list)
-    for location_id, product_id in session.execute(_DAMAGED):
+    for location_id, product_id in [*session.execute(_DAMAGED), *session.execute(_TRIED_IN_VAIN)]:
         found[location_id].append(product_id)
     return sum(len(request_repairs(session, ids, place)) for place, ids in sorted(found.items()))
 

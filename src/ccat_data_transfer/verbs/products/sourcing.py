@@ -14,10 +14,10 @@ from ccat_data_transfer.backends.movers import MovesFiles
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import CopyInDoubt, CopyIsLetGo, NoProductCopy, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt
-from ccat_data_transfer.verbs.copies import LET_GO, keep_to_read, live_product_copy
+from ccat_data_transfer.verbs.copies import LET_GO, keep_to_read, live_product_copy, to_finish
 from ccat_data_transfer.verbs.products.copying import Item
 from ccat_data_transfer.verbs.products.network import source_of, the_network
-from ccat_data_transfer.verbs.products.plan import Fetch, directory_of, fetch_from, top_of
+from ccat_data_transfer.verbs.products.plan import Fetch, directory_of, fetch_from, inbox_of, top_of
 from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_ops_db import models
 from ccat_ops_db.models import DataLocation as _Location
@@ -50,7 +50,7 @@ class Order:
     @property
     def inbox(self) -> str:
         """Directory that it arrives in along a route."""
-        return f"transfer/product-{self.item.copy_id}"
+        return inbox_of(self.item.copy_id)
 
     def puller(self, *, progress: Callable[[], None]) -> Puller:
         """What brings it along a route."""
@@ -83,6 +83,8 @@ def order(session: Session, *, one: Attempt) -> Order | None:
         one.end(session, Status.COMPLETED, because="is there already")
         return None
     found = _fetch(session, product, location, by=one.by)
+    if there is not None and there.status in _LOST and location.id == product.run.data_location_id:
+        job.is_repair = True  # or nobody would know of it any more if this fails
     copy_id = _announce(session, product, location, there=there, by=one.by)
     copy = session.get_one(_Copy, found.source.copy_id)
     route = session.get_one(_Route, found.route.id) if found.route else None
@@ -157,6 +159,8 @@ def _announce(
         return session.scalars(insert(_Copy).values(row | {"path": path}).returning(_Copy.id)).one()
     if there.status is not PhysicalCopyStatus.WRITING:
         raise ProductCopyInTheWay(_name(product), there.status)
+    if not to_finish(session, [there.id]):
+        raise ProductCopyInTheWay(_name(product), "unfinished, and being removed")
     return there.id
 
 

@@ -1,5 +1,9 @@
-"""Pipelines are told when a product cannot be had from a copy any more: when it is let go, and not once it is gone."""
+"""Pipelines are told when a product cannot be had from a copy any more, and repairs that failed are found.
 
+The first is when it is let go, and not once it is gone.
+"""
+
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0034"
@@ -7,6 +11,7 @@ down_revision = "0031"
 branch_labels = None
 depends_on = None
 
+_REPAIRS = "ix_staging_job_failed_repair"
 _LOST = "({row}.status IN ('corrupt', 'missing'))"
 _SOUND = "({row}.status IN ('present', 'deletion_possible', 'deletion_scheduled'))"
 _SOUND_BEFORE = (
@@ -31,7 +36,9 @@ def _tell(*, changes: str, arrives: str) -> None:
 def upgrade() -> None:
     was, now = _SOUND.format(row="OLD"), _SOUND.format(row="NEW")
     _tell(changes=f"{_differs(_LOST)} OR {was} AND NOT {now}", arrives=f"NOT {was} AND {now}")
+    op.create_index(_REPAIRS, "staging_job", ["id"], postgresql_where=sa.text("is_repair AND status = 'failed'"))
 
 
 def downgrade() -> None:
+    op.drop_index(_REPAIRS, "staging_job")
     _tell(changes=_differs(_SOUND_BEFORE), arrives="OLD.status = 'writing' AND NEW.status = 'present'")
