@@ -13,6 +13,7 @@ from ccat_data_transfer.verbs.products.moving import move_products
 from ccat_data_transfer.verbs.products.retrying import archive_again
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.trees import TreeFile, tree_listing
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
@@ -21,6 +22,7 @@ from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory, digest, say
 from tests.transfer.test_fetching import damage
+from tests.transfer.test_given_up import tidy_up
 from tests.transfer.test_products import files_below
 
 FAR, ARCHIVE, BUFFER = "us/hpc", "cologne/lta", "cologne/buffer"
@@ -234,6 +236,58 @@ def test_a_buffer_without_room_says_so_and_takes_them_when_it_has(far_maps: Redu
         find(session, LOCATION, BUFFER).free_space_reserve_bytes = 0
     far_maps.archive()
     check_archived(far_maps, run_id)
+
+
+def begun(far_maps: Reductions) -> int:
+    """Maps that were to come to a buffer without room, and do not count any more."""
+    observatory, run_id = direct(far_maps), make(far_maps)
+    with transaction(far_maps.engine) as session:
+        find(session, LOCATION, BUFFER).free_space_reserve_bytes = 10**18
+    observatory.aim()
+    observatory.do(Operation.TRANSFERRING_PRODUCTS)
+    with transaction(far_maps.engine) as session:
+        find(session, LOCATION, BUFFER).free_space_reserve_bytes = 0
+    assert {copy.status for copy in far_maps.copies(run_id, BUFFER).values()} == {PhysicalCopyStatus.WRITING}
+    far_maps.withdraw(run_id)
+    return run_id
+
+
+def test_what_was_begun_at_a_buffer_is_ended_there_though_it_does_not_count_any_more(far_maps: Reductions) -> None:
+    run_id = begun(far_maps)
+    assert far_maps.observatory.aim() == 0
+    far_maps.archive()
+    far_maps.observatory.aim()
+    [transfer] = far_maps.transfers(run_id)
+    assert transfer.status is Status.CANCELLED
+    assert far_maps.copies(run_id, BUFFER) == far_maps.copies(run_id, ARCHIVE) == {}
+
+
+def test_what_was_begun_at_a_buffer_that_nothing_leads_to_any_more_is_removed_there(far_maps: Reductions) -> None:
+    run_id, observatory = begun(far_maps), far_maps.observatory
+    inbox = observatory.directory(BUFFER) / f"transfer/run-{run_id}/science"
+    inbox.mkdir(parents=True)
+    (inbox / "map.fits").write_bytes(b"half")
+    with transaction(far_maps.engine) as session:
+        session.execute(sa.update(models.DataTransferRoute).values(active=False))
+    observatory.aim()
+    assert tidy_up(observatory) == 0
+    observatory.aim()
+    [transfer] = far_maps.transfers(run_id)
+    assert transfer.status is Status.CANCELLED
+    assert tidy_up(observatory) == len(FILES) + 1
+    assert far_maps.copies(run_id, BUFFER) == {}
+    assert list((observatory.directory(BUFFER) / "transfer").iterdir()) == []
+    assert tidy_up(observatory) == 0
+
+
+def test_what_failed_at_a_buffer_keeps_what_it_brought_for_whoever_takes_it_up(far_maps: Reductions) -> None:
+    run_id = begun(far_maps)
+    with transaction(far_maps.engine) as session:
+        transfers = session.scalars(sa.select(models.ProductArchiveTransfer.id)).all()
+        for to in (Status.SCHEDULED, Status.FAILED):
+            advance(session, models.ProductArchiveTransfer, transfers, to=to, because="a test", by="a test")
+    assert tidy_up(far_maps.observatory) == 0
+    assert far_maps.copies(run_id, BUFFER) != {}
 
 
 def test_what_came_to_a_buffer_goes_from_there_once_it_is_archived(far_maps: Reductions) -> None:

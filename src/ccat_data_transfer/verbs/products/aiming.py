@@ -99,7 +99,7 @@ def _archives(session: Session) -> list[Archive]:
 def _cancel_unwanted(session: Session, *, by: str) -> int:
     """Cancel what is not begun of runs whose products do not count any more, or whose step does not say so any more."""
     oldest = (
-        sa.select(_Transfer.id, _Transfer.run_id, _Transfer.destination_id)
+        sa.select(_Transfer.id, _Transfer.run_id, _Transfer.destination_id, _Transfer.next_id)
         .where(_Transfer.status == Status.PENDING)
         .order_by(_Transfer.id)
         .limit(_LOOKED_AT)
@@ -110,7 +110,7 @@ def _cancel_unwanted(session: Session, *, by: str) -> int:
     is_begun = sa.exists().where(
         _Product.run_id == oldest.c.run_id,
         copy.data_product_id == _Product.id,
-        copy.data_location_id == oldest.c.destination_id,
+        copy.data_location_id.in_([oldest.c.destination_id, oldest.c.next_id]),
         copy.status == PhysicalCopyStatus.WRITING,
     )
     asked = sa.select(oldest.c.id, counts).join(_Run, _Run.id == oldest.c.run_id)

@@ -52,8 +52,10 @@ def _move(one: Attempt) -> None:
     wanted = one.transaction(partial(_prepare, one=one))
     begun = [item for item in wanted.ordered.doubtful if wanted.buffer.seal(wanted.path_of(item)) is not None]
     one.transaction(partial(drop, items=[item for item in wanted.ordered.doubtful if item not in begun], by=one.by))
-    bad = _bring(one, wanted, [*wanted.ordered.items, *begun])
-    wanted.puller("").done()
+    items = [*wanted.ordered.items, *begun]
+    bad = _bring(one, wanted, items)
+    if items:  # else nothing was made there, where perhaps nothing is at all
+        wanted.puller("").done()
     one.transaction(partial(_require_sound, at=wanted.buffer.name, bad=bad))
     one.transaction(partial(_go_on, one=one, next_id=wanted.next_id, bad=bad))
 
