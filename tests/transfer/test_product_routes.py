@@ -21,7 +21,7 @@ from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteTyp
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory, digest, say
-from tests.transfer.test_fetching import damage
+from tests.transfer.test_fetching import damage, delete
 from tests.transfer.test_given_up import tidy_up
 from tests.transfer.test_products import files_below
 
@@ -223,6 +223,27 @@ def test_what_has_come_to_a_buffer_stays_there_while_the_rest_is_sent_again(far_
     far_maps.archive()
     check_archived(far_maps, run_id)
     assert observatory.make_room(BUFFER) == len({*FILES, "science/cube.zarr"})
+
+
+@pytest.mark.parametrize("is_at_home", [True, False])
+def test_what_was_deleted_in_the_buffer_is_sent_again_if_it_is_still_where_it_was_made(
+    far_maps: Reductions, *, is_at_home: bool
+) -> None:
+    observatory, run_id = direct(far_maps), make(far_maps)
+    observatory.aim()
+    observatory.do(Operation.TRANSFERRING_PRODUCTS)
+    delete(far_maps, run_id, BUFFER)
+    if not is_at_home:
+        delete(far_maps, run_id, FAR)
+    observatory.do(Operation.ARCHIVING_PRODUCTS)
+    [transfer] = far_maps.transfers(run_id)
+    if is_at_home:
+        assert f"Products of run {run_id} have to be sent again from where they were made: " in (transfer.failure or "")
+        far_maps.archive()
+        check_archived(far_maps, run_id)
+    else:
+        assert transfer.status is Status.FAILED
+        assert "science/map.fits at location cologne/buffer is missing" in (transfer.failure or "")
 
 
 def test_a_buffer_without_room_says_so_and_takes_them_when_it_has(far_maps: Reductions) -> None:

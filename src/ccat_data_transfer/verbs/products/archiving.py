@@ -14,7 +14,7 @@ from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.products.aiming import aim_on
 from ccat_data_transfer.verbs.products.copying import Copier, Item, Seen
 from ccat_data_transfer.verbs.products.describing import description_of
-from ccat_data_transfer.verbs.products.ordering import Ordered, drop, mark_bad, order, record
+from ccat_data_transfer.verbs.products.ordering import Ordered, drop, made_and_there, mark_bad, order, record
 from ccat_data_transfer.verbs.products.plan import description_path, directory_of
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -28,8 +28,8 @@ _RECORDED_AT_ONCE: Final = 500
 class _Order:
     run_id: int
     archive_id: int
-    is_away: bool
-    """Whether they were moved from where they were made."""
+    to_send_again: frozenset[int]
+    """Copies, WRITING, of those that were moved from where they were made, and that are there still."""
     ordered: Ordered
     copier: Copier
 
@@ -65,7 +65,7 @@ def _archive(one: Attempt) -> None:
         return
     bad = _copy(one, wanted, items)
     _describe(one, wanted)
-    if spoiled := [(item, told) for item, told in bad if wanted.is_away and item.origin_copy_id is not None]:
+    if spoiled := [(item, told) for item, told in bad if item.copy_id in wanted.to_send_again]:
         raise _Spoiled(wanted, spoiled)
     if bad:
         raise _BadItems(wanted, bad)
@@ -79,11 +79,13 @@ def _prepare(session: Session, *, one: Attempt) -> _Order:
     origin = session.get_one(models.DataLocation, transfer.origin_id)
     archive = session.get_one(models.DataLocation, transfer.destination_id)
     directory = directory_of(run.pipeline.name, run.reduction_step.key, sub_group=run.sub_group_path, run_id=run.id)
+    ordered = order(session, transfer, directory=directory, by=one.by)
+    is_away = origin.id != run.data_location_id
     return _Order(
         run_id=run.id,
         archive_id=archive.id,
-        is_away=origin.id != run.data_location_id,
-        ordered=order(session, transfer, directory=directory, by=one.by),
+        to_send_again=made_and_there(session, run, ordered) if is_away else frozenset(),
+        ordered=ordered,
         copier=Copier(origin=one.disk(origin), archive=one.store(archive), directory=directory),
     )
 

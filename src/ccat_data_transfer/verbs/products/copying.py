@@ -34,7 +34,7 @@ class Item:
     """Its copy in the archive, which is WRITING."""
     origin_copy_id: int | None
     origin_path: str | None
-    """None where it has no copy where it was made."""
+    """None where it has no copy where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Copier:
 
     def _copy(self, item: Item) -> Seen:
         if item.origin_path is None:
-            raise FileMissing("(no processing location)", item.relative_path)
+            raise FileMissing(self.origin.name, item.relative_path)
         if is_directory(self.origin, item.origin_path):
             return self._copy_tree(item, item.origin_path)
         stored = self._copy_file(item.origin_path, self._path(item), size_bytes=item.size_bytes, checksum=item.checksum)

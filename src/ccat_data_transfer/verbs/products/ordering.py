@@ -13,10 +13,11 @@ from ccat_data_transfer.verbs.copies import to_finish, useless
 from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import Brought, is_among, table_of
-from ccat_ops_db.states import PhysicalCopyStatus, ProductState
+from ccat_ops_db.sets import Brought, is_among, once_more, table_of
+from ccat_ops_db.states import SOUND_COPY_STATUSES, PhysicalCopyStatus, ProductState
 
 _Product, _Copy, _AnyCopy = models.DataProduct, models.DataProductPhysicalCopy, models.PhysicalCopy
+_Home: Final = once_more(models.PhysicalCopy, name="home")
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _SEEN: Final = Brought(
     "seen", size_bytes=sa.BigInteger(), checksum=sa.Text(), mtime_ns=sa.BigInteger(), inode=sa.BigInteger()
@@ -78,6 +79,18 @@ def order(
         doubtful=[item for one, item in items.items() if one not in current],
         are_there=bool(present),
     )
+
+
+def made_and_there(session: Session, run: models.ExecutedReductionStep, ordered: Ordered) -> frozenset[int]:
+    """Those of the announced copies whose products are sound where they were made."""
+    copy_ids = [item.copy_id for item in (*ordered.items, *ordered.doubtful)]
+    is_there = sa.and_(
+        _Home.data_product_id == _AnyCopy.data_product_id,
+        _Home.data_location_id == run.data_location_id,
+        _Home.status.in_(SOUND_COPY_STATUSES),
+    )
+    found = sa.select(_AnyCopy.id).join(_Home, is_there).where(is_among(_AnyCopy.id, copy_ids))
+    return frozenset(session.scalars(found))
 
 
 def record(
