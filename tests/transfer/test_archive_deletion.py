@@ -398,6 +398,30 @@ def test_products_that_do_not_count_any_more_go_with_what_lists_and_describes_th
     assert {reductions.copies(run_id, where).get(path) for path in products} == {None}
 
 
+def test_products_and_trees_that_count_again_are_copies_again(
+    reductions: Reductions, object_store: ObjectStore
+) -> None:
+    observatory = reductions.observatory
+    with transaction(observatory.engine) as session:
+        session.get_one(models.DataLocation, observatory.location_id(DISK)).active = False
+    run_id = reductions.make({**TREE, "science/map.fits": b"map"})
+    reductions.archive()
+    reductions.withdraw(run_id)
+    observatory.keep(STORE, days=0)
+    with object_store.refusing_deletions():
+        assert observatory.make_room(STORE) == 2
+    with transaction(reductions.engine) as session:
+        products, to = session.scalars(sa.select(models.DataProduct.id)).all(), ProductState.CURRENT
+        advance(session, models.DataProduct, products, to=to, because="it was right", by="an operator")
+        assert retry_deletions(session, STORE) == 2
+    delete_copies(observatory.worker, observatory.schedule_deletions(STORE))
+    copies = reductions.copies(run_id, STORE)
+    assert {(copy.status, copy.verified_at) for copy in copies.values()} == {(PhysicalCopyStatus.PRESENT, None)}
+    scrub(observatory.worker, [copy.id for copy in copies.values()])
+    assert {copy.status for copy in reductions.copies(run_id, STORE).values()} == {PhysicalCopyStatus.PRESENT}
+    assert all(copy.verified_at for copy in reductions.copies(run_id, STORE).values())
+
+
 def names(observatory: Observatory, store: ObjectStore, where: str) -> list[str]:
     """What there is of products, below their sub-group."""
     if where == STORE:

@@ -408,6 +408,7 @@ def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_
         session.execute(sa.update(models.StagingJob).values(created_at=yesterday))
     with transaction(sites.engine) as session:
         assert (repair(session), repair(session)) == (1, 0)
+    assert alerts(sites) == [told], "it is not mended yet"
     while sites.observatory.do(Operation.STAGING):
         pass
     [home] = sites.copies(run_id, HOME).values()

@@ -1,8 +1,8 @@
 """Copies are removed by a worker that reaches them: let go in one transaction, removed, and recorded in another.
 
 What is let go is nobody's any more, whatever becomes of the worker: to remove it again does no harm, and whoever goes
-on with it finds it whole or gone, as it loses its name at once. What has to stay after all is one again,
-if it is there.
+on with it finds it whole or gone, as it loses its name at once. What has to stay after all is a copy
+again, if it is there.
 """
 
 import random

@@ -56,12 +56,11 @@ def reclaim(session: Session, kept: Sequence[Kept], seen: Sequence[_Found | Ccat
     mine, by = set(one.held(session)), one.worker.name
     pairs = [(copy, found) for copy, found in zip(kept, seen, strict=True) if copy.copy_id in mine]
     _put_off(session, {copy.copy_id: found for copy, found in pairs if isinstance(found, CcatError)}, one=one)
-    looked_at = {copy: found for copy, found in pairs if isinstance(found, _Found)}
-    _bring_back(session, looked_at, by=by)
-    ids = [copy.copy_id for copy in looked_at]
-    session.execute(sa.update(_Copy).where(is_among(_Copy.id, ids)).values(_UNREAD))
-    keep_seals(session, {copy.copy_id: found.seal for copy, found in looked_at.items() if found.seal is not None})
-    gone = [copy.copy_id for copy, found in looked_at.items() if not found.is_there]
+    looked_at = {copy.copy_id: found for copy, found in pairs if isinstance(found, _Found)}
+    _bring_back(session, [copy for copy, _ in pairs if copy.copy_id in looked_at], by=by)
+    session.execute(sa.update(_Copy).where(is_among(_Copy.id, looked_at)).values(_UNREAD))
+    keep_seals(session, {copy_id: found.seal for copy_id, found in looked_at.items() if found.seal is not None})
+    gone = [copy_id for copy_id, found in looked_at.items() if not found.is_there]
     were = [_Status.PRESENT, _Status.STAGED]
     advance(session, _Copy, gone, to=_Status.MISSING, expected=were, because=_GONE, by=by)
 

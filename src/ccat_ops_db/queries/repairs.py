@@ -15,10 +15,10 @@ _Later: Final = once_more(models.StagingJob, name="later")
 def failed_repairs() -> sa.Select[models.StagingJob]:
     """Staging jobs that were to mend a copy of a product that counts: the last of each, where it is not mended since.
 
-    What runs asked for in vain since then changes nothing.
+    What was asked for in vain since then, or is tried again just now, changes nothing.
     """
     of_same = (_Later.data_product_id == _Job.data_product_id, _Later.data_location_id == _Job.data_location_id)
-    counts = sa.or_(_Later.is_repair, _Later.status.not_in([Status.FAILED, Status.CANCELLED]))
+    counts = sa.or_(_Later.status == Status.COMPLETED, sa.and_(_Later.is_repair, _Later.status == Status.FAILED))
     followed = sa.exists().where(*of_same, _Later.id > _Job.id, counts)
     is_there = sa.exists().where(
         _Copy.data_product_id == _Job.data_product_id,
