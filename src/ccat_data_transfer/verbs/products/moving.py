@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -38,6 +39,10 @@ class _Order:
         """Where a product gets to."""
         return f"{self.directory}/{item.relative_path}"
 
+    def has_inboxes(self) -> bool:
+        """Whether anything may be left in the inbox: there is a directory of them."""
+        return self.buffer.seal(str(PurePosixPath(self.puller("").inbox).parent)) is not None
+
 
 def move_products(worker: Worker, transfer_id: int) -> None:
     """Bring the products of a run to the next buffer on their way, each compared with what was registered.
@@ -54,7 +59,7 @@ def _move(one: Attempt) -> None:
     one.transaction(partial(drop, items=[item for item in wanted.ordered.doubtful if item not in begun], by=one.by))
     items = [*wanted.ordered.items, *begun]
     bad = _bring(one, wanted, items)
-    if items:  # else nothing was made there, where perhaps nothing is at all
+    if items or wanted.has_inboxes():  # else perhaps nothing at all lies there, as on a disk that is away
         wanted.puller("").done()
     one.transaction(partial(_require_sound, at=wanted.buffer.name, bad=bad))
     one.transaction(partial(_go_on, one=one, next_id=wanted.next_id, bad=bad))
