@@ -107,8 +107,8 @@ def test_products_that_cannot_be_brought_back_to_where_they_were_made_are_told_o
     assert (job.status, job.is_repair) == (Status.FAILED, True)
     [sentence] = [sentence for kind, sentence in told(reductions) if kind is AlertKind.FAILED_FOR_GOOD]
     assert sentence == (
-        f"1 product that is damaged or lost at cologne/ramses cannot be brought back, such as: {job.failure} "
-        "Once that is mended, a run that takes it has it brought"
+        f"1 product, made at cologne/ramses and damaged or lost there, cannot be brought back, such as: {job.failure} "
+        "It is tried again each day, and at once when a run takes it"
     )
     reductions.withdraw(run_id)
     assert [kind for kind, _ in told(reductions) if kind is AlertKind.FAILED_FOR_GOOD] == []

@@ -149,7 +149,6 @@ class StagingJob(_Transfer, Base):
         sa.Index("ix_staging_job_failed_repair", "id", postgresql_where=sa.text("is_repair AND status = 'failed'")),
         sa.Index("ix_staging_job_package_location", "raw_data_package_id", "data_location_id"),
         sa.Index("ix_staging_job_product_location", "data_product_id", "data_location_id"),
-        sa.Index("ix_staging_job_failed_repair", "id", postgresql_where=sa.text("is_repair AND status = 'failed'")),
     )
 
     raw_data_package_id: Mapped[int | None] = mapped_column(

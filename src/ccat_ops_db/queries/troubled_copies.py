@@ -12,7 +12,6 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.data import LOST, UNREADABLE
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
-from ccat_ops_db.queries.repairs import failed_repairs
 from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
 
 _Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.DataProduct
@@ -31,7 +30,6 @@ def troubled_copies(session: Session) -> Iterator[Condition]:
     yield from _unreadable(session)
     yield from _given_up(session)
     yield from _undeletable(session)
-    yield from _unmended(session)
 
 
 def _lost_packages(session: Session) -> Iterator[Condition]:
@@ -136,22 +134,6 @@ def _undeletable(session: Session) -> Iterator[Condition]:
             key=f"deletions {name}",
             sentence=f"{copies} cannot be deleted at {name}: {failure} "
             f"Once that is mended, `ccat retention retry {name}` tries again at once",
-            number=number,
-        )
-
-
-def _unmended(session: Session) -> Iterator[Condition]:
-    """Products that were damaged or lost where they were made, and could not be brought back."""
-    job = models.StagingJob
-    told = failed_repairs().with_only_columns(LOCATION.label, sa.func.count(), sa.func.min(job.failure))
-    rows = told.join(_Location, _Location.id == job.data_location_id).join(_Location.site).group_by(LOCATION.label)
-    for name, number, failure in session.execute(rows):
-        made = "1 product, made" if number == 1 else f"{number:,} products, made"
-        yield Condition(
-            kind=AlertKind.FAILED_FOR_GOOD,
-            key=f"repairs {name}",
-            sentence=f"{made} at {name} and damaged or lost there, cannot be brought back, such as: {failure} "
-            "It is tried again each day, and at once when a run takes it",
             number=number,
         )
 

@@ -10,11 +10,12 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.queries.repairs import failed_repairs
 from ccat_ops_db.queries.troubled_transfers import IN_VAIN
-from ccat_ops_db.states import AlertKind, PhysicalCopyStatus, ProductState
+from ccat_ops_db.states import AlertKind, ProductState
 
 _Keeping, _Job = models.ProductArchiveTransfer, models.StagingJob
-_Product, _Copy = models.DataProduct, models.PhysicalCopy
+_Product = models.DataProduct
 _COUNTS: Final = sa.exists().where(_Product.run_id == _Keeping.run_id, _Product.state == ProductState.CURRENT)
 _IS_LIVE: Final = sa.text(f"product_archive_transfer.{LIVE}")
 
@@ -24,7 +25,7 @@ def troubled_products(session: Session) -> Iterator[Condition]:
     yield from _given_up(session)
     yield from _aimless(session)
     yield from _tried_in_vain(session)
-    yield from _not_mended(session)
+    yield from _unmended(session)
 
 
 def _given_up(session: Session) -> Iterator[Condition]:
@@ -74,29 +75,21 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
         )
 
 
-def _not_mended(session: Session) -> Iterator[Condition]:
-    """Products that were damaged where they were made, and could not be brought back there."""
-    is_there = sa.exists().where(
-        _Copy.data_product_id == _Job.data_product_id,
-        _Copy.data_location_id == _Job.data_location_id,
-        _Copy.status == PhysicalCopyStatus.PRESENT,
-    )
-    rows = session.execute(
-        sa.select(LOCATION.label, sa.func.count(sa.distinct(_Product.id)), sa.func.min(_Job.failure))
-        .select_from(_Job)
-        .join(_Product, sa.and_(_Product.id == _Job.data_product_id, _Product.state == ProductState.CURRENT))
-        .join(models.DataLocation, models.DataLocation.id == _Job.data_location_id)
+def _unmended(session: Session) -> Iterator[Condition]:
+    """Products that were damaged or lost where they were made, and could not be brought back."""
+    told = failed_repairs().with_only_columns(LOCATION.label, sa.func.count(), sa.func.min(_Job.failure))
+    rows = (
+        told.join(models.DataLocation, models.DataLocation.id == _Job.data_location_id)
         .join(models.DataLocation.site)
-        .where(sa.text("staging_job.is_repair AND staging_job.status = 'failed'"), sa.not_(is_there))
         .group_by(LOCATION.label)
     )
-    for place, number, cause in rows:
-        products = "1 product that is" if number == 1 else f"{number:,} products that are"
+    for name, number, failure in session.execute(rows):
+        made = "1 product, made" if number == 1 else f"{number:,} products, made"
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
-            key=f"products at {place}",
-            sentence=f"{products} damaged or lost at {place} cannot be brought back, such as: {cause} "
-            "Once that is mended, a run that takes it has it brought",
+            key=f"repairs {name}",
+            sentence=f"{made} at {name} and damaged or lost there, cannot be brought back, such as: {failure} "
+            "It is tried again each day, and at once when a run takes it",
             number=number,
         )
 

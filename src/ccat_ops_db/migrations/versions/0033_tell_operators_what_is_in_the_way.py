@@ -5,8 +5,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0036"
-down_revision = "0033"
+revision = "0033"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
@@ -17,8 +17,6 @@ def upgrade() -> None:
     for transfer in _TRANSFERS:
         said = "When it was noticed that no worker serves where it waits; NULL: one does, as far as is known."
         op.add_column(transfer, _moment("unserved_since", said))
-    is_failed_repair = sa.text("is_repair AND status = 'failed'")
-    op.create_index("ix_staging_job_failed_repair", "staging_job", ["id"], postgresql_where=is_failed_repair)
     op.add_column("data_location", _moment("served_at", "When a transfer-worker that serves it last said so."))
     missing: sa.Column[int] = sa.Column(
         "missing_bytes",
@@ -50,7 +48,6 @@ def _moment(name: str, comment: str) -> sa.Column[datetime]:
 def downgrade() -> None:
     op.drop_table("planning_trouble")
     op.drop_column("data_location", "served_at")
-    op.drop_index("ix_staging_job_failed_repair", "staging_job")
     for transfer in _TRANSFERS:
         op.drop_column(transfer, "unserved_since")
     op.drop_column("data_transfer", "missing_bytes")
