@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ class SshServer:
 
     directory: Path
     port: int = field(default_factory=free_port)
+    started_with: Sequence[str] = ()
+    """Command that it is started with, as what takes rights away."""
     _daemon: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -48,7 +50,8 @@ class SshServer:
         sshd = shutil.which("sshd", path=_PATH)
         assert sshd
         with (self.directory / "log").open("ab") as log:
-            self._daemon = subprocess.Popen([sshd, "-D", "-e", "-f", self.directory / "conf"], stdout=log, stderr=log)
+            command = [*self.started_with, sshd, "-D", "-e", "-f", str(self.directory / "conf")]
+            self._daemon = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 20
         while subprocess.run([*self.shell.split(), self.host, "true"], capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline, (self.directory / "log").read_text()
@@ -85,13 +88,13 @@ class SshServer:
 
 
 @contextmanager
-def ssh_server(directory: Path) -> Iterator[SshServer]:
+def ssh_server(directory: Path, *, started_with: Sequence[str] = ()) -> Iterator[SshServer]:
     """A running server."""
     if missing := [program for program in _PROGRAMS if shutil.which(program, path=_PATH) is None]:
         give_up(
             f"{', '.join(missing)} not found; apt-get install openssh-server rsync (tests start a server of their own)"
         )
-    server = SshServer(directory)
+    server = SshServer(directory, started_with=started_with)
     server.write_files()
     try:
         server.start()

@@ -139,6 +139,19 @@ def together(waiting: Sequence[Waiting], route: Route, *, now: datetime) -> Iter
         yield parcel
 
 
+def fitting(needed: Mapping[str, int], room: int) -> list[str]:
+    """Files, by the bytes that each still needs, that there is room for: in their order, and at least the smallest.
+
+    What does not fit leaves its room to others.
+    """
+    found, left = list[str](), room
+    for name, size in needed.items():
+        if size <= max(left, 0):
+            found.append(name)
+            left -= size
+    return found or sorted(needed, key=lambda name: needed[name])[:1]
+
+
 def parcel_name(origin: str, destination: str, *, now: datetime, number: int) -> str:
     """Path-safe and unique name of a transfer package: `ccat-cologne-20260401T021500Z-17`."""
     return f"{origin}-{destination}-{now:%Y%m%dT%H%M%SZ}-{number}"

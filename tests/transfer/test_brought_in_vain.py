@@ -1,6 +1,6 @@
 """What arrives damaged from another site is not called so from there: the disk that it came to may be what is bad."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer import archives
-from ccat_data_transfer.backends.errors import BadFile
-from ccat_data_transfer.backends.movers import Parcel, Rsync
+from ccat_data_transfer.backends.movers import NotBrought, Parcel, Rsync
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.tasks import VERBS
@@ -38,7 +37,7 @@ SOUND = PhysicalCopyStatus.PRESENT
 class BadDisk(Rsync):
     """Brings files to a disk that does not keep what is written."""
 
-    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
+    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> NotBrought:
         bad = super().__call__(parcel, into, progress=progress)
         for file in into.rglob("*"):
             if file.is_file() and file.stat().st_size:

@@ -77,10 +77,11 @@ class LocationFails(LocationTrouble):
     code = "location_fails"
 
     def __init__(self, location: str, path: Path, error: OSError) -> None:
+        self.reason = error.strerror or str(error)
         super().__init__(
             location,
             path,
-            problem=f"fails: {error.strerror or error} ({error.filename or path})",
+            problem=f"fails: {self.reason} ({error.filename or path})",
             remedy="check its disk and its permissions",
         )
 
@@ -176,6 +177,18 @@ class PathLeavesLocation(BadFile):
 
     def __init__(self, location: str, path: Path | str) -> None:
         super().__init__(location, path, "leads out of the location's directory")
+
+
+class FileUnreadable(CcatError):
+    """A file cannot be read at the moment, while its location can be."""
+
+    code = "file_unreadable"
+    transient = True
+
+    def __init__(self, location: str, path: Path | str, *, said: str) -> None:
+        super().__init__(
+            f"{path} at location {location} cannot be read ({said}); check its permissions, and the disk that it is on."
+        )
 
 
 class MoverFails(CcatError):

@@ -1,5 +1,6 @@
 """What brings files from a location of another site; each can be cut off anywhere, and goes on where it was."""
 
+import errno
 import os
 import re
 import socket
@@ -8,11 +9,19 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, Protocol
+from typing import IO, Final, Protocol, TypeAlias
 
-from ccat_data_transfer.backends.errors import BadFile, FileMissing, MoverFails, MoverMissing
+from ccat_data_transfer.backends.errors import (
+    BadFile,
+    FileMissing,
+    FileUnreadable,
+    LocationFails,
+    MoverFails,
+    MoverMissing,
+)
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
+from ccat_service.spaces import require_mounted
 
 _LOOK_S: Final = 0.5
 _SILENT_S: Final = 120
@@ -23,9 +32,15 @@ _SAID: Final = 400
 """Characters of what a program said last that people are told."""
 _NOT_ALL: Final = 23
 """How rsync ends where some files could not be read."""
-_NOT_THERE: Final = re.compile(r'(?:link_stat|change_dir) "(.+?)/?" failed: .*\(2\)')
-"""How it says that a file is not there, or the directory that it should be in: with the number of the error."""
+_UNREAD: Final = re.compile(
+    r'(?:link_stat|change_dir|opendir|send_files failed to open|read errors mapping) "(.+?)/?"(?: failed)?: '
+    r"(.+) \((\d+)\)"
+)
+"""How it says why a file is not read, or the directory that it should be in: with the number of the error."""
 
+_Why: TypeAlias = tuple[str, int]
+"""What the system says, and the number of the error."""
+_ABSENT: Final = ("no such file", errno.ENOENT)
 _ENTRY: Final = re.compile(r"^[a-z-][rwxsStT-]{9} ", re.MULTILINE)
 """How it begins a line about something in a directory; a host may greet us before."""
 
@@ -51,6 +66,10 @@ class Parcel:
         )
 
 
+NotBrought: TypeAlias = Mapping[str, BadFile | FileUnreadable]
+"""What is the matter with single files, by path."""
+
+
 class MovesFiles(Protocol):
     """Brings a parcel into a directory, each file under its name; what is there of it already is kept.
 
@@ -58,20 +77,29 @@ class MovesFiles(Protocol):
     is called again and again; what it raises ends the work.
     """
 
-    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
-        """What is not at the origin as it should be, by path; all others are brought."""
+    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> NotBrought:
+        """What is not at the origin as it should be, or cannot be read there; all others are brought."""
 
 
-def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
+def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> NotBrought:
     """Bring files from a disk that is seen from here."""
-    bad: dict[str, BadFile] = {}
+    bad: dict[str, BadFile | FileUnreadable] = {}
     for path, size in parcel.files:
         try:
             _copy_any(parcel, (path, size), into)
         except BadFile as problem:
             bad[path] = problem
+        except LocationFails as trouble:
+            bad[path] = _unreadable(parcel.origin, path, trouble)
         progress()
     return bad
+
+
+def _unreadable(origin: Disk, path: str, trouble: LocationFails) -> FileUnreadable:
+    """Trouble with a file; raises LocationFails where the location as a whole is in trouble."""
+    with origin.explained():
+        require_mounted(origin.root)
+    return FileUnreadable(origin.name, origin.root / path, said=trouble.reason)
 
 
 def _copy_any(parcel: Parcel, file: tuple[str, int | None], into: Path) -> None:
@@ -117,19 +145,19 @@ class Rsync:
     shell: str = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
     """What rsync is told to reach the other host with."""
 
-    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
+    def __call__(self, parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> NotBrought:
         """See MovesFiles."""
         wanted = b"".join(_named(parcel, path).encode() + b"\0" for path, _ in parcel.files)
         code, said = _run(self.command(parcel, into), given=wanted, progress=progress)
         if code == 0:
             absent = [path for path, _ in parcel.files if not (into / parcel.inside(path)).exists()]
-            return self._missing(parcel, absent, progress=progress)
-        absent = _not_there(parcel, said) if code == _NOT_ALL else []
-        if not absent:
+            return self._told(parcel, dict.fromkeys(absent, _ABSENT), progress=progress)
+        unread = _unread(parcel, said) if code == _NOT_ALL else {}
+        if not unread:
             raise MoverFails("rsync", parcel.origin.name, parcel.host, said=_last_words(said) or f"exit code {code}")
-        gone = self._missing(parcel, absent, progress=progress)
-        rest = [(path, size) for path, size in parcel.files if path not in gone]
-        return {**gone, **(self(replace(parcel, files=rest), into, progress=progress) if rest else {})}
+        told = self._told(parcel, unread, progress=progress)
+        rest = [(path, size) for path, size in parcel.files if path not in told]
+        return {**told, **(self(replace(parcel, files=rest), into, progress=progress) if rest else {})}
 
     def command(self, parcel: Parcel, into: Path) -> list[str]:
         """Return the command, to which the paths are given on standard input."""
@@ -144,16 +172,16 @@ class Rsync:
     def _far(self) -> tuple[str, str]:
         return f"--timeout={_SILENT_S}", f"--rsh={self.shell}"
 
-    def _missing(self, parcel: Parcel, paths: Sequence[str], *, progress: Callable[[], None]) -> Mapping[str, BadFile]:
-        """Call files missing; not where the root of their location is empty, as then its disk is away."""
-        if paths:
+    def _told(self, parcel: Parcel, unread: Mapping[str, _Why], *, progress: Callable[[], None]) -> NotBrought:
+        """Call files missing, or not to be read; not where the root of their location is empty, as its disk is away."""
+        if unread:
             command = ["rsync", "--list-only", "--dirs", *self._far, "--", _root(parcel)]
             code, said = _run(command, progress=progress)
             if code != 0 or len(_ENTRY.findall(said)) <= 1:  # the root itself
                 why = f"its directory {parcel.origin.root} is empty, as one where nothing is mounted"
                 said = _last_words(said) if code else why
                 raise MoverFails("rsync", parcel.origin.name, parcel.host, said=said)
-        return {path: FileMissing(parcel.origin.name, parcel.origin.root / path) for path in paths}
+        return {path: _trouble(parcel.origin, path, why) for path, why in unread.items()}
 
 
 def _root(parcel: Parcel) -> str:
@@ -166,17 +194,30 @@ def _named(parcel: Parcel, path: str) -> str:
     return path if parcel.top is None else str(parcel.inside(path))
 
 
-def _not_there(parcel: Parcel, said: str) -> list[str]:
-    """Files of a parcel of which rsync said so; of a whole location that is not there it says something else."""
-    absent = set(_NOT_THERE.findall(said))
-    wanted = [(path, parcel.origin.root / path) for path, _ in parcel.files]
-    return [path for path, file in wanted if absent & {str(file), str(file.parent), *_between(parcel, file)}]
+def _unread(parcel: Parcel, said: str) -> dict[str, _Why]:
+    """Files of a parcel of which rsync said why it does not read them; of a whole location it says something else."""
+    of_places: dict[Path, _Why] = {Path(place): (why, int(number)) for place, why, number in _UNREAD.findall(said)}
+    of_insides = {top: why for place, why in of_places.items() for top in place.parents}
+    found: dict[str, _Why] = {}
+    for path, _ in parcel.files:
+        file = parcel.origin.root / path
+        known = [of_places[place] for place in (file, *_between(parcel, file)) if place in of_places]
+        if why := next(iter(known), of_insides.get(file)):
+            found[path] = why
+    return found
 
 
-def _between(parcel: Parcel, file: Path) -> list[str]:
+def _between(parcel: Parcel, file: Path) -> list[Path]:
     """Directories that a file is in, below the root of its location."""
     root = parcel.origin.root
-    return [str(directory) for directory in file.parents if directory != root and directory.is_relative_to(root)]
+    return [directory for directory in file.parents if directory != root and directory.is_relative_to(root)]
+
+
+def _trouble(origin: Disk, path: str, why: _Why) -> BadFile | FileUnreadable:
+    said, number = why
+    place = origin.root / path
+    is_absent = number == errno.ENOENT
+    return FileMissing(origin.name, place) if is_absent else FileUnreadable(origin.name, place, said=said)
 
 
 def _run(command: Sequence[str], *, given: bytes = b"", progress: Callable[[], None]) -> tuple[int, str]:

@@ -163,6 +163,11 @@ class Disk:
             _make_directory(directory)
             return directory
 
+    def room(self) -> int:
+        """Bytes that may be written there now."""
+        with self.explained():
+            return shutil.disk_usage(self._below(".")).free - self.reserve_bytes
+
     def missing_bytes(self, path: str, files: Iterable[tuple[str, int]]) -> int:
         """How much of files, given by name and size, is not in an inbox yet."""
         directory = self._below(path)

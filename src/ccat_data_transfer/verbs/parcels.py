@@ -1,5 +1,6 @@
 """What a data transfer carries: the raw packages that have not arrived yet, and the directory that they arrive in."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from ccat_data_transfer.routing import parcel_path
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus
 
 _Archiving, _Transfer = models.LongTermArchiveTransfer, models.DataTransfer
@@ -64,6 +66,12 @@ def carried(session: Session, transfer: models.DataTransfer) -> list[Carried]:
         )
         for transfer_id, package_id, name, path, size, checksum, copy_id in rows
     ]
+
+
+def leave_behind(session: Session, members: Collection[Carried]) -> None:
+    """Take raw packages out of their transfer package: they travel with a later one."""
+    these = is_among(_Archiving.id, [one.archive_transfer_id for one in members])
+    session.execute(sa.update(_Archiving).where(these).values(data_transfer_id=None))
 
 
 def arrival(session: Session, transfer: models.DataTransfer) -> _Copy | None:

@@ -151,6 +151,13 @@ def take_back_useless(session: Session, package_ids: Collection[int] | None = No
     advance(session, _Archiving, session.scalars(useless).all(), to=Status.CANCELLED, because=because, by=by)
 
 
+def can_be_made_anew(session: Session, archive_transfer_id: int) -> bool:
+    """Whether there is something to make the tar of again that an archive transfer starts from."""
+    of_package = _sound_copies(_Archiving.raw_data_package_id).correlate(_Archiving).exists()
+    there = sa.exists().where(_Archiving.id == archive_transfer_id, sa.or_(_has_sources(), of_package))
+    return bool(session.scalar(sa.select(there)))
+
+
 def _has_sources() -> sa.ColumnElement[bool]:
     """Condition on an archive transfer: all raw files of its package are at a SOURCE."""
     file = models.RawDataFile

@@ -33,7 +33,10 @@ _IS_THERE: Final = sa.and_(
     _Copy.status == PhysicalCopyStatus.PRESENT,
 )
 _SINCE: Final = sa.func.coalesce(_Copy.verified_at, _Copy.created_at)
-_IS_WAITING: Final = sa.and_(_Archiving.status == Status.PENDING, sa.not_(is_straight()), sa.not_(_IS_ON_A_TRIP))
+_RESTS: Final = sa.func.coalesce(_Archiving.not_before > sa.func.clock_timestamp(), sa.false())
+_IS_WAITING: Final = sa.and_(
+    _Archiving.status == Status.PENDING, sa.not_(_RESTS), sa.not_(is_straight()), sa.not_(_IS_ON_A_TRIP)
+)
 _PAIRS: Final = (
     sa.select(_Archiving.origin_id, _Archiving.destination_id, sa.func.min(_SINCE))
     .join(_Copy, _IS_THERE)

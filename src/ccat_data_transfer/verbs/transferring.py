@@ -1,21 +1,27 @@
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
+from typing import Final
 
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Stored
-from ccat_data_transfer.backends.errors import BadFile
-from ccat_data_transfer.backends.movers import MovesFiles, Parcel
+from ccat_data_transfer.backends.errors import BadFile, FileUnreadable
+from ccat_data_transfer.backends.movers import MovesFiles, NotBrought, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadBufferCopy
+from ccat_data_transfer.routing import fitting
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import mark, record_copy
-from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried
+from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried, leave_behind
+from ccat_data_transfer.verbs.remaking import TIMES_UNREAD, is_doubtful, made_anew
+from ccat_data_transfer.verbs.replicating import can_be_made_anew
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import PhysicalCopyStatus, Status
+
+_UNREAD: Final = "it could not be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +34,23 @@ class _Order:
     copy_id: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Brought:
+    asked: frozenset[str]
+    """Paths of what there was room for."""
+    bad: NotBrought
+
+    def has(self, member: Carried) -> bool:
+        """Whether a raw package is there now."""
+        return member.path in self.asked and member.path not in self.bad
+
+
 def transfer(worker: Worker, transfer_id: int) -> None:
     """Bring a transfer package to the buffer where it goes; what was brought before is not brought again.
 
     Nothing is compared here: that is done as it is unpacked. What is not where it should come from is marked, and left
-    behind to be made anew. Does nothing unless the transfer is SCHEDULED; leaves it PENDING.
+    behind to be made anew; what cannot be read there, or has no room here, is left behind for a later one. Does nothing
+    unless the transfer is SCHEDULED; leaves it PENDING.
     """
     attempt(worker, models.DataTransfer, transfer_id, work=_transfer, on_failure=_nothing_more)
 
@@ -40,9 +58,9 @@ def transfer(worker: Worker, transfer_id: int) -> None:
 def _transfer(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
     if order is not None:
-        bad = _bring(order, one)
+        brought = _bring(order, one)
         stored = order.buffer.published_tree(order.path)
-        one.transaction(partial(_record, one=one, order=order, stored=stored, bad=bad))
+        one.transaction(partial(_record, one=one, order=order, stored=stored, brought=brought))
 
 
 def _prepare(session: Session, *, one: Attempt) -> _Order | None:
@@ -75,31 +93,56 @@ def _files(members: Sequence[Carried]) -> list[tuple[str, int | None]]:
     return list(dict.fromkeys((one.path, one.size_bytes) for one in members))
 
 
-def _bring(order: _Order, one: Attempt) -> Mapping[str, BadFile]:
-    """Bring what is there; what is wrong with the rest."""
-    files, missing = order.parcel.files, _missing(order)
-    into = order.buffer.inbox(order.path, needs=missing)
-    one.seen = lambda: {"missing_bytes": _missing(order)}
-    with order.buffer.explained(missing):
-        return order.move(order.parcel, into, progress=one.keep_lease) if files else {}
+def _bring(order: _Order, one: Attempt) -> _Brought:
+    """Bring what is there and has room; what is wrong with the rest."""
+    buffer, sizes = order.buffer, dict(order.parcel.files)
+    needed = {path: _missing(order, [path]) for path in sizes}
+    asked = fitting(needed, buffer.room())
+    missing = sum(needed[path] for path in asked)
+    into = buffer.inbox(order.path, needs=missing)
+    parcel = replace(order.parcel, files=[(path, sizes[path]) for path in asked])
+    one.seen = lambda: {"missing_bytes": _missing(order, asked)}
+    with buffer.explained(missing):
+        bad = order.move(parcel, into, progress=one.keep_lease) if asked else {}
+    return _Brought(asked=frozenset(asked), bad=bad)
 
 
-def _missing(order: _Order) -> int:
-    """How much of it is not there yet."""
-    files = [(PurePosixPath(path).name, size or 0) for path, size in order.parcel.files]
+def _missing(order: _Order, paths: Collection[str]) -> int:
+    """How much of some files is not there yet."""
+    files = [(PurePosixPath(path).name, size or 0) for path, size in order.parcel.files if path in paths]
     return order.buffer.missing_bytes(order.path, files)
 
 
-def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, bad: Mapping[str, BadFile]) -> None:
+def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, brought: _Brought) -> None:
     because = "brought here; to be unpacked next"
-    for path, problem in bad.items():
+    for path, problem in brought.bad.items():
         concerned = [member for member in order.members if member.path == path]
-        mark(session, concerned[0].copy_id, problem, by=one.by)
-        anew = str(BadBufferCopy(concerned[0].name, problem))
-        one.rest(session, [member.archive_transfer_id for member in concerned], because=anew)
+        told = _told(session, concerned, problem, by=one.by)
+        one.rest(session, [member.archive_transfer_id for member in concerned], because=told)
+    leave_behind(session, [member for member in order.members if not brought.has(member)])
+    _note_size(session, one, [member for member in order.members if brought.has(member)])
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     session.get_one(models.DataTransfer, one.transfer_id).missing_bytes = 0
     one.end(session, Status.PENDING, because=because)
+
+
+def _told(session: Session, members: Sequence[Carried], problem: BadFile | FileUnreadable, *, by: str) -> str:
+    """What becomes of a raw package that was not brought: made anew, or tried again with a later transfer package."""
+    [first, *_] = members
+    if isinstance(problem, BadFile):
+        mark(session, first.copy_id, problem, by=by)
+        return str(BadBufferCopy(first.name, problem))
+    times = TIMES_UNREAD if can_be_made_anew(session, first.archive_transfer_id) else None
+    if is_doubtful(session, members, times=times, what=_UNREAD, by=by):
+        return made_anew(first.name, times=TIMES_UNREAD, what=_UNREAD)
+    return f"{problem} It is tried again."
+
+
+def _note_size(session: Session, one: Attempt, members: Sequence[Carried]) -> None:
+    """Write down how much it is that travels together now."""
+    row = session.get_one(models.DataTransfer, one.transfer_id)
+    parcel = session.get_one(models.DataTransferPackage, row.data_transfer_package_id)
+    parcel.size_bytes = sum(size or 0 for _, size in _files(members))
 
 
 def _nothing_more(session: Session, one: Attempt, error: CcatError) -> None:

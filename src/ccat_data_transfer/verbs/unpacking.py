@@ -15,6 +15,7 @@ from ccat_data_transfer.errors import BadArrivals
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, arrival, carried
+from ccat_data_transfer.verbs.remaking import TIMES_DAMAGED, is_doubtful, made_anew
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -29,8 +30,7 @@ _TO_THE_END: Final = (
     PhysicalCopyStatus.DELETED,
 )
 """The legal moves of a directory that is gone."""
-_TRUSTED: Final = 2
-"""Times that a raw package may arrive damaged; then it is damaged where it comes from."""
+_DAMAGED: Final = "it arrived damaged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +154,6 @@ def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
     to = PhysicalCopyStatus.CORRUPT
     advance(session, models.PhysicalCopy, [error.copy_id], to=to, because=str(error), by=one.by)
     for arrived in error.bad:
-        ids = [each.archive_transfer_id for each in arrived.members]
-        these = sa.update(_Archiving).where(is_among(_Archiving.id, ids))
-        counted = these.values(bad_arrivals=_Archiving.bad_arrivals + 1).returning(_Archiving.bad_arrivals)
-        if max(session.scalars(counted), default=0) >= _TRUSTED:
-            because = f"it arrived damaged {_TRUSTED} times"
-            advance(session, models.PhysicalCopy, [arrived.one.copy_id], to=to, because=because, by=one.by)
-            session.execute(these.values(bad_arrivals=0))
-            told = f"Package {arrived.one.name} has to be made anew where it comes from: {because}."
-            one.rest(session, ids, because=told)
+        if is_doubtful(session, arrived.members, times=TIMES_DAMAGED, what=_DAMAGED, by=one.by):
+            told = made_anew(arrived.one.name, times=TIMES_DAMAGED, what=_DAMAGED)
+            one.rest(session, [each.archive_transfer_id for each in arrived.members], because=told)

@@ -75,7 +75,8 @@ class LongTermArchiveTransfer(_Transfer, Base):
         sa.ForeignKey("data_transfer.id"), comment="What carried it from one site to another last."
     )
     bad_arrivals: Mapped[int] = mapped_column(
-        server_default="0", comment="Times in a row that its tar, as it is where it comes from, arrived damaged."
+        server_default="0",
+        comment="Times in a row that its tar, as it is where it comes from, arrived damaged or could not be read.",
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ccat_data_transfer.backends.errors import ArrivesDamaged, BadFile, FileMissing, NotKept
-from ccat_data_transfer.backends.movers import MovesFiles, Parcel
+from ccat_data_transfer.backends.movers import MovesFiles, NotBrought, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
 from ccat_data_transfer.verbs.products.plan import listing_beside
@@ -82,7 +82,7 @@ class Puller:
         needs = self.disk.missing_bytes(self.inbox, [(str(parcel.inside(path)), size) for path, size in files])
         into = self.disk.inbox(self.inbox, needs=needs)
         with self.disk.explained(needs):
-            return self.move(parcel, into, progress=self.progress)
+            return _only_bad(self.move(parcel, into, progress=self.progress))
 
     def _listing(self, item: Item) -> str | None:
         """The listing beside a product at the origin, where one is to be: a file may be called like a directory."""
@@ -116,3 +116,11 @@ class Puller:
         is_tree = is_directory(self.disk, inside) or is_directory(self.disk, path)
         stored = (self.disk.adopt_tree if is_tree else self.disk.adopt)(inside, path)
         return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)
+
+
+def _only_bad(found: NotBrought) -> dict[str, BadFile]:
+    """What is wrong with files; raises FileUnreadable where one of them cannot be read just now."""
+    bad = {path: problem for path, problem in found.items() if isinstance(problem, BadFile)}
+    for path in found.keys() - bad.keys():
+        raise found[path]
+    return bad
