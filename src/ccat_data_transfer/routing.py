@@ -32,6 +32,8 @@ class Route:
     via_site_id: int | None = None
     origin_id: int | None = None
     destination_id: int | None = None
+    leads_to_buffer: bool = True
+    """False for a CUSTOM route into a location that does not receive what is on its way to another one."""
     package_bytes: int
     package_wait: timedelta
 
@@ -63,12 +65,14 @@ def way(routes: Iterable[Route], buffers: Mapping[int, int], *, origin: Place, d
     """The way from a location towards an archive; `buffers` are the locations that sites receive at, by site.
 
     What is at the archive's site is there. From another one, a CUSTOM route of just these locations comes first, which
-    leads straight into the archive; then the route between the sites. A DIRECT one leads to the buffer of the archive's
-    site, and straight into the archive where there is none; a RELAY leads to the buffer of the site on the way.
+    leads straight into the archive; then one from that location to a buffer, then the route between the sites. A DIRECT
+    one leads to the buffer of the archive's site, and straight into the archive where there is none; a RELAY leads to
+    the buffer of the site on the way.
     """
     if origin.site_id == destination.site_id:
         return Straight()
-    known, sites = list(routes), (origin.site_id, destination.site_id)
+    known = [one for one in routes if one.leads_to_buffer or one.destination_id == destination.location_id]
+    sites = (origin.site_id, destination.site_id)
     if any((one.origin_id, one.destination_id) == (origin.location_id, destination.location_id) for one in known):
         return Straight()
     route = _first(known, sites, location_id=origin.location_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -32,8 +33,8 @@ BUFFER = Place(location_id=10, site_id=CCAT, site="ccat")
 ARCHIVE = Place(location_id=21, site_id=COLOGNE, site="cologne")
 
 
-def route(number: int, kind: RouteType = RouteType.DIRECT, **values: int) -> Route:
-    sites = {"origin_site_id": CCAT, "destination_site_id": COLOGNE}
+def route(number: int, kind: RouteType = RouteType.DIRECT, **values: Any) -> Route:
+    sites: dict[str, Any] = {"origin_site_id": CCAT, "destination_site_id": COLOGNE}
     return Route(id=number, type=kind, package_bytes=100, package_wait=timedelta(minutes=10), **(sites | values))
 
 
@@ -80,6 +81,15 @@ def test_a_custom_route_comes_before_all_others_for_its_locations_only() -> None
     assert way([direct, into_the_archive], BUFFERS, origin=BUFFER, destination=ARCHIVE) == Straight()
     assert way([direct, to_a_buffer], BUFFERS, origin=BUFFER, destination=ARCHIVE) == Hop(to_a_buffer, 22)
     assert way([direct, of_another], BUFFERS, origin=BUFFER, destination=ARCHIVE) == Hop(direct, 20)
+
+
+def test_a_custom_route_into_another_archive_is_not_taken() -> None:
+    into_another = route(1, RouteType.CUSTOM, origin_id=10, destination_id=22, leads_to_buffer=False)
+    direct = route(2)
+    assert way([into_another, direct], BUFFERS, origin=BUFFER, destination=ARCHIVE) == Hop(direct, 20)
+    assert isinstance(way([into_another], BUFFERS, origin=BUFFER, destination=ARCHIVE), NoWay)
+    itself = Place(location_id=22, site_id=COLOGNE, site="cologne")
+    assert way([into_another, direct], BUFFERS, origin=BUFFER, destination=itself) == Straight()
 
 
 def waiting(*sizes: int, since: datetime = NOW) -> list[Waiting]:
@@ -131,7 +141,9 @@ def session(observatory: Observatory) -> Iterator[Session]:
 
 @given(data=st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_database_calls_straight_what_the_rule_calls_straight(session: Session, data: st.DataObject) -> None:
+def test_the_database_calls_straight_what_the_rule_calls_straight_and_all_else_goes_to_a_buffer(
+    session: Session, data: st.DataObject
+) -> None:
     with session.begin_nested() as nested:
         locations = session.scalars(sa.select(models.DataLocation).order_by(models.DataLocation.id)).all()
         for buffer in (one for one in locations if one.location_type is LocationType.BUFFER):
@@ -140,7 +152,7 @@ def test_the_database_calls_straight_what_the_rule_calls_straight(session: Sessi
         archives = [one for one in locations if one.location_type is LocationType.LONG_TERM_ARCHIVE]
         archive = data.draw(st.sampled_from(archives))
         for number in range(data.draw(st.integers(0, 4))):
-            session.add(drawn_route(data, number, list(locations)))
+            session.add(drawn_route(data, number, list(locations), often=(origin, archive)))
         session.flush()
         transfer = session.scalars(sa.select(models.LongTermArchiveTransfer)).one()
         transfer.origin_id, transfer.destination_id, transfer.status = origin.id, archive.id, Status.PENDING
@@ -149,18 +161,30 @@ def test_the_database_calls_straight_what_the_rule_calls_straight(session: Sessi
         found = way(here.routes, here.buffers, origin=here.places[origin.id], destination=here.places[archive.id])
         told = session.scalar(sa.select(is_straight()).select_from(models.LongTermArchiveTransfer))
         assert told is isinstance(found, Straight)
+        if isinstance(found, Hop):
+            receives = session.get_one(models.DataLocation, found.destination_id)
+            assert (receives.location_type, receives.active) == (LocationType.BUFFER, True)
         nested.rollback()
 
 
-def drawn_route(data: st.DataObject, number: int, locations: list[models.DataLocation]) -> models.DataTransferRoute:
+def drawn_route(
+    data: st.DataObject,
+    number: int,
+    locations: list[models.DataLocation],
+    *,
+    often: tuple[models.DataLocation, models.DataLocation],
+) -> models.DataTransferRoute:
     sites = sorted({one.site_id for one in locations})
     kind = data.draw(st.sampled_from(RouteType))
-    origin, destination = data.draw(st.sampled_from([(a, b) for a in sites for b in sites if a != b]))
+    pairs = [(a, b) for a in sites for b in sites if a != b]
+    asked = (often[0].site_id, often[1].site_id)
+    origin, destination = data.draw(st.sampled_from([*pairs, *([asked] * 6 if asked in pairs else [])]))
     values: dict[str, int] = {}
     if kind is RouteType.RELAY:
         values["via_site_id"] = next(one for one in sites if one not in {origin, destination})
     if kind is RouteType.CUSTOM:
-        values["origin_id"] = data.draw(st.sampled_from([one.id for one in locations if one.site_id == origin]))
+        starts = [one.id for one in [*locations, *[often[0]] * 6] if one.site_id == origin]
+        values["origin_id"] = data.draw(st.sampled_from(starts))
         values["destination_id"] = data.draw(
             st.sampled_from([one.id for one in locations if one.site_id == destination])
         )

@@ -168,6 +168,15 @@ def test_a_custom_route_leads_straight_into_the_archive(far: Observatory) -> Non
     assert trips(far) == []
 
 
+def test_a_custom_route_into_one_archive_takes_nothing_for_another_of_its_site(far: Observatory) -> None:
+    far.add_location("cologne/tapes", LocationType.LONG_TERM_ARCHIVE)
+    far.add_route("ccat/buffer", "cologne/tapes", RouteType.CUSTOM)
+    package_id = far.observe(FILES)
+    far.do_all()
+    check_archived(far, package_id)
+    assert trips(far) == [("ccat/buffer", "cologne/buffer", Status.COMPLETED)]
+
+
 def arrive(observatory: Observatory, files: Mapping[str, bytes] = FILES) -> tuple[int, Path]:
     """A package that was brought and is not unpacked; its tar there."""
     package_id = observatory.observe(files)

@@ -1,6 +1,6 @@
 """Conditions on archive transfers: whether their package is packed, and whether it is where it can be archived from."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -71,11 +71,13 @@ def _is_at_its_site() -> sa.ColumnElement[bool]:
 
 def _leads_into_the_archive() -> sa.ColumnElement[bool]:
     """The first route between the sites is a DIRECT one, and nothing receives data there."""
+    receiving = sa.select(_Buffer.c.id).where(_Buffer.c.location_type == LocationType.BUFFER, _Buffer.c.active)
+    leads_on = sa.or_(_Route.destination_id == _Destination.c.id, _Route.destination_id.in_(receiving))
     between = sa.and_(
         _Route.active,
         _Route.origin_site_id == _Origin.c.site_id,
         _Route.destination_site_id == _Destination.c.site_id,
-        sa.or_(_Route.route_type != RouteType.CUSTOM, _Route.origin_id == _Origin.c.id),
+        sa.or_(_Route.route_type != RouteType.CUSTOM, sa.and_(_Route.origin_id == _Origin.c.id, leads_on)),
     )
     first = (
         sa.select(_Route.route_type)
@@ -124,12 +126,12 @@ def the_map(session: Session) -> Map:
     routes = session.scalars(sa.select(_Route).where(_Route.active)).all()
     return Map(
         places=places,
-        routes=tuple(_route(one) for one in routes),
+        routes=tuple(_route(one, receiving={place.id for place in receiving}) for one in routes),
         buffers={one.site_id: one.id for one in sorted(receiving, key=lambda one: (one.priority, -one.id))},
     )
 
 
-def _route(row: models.DataTransferRoute) -> Route:
+def _route(row: models.DataTransferRoute, *, receiving: Collection[int]) -> Route:
     return Route(
         id=row.id,
         type=row.route_type,
@@ -138,6 +140,7 @@ def _route(row: models.DataTransferRoute) -> Route:
         via_site_id=row.via_site_id,
         origin_id=row.origin_id,
         destination_id=row.destination_id,
+        leads_to_buffer=row.destination_id is None or row.destination_id in receiving,
         package_bytes=row.package_bytes,
         package_wait=timedelta(seconds=row.package_wait_seconds),
     )
