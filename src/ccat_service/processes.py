@@ -1,8 +1,11 @@
 """Which process of which host it was, so that whoever comes after can tell for certain that it is gone."""
 
+import ctypes
 import os
 import re
+import signal
 import socket
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 _PROC: Final = Path("/proc")
 _ENDED: Final = frozenset({b"Z", b"X"})
 _CLAIMANT: Final = re.compile(r"\[(?P<pid>\d+)\.(?P<start_ticks>\d+)\.(?P<world>[0-9a-f]{8})\]")
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class ProcessIdentity(BaseModel):
@@ -54,6 +59,21 @@ def is_gone(claimed_by: str) -> bool:
     if found is None or found["world"] != _world():
         return False
     return _start_ticks(int(found["pid"])) != int(found["start_ticks"])
+
+
+def dying_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
+    """What a child of `parent` does before it becomes a program, so that it ends with the thread that started it.
+
+    The kernel sends it `death_signal` then, whatever that thread ended of.
+    """
+
+    def set_up_child() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        _prctl(_PR_SET_PDEATHSIG, int(death_signal))
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return set_up_child
 
 
 def _world() -> str:

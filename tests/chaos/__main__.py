@@ -6,6 +6,7 @@ import secrets
 import sys
 from datetime import timedelta
 
+from ccat_ops_db.states import Mover
 from tests.chaos import play, transfer
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     options.add_argument("--transfer", action="store_true", help="packages between two sites instead of chains")
     options.add_argument("--packages", type=int, default=200, help="with --transfer")
     options.add_argument("--flips", type=int, default=40, help="with --transfer: bits that change")
+    options.add_argument("--rsync", action="store_true", help="with --transfer: rsync brings them, instead of a copy")
     options.add_argument("--patience", type=float, default=1200, help="with --transfer: seconds after the last kill")
     chosen = options.parse_args()
     print(f"seed {chosen.seed}: --seed {chosen.seed} kills in the same order again")
@@ -48,6 +50,7 @@ def cross(chosen: argparse.Namespace) -> int:
         kills=kills,
         every=every,
         flips=chosen.flips,
+        mover=Mover.RSYNC if chosen.rsync else Mover.COPY,
         patience=timedelta(seconds=chosen.patience),
     )
     outcome = transfer.play_alone(plan, say)

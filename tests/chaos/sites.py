@@ -21,7 +21,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LocationType, Mover, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.locating import InBucket, add_location
 from ccat_ops_db.verbs.retention import set_data_class, set_retention
 from ccat_ops_db.verbs.spaces import record_space
@@ -53,7 +53,7 @@ _STAY: Final = (PhysicalCopyStatus.DELETED, PhysicalCopyStatus.CORRUPT, Physical
 _Change, _Copy, _Package = models.StatusChange, models.PhysicalCopy, models.RawDataPackage
 
 
-def prepare(observatory: Observatory, store: ObjectStore) -> None:
+def prepare(observatory: Observatory, store: ObjectStore, *, mover: Mover) -> None:
     """A bucket and a disk in Cologne are the archives, everything else goes as soon as both have it.
 
     A few packages make a transfer package.
@@ -61,7 +61,8 @@ def prepare(observatory: Observatory, store: ObjectStore) -> None:
     place = InBucket(bucket=BUCKET, prefix="fyst", endpoint_url=f"http://127.0.0.1:{store.port}")
     with transaction(observatory.engine) as session:
         add_location(session, "cologne", "s3", place=place, location_type=LocationType.LONG_TERM_ARCHIVE, priority=10)
-        session.execute(sa.update(models.DataTransferRoute).values(package_bytes=_PARCEL_BYTES, package_wait_seconds=1))
+        routes = {"method": mover, "package_bytes": _PARCEL_BYTES, "package_wait_seconds": 1}
+        session.execute(sa.update(models.DataTransferRoute).values(routes))
         set_data_class(session, "raw", copies=len(ARCHIVES), instruments=[])
         for name in (SOURCE, *BUFFERS):
             set_retention(session, name, days=0, high=None, low=None, by="chaos")

@@ -18,6 +18,7 @@ from ccat.stack.postgresql import embedded_postgresql
 from ccat.stack.redis import embedded_redis
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.session import create_engine
+from ccat_ops_db.states import Mover
 from ccat_service.servers import RedisSettings
 from tests.chaos.rot import Rot
 from tests.chaos.sites import KINDS, Crew, Crossings, prepare
@@ -43,6 +44,8 @@ class Plan:
     """Between two kills."""
     flips: int = 40
     flips_only_at: str | None = None
+    mover: Mover = Mover.COPY
+    """What brings packages from site to site."""
     patience: timedelta = timedelta(minutes=20)
     """After the last kill."""
 
@@ -156,7 +159,7 @@ def play(
     plan: Plan, observatory: Observatory, *, redis: RedisSettings, store: ObjectStore, logs: Path, say: Say
 ) -> Outcome:
     """Play on servers that are there, in an observatory where nothing was observed; no process of it is left."""
-    prepare(observatory, store)
+    prepare(observatory, store, mover=plan.mover)
     chance = random.Random(plan.seed)  # noqa: S311 - a game, not a secret
     crew = Crew(observatory, redis, logs)
     try:

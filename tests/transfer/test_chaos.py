@@ -1,8 +1,10 @@
 """The short form of `make chaos ARGS=--transfer`."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
+from ccat_ops_db.states import Mover
 from ccat_service.servers import RedisSettings
 from tests.chaos.sites import KINDS
 from tests.chaos.transfer import Plan, play
@@ -16,6 +18,7 @@ SHORT = Plan(
     every=timedelta(seconds=1),
     flips=2,
     flips_only_at="cologne/buffer",
+    mover=Mover.RSYNC if shutil.which("rsync") else Mover.COPY,
     patience=timedelta(seconds=100),
 )
 

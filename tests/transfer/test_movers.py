@@ -1,6 +1,8 @@
 """What brings files from another site: rsync over a real SSH server, and cut off in the middle."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import Mover, PackageState, Status
 from tests.ssh_server import SshServer, ssh_server
-from tests.transfer.support import Observatory, say
+from tests.transfer.support import Observatory, eventually, say
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,38 @@ def test_whoever_loses_the_lease_stops_and_leaves_nobody_at_work(tmp_path: Path)
         slow(parcel(tmp_path / "origin", "nobody@127.0.0.1", a=b"a"), tmp_path, progress=lose)
     assert seen == [1]
     assert not [one for one in psutil.Process().children(recursive=True) if one.name() in {"rsync", "sleep"}]
+
+
+_WORKER = """
+import sys
+from pathlib import Path
+from ccat_data_transfer.backends.movers import Parcel, Rsync
+from ccat_data_transfer.backends.posix import Disk
+root, into, host, shell = sys.argv[1:]
+origin = Disk(name="ccat/buffer", root=Path(root), token="t", progress=lambda: None)
+Rsync(shell)(Parcel(origin=origin, host=host, files=[("a", 1 << 40)]), Path(into), progress=lambda: None)
+"""
+
+
+def test_rsync_ends_with_a_worker_that_is_killed(tmp_path: Path, server: SshServer) -> None:
+    root, into = tmp_path / "origin", tmp_path / "into"
+    for directory in (root, into):
+        directory.mkdir()
+    (root / "a").touch()
+    os.truncate(root / "a", 1 << 40)
+    worker = subprocess.Popen([sys.executable, "-c", _WORKER, root, into, server.host, server.shell])
+    eventually((into / "a").exists, within=60)
+    left = psutil.Process(worker.pid).children(recursive=True)
+    assert {one.name() for one in left} == {"rsync", "ssh"}
+    worker.kill()
+    worker.wait()
+    try:
+        _, left = psutil.wait_procs(left, timeout=30)
+        assert left == []
+    finally:
+        for one in left:
+            one.kill()
+        (into / "a").unlink()
 
 
 def test_packages_cross_with_rsync_over_ssh(far: Observatory, server: SshServer) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,9 @@ import psutil
 from ccat.stack.errors import NotReady
 from ccat.stack.forked import Life, fork
 from ccat.stack.services import ServiceSpec
+from ccat_service.processes import dying_with
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL = timedelta(milliseconds=20)
 _KILL_PATIENCE = timedelta(seconds=10)
@@ -57,7 +57,7 @@ def start(spec: ServiceSpec, log: Path) -> Child:
                 directory=spec.directory,
                 environment={**_inherited(spec), **spec.environment},
                 output=text,
-                set_up=_die_with(os.getpid(), spec.stop_signal),
+                set_up=dying_with(os.getpid(), spec.stop_signal),
             )
             return fork(life)
     account = spec.account
@@ -73,22 +73,12 @@ def start(spec: ServiceSpec, log: Path) -> Child:
             group=account and account.pw_gid,
             extra_groups=None if account is None else [],
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid(), spec.stop_signal),  # noqa: PLW1509 a death signal is set after fork and change of user
+            preexec_fn=dying_with(os.getpid(), spec.stop_signal),  # noqa: PLW1509 a death signal is set after fork and change of user
         )
 
 
 def _inherited(spec: ServiceSpec) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(spec.forgets)}
-
-
-def _die_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
-    def set_up_child() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        _prctl(_PR_SET_PDEATHSIG, int(death_signal))
-        if os.getppid() != parent:  # it died between fork and prctl
-            os._exit(1)
-
-    return set_up_child
 
 
 def stop(*services: tuple[Child, ServiceSpec]) -> None:

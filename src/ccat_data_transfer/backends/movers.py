@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from ccat_data_transfer.backends.errors import (
 )
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
+from ccat_service.processes import dying_with
 from ccat_service.spaces import require_mounted
 
 _LOOK_S: Final = 0.5
@@ -232,7 +234,14 @@ def _run(command: Sequence[str], *, given: bytes = b"", progress: Callable[[], N
 
 def _watched(command: Sequence[str], *, given: IO[bytes], said: IO[bytes], progress: Callable[[], None]) -> int:
     try:
-        process = subprocess.Popen(command, stdin=given, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=given,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            preexec_fn=dying_with(os.getpid(), signal.SIGTERM),  # noqa: PLW1509 a death signal is set after fork
+        )
     except FileNotFoundError as error:
         raise MoverMissing(command[0], socket.gethostname()) from error
     with process:
