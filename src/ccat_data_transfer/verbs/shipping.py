@@ -120,8 +120,15 @@ def _ways(session: Session, here: Map) -> _Ways:
 
 
 def _between(session: Session, pair: _Pair) -> list[Waiting]:
-    rows = session.execute(_BETWEEN, {"origin": pair.origin_id, "archive": pair.archive_id})
-    return [Waiting(transfer_id=one, size_bytes=size or 0, since=since) for one, size, since in rows]
+    """What waits between them, locked.
+
+    Another manager may have sent some of it, and committed, since this one began to look: then its transfer package was
+    not seen. So it is looked again at what is locked.
+    """
+    rows = session.execute(_BETWEEN, {"origin": pair.origin_id, "archive": pair.archive_id}).all()
+    locked = sa.and_(is_among(_Archiving.id, [one for one, *_ in rows]), _Archiving.origin_id == pair.origin_id)
+    still = set(session.scalars(sa.select(_Archiving.id).where(locked, _IS_WAITING)))
+    return [Waiting(transfer_id=one, size_bytes=size or 0, since=since) for one, size, since in rows if one in still]
 
 
 def _tell(session: Session, pair: _Pair, because: str) -> None:
