@@ -16,6 +16,7 @@ from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
 from ccat_data_transfer.verbs.planning import next_quiet, plan_packages, unpacked_files
 from ccat_data_transfer.verbs.products.aiming import aim
 from ccat_data_transfer.verbs.products.repairing import repair
+from ccat_data_transfer.verbs.readdressing import readdress
 from ccat_data_transfer.verbs.retaining import next_deletion_moment
 from ccat_data_transfer.verbs.scheduling import LANES, Lane, next_moment, schedule_next, waiting
 from ccat_data_transfer.verbs.scrubbing import next_look_at_archives
@@ -75,7 +76,8 @@ def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
 
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
-    done = _recover(context) + _cancel(context) + _plan(context) + _ship(context) + _aim(context)
+    done = _recover(context) + _cancel(context) + _plan(context) + _readdress(context)
+    done += _ship(context) + _aim(context)
     done += in_transaction(context.engine, repair)
     done += sum(_schedule(context, lane) for lane in LANES)
     in_transaction(context.engine, tell_unserved)
@@ -102,6 +104,10 @@ def _recover(context: TransferContext) -> int:
 
 def _cancel(context: TransferContext) -> int:
     return in_transaction(context.engine, partial(cancel_unwanted, by=context.name))
+
+
+def _readdress(context: TransferContext) -> int:
+    return in_transaction(context.engine, partial(readdress, by=context.name))
 
 
 def _ship(context: TransferContext) -> int:

@@ -28,18 +28,29 @@ class Addresses:
 
         The sites of archives that can be got to take turns, so that all get packages one by one.
         """
-        source = self._map.places[source_id]
-        buffer = preferred(one for one in self._buffers if one.site_id == source.site_id)
-        if buffer is None:
-            raise NoLocation(LocationType.BUFFER, f"at site {source.site}")
-        archive = self._turns.take(self._reached(buffer.location_id))
+        buffer_id = self.buffer_of(source_id)
+        if buffer_id is None:
+            raise NoLocation(LocationType.BUFFER, f"at site {self._map.places[source_id].site}")
+        # where nothing leads anywhere to any of them, as a route may be added
+        archive = self._turns.take(self._reached(buffer_id) or self._archives)
         if archive is None:
             raise NoLocation(LocationType.LONG_TERM_ARCHIVE, "at any site")
-        return buffer.location_id, archive.location_id
+        return buffer_id, archive.location_id
+
+    def buffer_of(self, source_id: int) -> int | None:
+        """The buffer that what is at a SOURCE location is packed into; None where its site has none."""
+        site_id = self._map.places[source_id].site_id
+        buffer = preferred(one for one in self._buffers if one.site_id == site_id)
+        return None if buffer is None else buffer.location_id
+
+    def archive_from(self, buffer_id: int) -> int | None:
+        """The archive whose turn it is, of those that something leads to from a buffer; None where nothing does."""
+        archive = self._turns.take(self._reached(buffer_id))
+        return None if archive is None else archive.location_id
 
     def _reached_from(self, buffer_id: int) -> Sequence[Destination]:
-        """Archives that something leads to; all where nothing leads anywhere, as a route may be added."""
-        return [one for one in self._archives if self._map.leads_to(buffer_id, one.location_id)] or self._archives
+        """Archives that something leads to."""
+        return [one for one in self._archives if self._map.leads_to(buffer_id, one.location_id)]
 
 
 def _usable(session: Session, location_type: LocationType) -> list[Destination]:

@@ -39,7 +39,8 @@ class Lane:
     """Whether this operation is what the transfer needs next."""
 
 
-def _source_id() -> sa.ColumnElement[int]:
+def source_id() -> sa.ColumnElement[int]:
+    """Location whose workers pack it: of several with its raw files, the first."""
     copy, file, location = aliased(models.PhysicalCopy), aliased(models.RawDataFile), aliased(models.DataLocation)
     return (
         sa.select(sa.func.min(copy.data_location_id))
@@ -59,7 +60,7 @@ LANES: Final = (
     Lane(
         operation=Operation.PACKING,
         noun=_Archiving,
-        location_id=_source_id(),
+        location_id=source_id(),
         belongs=sa.and_(sa.not_(is_packed()), sa.not_(is_restorable())),
     ),
     Lane(
