@@ -56,11 +56,10 @@ def archived(reductions: Reductions, archive: Callable[[], None] | None = None) 
 
 
 def delete(reductions: Reductions, run_id: int, at: str = HOME) -> None:
-    """What retention does in the end."""
+    """Somebody lost what was there."""
     copies = [copy.id for copy in reductions.copies(run_id, at).values()]
     with transaction(reductions.engine) as session:
-        for to in ("deletion_possible", "deletion_scheduled", "deletion_in_progress", "deleted"):
-            status = PhysicalCopyStatus(to)
+        for status in (PhysicalCopyStatus.MISSING, PhysicalCopyStatus.DELETED):
             advance(session, models.PhysicalCopy, copies, to=status, because="a test", by="a test")
     reductions.remove(run_id, at)
 
@@ -152,10 +151,11 @@ def damage(file: Path) -> None:
 
 
 def let_go(reductions: Reductions, run_id: int, to: PhysicalCopyStatus, at: str = ARCHIVE) -> list[int]:
-    """Have copies of what a run made go as far as this, as an operator has them deleted; which."""
+    """Have copies of what a run made go as far as this, now that its step does not keep them any more; which."""
     way = [one for one in PhysicalCopyStatus if one.value.startswith("deletion")]
     copies = [copy.id for copy in reductions.copies(run_id, at).values()]
     with transaction(reductions.engine) as session:
+        session.execute(sa.update(models.ReductionStepRevision).values(archive=False))
         for status in way[: way.index(to) + 1]:
             advance(session, models.PhysicalCopy, copies, to=status, because="a test", by="a test")
     return copies

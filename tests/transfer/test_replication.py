@@ -121,6 +121,26 @@ def test_a_package_leaves_the_observatory_once_and_the_second_archive_is_fed_fro
         assert look_through(session, by="a test") == 0
 
 
+def test_a_further_copy_is_asked_for_anew_where_nothing_leads_to_it_from_what_is_left(
+    two_archives: Observatory,
+) -> None:
+    package_id = two_archives.observe(FILES)
+    assert [two_archives.do(Operation.PACKING), two_archives.ship()] == [1, 1]
+    for one in (Operation.TRANSFERRING, Operation.UNPACKING, Operation.ARCHIVING):
+        assert two_archives.do(one) == 1
+    for at in ("cologne/buffer", "cologne/lta", "ccat/buffer"):
+        tar_of(two_archives, package_id, at).unlink()
+        with transaction(two_archives.engine) as session:
+            gone = [two_archives.copies(package_id)[at].id]
+            advance(session, models.PhysicalCopy, gone, to=PhysicalCopyStatus.MISSING, because="a test", by="a test")
+    two_archives.do_all()
+    with transaction(two_archives.engine) as session:
+        look_through(session, by="a test")
+    two_archives.do_all()
+    for at in ("cologne/lta", "us/lta"):
+        check_copy(two_archives, package_id, at)
+
+
 def test_more_copies_are_made_of_what_was_archived_before_they_were_wanted(two_archives: Observatory) -> None:
     with transaction(two_archives.engine) as session:
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=1))

@@ -15,11 +15,12 @@ from ccat_data_transfer.plan import tar_bytes, tar_path
 from ccat_data_transfer.tar import TarWriter, Writable
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, keep_seals, live_copy, mark, record_copy
-from ccat_data_transfer.verbs.replicating import has_sound_copy
+from ccat_data_transfer.verbs.replicating import has_sound_copy, replicate
+from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,7 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
         return None
     home_id = _home(session, package.id, buffer)
     if home_id is not None:
-        transfer.origin_id, transfer.data_transfer_id = home_id, None
-        one.end(session, Status.PENDING, because="was lost on its way, to be sent again from where its raw files are")
+        _send_home(session, one, home_id)
         return None
     path = tar_path(package.name, package.executed_obs_unit.observing_night)
     return _Order(
@@ -106,6 +106,19 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
         path=path,
         buffer=one.disk(buffer),
     )
+
+
+def _send_home(session: Session, one: Attempt, home_id: int) -> None:
+    """Send a package again from where its raw files are; a further copy to which nothing leads is given up."""
+    transfer = session.get_one(models.LongTermArchiveTransfer, one.transfer_id)
+    package = session.get_one(models.RawDataPackage, transfer.raw_data_package_id)
+    leads = the_map(session).leads_to(home_id, transfer.destination_id)
+    if package.state is PackageState.ARCHIVED and not leads:
+        one.end(session, Status.CANCELLED, because="was lost on its way, and nothing leads there from its raw files")
+        replicate(session, [package.id], by=one.by)
+        return
+    transfer.origin_id, transfer.data_transfer_id = home_id, None
+    one.end(session, Status.PENDING, because="was lost on its way, to be sent again from where its raw files are")
 
 
 def _home(session: Session, package_id: int, buffer: models.DataLocation) -> int | None:

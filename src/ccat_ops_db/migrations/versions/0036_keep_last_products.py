@@ -7,10 +7,13 @@ down_revision = "0035"
 branch_labels = None
 depends_on = None
 
-# A product that counts and whose step has it archived goes from where it was made once an archive has it, and from there
-# never: only what was verified elsewhere counts. Whoever lets one go holds the product.
+# Of a product that counts and whose step has it archived the last verified copy is kept, and that in an archive for as
+# long as no other archive has one. Whoever lets one go holds the product.
 _KEEP_PRODUCTS = """
-CREATE FUNCTION keep_last_products() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION keep_last_products() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    is_archived boolean := (
+        SELECT l.location_type = 'long_term_archive' FROM data_location l WHERE l.id = OLD.data_location_id);
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'Copies are deleted in transactions that are READ COMMITTED: nobody else would be seen here.'
@@ -24,11 +27,12 @@ BEGIN
         WHERE d.id = NEW.data_product_id AND d.state = 'current' AND s.archive
     ) AND NOT EXISTS (
         SELECT FROM physical_copy a
-        JOIN data_location l ON l.id = a.data_location_id AND l.location_type = 'long_term_archive'
+        JOIN data_location l ON l.id = a.data_location_id
         WHERE a.data_product_id = NEW.data_product_id AND a.id <> OLD.id AND a.status = 'present'
-          AND a.verified_at IS NOT NULL
+          AND a.verified_at IS NOT NULL AND (l.location_type = 'long_term_archive' OR NOT is_archived)
     ) THEN
-        RAISE EXCEPTION 'Copy % is kept: product % would have no verified archive copy then.', OLD.id, NEW.data_product_id
+        RAISE EXCEPTION 'Copy % is kept: product % would have no verified copy% then.',
+            OLD.id, NEW.data_product_id, CASE WHEN is_archived THEN ' in an archive' ELSE '' END
             USING ERRCODE = 'check_violation', CONSTRAINT = 'last_products_are_kept', TABLE = 'physical_copy',
             HINT = '`ccat retention plan` shows what may go and what is kept.';
     END IF;
@@ -43,7 +47,7 @@ EXECUTE FUNCTION keep_last_products();
 """
 # Whoever lets a copy go holds what it is of, and counts the others: so does whoever finds one of these bad meanwhile.
 _LOSE_IN_TURN = """
-CREATE FUNCTION lose_copies_in_turn() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION lose_copies_in_turn() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM raw_data_package p WHERE p.id = NEW.raw_data_package_id FOR NO KEY UPDATE;
     PERFORM FROM data_product d WHERE d.id = NEW.data_product_id FOR NO KEY UPDATE;
