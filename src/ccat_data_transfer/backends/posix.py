@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,14 @@ from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Seal, Stored
 from ccat_data_transfer.backends.behind import Behind, ReadBack
+from ccat_data_transfer.backends.directories import (
+    delete,
+    flush_directories,
+    flush_directory,
+    make_directory,
+    remove_all,
+    remove_quietly,
+)
 from ccat_data_transfer.backends.errors import (
     FileDiffers,
     FileMissing,
@@ -119,7 +127,7 @@ class Disk:
             if read != sink.checksum:
                 raise ReadBackDiffers(self.name, self.root, written=sink.checksum, read=read)
             unfinished.replace(target)
-            _flush_directory(target.parent)
+            flush_directory(target.parent)
             return Stored(sink.tell(), read, _seal(target))
 
     def publish_tree(self, path: str, write: Callable[[Tree], None], *, needs: int) -> Stored:
@@ -132,7 +140,7 @@ class Disk:
             with closing(self._behind(_FLUSHED_AT_ONCE, needs)) as behind:
                 write(_Tree(unfinished, behind, partial(self._writing, needs=needs)))
                 behind.finish()
-            _flush_directories(unfinished)
+            flush_directories(unfinished)
             unfinished.rename(target)
         return self.published_tree(path)
 
@@ -140,7 +148,7 @@ class Disk:
         """What `publish_tree` made at some time, flushed to the disk once more."""
         target = self._below(path)
         with self.explained():
-            _flush_directory(target.parent)
+            flush_directory(target.parent)
             return _look(target)
 
     def tree(self, path: str) -> Stored | None:
@@ -160,7 +168,7 @@ class Disk:
         directory = self._below(path)
         with self.explained(needs):
             self._require_room(needs)
-            _make_directory(directory)
+            make_directory(directory)
             return directory
 
     def room(self) -> int:
@@ -178,12 +186,12 @@ class Disk:
         """Give a file of an inbox, that was found right, its name, in place of any that has it; again if need be."""
         found, wanted = self._below(path), self._below(target)
         with self.explained():
-            _make_directory(wanted.parent)
+            make_directory(wanted.parent)
             if found.exists():
                 found.chmod(_READ_ONLY)
                 found.replace(wanted)
-                _flush_directory(found.parent)
-            _flush_directory(wanted.parent)
+                flush_directory(found.parent)
+            flush_directory(wanted.parent)
             return Stored(wanted.stat().st_size, None, _seal(wanted))
 
     def adopt_tree(self, path: str, target: str) -> Stored:
@@ -191,10 +199,10 @@ class Disk:
         found, wanted = self._below(path), self._below(target)
         with self.explained():
             if found.exists():
-                _make_directory(wanted.parent)
+                make_directory(wanted.parent)
                 self._flush_tree(found)
                 found.rename(wanted)
-                _flush_directory(found.parent)
+                flush_directory(found.parent)
         return self.published_tree(target)
 
     def files(self, path: str) -> set[str]:
@@ -265,13 +273,13 @@ class Disk:
                 target.rename(removed)
             except FileNotFoundError:
                 require_mounted(self.root)
-                _remove_all(target.parent, _beside(target, _REMOVED).name)  # of whoever died in the middle
+                remove_all(target.parent, _beside(target, _REMOVED).name)  # of whoever died in the middle
                 return
             if sealed is not None and _seal(removed) != sealed:
                 removed.rename(target)
                 raise FileDiffers(self.name, target, registered=str(sealed), found=str(_seal(target)))
-            _delete(removed)
-            _flush_directory(target.parent)
+            delete(removed)
+            flush_directory(target.parent)
 
     def discard(self, path: str) -> None:
         """Remove all that anybody's tries to make a file or directory have left, whether one of them came to its end.
@@ -281,7 +289,7 @@ class Disk:
         target = self._below(path)
         self.remove(path)
         with self.explained():
-            _remove_all(target.parent, _beside(target, _PARTIAL).name)
+            remove_all(target.parent, _beside(target, _PARTIAL).name)
 
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
@@ -302,11 +310,11 @@ class Disk:
         try:
             with self.explained(needs):  # before anything is removed, which would hide why it failed
                 self._require_room(needs)
-                _make_directory(target.parent)
+                make_directory(target.parent)
                 self._remove_partials(target)
                 yield unfinished, target
         finally:
-            _remove(unfinished)
+            remove_quietly(unfinished)
 
     def _remove_partials(self, target: Path) -> None:
         """Remove what earlier tries left: only who holds the lease gets here.
@@ -319,7 +327,7 @@ class Disk:
         start = _beside(target, _PARTIAL).name
         for name in self._left[target.parent]:
             if name.startswith(start):
-                _remove(target.parent / name)
+                remove_quietly(target.parent / name)
 
     def _require_room(self, needs: int) -> None:
         if self.holds_data:
@@ -350,7 +358,7 @@ class Disk:
                 for name in names:
                     behind.do(partial(flush_file, Path(directory, name)))
             behind.finish()
-        _flush_directories(top)
+        flush_directories(top)
 
     def _behind(self, at_once: int, needs: int) -> Behind:
         return Behind(at_once, progress=self.progress, explain=partial(self._explain, needs=needs))
@@ -416,44 +424,3 @@ def _seal(path: Path) -> Seal:
 
 def _look(tree: Path) -> Stored:
     return Stored(sum(file.stat().st_size for file in tree.rglob("*") if file.is_file()), None, _seal(tree))
-
-
-def _make_directory(directory: Path) -> None:
-    missing = [one for one in (directory, *directory.parents) if not one.is_dir()]
-    for one in reversed(missing):
-        one.mkdir(exist_ok=True)
-        _flush_directory(one.parent)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_directories(top: Path) -> None:
-    for directory, _, _ in os.walk(top):
-        _flush_directory(Path(directory))
-
-
-def _remove(unfinished: Path) -> None:
-    with suppress(OSError):  # what stays is removed by the next try
-        _delete(unfinished)
-
-
-def _remove_all(directory: Path, start: str) -> None:
-    """Remove whatever in a directory has a name that starts like this, and have that on the disk."""
-    if directory.is_dir():
-        for found in list(directory.iterdir()):
-            if found.name.startswith(start):
-                _delete(found)
-        _flush_directory(directory)
-
-
-def _delete(found: Path) -> None:
-    if found.is_dir() and not found.is_symlink():
-        shutil.rmtree(found)
-    else:
-        found.unlink(missing_ok=True)
