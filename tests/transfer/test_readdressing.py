@@ -1,5 +1,6 @@
 """What is on its way to an archive, or into a buffer, that is put out of use goes another way."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import sqlalchemy as sa
 
 from ccat_data_transfer.managers import TransferContext, tick
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs import readdressing
 from ccat_data_transfer.verbs.readdressing import readdress
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
@@ -127,3 +129,52 @@ def test_what_is_archived_already_is_left_to_whoever_makes_further_copies(two_si
     use(two_sites, "us/lta", active=False)
     assert look(two_sites) == 0
     assert two_sites.package(package_id).state is PackageState.ARCHIVED
+
+
+def test_what_travels_to_a_buffer_that_takes_nothing_any_more_goes_to_another_one_there(far: Observatory) -> None:
+    package_id = far.observe({"a.fits": b"a"})
+    assert [far.do(Operation.PACKING), far.ship()] == [1, 1]
+    far.add_location("cologne/second", LocationType.BUFFER)
+    use(far, "cologne/buffer", active=False)
+    shutil.rmtree(far.directory("cologne/buffer"))
+    assert [look(far), far.ship()] == [0, 0]  # it may only be emptied
+    assert far.do(Operation.TRANSFERRING) == 1
+    assert [look(far), far.ship()] == [0, 1]
+    far.do_all()
+    check_archived(far, package_id)
+    assert trips(far) == [
+        ("ccat/buffer", "cologne/buffer", Status.CANCELLED),
+        ("ccat/buffer", "cologne/second", Status.COMPLETED),
+    ]
+    with transaction(far.engine) as session:
+        last = session.scalar(sa.select(sa.func.max(models.DataTransfer.data_transfer_package_id)))
+    assert far.package(package_id).data_transfer_package_id == last
+
+
+def test_a_transfer_that_carries_nothing_any_more_to_where_nobody_is_ends(two_sites: Observatory) -> None:
+    two_sites.observe({"a.fits": b"a"})
+    assert [two_sites.do(Operation.PACKING), two_sites.ship()] == [1, 1]
+    use(two_sites, "cologne/lta", "cologne/buffer", active=False)
+    assert [look(two_sites), look(two_sites)] == [1, 0]
+    assert [status for *_, status in trips(two_sites)] == [Status.CANCELLED]
+
+
+def test_packages_that_no_way_leads_on_for_hold_up_no_others(
+    two_sites: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readdressing, "_ASTRAY", readdressing._ASTRAY.limit(1))
+    stuck, other = two_sites.observe({"a.fits": b"a"}), two_sites.observe({"b.fits": b"b"})
+    two_sites.do(Operation.PACKING)
+    with transaction(two_sites.engine) as session:
+        astray = find(session, LOCATION, "cologne/buffer").id
+        of_stuck = models.LongTermArchiveTransfer.raw_data_package_id == stuck
+        session.execute(sa.update(models.LongTermArchiveTransfer).where(of_stuck).values(origin_id=astray))
+        session.execute(
+            sa.update(models.PhysicalCopy)
+            .where(models.PhysicalCopy.raw_data_package_id == stuck)
+            .values(data_location_id=astray)
+        )
+    use(two_sites, "cologne/lta", "us/lta", active=False)
+    two_sites.add_location("us/second", LocationType.LONG_TERM_ARCHIVE)
+    assert look(two_sites) == 1
+    assert (other, "ccat/buffer", "us/second") in live(two_sites)

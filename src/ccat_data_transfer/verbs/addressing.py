@@ -43,6 +43,10 @@ class Addresses:
         buffer = preferred(one for one in self._buffers if one.site_id == site_id)
         return None if buffer is None else buffer.location_id
 
+    def reaches(self, buffer_id: int) -> bool:
+        """Whether something leads from a buffer to an archive."""
+        return bool(self._reached(buffer_id))
+
     def archive_from(self, buffer_id: int) -> int | None:
         """The archive whose turn it is, of those that something leads to from a buffer; None where nothing does."""
         archive = self._turns.take(self._reached(buffer_id))

@@ -46,7 +46,7 @@ def carried(session: Session, transfer: models.DataTransfer) -> list[Carried]:
         copy.data_location_id == _Archiving.origin_id,
         copy.status == PhysicalCopyStatus.PRESENT,
     )
-    session.execute(sa.update(_Archiving).where(on_it, sa.not_(is_sound)).values(data_transfer_id=None))
+    _take_out(session, transfer, session.scalars(sa.select(_Archiving.id).where(on_it, sa.not_(is_sound))).all())
     rows = session.execute(
         sa.select(_Archiving.id, package.id, package.name, copy.path, package.size_bytes, package.checksum, copy.id)
         .join(package, package.id == _Archiving.raw_data_package_id)
@@ -68,10 +68,27 @@ def carried(session: Session, transfer: models.DataTransfer) -> list[Carried]:
     ]
 
 
-def leave_behind(session: Session, members: Collection[Carried]) -> None:
+def leave_behind(session: Session, transfer: models.DataTransfer, members: Collection[Carried]) -> None:
     """Take raw packages out of their transfer package: they travel with a later one."""
-    these = is_among(_Archiving.id, [one.archive_transfer_id for one in members])
-    session.execute(sa.update(_Archiving).where(these).values(data_transfer_id=None))
+    _take_out(session, transfer, [one.archive_transfer_id for one in members])
+
+
+def turn_back(session: Session, transfer: models.DataTransfer) -> None:
+    """Take all that has not arrived out of a transfer package that goes nowhere."""
+    live = _Archiving.status.in_(LIVE_TRANSFER_STATUSES)
+    on_it = sa.select(_Archiving.id).where(_Archiving.data_transfer_id == transfer.id, live)
+    _take_out(session, transfer, session.scalars(on_it).all())
+
+
+def _take_out(session: Session, transfer: models.DataTransfer, ids: Collection[int]) -> None:
+    """A package is said to have crossed in what it came with."""
+    package = models.RawDataPackage
+    out = sa.update(_Archiving).where(is_among(_Archiving.id, ids)).values(data_transfer_id=None)
+    packages = session.scalars(out.returning(_Archiving.raw_data_package_id)).all()
+    in_it = sa.and_(
+        is_among(package.id, packages), package.data_transfer_package_id == transfer.data_transfer_package_id
+    )
+    session.execute(sa.update(package).where(in_it).values(data_transfer_package_id=None))
 
 
 def arrival(session: Session, transfer: models.DataTransfer) -> _Copy | None:

@@ -1,6 +1,9 @@
-"""Packages whose archive, or the buffer that they are to be packed in, is out of use by now get another one."""
+"""Packages whose archive, or the buffer that they are to be packed in, is out of use by now get another one.
 
-from collections.abc import Sequence
+So do those on their way to a buffer that is out of use, once it takes nothing more.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.verbs.addressing import Addresses
+from ccat_data_transfer.verbs.parcels import has_arrived, turn_back
 from ccat_data_transfer.verbs.planning import announce
 from ccat_data_transfer.verbs.scheduling import source_id
 from ccat_data_transfer.verbs.ways import is_packed
@@ -23,6 +27,7 @@ _Location = table_of(models.DataLocation)
 _AT_ONCE: Final = 1000
 """Packages that one round is about."""
 _UNUSED: Final = sa.select(_Location.c.id).where(sa.not_(_Location.c.active))
+_ANY_UNUSED: Final = sa.select(_UNUSED.exists())
 _TRAVELS: Final = sa.exists().where(
     _Trip.id == _Archiving.data_transfer_id,
     _Trip.status.in_(LIVE_TRANSFER_STATUSES),
@@ -32,37 +37,47 @@ _TRAVELS: Final = sa.exists().where(
 _GOES_ASTRAY: Final = sa.or_(
     _Archiving.destination_id.in_(_UNUSED), sa.and_(_Archiving.origin_id.in_(_UNUSED), sa.not_(is_packed()))
 )
+_ORIGIN: Final = sa.case((is_packed(), None), else_=source_id())
+"""Where it is to be packed from; NULL: it is packed."""
+_IS_ASTRAY: Final = sa.and_(
+    sa.text(f"long_term_archive_transfer.{LIVE}"),
+    _Archiving.status == Status.PENDING,
+    _Package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING]),
+    _GOES_ASTRAY,
+    sa.not_(_TRAVELS),
+)
+_PLACES: Final = (_Archiving.origin_id, _Archiving.destination_id, _ORIGIN, _Archiving.destination_id.in_(_UNUSED))
 _ASTRAY: Final = (
-    sa.select(
-        _Archiving.id,
-        _Archiving.raw_data_package_id,
-        _Archiving.origin_id,
-        _Archiving.destination_id,
-        sa.case((is_packed(), None), else_=source_id()),
-        _Archiving.destination_id.in_(_UNUSED),
-    )
+    sa.select(_Archiving.id, _Archiving.raw_data_package_id, *_PLACES)
     .join(_Package, _Package.id == _Archiving.raw_data_package_id)
-    .where(
-        sa.text(f"long_term_archive_transfer.{LIVE}"),
-        _Archiving.status == Status.PENDING,
-        _Package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING]),
-        _GOES_ASTRAY,
-        sa.not_(_TRAVELS),
-    )
+    .where(_IS_ASTRAY)
     .order_by(_Archiving.id)
     .limit(_AT_ONCE)
     .with_for_update(of=_Archiving, skip_locked=True)
 )
+_GROUPS: Final = (
+    sa.select(*_PLACES).join(_Package, _Package.id == _Archiving.raw_data_package_id).where(_IS_ASTRAY).distinct()
+)
+_CARRIES: Final = sa.exists().where(
+    _Archiving.data_transfer_id == _Trip.id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES)
+)
+_GOES_NOWHERE: Final = sa.and_(
+    _Trip.status == Status.PENDING,
+    _Trip.destination_id.in_(_UNUSED),
+    sa.not_(has_arrived()),
+    # what is only to be emptied takes what is on its way; what is dead does not
+    sa.or_(_Trip.trouble_count > 0, _Trip.unserved_since.is_not(None), sa.not_(_CARRIES)),
+)
 
 
 @dataclass(frozen=True)
-class _Astray:
-    transfer_id: int
-    package_id: int
+class _Places:
+    """Where packages come from and go to."""
+
     origin_id: int
     archive_id: int
     source_id: int | None
-    """Where it is to be packed from; None: it is packed."""
+    """Where they are to be packed from; None: they are packed."""
     archive_is_unused: bool
 
 
@@ -72,20 +87,52 @@ def readdress(session: Session, *, by: str) -> int:
     Those to an archive that is inactive, and those that are to be packed into a buffer that is; how many these were.
     Where nothing leads to another one they stay as they are, and wait.
     """
-    astray = [_Astray(*row) for row in session.execute(_ASTRAY)]
-    if not astray:
+    if not session.scalar(_ANY_UNUSED):
+        return 0
+    _turn_back(session, by=by)
+    groups = [_Places(*row) for row in session.execute(_GROUPS)]
+    if not groups:
         return 0
     addresses = Addresses(session)
-    found = [(one, way) for one in astray if (way := _way(addresses, one)) is not None]
-    because, ids = "where it was to go is out of use, and it goes elsewhere", [one.transfer_id for one, _ in found]
-    moved = set(advance(session, _Archiving, ids, to=Status.CANCELLED, because=because, by=by))
-    _ask(session, [(one.package_id, *way) for one, way in found if one.transfer_id in moved])
+    astray = _astray(session, [one for one in groups if _has_way(addresses, one)])
+    found = {one: way for one, places in astray.items() if (way := _way(addresses, places)) is not None}
+    because = "where it was to go is out of use, and it goes elsewhere"
+    moved = set(advance(session, _Archiving, [one for one, _ in found], to=Status.CANCELLED, because=because, by=by))
+    _ask(session, [(package_id, *way) for (transfer_id, package_id), way in found.items() if transfer_id in moved])
     return len(moved)
 
 
-def _way(addresses: Addresses, one: _Astray) -> tuple[int, int] | None:
+def _turn_back(session: Session, *, by: str) -> None:
+    """Cancel transfers to buffers that are out of use and take nothing; what they carry is sent another way."""
+    nowhere = session.scalars(sa.select(_Trip).where(_GOES_NOWHERE).with_for_update(skip_locked=True)).all()
+    because, ids = "where it was to arrive is out of use", [one.id for one in nowhere]
+    turned = set(advance(session, _Trip, ids, to=Status.CANCELLED, because=because, by=by))
+    for one in nowhere:
+        if one.id in turned:
+            turn_back(session, one)
+
+
+def _astray(session: Session, places: Collection[_Places]) -> dict[tuple[int, int], _Places]:
+    """Some of the transfers between such places that none works on, with their packages."""
+    pairs = sorted({(one.origin_id, one.archive_id) for one in places})
+    between = sa.tuple_(_Archiving.origin_id, _Archiving.destination_id).in_(pairs)
+    rows = session.execute(_ASTRAY.where(between)).all()
+    return {(transfer_id, package_id): _Places(*found) for transfer_id, package_id, *found in rows}
+
+
+def _has_way(addresses: Addresses, one: _Places) -> bool:
+    start = _start(addresses, one)
+    return start is not None and (addresses.reaches(start) if one.archive_is_unused else start != one.origin_id)
+
+
+def _start(addresses: Addresses, one: _Places) -> int | None:
+    """The buffer that it starts from now."""
+    return one.origin_id if one.source_id is None else addresses.buffer_of(one.source_id)
+
+
+def _way(addresses: Addresses, one: _Places) -> tuple[int, int] | None:
     """The buffer that it starts from now, and the archive; None where there is no better than what it has."""
-    start = one.origin_id if one.source_id is None else addresses.buffer_of(one.source_id)
+    start = _start(addresses, one)
     if start is None:
         return None
     archive = addresses.archive_from(start) if one.archive_is_unused else one.archive_id

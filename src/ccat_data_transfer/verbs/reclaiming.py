@@ -94,4 +94,5 @@ def _put_off(session: Session, troubles: Mapping[int, CcatError], *, one: CopyLe
     for copy_id, trouble in troubles.items():
         _log.warning("cannot see what has to stay, it is looked at again", copy=copy_id, error=str(trouble))
         later = {"failure": str(trouble), "not_before": _NOW + one.worker.backoff.ceiling, **_IDLE}
+        later["trouble_count"] = _Copy.trouble_count + 1
         session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(later))

@@ -2,7 +2,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -15,13 +14,10 @@ from ccat_data_transfer.routing import fitting
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import mark, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried, leave_behind
-from ccat_data_transfer.verbs.remaking import TIMES_UNREAD, is_doubtful, made_anew
-from ccat_data_transfer.verbs.replicating import can_be_made_anew
+from ccat_data_transfer.verbs.remaking import TIMES_UNREAD, remade
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import PhysicalCopyStatus, Status
-
-_UNREAD: Final = "it could not be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +115,8 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, br
         concerned = [member for member in order.members if member.path == path]
         told = _told(session, concerned, problem, by=one.by)
         one.rest(session, [member.archive_transfer_id for member in concerned], because=told)
-    leave_behind(session, [member for member in order.members if not brought.has(member)])
+    row = session.get_one(models.DataTransfer, one.transfer_id)
+    leave_behind(session, row, [member for member in order.members if not brought.has(member)])
     _note_size(session, one, [member for member in order.members if brought.has(member)])
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     session.get_one(models.DataTransfer, one.transfer_id).missing_bytes = 0
@@ -132,10 +129,7 @@ def _told(session: Session, members: Sequence[Carried], problem: BadFile | FileU
     if isinstance(problem, BadFile):
         mark(session, first.copy_id, problem, by=by)
         return str(BadBufferCopy(first.name, problem))
-    times = TIMES_UNREAD if can_be_made_anew(session, first.archive_transfer_id) else None
-    if is_doubtful(session, members, times=times, what=_UNREAD, by=by):
-        return made_anew(first.name, times=TIMES_UNREAD, what=_UNREAD)
-    return f"{problem} It is tried again."
+    return remade(session, members, after=TIMES_UNREAD, by=by) or f"{problem} It is tried again."
 
 
 def _note_size(session: Session, one: Attempt, members: Sequence[Carried]) -> None:

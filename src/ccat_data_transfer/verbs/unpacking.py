@@ -15,7 +15,7 @@ from ccat_data_transfer.errors import BadArrivals
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, arrival, carried
-from ccat_data_transfer.verbs.remaking import TIMES_DAMAGED, is_doubtful, made_anew
+from ccat_data_transfer.verbs.remaking import TIMES_DAMAGED, remade
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
@@ -30,7 +30,6 @@ _TO_THE_END: Final = (
     PhysicalCopyStatus.DELETED,
 )
 """The legal moves of a directory that is gone."""
-_DAMAGED: Final = "it arrived damaged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +153,5 @@ def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
     to = PhysicalCopyStatus.CORRUPT
     advance(session, models.PhysicalCopy, [error.copy_id], to=to, because=str(error), by=one.by)
     for arrived in error.bad:
-        if is_doubtful(session, arrived.members, times=TIMES_DAMAGED, what=_DAMAGED, by=one.by):
-            told = made_anew(arrived.one.name, times=TIMES_DAMAGED, what=_DAMAGED)
+        if told := remade(session, arrived.members, after=TIMES_DAMAGED, by=one.by):
             one.rest(session, [each.archive_transfer_id for each in arrived.members], because=told)

@@ -38,7 +38,7 @@ read AS MATERIALIZED (
     UNION
     SELECT unnest(ARRAY[t.origin_id, t.destination_id]), a.raw_data_package_id
     FROM data_transfer t JOIN long_term_archive_transfer a ON a.data_transfer_id = t.id
-    WHERE t.status IN ('pending', 'scheduled', 'in_progress')
+    WHERE t.status IN ('pending', 'scheduled', 'in_progress') AND a.status IN ('pending', 'scheduled', 'in_progress')
 ),
 staging AS MATERIALIZED (
     SELECT DISTINCT j.data_location_id, j.raw_data_package_id
