@@ -15,14 +15,16 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import discarding, staging
 from ccat_data_transfer.verbs.copies import announce_copy
 from ccat_data_transfer.verbs.discarding import choose_given_up, discard, with_given_up
+from ccat_data_transfer.verbs.readdressing import readdress
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_data_transfer.verbs.staging import stage
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PhysicalCopyStatus, Status
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
 from ccat_service.servers import RedisSettings
+from tests.transfer.object_store import ObjectStore
 from tests.transfer.support import Observatory, eventually
 
 FILES = {"night/a.fits": b"a" * 300_000, "night/b.fits": b"b" * 1000}
@@ -209,3 +211,74 @@ def test_a_manager_tells_the_workers_of_the_location_once(
     assert retention.tend(observatory.engine, context.app, by="manager", lease=lease) == 0
     with redis_settings.client("tests") as client:
         assert client.llen("transfer.cologne_ramses_deletion") == 1
+
+
+# On the way into an archive
+
+
+def test_what_goes_to_another_archive_leaves_nothing_unfinished_where_it_was_to_go(far: Observatory) -> None:
+    far.add_location("us/buffer", LocationType.BUFFER)
+    far.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    far.add_route("cologne", "us")
+    package_id = far.observe(FILES)
+    assert [far.do(Operation.PACKING), far.ship()] == [1, 1]
+    assert [far.do(Operation.TRANSFERRING), far.do(Operation.UNPACKING)] == [1, 1]
+    with transaction(far.engine) as session:
+        find(session, LOCATION, "cologne/lta").free_space_reserve_bytes = 10**18
+    assert far.do(Operation.ARCHIVING) == 1
+    [name] = {one.name for one in far.directory("cologne/buffer").rglob("*.tar")}
+    night = far.directory("cologne/lta") / "raw/2026-03-31"
+    night.mkdir(parents=True, exist_ok=True)
+    unfinished, whole = night / f"{name}.partial-1-dead", night / name
+    unfinished.write_bytes(b"half")
+    whole.write_bytes(b"what somebody put there")
+    assert tidy_up(far) == 0
+    with transaction(far.engine) as session:
+        find(session, LOCATION, "cologne/lta").active = False
+        assert readdress(session, by="manager") == 1
+    assert tidy_up(far) == 1
+    assert [one.name for one in night.iterdir()] == [name]
+    assert "cologne/lta" not in far.copies(package_id)
+    far.do_all()
+    assert far.copies(package_id)["us/lta"].status is PhysicalCopyStatus.PRESENT
+    assert tidy_up(far) == 0
+
+
+def test_what_came_to_a_buffer_that_is_out_of_use_is_removed_there(far: Observatory) -> None:
+    package_id = far.observe(FILES)
+    assert [far.do(Operation.PACKING), far.ship()] == [1, 1]
+    with transaction(far.engine) as session:
+        find(session, LOCATION, "cologne/buffer").free_space_reserve_bytes = 10**18
+    assert far.do(Operation.TRANSFERRING) == 1
+    parcel = far.directory("cologne/buffer") / far.one(models.PhysicalCopy, type="data_transfer_package").path
+    parcel.mkdir(parents=True)
+    (parcel / "half.tar").write_bytes(b"half")
+    far.add_location("cologne/second", LocationType.BUFFER)
+    with transaction(far.engine) as session:
+        buffer = find(session, LOCATION, "cologne/buffer")
+        buffer.active, buffer.free_space_reserve_bytes = False, 0
+        session.execute(sa.update(models.DataTransfer).values(trouble_count=1))
+        readdress(session, by="manager")
+    assert tidy_up(far) == 1
+    assert not parcel.exists()
+    far.do_all()
+    assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT
+
+
+@pytest.mark.usefixtures("s3_archive")
+def test_an_upload_that_nobody_is_to_finish_is_aborted(observatory: Observatory, object_store: ObjectStore) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do(Operation.PACKING)
+    key = f"fyst/raw/2026-03-31/{observatory.package(package_id).name}.tar"
+    with transaction(observatory.engine) as session:
+        [way] = session.scalars(sa.select(models.LongTermArchiveTransfer))
+        package = session.get_one(models.RawDataPackage, package_id)
+        archive = session.get_one(models.DataLocation, way.destination_id)
+        announce_copy(session, package, archive, path=key.removeprefix("fyst/"), by="a worker")
+    object_store.begin_upload(key, b"half")
+    assert tidy_up(observatory) == 0
+    with transaction(observatory.engine) as session:
+        gone = Status.CANCELLED
+        advance(session, models.LongTermArchiveTransfer, [way.id], to=gone, because="a test", by="a test")
+    assert tidy_up(observatory) == 1
+    assert object_store.unfinished() == []

@@ -70,6 +70,9 @@ class Store(Protocol):
     def seal_anew(self, path: str) -> Seal | None:
         """The same, after it got another seal than who began to remove it knows; that of an object is never another."""
 
+    def remove_unfinished(self, path: str) -> None:
+        """Remove all that tries to make a file or directory have left, and nothing that has its name."""
+
     def remove(self, path: str, *, sealed: Seal | None = None) -> None:
         """Remove a file or directory, with what is unfinished of it; nothing being there is fine.
 

@@ -281,13 +281,12 @@ class Disk:
             delete(removed)
             flush_directory(target.parent)
 
-    def discard(self, path: str) -> None:
-        """Remove all that anybody's tries to make a file or directory have left, whether one of them came to its end.
+    def remove_unfinished(self, path: str) -> None:
+        """Remove all that anybody's tries to make a file or directory have left, and nothing that has its name.
 
         Whoever is still at it finds its own gone, and cannot give it the name any more.
         """
         target = self._below(path)
-        self.remove(path)
         with self.explained():
             remove_all(target.parent, _beside(target, _PARTIAL).name)
 

@@ -1,22 +1,22 @@
-"""What a staging that is over left unfinished is removed, and then its row is closed.
+"""What a transfer that is over left unfinished is removed, and then its row is closed.
 
-A copy that is WRITING where no staging job is to finish it any more was given up: the job failed for good, or was
-cancelled. So was that of a product in a buffer whose run is not archived any more, or by another way. The files go
-before the row is DELETED, so that a worker that dies in between is followed by another; and while one has the lease of
-the row, nobody begins to write there.
+A copy that is WRITING where nobody is to finish it any more was given up: the staging job failed for good, or was
+cancelled; what was to be archived goes another way, or not at all. The files go before the row is DELETED, so that a
+worker that dies in between is followed by another; and while one has the lease of the row, nobody begins to write.
+In an archive only what is unfinished goes: what has the name may be whole, or something else.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, disk_of
+from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.products import plan as products
 from ccat_data_transfer.verbs.reaching import inbox_of
@@ -30,7 +30,7 @@ from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCop
 from ccat_service.logging import StructuredLogger
 
 _Copy, _Job, _Location, _Product = models.PhysicalCopy, models.StagingJob, models.DataLocation, models.DataProduct
-_Transfer = models.ProductArchiveTransfer
+_Transfer, _Way, _Trip = models.ProductArchiveTransfer, models.LongTermArchiveTransfer, models.DataTransfer
 _AT_ONCE: Final = 100
 _IDLE: Final = {"claimed_by": None, "lease_until": None}
 _IS_UNFINISHED: Final = sa.text(f"physical_copy.{UNFINISHED}")
@@ -53,18 +53,34 @@ def _is_at(kind: LocationType) -> sa.ColumnElement[bool]:
     return _Copy.data_location_id.in_(sa.select(_Location.id).where(_Location.location_type == kind))
 
 
+def _may_go_on(noun: Any) -> sa.ColumnElement[bool]:
+    """Condition on a transfer: one that failed is taken up again, and goes on with what is there."""
+    return sa.or_(noun.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]), noun.lease_until >= _NOW)
+
+
 _IS_ARCHIVED: Final = sa.exists().where(
-    _Product.id == _Copy.data_product_id,
-    _Transfer.run_id == _Product.run_id,
-    # one that failed is taken up again, and goes on with what is there
-    sa.or_(_Transfer.status.in_([*LIVE_TRANSFER_STATUSES, Status.FAILED]), _Transfer.lease_until >= _NOW),
+    _Product.id == _Copy.data_product_id, _Transfer.run_id == _Product.run_id, _may_go_on(_Transfer)
 )
+_ARRIVES: Final = sa.exists().where(_Trip.id == _Way.data_transfer_id, _Trip.destination_id == _Copy.data_location_id)
+_IS_ON_ITS_WAY: Final = sa.exists().where(
+    _Way.raw_data_package_id == _Copy.raw_data_package_id,
+    sa.or_(_Copy.data_location_id.in_([_Way.origin_id, _Way.destination_id]), _ARRIVES),
+    _may_go_on(_Way),
+)
+_IS_CARRIED: Final = sa.exists().where(
+    _Trip.data_transfer_package_id == _Copy.data_transfer_package_id,
+    _Trip.destination_id == _Copy.data_location_id,
+    _may_go_on(_Trip),
+)
+_IS_PASSED_ON: Final = sa.or_(_is_at(LocationType.BUFFER), _is_at(LocationType.LONG_TERM_ARCHIVE))
 _IS_GIVEN_UP: Final = sa.and_(
     _IS_UNFINISHED,
     sa.or_(
         _is_staged_by_nobody("raw_data_package_id"),
         _is_staged_by_nobody("data_product_id"),
         sa.and_(_Copy.data_product_id.is_not(None), _is_at(LocationType.BUFFER), sa.not_(_IS_ARCHIVED)),
+        sa.and_(_Copy.raw_data_package_id.is_not(None), _IS_PASSED_ON, sa.not_(_IS_ON_ITS_WAY)),
+        sa.and_(_Copy.data_transfer_package_id.is_not(None), sa.not_(_IS_CARRIED)),
     ),
 )
 
@@ -74,10 +90,12 @@ _log = StructuredLogger(__name__)
 @dataclass(frozen=True)
 class _Order:
     copy_id: int
-    disk: Disk
+    store: Store
     path: str
-    inbox: str
+    inbox: str | None
     """Where what it was to be made of arrived."""
+    is_archived: bool
+    """Whether it is in an archive."""
 
 
 def with_given_up(session: Session) -> Sequence[int]:
@@ -118,18 +136,24 @@ def _take(session: Session, *, one: CopyLease) -> list[_Order]:
     return [
         _Order(
             copy.id,
-            disk_of(copy.location, token=one.token, progress=one.keep_lease),
+            _store(copy.location, one),
             path=copy.path,
             inbox=_inbox(session, copy),
+            is_archived=copy.location.location_type is LocationType.LONG_TERM_ARCHIVE,
         )
         for copy in copies
     ]
 
 
-def _inbox(session: Session, copy: models.PhysicalCopy) -> str:
+def _store(location: models.DataLocation, one: CopyLease) -> Store:
+    return store_of(location, token=one.token, progress=one.keep_lease, part_bytes=one.worker.part_bytes)
+
+
+def _inbox(session: Session, copy: models.PhysicalCopy) -> str | None:
+    is_staged = copy.location.location_type is LocationType.PROCESSING
     if copy.data_product_id is None:
-        return inbox_of(copy.id)
-    if copy.location.location_type is LocationType.PROCESSING:
+        return inbox_of(copy.id) if is_staged else None
+    if is_staged:
         return products.inbox_of(copy.id)
     return products.inbox_of_run(session.get_one(_Product, copy.data_product_id).run_id)
 
@@ -138,8 +162,11 @@ def _remove(order: _Order, one: CopyLease) -> bool:
     """Remove what is left of a copy; whether that could be done. Raises LeaseLost."""
     one.keep_lease()
     try:
-        order.disk.discard(order.path)
-        order.disk.remove(order.inbox)
+        order.store.remove_unfinished(order.path)
+        if not order.is_archived:
+            order.store.remove(order.path)
+        if order.inbox is not None:
+            order.store.remove(order.inbox)
     except CcatError as trouble:
         _log.warning("cannot remove what is unfinished, it is tried again", copy=order.copy_id, error=str(trouble))
         return False

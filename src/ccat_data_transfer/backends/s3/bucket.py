@@ -107,6 +107,10 @@ class Bucket:
         """The same: an object keeps its seal."""
         return self.seal(path)
 
+    def remove_unfinished(self, path: str) -> None:
+        """Remove uploads of an object that nobody finished."""
+        clear(Target(self._s3, self.address, path, checksum=""), keep_newest=False)
+
     def remove(self, path: str, *, sealed: Seal | None = None) -> None:
         """Remove an object, all that has it as its directory, and uploads of it; nothing being there is fine.
 
@@ -115,7 +119,7 @@ class Bucket:
         found = self.seal(path)
         if sealed is not None and found not in {None, sealed}:
             raise FileDiffers(self.name, self.where(path), registered=str(sealed), found=str(found))
-        clear(Target(self._s3, self.address, path, checksum=""), keep_newest=False)
+        self.remove_unfinished(path)
         for key in self._keys(path):
             self.progress()
             with explained(self.address):
