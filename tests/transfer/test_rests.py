@@ -83,7 +83,7 @@ def test_a_tar_that_came_damaged_twice_is_not_packed_again_at_once(far: Observat
         damage(arrived(far))
         assert unpack(Operation.UNPACKING) == 1
     assert far.copies(package_id)["ccat/buffer"].status is PhysicalCopyStatus.CORRUPT
-    check_it_rests(far, "has to be made anew where it comes from: it arrived damaged 2 times.")
+    check_it_rests(far, "has to be made anew where it comes from: it arrived damaged, or could not be read, 2 times.")
     check_archived(far, package_id)
 
 
