@@ -13,6 +13,7 @@ from ccat_ops_db.errors import CcatError
 Result = TypeVar("Result")
 
 _RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialisation failure, deadlock
+_CHECK_VIOLATION = "23514"
 _ATTEMPTS = 5
 
 
@@ -78,6 +79,11 @@ def transaction(engine: sa.Engine) -> Iterator[Session]:
 def is_conflict(error: DBAPIError) -> bool:
     """Whether PostgreSQL chose a transaction as victim of a conflict with another, so that it may succeed next time."""
     return getattr(error.orig, "sqlstate", None) in _RETRIED_SQLSTATES
+
+
+def is_refused(error: DBAPIError) -> bool:
+    """Whether a rule that the database keeps forbids what was asked."""
+    return getattr(error.orig, "sqlstate", None) == _CHECK_VIOLATION
 
 
 def in_transaction(engine: sa.Engine, work: Callable[[Session], Result]) -> Result:

@@ -1,6 +1,7 @@
 """What may go, decided from values; and that SQL finds the obstacles that a person would name."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +33,7 @@ from ccat_ops_db.plan.retention import (
 from ccat_ops_db.plan.spaces import FRESH
 from ccat_ops_db.queries.retention import obstacles
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, ProductState
 from tests.ops_db.rows import DIGEST, World, a_file, a_package, add
 
 NOW = datetime(2026, 4, 5, tzinfo=UTC)
@@ -109,6 +110,7 @@ def test_a_plan_tells_of_each_copy_once_and_lets_none_go_that_something_hinders(
 ARCHIVES = ("cologne/lta", "cologne/z2", "cologne/z3")
 IN_USE = "in use"
 VERIFIED = ("sound", "late")
+BAD = ("corrupt", "missing")
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def places(shared_engine: sa.Engine, world: World) -> dict[str, int]:
             kind, path = LocationType.LONG_TERM_ARCHIVE, f"/{name}"
             session.add(models.DiskDataLocation(site_id=site, name=name, location_type=kind, path=path))
         session.flush()
-        names = ("ccat/chai_raw_data", "ccat/buffer", "cologne/ramses", *ARCHIVES)
+        names = ("ccat/chai_raw_data", "ccat/buffer", "cologne/buffer", "cologne/ramses", *ARCHIVES)
         return {name: find(session, LOCATION, name).id for name in names}
 
 
@@ -213,6 +215,75 @@ def test_sql_finds_what_hinders_a_copy_and_the_database_lets_the_others_go(
             if wanted[name] is None:
                 let_go(session, copy_id)
         session.rollback()
+
+
+# Of products
+
+
+A_PRODUCT_COPY = st.sampled_from(["verified", "verified", "unread", "unread", "corrupt", "missing", "going", None])
+PRODUCT_PLACES = ("cologne/ramses", "cologne/buffer", "cologne/lta", "cologne/z2")
+HOME = PRODUCT_PLACES[0]
+
+
+@dataclass(frozen=True)
+class ProductFacts:
+    """What may be so of a product that nobody takes, and of its copies by their locations."""
+
+    state: ProductState
+    is_to_be_archived: bool
+    copies: Mapping[str, str]
+
+    def obstacle(self, where: str) -> Obstacle | None:
+        others = [copy for place, copy in self.copies.items() if place != where]
+        is_any_bad = bool(set(BAD).intersection(self.copies.values()))
+        if where in ARCHIVES:
+            counts = Obstacle.COUNTS if self.state is ProductState.CURRENT else None
+            return Obstacle.LAST_SOUND_COPY if is_any_bad else counts
+        is_kept = self.is_to_be_archived and self.state is ProductState.CURRENT and "verified" not in others
+        is_alone = not {"verified", "unread"}.intersection(others)
+        is_needed = is_any_bad if where == HOME else self.state in {ProductState.CURRENT, ProductState.SUPERSEDED}
+        return Obstacle.LAST_SOUND_COPY if is_kept or (is_alone and is_needed) else None
+
+
+product_facts = st.builds(
+    ProductFacts,
+    state=st.sampled_from([*[ProductState.CURRENT] * 3, ProductState.SUPERSEDED, ProductState.WITHDRAWN]),
+    is_to_be_archived=st.sampled_from([True, True, False]),
+    copies=st.fixed_dictionaries(dict.fromkeys(PRODUCT_PLACES, A_PRODUCT_COPY)).map(
+        lambda found: {where: copy for where, copy in found.items() if copy is not None}
+    ),
+)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(one=product_facts)
+def test_sql_finds_what_hinders_a_copy_of_a_product_and_the_database_lets_the_others_go(
+    shared_engine: sa.Engine, world: World, places: dict[str, int], one: ProductFacts
+) -> None:
+    with Session(shared_engine) as session:
+        copies = make_product(session, world, places, one)
+        found = obstacles(session, copies.values())
+        there = [where for where, copy in one.copies.items() if copy in {"verified", "unread"}]
+        assert {where: found.get(copies[where]) for where in there} == {where: one.obstacle(where) for where in there}
+        for where in there:
+            if one.obstacle(where) is None:
+                let_go(session, copies[where])
+        session.rollback()
+
+
+def make_product(session: Session, world: World, places: dict[str, int], one: ProductFacts) -> dict[str, int]:
+    """Rows of which this is so; ids of the copies by their locations."""
+    session.execute(sa.update(models.ReductionStepRevision).values(is_final=True, archive=one.is_to_be_archived))
+    session.execute(sa.update(models.ExecutedReductionStep).values(data_location_id=places[HOME]))
+    session.execute(sa.update(models.DataProduct).values(state=one.state))
+    copies = {}
+    for where, how in one.copies.items():
+        copy = models.DataProductPhysicalCopy(data_product_id=world.product, data_location_id=places[where])
+        copy.path, copy.checksum = f"cube-{where}.fits", DIGEST
+        copy.status = PhysicalCopyStatus({"going": "deletion_possible"}.get(how, how if how in BAD else "present"))
+        copy.verified_at = None if how == "unread" else NOW
+        copies[where] = add(session, copy).id
+    return copies
 
 
 def let_go(session: Session, copy_id: int) -> None:

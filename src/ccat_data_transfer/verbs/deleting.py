@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_data_transfer.backends.base import Seal, Store
@@ -28,7 +29,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import OF_SAFETY, Obstacle, hindered
 from ccat_ops_db.queries.retention import obstacles
-from ccat_ops_db.session import in_transaction
+from ccat_ops_db.session import in_transaction, is_refused
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.copies import take_back
@@ -81,13 +82,11 @@ def _let_go(session: Session, *, one: CopyLease) -> tuple[list[_Order], list[Kep
         is_among(_Copy.id, one.copy_ids), _Copy.status.in_([_Status.DELETION_SCHEDULED, _Status.DELETION_FAILED])
     )
     found = dict(session.execute(waiting.order_by(_Copy.id).with_for_update()).all())
-    _lock_packages(session, found)
+    _hold_data(session, found)
     found_obstacles = obstacles(session, found)
     kept = _keep(session, found_obstacles, found, one=one)
     go = [copy_id for copy_id in found if not _stays(found[copy_id], found_obstacles.get(copy_id))]
-    by, again = one.worker.name, [_Status.DELETION_FAILED]
-    advance(session, _Copy, go, to=_Status.DELETION_SCHEDULED, expected=again, because="it is tried again", by=by)
-    going = advance(session, _Copy, go, to=_Status.DELETION_IN_PROGRESS, because=_LET_GO, by=by, values=_IDLE)
+    going = _begin(session, go, one)
     one.claim(session, going)
     return _orders(session, going, one), _kept(session, kept, one)
 
@@ -97,13 +96,41 @@ def _stays(status: PhysicalCopyStatus, obstacle: Obstacle | None) -> bool:
     return obstacle is not None and (status is _Status.DELETION_SCHEDULED or obstacle in OF_SAFETY)
 
 
-def _lock_packages(session: Session, copy_ids: Collection[int]) -> None:
-    """Hold the raw packages of copies, in one order for all who do; the database would in any."""
-    package, file = models.RawDataPackage, models.RawDataFile
-    of_copies = sa.select(sa.func.coalesce(_Copy.raw_data_package_id, file.raw_data_package_id))
-    of_copies = of_copies.outerjoin(file, file.id == _Copy.raw_data_file_id).where(is_among(_Copy.id, copy_ids))
-    held = sa.select(package.id).where(package.id.in_(of_copies)).order_by(package.id)
-    session.execute(held.with_for_update(key_share=True))
+def _hold_data(session: Session, copy_ids: Collection[int]) -> None:
+    """Hold the raw packages and products of copies, in one order for all who do; the database would in any."""
+    package, product, file = models.RawDataPackage, models.DataProduct, models.RawDataFile
+    packages = sa.select(sa.func.coalesce(_Copy.raw_data_package_id, file.raw_data_package_id))
+    packages = packages.outerjoin(file, file.id == _Copy.raw_data_file_id).where(is_among(_Copy.id, copy_ids))
+    products = sa.select(_Copy.data_product_id).where(is_among(_Copy.id, copy_ids))
+    for key, ids in ((package.id, packages), (product.id, products)):
+        session.execute(sa.select(key).where(key.in_(ids)).order_by(key).with_for_update(key_share=True))
+
+
+def _begin(session: Session, copy_ids: Sequence[int], one: CopyLease) -> list[int]:
+    """Begin the removal of copies, each on its own if the database keeps any of them; those that it lets go."""
+    try:
+        with session.begin_nested():
+            return _advance(session, copy_ids, by=one.worker.name)
+    except IntegrityError as refusal:
+        if not is_refused(refusal):
+            raise
+        if len(copy_ids) > 1:
+            return [going for copy_id in copy_ids for going in _begin(session, [copy_id], one)]
+        _note_refusal(session, copy_ids, str(refusal.orig).partition("\n")[0], one=one)
+        return []
+
+
+def _advance(session: Session, copy_ids: Sequence[int], *, by: str) -> list[int]:
+    again, because = [_Status.DELETION_FAILED], "it is tried again"
+    advance(session, _Copy, copy_ids, to=_Status.DELETION_SCHEDULED, expected=again, because=because, by=by)
+    return advance(session, _Copy, copy_ids, to=_Status.DELETION_IN_PROGRESS, because=_LET_GO, by=by, values=_IDLE)
+
+
+def _note_refusal(session: Session, copy_ids: Sequence[int], because: str, *, one: CopyLease) -> None:
+    """Have copies that the database keeps looked at again after a pause; nothing of them was touched."""
+    _log.warning("the database keeps copies that nothing hinders", copies=copy_ids, error=because)
+    later = _later(because, _pause(session, copy_ids, one.worker))
+    session.execute(sa.update(_Copy).where(is_among(_Copy.id, copy_ids)).values(later))
 
 
 def _keep(
@@ -221,8 +248,12 @@ def _record(session: Session, *, one: CopyLease, outcome: Mapping[int, CcatError
 
 def fail_deletion(session: Session, copy_ids: Collection[int], *, because: str, by: str, pause: timedelta) -> None:
     """Have the removal of copies tried again after a pause."""
-    values = {**_IDLE, "failure": because, "not_before": _NOW + pause, "trouble_count": _COUNTED}
+    values = _later(because, pause)
     advance(session, _Copy, copy_ids, to=_Status.DELETION_FAILED, because=because, by=by, values=values)
+
+
+def _later(failure: str, pause: timedelta) -> Mapping[str, Any]:
+    return {**_IDLE, "failure": failure, "not_before": _NOW + pause, "trouble_count": _COUNTED}
 
 
 def _pause(session: Session, copy_ids: Collection[int], worker: Worker) -> timedelta:

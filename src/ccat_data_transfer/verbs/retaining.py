@@ -128,7 +128,7 @@ def recover_lost_deletions(session: Session, *, by: str) -> int:
 
 def next_deletion_moment(session: Session) -> datetime | None:
     """When the next pause or lease of a deletion ends, or the next location is looked at."""
-    ends = sa.case((_Copy.status == _Status.DELETION_FAILED, _Copy.not_before), else_=_Copy.lease_until)
+    ends = sa.func.coalesce(_Copy.lease_until, _Copy.not_before)
     of_copies = sa.select(sa.func.min(ends)).where(_IS_GOING, ends > _NOW)
     of_places = sa.select(sa.func.min(_Location.retention_look_at)).where(sa.not_(_IS_KEPT))
     moments = [session.scalar(of_copies), session.scalar(of_places)]

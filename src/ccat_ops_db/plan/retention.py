@@ -66,7 +66,7 @@ _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.ARCHIVES_AWAY: "archives that have it are away: no worker has seen their disk for an hour",
     Obstacle.NOT_READ_LATELY: "other archives that have it are out of use or away, or have not read it lately",
     Obstacle.SHARED_PATH: "another registered file has the same path there",
-    Obstacle.LAST_SOUND_COPY: "its other copies are damaged or lost",
+    Obstacle.LAST_SOUND_COPY: "no other copy of it is known to be sound",
     Obstacle.COUNTS: "it is the archive copy of a product that counts",
     Obstacle.BEING_READ: "a transfer reads it",
     Obstacle.BEING_STAGED: "a staging job asks for it",

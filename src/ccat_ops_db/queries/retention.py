@@ -54,6 +54,7 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
 _OF_PLACES: Final[Mapping[str, str]] = {
     "scope": "c.data_location_id = ANY(:locations)",
     "packages": "true",
+    "products": "true",
     "paths": "c.data_location_id = ANY(:locations)",
 }
 _OF_SOME: Final[Mapping[str, str]] = {
@@ -64,6 +65,7 @@ _OF_SOME: Final[Mapping[str, str]] = {
         LEFT JOIN raw_data_file f ON f.id = c.raw_data_file_id
         LEFT JOIN raw_data_package crossed ON crossed.data_transfer_package_id = c.data_transfer_package_id
         WHERE c.id = ANY(:ids))""",
+    "products": "a.data_product_id IN (SELECT c.data_product_id FROM physical_copy c WHERE c.id = ANY(:ids))",
     "paths": """(c.data_location_id, c.path) IN (
         SELECT o.data_location_id, o.path FROM physical_copy o WHERE o.id = ANY(:ids))""",
 }

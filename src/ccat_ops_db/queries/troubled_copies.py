@@ -17,6 +17,8 @@ from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCo
 _Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.DataProduct
 _Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
 _IS_LOST: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, sa.text(f"physical_copy.{LOST}"))
+_TRIED: Final = (PhysicalCopyStatus.DELETION_SCHEDULED, PhysicalCopyStatus.DELETION_FAILED)
+"""What the database keeps is scheduled still."""
 _TRIES: Final = 5
 """To delete a copy, until people are told."""
 _WAITS: Final = timedelta(hours=1)
@@ -126,7 +128,7 @@ def _undeletable(session: Session) -> Iterator[Condition]:
     """Copies that could not be deleted several times, or not before a person has mended something."""
     waits = sa.or_(_Copy.trouble_count >= _TRIES, _Copy.not_before > sa.func.clock_timestamp() + _WAITS)
     told = (sa.func.count(), sa.func.min(_Copy.failure))
-    failed = _by_location(*told).where(_Copy.status == PhysicalCopyStatus.DELETION_FAILED, waits)
+    failed = _by_location(*told).where(_Copy.status.in_(_TRIED), waits)
     for name, number, failure in session.execute(failed):
         copies = "1 copy" if number == 1 else f"{number:,} copies"
         yield Condition(

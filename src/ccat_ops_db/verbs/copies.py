@@ -15,7 +15,7 @@ from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 _Copy, _Run, _Taken = models.PhysicalCopy, models.ExecutedReductionStep, models.RunInput
 _Status = PhysicalCopyStatus
 _AN_HOUR: Final = timedelta(hours=1)
-_IDLE: Final = {"claimed_by": None, "lease_until": None}
+_UNTOUCHED: Final = {"claimed_by": None, "lease_until": None, "failure": None, "not_before": None, "trouble_count": 0}
 _MAY_COME_BACK: Final = (_Status.DELETION_POSSIBLE, _Status.DELETION_SCHEDULED)
 _UNPACKED: Final = sa.select(_Copy.id).where(
     is_given(_Copy.id, "copies"),
@@ -51,7 +51,7 @@ def take_back(session: Session, ids: Collection[int], *, because: str, by: str) 
     """Let copies that were to be deleted stay, as what they were; those whose removal was begun are left to it."""
     if not ids:
         return []
-    options: dict[str, Any] = {"because": because, "by": by, "values": _IDLE}
+    options: dict[str, Any] = {"because": because, "by": by, "values": _UNTOUCHED}
     advance(
         session,
         _Copy,

@@ -104,7 +104,8 @@ def retry_deletions(session: Session, name: str | None) -> int:
     """Have copies that could not be deleted tried again at once, at a location or anywhere; how many. UnknownName."""
     copy = models.PhysicalCopy
     where = sa.select(_Location.id).where(_which(session, name))
-    failed = sa.and_(copy.status == PhysicalCopyStatus.DELETION_FAILED, copy.data_location_id.in_(where))
+    tried = copy.status.in_([PhysicalCopyStatus.DELETION_SCHEDULED, PhysicalCopyStatus.DELETION_FAILED])
+    failed = sa.and_(tried, copy.failure.is_not(None), copy.data_location_id.in_(where))
     again = sa.update(copy).where(failed).values(not_before=None, trouble_count=0).returning(copy.id)
     retried = session.scalars(again, execution_options={"synchronize_session": False}).all()
     session.execute(_HEED)

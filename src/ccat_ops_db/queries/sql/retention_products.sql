@@ -61,17 +61,28 @@ leaving AS MATERIALIZED (
     SELECT k.run_id, unnest(ARRAY[k.origin_id, k.next_id])
     FROM product_archive_transfer k WHERE k.status = 'failed'
 ),
+-- How many verified copies there are of a product: of those that are to be archived the database keeps the last one.
+verified AS MATERIALIZED (
+    SELECT a.data_product_id, count(*) AS copies
+    FROM physical_copy a
+    WHERE a.data_product_id IS NOT NULL AND a.status = 'present' AND a.verified_at IS NOT NULL AND {products}
+    GROUP BY a.data_product_id
+),
 product AS MATERIALIZED (
     SELECT c.id, c.data_location_id, place.location_type, place.days, r.data_location_id = c.data_location_id AS is_home,
         coalesce(c.used_at, c.verified_at, c.created_at) AS used_at, d.id AS product_id, d.type, d.state, d.size_bytes,
         d.created_at, r.id AS run_id, r.reduction_step_id, r.sub_group_key, r.is_trial, r.expires_at, r.software_version_id,
-        t.data_product_id IS NOT NULL AS is_in_use, f.data_product_id IS NOT NULL AS is_fetched
+        t.data_product_id IS NOT NULL AS is_in_use, f.data_product_id IS NOT NULL AS is_fetched,
+        d.state = 'current' AND s.archive
+            AND coalesce(o.copies, 0) - (c.status = 'present' AND c.verified_at IS NOT NULL)::int < 1 AS is_last
     FROM physical_copy c
     JOIN place ON place.id = c.data_location_id AND place.location_type <> 'long_term_archive'
     JOIN data_product d ON d.id = c.data_product_id
     JOIN executed_reduction_step r ON r.id = d.run_id
+    JOIN reduction_step_revision s ON s.id = r.step_revision_id
     LEFT JOIN taken t ON t.data_location_id = c.data_location_id AND t.data_product_id = d.id
     LEFT JOIN fetched f ON f.data_product_id = d.id
+    LEFT JOIN verified o ON o.data_product_id = d.id
     WHERE c.data_product_id IS NOT NULL AND c.status IN ({statuses}) AND {scope}
 ),
 product_copy AS (
@@ -81,6 +92,7 @@ product_copy AS (
         CASE WHEN c.is_trial THEN c.expires_at ELSE c.created_at + term.days * interval '1 day' END AS due_at,
         again.is_made AS is_needed_soon,  -- to make it again costs more than to stage something again
         CASE
+            WHEN c.is_last THEN 'last_sound_copy'
             WHEN EXISTS (
                 SELECT FROM physical_copy bad
                 WHERE bad.data_product_id = c.product_id AND bad.status IN ('corrupt', 'missing'))
@@ -114,6 +126,7 @@ product_copy AS (
     SELECT c.id, c.data_location_id, CASE c.location_type WHEN 'processing' THEN 'staged' ELSE 'buffer' END, c.size_bytes,
         c.used_at, c.used_at + c.days * interval '1 day', false,
         CASE
+            WHEN c.is_last THEN 'last_sound_copy'
             WHEN c.state IN ('current', 'superseded') AND NOT EXISTS (
                 SELECT FROM physical_copy sound
                 WHERE sound.data_product_id = c.product_id AND sound.id <> c.id AND sound.status = 'present')
