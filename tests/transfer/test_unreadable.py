@@ -20,7 +20,7 @@ from tests.transfer.test_replication import check_copy, forget_looks, make_old
 from tests.transfer.test_troubles import forbidden, gone
 
 FILES = {"a.fits": b"a" * 3000}
-ARCHIVE = "cologne/lta"
+ARCHIVE, BUFFER = "cologne/lta", "cologne/buffer"
 SOUND, CORRUPT = PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.CORRUPT
 
 
@@ -179,3 +179,19 @@ def test_an_archived_product_that_cannot_be_read_is_archived_anew_from_where_it_
     }
     reductions.archive()
     assert {one.status for one in reductions.copies(run_id, ARCHIVE).values()} == {SOUND}
+
+
+def test_what_could_not_be_read_and_may_go_goes_at_once_and_holds_up_no_other(far: Observatory) -> None:
+    """Its pause was until it is read again, and not until it is removed."""
+    package_ids = [archive(far), archive(far)]
+    copies = [far.copies(package_id)[BUFFER] for package_id in package_ids]
+    with forbidden(far.directory(BUFFER) / copies[0].path):
+        scrub(far.worker, [copies[0].id])
+    unread = far.one(models.PhysicalCopy, id=copies[0].id)
+    assert (unread.status, unread.trouble_count) == (SOUND, 1)
+    assert unread.not_before is not None
+    far.keep(BUFFER, days=0)
+    assert far.mark(BUFFER) == 2
+    marked = far.one(models.PhysicalCopy, id=copies[0].id)
+    assert (marked.not_before, marked.trouble_count, marked.failure) == (None, 0, None)
+    assert far.schedule_deletions(BUFFER) == sorted(copy.id for copy in copies)

@@ -35,6 +35,8 @@ _AT_ONCE: Final = timedelta()
 
 _Copy, _Location, _Status = models.PhysicalCopy, models.DataLocation, PhysicalCopyStatus
 _NOW: Final = sa.func.clock_timestamp()
+_NEVER_TRIED: Final = {"not_before": None, "trouble_count": 0, "failure": None}
+"""What was noted of a copy until now is about reading it."""
 _IS_GOING: Final = sa.text(GOING)
 _MAY_BE_SENT: Final = sa.and_(
     _IS_GOING,
@@ -74,7 +76,8 @@ def _mark(session: Session, found: Mapping[int, Kind], *, for_room: bool, by: st
         by_kind[found[copy_id]].append(copy_id)
     to, marked = _Status.DELETION_POSSIBLE, 0
     for kind, ids in by_kind.items():
-        marked += len(advance(session, _Copy, ids, to=to, because=goes(kind, for_room=for_room), by=by))
+        because = goes(kind, for_room=for_room)
+        marked += len(advance(session, _Copy, ids, to=to, because=because, by=by, values=_NEVER_TRIED))
     return marked
 
 
