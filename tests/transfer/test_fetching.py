@@ -492,10 +492,18 @@ def place(number: int, site: int) -> Place:
 
 
 def source(
-    number: int, site: int, kind: LocationType = LocationType.PROCESSING, *, s3: bool = False, doubtful: bool = False
+    number: int, site: int, kind: LocationType = LocationType.PROCESSING, *, s3: bool = False, **values: bool
 ) -> Source:
     storage = StorageType.S3 if s3 else StorageType.DISK
-    return Source(copy_id=number, place=place(number, site), type=kind, storage=storage, is_verified=not doubtful)
+    return Source(copy_id=number, place=place(number, site), type=kind, storage=storage, **values)
+
+
+def doubtful(number: int, site: int) -> Source:
+    return source(number, site, is_verified=False, is_doubted=True)
+
+
+def unread(number: int, site: int) -> Source:
+    return source(number, site, is_verified=False)
 
 
 def going(number: int, site: int) -> Source:
@@ -533,11 +541,14 @@ def test_the_nearest_copy_is_fetched(sources: list[Source], chosen: Fetch | None
 @pytest.mark.parametrize(
     ("sources", "chosen", "waits"),
     [
-        ([source(1, 7, doubtful=True), source(2, 8)], source(2, 8), False),
-        ([source(1, 7, doubtful=True), source(2, 9)], source(1, 7, doubtful=True), False),
-        ([source(1, 8, doubtful=True), source(2, 9)], source(1, 8, doubtful=True), True),
+        ([doubtful(1, 7), source(2, 8)], source(2, 8), False),
+        ([doubtful(1, 7), source(2, 9)], doubtful(1, 7), False),
+        ([doubtful(1, 8), source(2, 9)], doubtful(1, 8), True),
+        ([doubtful(1, 7), unread(2, 8)], unread(2, 8), False),
+        ([unread(1, 7), source(2, 8)], source(2, 8), False),
+        ([doubtful(1, 8), unread(2, 8)], unread(2, 8), False),
     ],
-    ids=["another", "read where it is", "not sent"],
+    ids=["another", "read where it is", "not sent", "unread before", "verified before", "unread is sent"],
 )
 def test_what_is_in_doubt_is_taken_last_and_is_not_sent(sources: list[Source], chosen: Source, *, waits: bool) -> None:
     found = fetch_from(sources, 7, seen=(), routes=[DIRECT])

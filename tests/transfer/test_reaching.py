@@ -18,6 +18,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.restoring import trust_no_archive
 from ccat_ops_db.verbs.staging import request_staging
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.support import Observatory
@@ -83,6 +84,18 @@ def test_a_package_comes_along_a_route_and_leaves_no_tar(far: Observatory, serve
     want(far, package_id)
     assert work(far, server).status is Status.COMPLETED
     check(far, package_id)
+
+
+def test_after_a_backup_was_restored_a_package_is_brought_before_its_archive_was_read(
+    far: Observatory, server: SshServer, package_id: int
+) -> None:
+    give_route(far, server)
+    with transaction(far.engine) as session:
+        assert trust_no_archive(session) == 1
+    want(far, package_id)
+    assert work(far, server).status is Status.COMPLETED
+    check(far, package_id)
+    assert is_in_doubt(far, package_id), "it counts once it was read where it lies"
 
 
 def test_where_no_route_leads_from_it_waits_until_there_is_one_and_no_copy_is_called_missing(

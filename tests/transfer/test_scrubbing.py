@@ -20,9 +20,10 @@ from ccat_ops_db.plan.trees import TreeFile, listed, tree_listing
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import AlertKind, PhysicalCopyStatus
+from ccat_ops_db.verbs.restoring import trust_no_archive
 from tests.transfer.object_store import BUCKET, ObjectStore, Road
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import START, Observatory
+from tests.transfer.support import START, Observatory, say
 from tests.transfer.test_products import archived, files_below
 from tests.transfer.test_replication import damage, forget_looks, make_old
 from tests.transfer.test_s3_archive import flip
@@ -52,6 +53,23 @@ def told(observatory: Observatory) -> list[str]:
     with transaction(observatory.engine) as session:
         found = [one for one in conditions(session, late=START) if one.kind is AlertKind.LOST_COPY]
     return [one.sentence for one in found]
+
+
+def test_what_is_in_doubt_is_read_first_and_what_was_never_read_from_the_newest_on(far: Observatory) -> None:
+    packages = [far.observe({f"{number}.fits": b"a"}) for number in range(4)]
+    far.do_all()
+    make_old(far, days=181)
+    read, *unread = (far.copies(package_id)[ARCHIVE].id for package_id in packages)
+    with transaction(far.engine) as session:
+        assert trust_no_archive(session) == len(packages)
+        session.get_one(models.PhysicalCopy, read).verified_at = START
+        session.get_one(models.PhysicalCopy, unread[1]).failure = "It arrived damaged."
+    with transaction(far.engine) as session:
+        due = due_for_scrubbing(session, far.location_id(ARCHIVE))
+    assert due == [unread[1], unread[2], unread[0], read]
+    [told] = json.loads(say(far, "transfer", "status", "--json"))["doubtful"]
+    assert (told["copies"], told["doubted"], told["failure"]) == (3, 1, "It arrived damaged.")
+    assert told["example"] == far.copies(packages[2])[ARCHIVE].path
 
 
 # What a description says

@@ -161,10 +161,13 @@ def _doubtful(found: TransferStatus) -> Iterator[RenderableType]:
             f"{counted(sum(one.copies for one in found.doubtful), 'copy', 'copies')} to be read before they count"
         )
         rows = [
-            (one.location, one.copies, size(one.size_bytes), one.in_vain or None, one.example, one.failure)
+            (
+                *(one.location, one.copies, one.doubted or None, size(one.size_bytes)),
+                *(one.in_vain or None, one.example, one.failure),
+            )
             for one in found.doubtful
         ]
-        yield table(["location", "copies", "size", "read in vain", "such as", "why"], rows)
+        yield table(["location", "copies", "in doubt", "size", "read in vain", "such as", "why"], rows)
 
 
 def _summary(found: TransferStatus) -> str:

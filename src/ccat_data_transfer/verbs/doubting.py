@@ -20,7 +20,12 @@ from ccat_ops_db.states import PhysicalCopyStatus
 
 _Copy, _Location = models.PhysicalCopy, models.DataLocation
 IS_IN_DOUBT: Final = sa.and_(sa.text("physical_copy.status = 'present'"), _Copy.verified_at.is_(None))
-"""Condition on a copy that is not of a raw file: it is to be read before it is sent, and before it counts."""
+"""Condition on a copy that is not of a raw file: it is to be read before it counts."""
+IS_DOUBTED: Final = sa.and_(_Copy.raw_data_file_id.is_(None), IS_IN_DOUBT, _Copy.failure.is_not(None))
+"""Condition on a copy: it says why it may be bad, and is to be read first, and before it is sent anywhere.
+
+Any other that was not read yet, as all of an archive after a backup was restored, is compared where it arrives.
+"""
 
 
 def doubt_what_was_brought(session: Session, one: Attempt, error: CcatError) -> None:
@@ -45,8 +50,8 @@ def read_soon(session: Session, location_ids: Collection[int]) -> None:
 
 
 def in_doubt(session: Session, copy_ids: Collection[int]) -> bool:
-    """Whether some copies are to be read before they are sent."""
-    doubted = sa.exists().where(is_among(_Copy.id, copy_ids), IS_IN_DOUBT)
+    """Whether some of these copies are to be read before they are sent."""
+    doubted = sa.exists().where(is_among(_Copy.id, copy_ids), IS_DOUBTED)
     return bool(session.scalar(sa.select(doubted)))
 
 

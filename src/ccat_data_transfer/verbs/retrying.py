@@ -131,11 +131,16 @@ def believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) 
     found = session.scalars(lost).all()
     if not found:
         return 0
-    rows = [{column: getattr(one, column) for column in _SAME} for one in found]
     because = "said to be restored"
+    rows = [{column: getattr(one, column) for column in _SAME} | _doubted(one, because) for one in found]
     closed = [one.id for one in found]
     advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
     read_soon(session, {one.data_location_id for one in found})
     made = session.scalars(insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
     advance(session, models.PhysicalCopy, made, to=PhysicalCopyStatus.PRESENT, because=because, by=by)
     return len(made)
+
+
+def _doubted(copy: models.PhysicalCopy, because: str) -> dict[str, str | None]:
+    """Why a copy is to be read before it is sent; raw files are read again by nobody before they are packed."""
+    return {"failure": f"It is {because}." if copy.raw_data_file_id is None else None}

@@ -20,7 +20,7 @@ from ccat_data_transfer.tar import CHUNK
 from ccat_data_transfer.verbs.archived import Archived, archived, keep_described, known_of, verify
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.copies import mark
-from ccat_data_transfer.verbs.doubting import IS_IN_DOUBT
+from ccat_data_transfer.verbs.doubting import IS_DOUBTED, IS_IN_DOUBT
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.products.trees import confirm
 from ccat_data_transfer.verbs.unreadable import Unread, make_anew, note_unread, others_at
@@ -86,7 +86,7 @@ def next_look_at_archives(session: Session) -> datetime | None:
 
 
 def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
-    """Copies that are read next: those first that are in doubt, or that a person restored, then those of longest ago.
+    """Copies that are read next: those in doubt, then those never read, the newest first, then those of longest ago.
 
     So many are told of at a time as its rate allows in ten minutes, and after them it is rested for as long.
     """
@@ -105,14 +105,16 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
 
 
 def _longest_unread(session: Session, location_id: int, after: timedelta) -> Sequence[sa.Row[int, int | None]]:
-    """Copies at a location, with their sizes, that are in doubt, and then those that were not read for so long."""
+    """Copies at a location, with their sizes, that are in doubt, those never read, and those not read for so long."""
     there = sa.text("physical_copy.status = 'present'")  # as the index says it
     sound = sa.and_(_Copy.data_location_id == location_id, there, _IS_COMPARED)
-    query = sa.select(_Copy.id, _Copy.size_bytes).where(sound).order_by(_Copy.verified_at).limit(_MOST)
-    # Each of the two is a piece of the index; asked for together they would be looked for in all of it.
+    query = sa.select(_Copy.id, _Copy.size_bytes).where(sound).limit(_MOST)
+    in_order = query.order_by(_Copy.verified_at, _Copy.id.desc())  # as the index has them
+    # Each of them is a piece of an index; asked for together they would be looked for in all of it.
     never, late = _Copy.verified_at.is_(None), _Copy.verified_at < sa.func.now() - after
-    in_time = session.execute(query.where(late)) if after else ()
-    return [*session.execute(query.where(never)), *in_time][:_MOST]
+    pieces = [query.where(IS_DOUBTED).order_by(_Copy.id), in_order.where(never, _Copy.failure.is_(None))]
+    pieces += [in_order.where(late)] if after else []
+    return [row for piece in pieces for row in session.execute(piece)][:_MOST]
 
 
 def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:

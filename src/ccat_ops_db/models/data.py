@@ -29,6 +29,8 @@ UNREADABLE_AFTER = 3
 """Readings of a copy in a row that fail, while others at its location do not, until it does not count any more."""
 UNREADABLE = f"status = 'present' AND trouble_count >= {UNREADABLE_AFTER}"
 """SQL predicate of a copy that could not be read so often."""
+DOUBTED = "raw_data_file_id IS NULL AND status = 'present' AND verified_at IS NULL AND failure IS NOT NULL"
+"""SQL predicate of a copy that may be bad, and is to be read before it is sent."""
 SOUND = f"status IN ({', '.join(repr(str(status)) for status in SOUND_COPY_STATUSES)})"
 """SQL predicate of a copy that a product can be had from."""
 UNFINISHED = "status = 'writing'"
@@ -176,8 +178,10 @@ class PhysicalCopy(Leased, Base):
             "ix_physical_copy_verified",
             "data_location_id",
             "verified_at",
+            sa.text("id DESC"),
             postgresql_where=sa.text("raw_data_file_id IS NULL AND status = 'present'"),
         ),
+        sa.Index("ix_physical_copy_doubted", "data_location_id", postgresql_where=sa.text(DOUBTED)),
         sa.Index("ix_physical_copy_there", "data_location_id", postgresql_where=sa.text("status <> 'deleted'")),
         sa.Index("ix_physical_copy_going", "data_location_id", "status", postgresql_where=sa.text(GOING)),
         came_last("physical_copy", "created_at"),

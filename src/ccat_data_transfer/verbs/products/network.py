@@ -32,5 +32,6 @@ def source_of(copy: models.PhysicalCopy, here: Network) -> Source:
         storage=location.storage_type,
         priority=location.priority,
         is_verified=copy.verified_at is not None,
+        is_doubted=copy.verified_at is None and copy.failure is not None,
         is_to_go=copy.status is not PhysicalCopyStatus.PRESENT,
     )

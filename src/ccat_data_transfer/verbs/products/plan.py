@@ -120,7 +120,9 @@ class Source:
     storage: StorageType
     priority: int = 0
     is_verified: bool = True
-    """Whether it was read and found right; else it is in doubt, or was restored by somebody."""
+    """Whether it was read and found right; else it was not yet, or is in doubt."""
+    is_doubted: bool = False
+    """Whether there is a reason to think that it is bad."""
     is_to_go: bool = False
     """Whether it was to be deleted, and is taken back to be read."""
 
@@ -136,7 +138,7 @@ class Fetch:
     @property
     def waits(self) -> bool:
         """Whether it is to be read where it lies first: what is in doubt is not sent over networks."""
-        return self.route is not None and not self.source.is_verified
+        return self.route is not None and self.source.is_doubted
 
 
 def fetch_from(
@@ -146,13 +148,14 @@ def fetch_from(
 
     `seen` are the other sites whose files are seen from there. What is at the site, or seen, is read where it is, disks
     before archives; so is an object store anywhere. Else a route has to lead there, from the location or from its site.
-    One that is not verified is taken where no other can be got to. Of those that are read alike, what is to stay comes
-    first.
+    One that was not read yet is taken where no verified one can be got to, and one in doubt where there is no other.
+    Of those that are read alike, what is to stay comes first.
     """
     ordered = sorted(sources, key=lambda one: _order(one, site_id))
     by_age = sorted(routes, key=lambda route: route.id)
-    trusted = [one for one in ordered if one.is_verified]
-    return _first(trusted, site_id, seen=seen, by_age=by_age) or _first(ordered, site_id, seen=seen, by_age=by_age)
+    verified, undoubted = (one for one in ordered if one.is_verified), (one for one in ordered if not one.is_doubted)
+    found = (_first([*some], site_id, seen=seen, by_age=by_age) for some in (verified, undoubted, ordered))
+    return next((one for one in found if one is not None), None)
 
 
 def _first(ordered: Sequence[Source], site_id: int, *, seen: Collection[int], by_age: Sequence[Route]) -> Fetch | None:
