@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.errors import BadFile, FileUnreadable
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import LocationType
 from ccat_service.retries import first_line
@@ -130,6 +130,18 @@ class BroughtInVain(CcatError):
             f"Not brought: {named}. It is read again where it lies, and not sent before; another copy is taken "
             f"meanwhile, if there is one. If it is sound there, check the disk of location {at} and the way to it."
         )
+
+
+class CopyUnread(CcatError):
+    """A copy cannot be read that something is to be made of, while its location can be."""
+
+    code = "copy_unread"
+    transient = True
+
+    def __init__(self, copy_id: int, problem: FileUnreadable) -> None:
+        self.copy_id = copy_id
+        self.problem = problem
+        super().__init__(f"{problem} It is read again where it lies; another copy is taken meanwhile, if there is one.")
 
 
 class CopyInDoubt(CcatError):

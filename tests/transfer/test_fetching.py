@@ -34,6 +34,7 @@ from tests.transfer.object_store import Road
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import START, Observatory, eventually
 from tests.transfer.test_given_up import cancel, tidy_up
+from tests.transfer.test_troubles import forbidden
 
 HOME, ARCHIVE = "cologne/ramses", "cologne/lta"
 FILES = {"science/map.fits": b"m" * 1_500_000, "qa/noise.json": b"{}"}
@@ -414,6 +415,62 @@ def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_
     [home] = sites.copies(run_id, HOME).values()
     assert (home.status, sites.products(run_id).joinpath("science/map.fits").read_bytes()) == (to, b"map")
     assert alerts(sites) == []
+
+
+# Copies that cannot be read
+
+
+def is_verified(reductions: Reductions, run_id: int, at: str) -> bool:
+    copy = reductions.copies(run_id, at)["science/map.fits"]
+    assert copy.status is PhysicalCopyStatus.PRESENT
+    return copy.verified_at is not None
+
+
+@pytest.mark.parametrize("to", ["cologne/second", "us/hpc"], ids=["where it is", "along a route"])
+def test_another_copy_is_taken_where_one_cannot_be_read(sites: Reductions, to: str) -> None:
+    run_id = sites.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    sites.archive()
+    for origin in (HOME, ARCHIVE):
+        sites.observatory.add_route(origin, "us/hpc", RouteType.CUSTOM)
+    ask(sites, run_id, to)
+    file = sites.products(run_id) / "science/map.fits"
+    with forbidden(file):
+        sites.observatory.do(Operation.STAGING)
+    assert (is_verified(sites, run_id, HOME), is_verified(sites, run_id, ARCHIVE)) == (False, True)
+    assert sites.copies(run_id, HOME)["science/map.fits"].trouble_count == 0, "it counts what its own location reads"
+    with forbidden(file):
+        [failure] = {job.failure for job in jobs(sites) if job.failure}
+        assert failure.endswith(
+            "map.fits at location cologne/ramses cannot be read (Permission denied); check its permissions, and the "
+            "disk that it is on. It is read again where it lies; another copy is taken meanwhile, if there is one. "
+            "It is tried again."
+        )
+        sites.observatory.do(Operation.STAGING)
+    check(sites, run_id, to)
+    sites.observatory.read_again()
+    assert is_verified(sites, run_id, HOME)
+
+
+def test_no_copy_is_doubted_while_its_location_cannot_be_read(sites: Reductions) -> None:
+    run_id = sites.make(FILES)
+    ask(sites, run_id, "cologne/second")
+    with forbidden(sites.observatory.directory(HOME)):
+        sites.observatory.do(Operation.STAGING)
+    assert is_verified(sites, run_id, HOME)
+    assert {job.status for job in fetch(sites, run_id, "cologne/second")} == {Status.COMPLETED}
+
+
+def test_what_cannot_be_read_where_a_product_gets_to_is_removed(reductions: Reductions) -> None:
+    run_id = archived(reductions)
+    left = reductions.products(run_id) / "science/map.fits"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"half")
+    ask(reductions, run_id)
+    with forbidden(left):
+        reductions.observatory.do(Operation.STAGING)
+    assert {job.failure for job in jobs(reductions)} == {None}
+    left.chmod(0o444)
+    check(reductions, run_id)
 
 
 def alerts(reductions: Reductions) -> list[str]:

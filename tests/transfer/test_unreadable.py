@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import scrubbing
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
 from ccat_ops_db import models
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
-from ccat_ops_db.states import AlertKind, PhysicalCopyStatus
+from ccat_ops_db.states import AlertKind, PhysicalCopyStatus, Status
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import START, Observatory, say
 from tests.transfer.test_replication import check_copy, forget_looks, make_old
@@ -134,6 +135,21 @@ def test_of_two_that_cannot_be_read_one_stays_for_the_day_that_it_can(two_archiv
     assert [found[place].status for place in places] == [CORRUPT, SOUND]
     two_archives.do_all()
     assert {two_archives.copies(package_id)[place].status for place in places} == {SOUND}, "it is made anew in the end"
+
+
+def test_another_archive_is_used_where_a_tar_cannot_be_read(two_archives: Observatory) -> None:
+    package_id = archive(two_archives)
+    two_archives.request_staging([package_id])
+    with forbidden(tar_of(two_archives, package_id)):
+        two_archives.do(Operation.STAGING)
+        assert (copy_of(two_archives, package_id).status, copy_of(two_archives, package_id).verified_at) == (
+            SOUND,
+            None,
+        )
+        assert "cannot be read (Permission denied)" in (two_archives.one(models.StagingJob).failure or "")
+        two_archives.do(Operation.STAGING)
+    assert two_archives.one(models.StagingJob).status is Status.COMPLETED
+    assert two_archives.copies(package_id)["cologne/ramses"].status is PhysicalCopyStatus.STAGED
 
 
 def test_nothing_is_held_against_a_copy_while_its_archive_is_away(far: Observatory) -> None:

@@ -16,6 +16,7 @@ class LocationTrouble(CcatError):
     """Whether it lasts until somebody has changed something, so that there is no hurry to try again."""
 
     def __init__(self, location: str, path: Path | str, *, problem: str, remedy: str) -> None:
+        self.location = location
         super().__init__(f"Location {location} ({path}) {problem}; {remedy}.")
 
 

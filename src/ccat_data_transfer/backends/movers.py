@@ -23,7 +23,6 @@ from ccat_data_transfer.backends.errors import (
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
 from ccat_service.processes import dying_with
-from ccat_service.spaces import require_mounted
 
 _LOOK_S: Final = 0.5
 _SILENT_S: Final = 120
@@ -92,15 +91,14 @@ def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> NotBrou
         except BadFile as problem:
             bad[path] = problem
         except LocationFails as trouble:
-            bad[path] = _unreadable(parcel.origin, path, trouble)
+            bad[path] = unreadable(parcel.origin, path, trouble)
         progress()
     return bad
 
 
-def _unreadable(origin: Disk, path: str, trouble: LocationFails) -> FileUnreadable:
+def unreadable(origin: Disk, path: str, trouble: LocationFails) -> FileUnreadable:
     """Trouble with a file; raises LocationFails where the location as a whole is in trouble."""
-    with origin.explained():
-        require_mounted(origin.root)
+    origin.require_there()
     return FileUnreadable(origin.name, origin.root / path, said=trouble.reason)
 
 

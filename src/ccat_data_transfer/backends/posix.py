@@ -171,6 +171,11 @@ class Disk:
             make_directory(directory)
             return directory
 
+    def require_there(self) -> None:
+        """Raise LocationTrouble where the location as a whole cannot be used: it is not mounted, or cannot be read."""
+        with self.explained():
+            require_mounted(self.root)
+
     def room(self) -> int:
         """Bytes that may be written there now."""
         with self.explained():

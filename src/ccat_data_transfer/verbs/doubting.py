@@ -1,17 +1,21 @@
 """What is bad once it was brought to another site is not called so from there: it is read where it lies.
 
-The disk that it came to, or what is between, may be what is bad. Until it was read it is not verified: it counts as no
-archive copy, and is not sent anywhere.
+The disk that it came to, or what is between, may be what is bad. Nor is it who could not read a copy. Until it was read
+it is not verified: it counts as no archive copy, and is not sent anywhere.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.errors import BadFile
-from ccat_data_transfer.errors import BroughtInVain
+from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.backends.errors import BadFile, FileUnreadable, LocationFails
+from ccat_data_transfer.backends.movers import unreadable
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.errors import BroughtInVain, CopyUnread
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
@@ -28,12 +32,35 @@ Any other that was not read yet, as all of an archive after a backup was restore
 """
 
 
+@contextmanager
+def reading(store: Store, path: str, *, copy_id: int) -> Iterator[None]:
+    """Within it a copy is read; raises CopyUnread where it cannot be, and its location as a whole can."""
+    try:
+        yield
+    except FileUnreadable as problem:
+        raise CopyUnread(copy_id, problem) from problem
+    except LocationFails as trouble:
+        if trouble.location != store.name or not isinstance(store, Disk):
+            raise
+        raise CopyUnread(copy_id, unreadable(store, path, trouble)) from trouble
+
+
 def doubt_what_was_brought(session: Session, one: Attempt, error: CcatError) -> None:
-    """Have copies that were brought in vain read next where they lie, before they are verified again."""
-    if isinstance(error, BroughtInVain):
-        told = {copy_id: f"{problem} {one.by} found that." for copy_id, problem in sorted(error.problems.items())}
-        places = {_doubt(session, copy_id, because=because) for copy_id, because in told.items()}
-        read_soon(session, {place for place in places if place is not None})
+    """Have copies that were brought or read in vain read next where they lie, before they are verified again."""
+    told = {copy_id: f"{problem} {one.by} found that." for copy_id, problem in sorted(_problems(error).items())}
+    places = {_doubt(session, copy_id, because=because) for copy_id, because in told.items()}
+    read_soon(session, {place for place in places if place is not None})
+
+
+def _problems(error: CcatError) -> Mapping[int, CcatError]:
+    """What an error says of copies."""
+    match error:
+        case BroughtInVain():
+            return error.problems
+        case CopyUnread():
+            return {error.copy_id: error.problem}
+        case _:
+            return {}
 
 
 def _doubt(session: Session, copy_id: int, *, because: str) -> int | None:

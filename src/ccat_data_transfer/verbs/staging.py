@@ -17,7 +17,7 @@ from ccat_data_transfer.plan import staged_path
 from ccat_data_transfer.tar import CHUNK, DamagedTar, Readable, read_tar
 from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
 from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, record_copy
-from ccat_data_transfer.verbs.doubting import doubt_what_was_brought
+from ccat_data_transfer.verbs.doubting import doubt_what_was_brought, reading
 from ccat_data_transfer.verbs.products.fetching import fetch_product
 from ccat_data_transfer.verbs.reaching import Archived, inbox_of, nearest_archived
 from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, replicate
@@ -150,8 +150,9 @@ def _adopt(order: _Order) -> Stored | None:
 
 
 def _make(order: _Order) -> Stored:
+    archived = order.archived
     try:
-        with order.archived.at_hand() as (store, path):
+        with reading(archived.store, archived.path, copy_id=archived.copy_id), archived.at_hand() as (store, path):
             unpack = partial(_unpack, order=order, store=store, path=path)
             return order.disk.publish_tree(order.path, unpack, needs=order.size_bytes)
     except BadFile as problem:

@@ -12,6 +12,7 @@ from ccat_data_transfer.errors import BroughtInVain, ProductIsFetchedElse
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import mark
+from ccat_data_transfer.verbs.doubting import reading
 from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_data_transfer.verbs.products.ordering import record
 from ccat_data_transfer.verbs.products.repairing import archive_lost
@@ -25,14 +26,15 @@ def fetch_product(one: Attempt) -> None:
     """Do a staging job for a product: copy it, every byte compared with what was registered.
 
     A whole one from before is adopted. A copy that is read and is not what was registered is marked, and another is
-    fetched. Raises BroughtInVain where what came from another site is bad.
+    fetched. Raises BroughtInVain where what came from another site is bad, and CopyUnread where it cannot be read.
     """
     wanted = one.transaction(partial(order, one=one))
     if wanted is None:
         return
     seen = _adopted(wanted)
     try:
-        seen = seen or (_pull(one, wanted) if wanted.moves else _copy(wanted))
+        with reading(wanted.store, wanted.item.origin_path or "", copy_id=wanted.copy_id):
+            seen = seen or (_pull(one, wanted) if wanted.moves else _copy(wanted))
     except BadFile as problem:
         one.transaction(partial(_give_up_on, one=one, wanted=wanted, problem=problem))
         raise ProductIsFetchedElse(wanted.name, problem) from problem

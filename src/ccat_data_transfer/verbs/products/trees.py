@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Store, load
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, LocationFails
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.products.plan import listing_beside
 from ccat_ops_db.plan.trees import TreeFile, listed, tree_checksum
@@ -91,7 +91,8 @@ def confirm(disk: Disk, path: str, product: Registered) -> None:
 def is_there(disk: Disk, path: str, product: Registered) -> bool:
     """Whether a product is at a location on disk as it was registered: every byte is read.
 
-    What else has its name is removed; raises FileDiffers where that is another thing by now, which somebody else made.
+    What else has its name is removed, also what cannot be read while its location can be; raises FileDiffers where that
+    is another thing by now, which somebody else made.
     """
     before = disk.seal(path)
     if before is None:
@@ -99,9 +100,13 @@ def is_there(disk: Disk, path: str, product: Registered) -> bool:
     try:
         confirm(disk, path, product)
     except BadFile:
-        disk.remove(path, sealed=before)
-        return False
-    return True
+        pass
+    except LocationFails:
+        disk.require_there()
+    else:
+        return True
+    disk.remove(path, sealed=before)
+    return False
 
 
 def _require(store: Store, path: str, product: Registered, *, found: str) -> None:
