@@ -17,12 +17,14 @@ from ccat_data_transfer.tasks import VERBS
 from ccat_data_transfer.verbs import staging
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status
+from ccat_ops_db.verbs.spaces import record_served
 from ccat_service.servers import RedisSettings
 from ccat_service.tasks import make_celery_app
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory
+from tests.transfer.support import START, Observatory
 from tests.transfer.test_fetching import FILES, TREE, archived, ask, check, damage, delete, fetch, jobs
 from tests.transfer.test_product_routes import FILES as MADE
 from tests.transfer.test_product_routes import TREE as OF_MADE
@@ -135,6 +137,48 @@ def test_what_is_in_doubt_is_told_to_the_workers_of_its_location_at_once_whateve
         assert in_doubt(sites, run_id, place) == {True}
         assert tend() == len(FILES)
         assert tend() == 0, "it is read by now, or soon"
+
+
+# What people are told
+
+
+def told(far: Observatory, key: str) -> list[str]:
+    with transaction(far.engine) as session:
+        return [one.sentence for one in conditions(session, late=START) if one.key == key]
+
+
+def test_what_is_staged_in_vain_is_told_of_until_it_is_there(far: Observatory, package_id: int) -> None:
+    key = f"staged in vain {FAR}"
+    on_bad_disk(far, Operation.STAGING)
+    for _ in range(4):
+        assert told(far, key) == []
+        far.do(Operation.STAGING)
+    failure = far.one(models.StagingJob).failure or ""
+    assert "waits for its copy at cologne/lta to be read again there" in failure
+    [sentence] = told(far, key)
+    assert sentence == (
+        f"1 raw package or product met trouble 5 times or more on the way to {FAR}, where runs take them, such as: "
+        f"{failure} `ccat transfer status` says what is in the way"
+    )
+    far.read_again()
+    far.do(Operation.STAGING)
+    assert told(far, key) == []
+    check_staged(far, package_id)
+
+
+def test_what_is_in_doubt_where_nobody_would_read_it_is_told_of(far: Observatory, package_id: int) -> None:
+    key = f"in doubt {ARCHIVE}"
+    assert told(far, key) == []
+    on_bad_disk(far, Operation.STAGING)
+    [sentence] = told(far, key)
+    assert sentence == (
+        f"1 copy in doubt is to be read at {ARCHIVE} before anything is brought from there, such as "
+        f"{far.copies(package_id)[ARCHIVE].path}, and no transfer-worker serves it: "
+        f"start `ccat transfer-worker --location {ARCHIVE}` on a host that has it"
+    )
+    with transaction(far.engine) as session:
+        record_served(session, [far.location_id(ARCHIVE)])
+    assert told(far, key) == []
 
 
 # Directories and their listings

@@ -14,6 +14,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import AlertKind, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.spaces import record_served
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import Observatory
 
@@ -50,6 +51,7 @@ def test_products_that_could_not_be_archived_are_told_of_until_they_are_or_do_no
     whole[runs[0]].write_bytes(FILES["science/map.fits"])
     with transaction(reductions.engine) as session:
         archive_again(session, [runs[0]], by="a test")
+        record_served(session, [reductions.observatory.location_id("cologne/ramses")])  # it reads what was restored
     reductions.archive()
     [(_, sentence)] = told(reductions)
     assert sentence.startswith(f"products of 1 run cannot be archived at cologne/lta, such as: Of run {runs[1]} ")

@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
-from ccat_ops_db.models.data import LOST, UNREADABLE
+from ccat_ops_db.models.data import DOUBTED, LOST, UNREADABLE
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.spaces import FRESH
+from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
 
 _Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.DataProduct
@@ -30,6 +32,7 @@ def troubled_copies(session: Session) -> Iterator[Condition]:
     yield from _lost_packages(session)
     yield from _lost_products(session)
     yield from _unreadable(session)
+    yield from _doubted(session)
     yield from _given_up(session)
     yield from _undeletable(session)
 
@@ -82,6 +85,22 @@ def _unreadable(session: Session) -> Iterator[Condition]:
             sentence=f"{copies} cannot be read at {name}, such as {path}, while others there can: {failure} Nothing "
             "sound is known that could replace it, so it does not count any more, and is read again each day: save "
             "what can be saved of it, and restore it there",
+            number=number,
+        )
+
+
+def _doubted(session: Session) -> Iterator[Condition]:
+    """Copies in doubt where no transfer-worker serves, which would read them; what is paused may wait."""
+    is_unserved = (_Location.served_at > sa.func.clock_timestamp() - FRESH).is_not(sa.true())
+    told = (sa.func.count(), sa.func.min(_Copy.path))
+    in_doubt = _by_location(*told).where(sa.text(f"physical_copy.{DOUBTED}"), is_unserved, sa.not_(is_held()))
+    for name, number, path in session.execute(in_doubt):
+        copies = "1 copy in doubt is" if number == 1 else f"{number:,} copies in doubt are"
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"in doubt {name}",
+            sentence=f"{copies} to be read at {name} before anything is brought from there, such as {path}, and no "
+            f"transfer-worker serves it: start `ccat transfer-worker --location {name}` on a host that has it",
             number=number,
         )
 

@@ -7,12 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.queries.unplanned import unplanned
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, AlertKind, Status
 
 _Way, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
+_Job = models.StagingJob
 CARRIES: Final = sa.and_(
     _Trip.id == _Way.data_transfer_id,
     _Trip.origin_id == _Way.origin_id,  # as it moves on with what is unpacked
@@ -27,6 +29,7 @@ def troubled_transfers(session: Session) -> Iterator[Condition]:
     """What people are told of data on their way."""
     yield from _unplanned(session)
     yield from _tried_in_vain(session)
+    yield from _staged_in_vain(session)
     yield from _unserved(session)
 
 
@@ -63,6 +66,29 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
             key="raw packages tried in vain",
             sentence=f"{packages} met trouble {IN_VAIN} times or more on the way into an "
             f"archive{f', such as: {cause}' if cause else ';'} `ccat packages` says what is in the way",
+            number=number,
+        )
+
+
+def _staged_in_vain(session: Session) -> Iterator[Condition]:
+    """What goes on being tried to be brought to a processing location, unless it waits for a worker."""
+    in_vain = sa.and_(_Job.trouble_count >= IN_VAIN, _Job.unserved_since.is_(None))
+    rows = session.execute(
+        sa.select(LOCATION.label, sa.func.count(), sa.func.min(_Job.failure))
+        .select_from(_Job)
+        .join(models.DataLocation, models.DataLocation.id == _Job.data_location_id)
+        .join(models.DataLocation.site)
+        .where(sa.text(f"staging_job.{LIVE}"), in_vain)
+        .group_by(LOCATION.label)
+        .order_by(LOCATION.label)
+    )
+    for name, number, cause in rows:
+        what = "1 raw package or product" if number == 1 else f"{number:,} raw packages or products"
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"staged in vain {name}",
+            sentence=f"{what} met trouble {IN_VAIN} times or more on the way to {name}, where runs take "
+            f"them{f', such as: {cause}' if cause else ';'} `ccat transfer status` says what is in the way",
             number=number,
         )
 
