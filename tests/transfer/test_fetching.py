@@ -19,6 +19,7 @@ from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.discarding import choose_given_up, discard
 from ccat_data_transfer.verbs.products.plan import Fetch, Source, fetch_from
 from ccat_data_transfer.verbs.products.repairing import archive_lost, repair
+from ccat_data_transfer.verbs.retrying import believe
 from ccat_data_transfer.verbs.staging import stage
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
@@ -415,6 +416,23 @@ def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_
     [home] = sites.copies(run_id, HOME).values()
     assert (home.status, sites.products(run_id).joinpath("science/map.fits").read_bytes()) == (to, b"map")
     assert alerts(sites) == []
+
+
+def test_what_a_run_asked_for_in_vain_is_mended_once_something_sound_is_there(reductions: Reductions) -> None:
+    run_id = reductions.make({"science/map.fits": b"map"})
+    reductions.archive()
+    [archived_copy] = reductions.copies(run_id, ARCHIVE).values()
+    move(reductions, [archived_copy], PhysicalCopyStatus.MISSING)
+    move(reductions, list(reductions.copies(run_id, HOME).values()), PhysicalCopyStatus.CORRUPT)
+    [job] = fetch(reductions, run_id)
+    assert (job.status, job.is_repair) == (Status.FAILED, False)
+    with transaction(reductions.engine) as session:
+        assert repair(session) == 0
+        believe(session, sa.select(models.PhysicalCopy).filter_by(id=archived_copy.id), by="an operator")
+    with transaction(reductions.engine) as session:
+        assert (repair(session), repair(session)) == (1, 0)
+    reductions.observatory.do(Operation.STAGING)
+    assert [copy.status for copy in reductions.copies(run_id, HOME).values()] == [PhysicalCopyStatus.PRESENT]
 
 
 # Copies that cannot be read

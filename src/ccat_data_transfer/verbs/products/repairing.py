@@ -12,7 +12,14 @@ from ccat_ops_db import models
 from ccat_ops_db.models.data import LOST
 from ccat_ops_db.queries.repairs import failed_repairs
 from ccat_ops_db.sets import is_among, once_more
-from ccat_ops_db.states import SOUND_COPY_STATUSES, LocationType, PhysicalCopyStatus, ProductState, Status
+from ccat_ops_db.states import (
+    LIVE_TRANSFER_STATUSES,
+    SOUND_COPY_STATUSES,
+    LocationType,
+    PhysicalCopyStatus,
+    ProductState,
+    Status,
+)
 from ccat_ops_db.verbs.archiving import request_archiving
 from ccat_ops_db.verbs.staging import request_repairs
 
@@ -26,10 +33,10 @@ _PAUSE: Final = timedelta(days=1)
 _WAS_TRIED: Final = sa.exists().where(
     _Job.data_product_id == _Product.id,
     _Job.data_location_id == _Copy.data_location_id,
-    _Job.status.not_in([Status.COMPLETED, Status.CANCELLED]),
+    sa.or_(_Job.status.in_(LIVE_TRANSFER_STATUSES), sa.and_(_Job.is_repair, _Job.status == Status.FAILED)),
     _Job.created_at > _Copy.created_at,
 )
-"""A job for it is under way, or has failed for good."""
+"""A job for it is under way, or a repair has failed for good: one that a run asked for says nothing of the damage."""
 _HAS_ANOTHER: Final = sa.exists().where(_Sound.data_product_id == _Product.id, _Sound.status.in_(SOUND_COPY_STATUSES))
 _DAMAGED: Final = (
     sa.select(_Copy.data_location_id, _Product.id)
