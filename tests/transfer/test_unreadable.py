@@ -11,10 +11,12 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import scrubbing
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
 from ccat_ops_db import models
+from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import AlertKind, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.restoring import trust_no_archive
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import START, Observatory, say
 from tests.transfer.test_replication import check_copy, forget_looks, make_old
@@ -135,6 +137,33 @@ def test_of_two_that_cannot_be_read_one_stays_for_the_day_that_it_can(two_archiv
     assert [found[place].status for place in places] == [CORRUPT, SOUND]
     two_archives.do_all()
     assert {two_archives.copies(package_id)[place].status for place in places} == {SOUND}, "it is made anew in the end"
+
+
+@pytest.mark.parametrize("has_raw_files", [True, False])
+def test_two_that_cannot_be_read_and_were_not_verified_are_made_anew_of_raw_files_only(
+    two_archives: Observatory, *, has_raw_files: bool
+) -> None:
+    package_id, places = archive(two_archives), (ARCHIVE, "us/lta")
+    if not has_raw_files:
+        two_archives.lose_all_but_archives(package_id)
+    copies = two_archives.copies(package_id)
+    lost = [copy.id for place, copy in copies.items() if place not in places]
+    with transaction(two_archives.engine) as session:
+        to = PhysicalCopyStatus.MISSING
+        advance(session, models.PhysicalCopy, lost, to=to, because="a test", by="a test")
+        assert trust_no_archive(session) == len(places)
+    with ExitStack() as troubles:
+        for place in places:
+            troubles.enter_context(forbidden(two_archives.directory(place) / copies[place].path))
+        for _ in range(3):
+            scrub(two_archives.worker, [copies[place].id for place in places])
+            with transaction(two_archives.engine) as session:
+                session.execute(sa.update(table_of(models.PhysicalCopy)).values(not_before=None))
+        found = two_archives.copies(package_id)
+    assert [found[place].status for place in places] == ([CORRUPT, CORRUPT] if has_raw_files else [SOUND, SOUND])
+    two_archives.do_all()
+    for place in places:
+        check_copy(two_archives, package_id, place)
 
 
 def test_another_archive_is_used_where_a_tar_cannot_be_read(two_archives: Observatory) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.products.repairing import archive_lost
-from ccat_data_transfer.verbs.replicating import replicate
+from ccat_data_transfer.verbs.replicating import is_on_its_way, replicate
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.models.data import UNREADABLE_AFTER
@@ -89,8 +89,18 @@ def _give_up(session: Session, copy: models.PhysicalCopy, unread: Unread, *, by:
         advance(session, _Copy, [copy.id], to=corrupt, expected=[PhysicalCopyStatus.PRESENT], because=because, by=by)
         asked = make_anew(session, package_id=unread.package_id, run_id=unread.run_id, by=by)
         others = _others_of(session, copy)
-        if not any(others) and (others or not asked):
+        if not any(others) and not _is_made_of_raw_files(session, unread.package_id, asked=asked):
             trial.rollback()
+
+
+def _is_made_of_raw_files(session: Session, package_id: int | None, *, asked: int) -> bool:
+    """Whether a package is made anew, or is to be by now, and all its raw files are where they were taken."""
+    if package_id is None or not (asked or is_on_its_way(session, package_id)):
+        return False
+    file = models.RawDataFile
+    is_there = sa.exists().where(_Copy.raw_data_file_id == file.id, _Copy.status == PhysicalCopyStatus.PRESENT)
+    lacks = sa.select(file.id).where(file.raw_data_package_id == package_id, sa.not_(is_there))
+    return not session.scalar(sa.select(lacks.exists()))
 
 
 def _others_of(session: Session, copy: models.PhysicalCopy) -> Sequence[bool]:
