@@ -11,6 +11,7 @@ from ccat_ops_db import models
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.verbs.restoring import trust_no_archive
 from tests.transfer.support import Observatory, say
 
 ARCHIVE = "cologne/lta"
@@ -85,3 +86,20 @@ def test_what_is_not_there_any_more_is_not_overdue(far: Observatory) -> None:
         lost = sa.update(models.PhysicalCopy).filter_by(id=far.copies(package_id)[ARCHIVE].id)
         session.execute(lost.values(status=PhysicalCopyStatus.CORRUPT))
     assert (archive(far)["overdue_copies"], archive(far)["oldest"], told(far)) == (0, None, [])
+
+
+def test_what_was_never_read_is_told_of_where_nothing_is_read_for_long(far: Observatory) -> None:
+    packages = [far.observe({f"{number}.fits": bytes(1000)}) for number in range(2)]
+    far.do_all()
+    with transaction(far.engine) as session:
+        copies = sa.update(models.PhysicalCopy)
+        session.execute(copies.values(created_at=datetime.now(UTC) - timedelta(days=100)))
+        trust_no_archive(session)
+    [sentence] = told(far)
+    assert sentence.startswith("what lies at cologne/lta is not read: some of it never was, and nothing is since ")
+    for days_ago, number in ((17, 0), (19, 1), (180, 1)):
+        read(far, packages[0], days_ago=days_ago)
+        assert len(told(far)) == number
+    for package_id in packages:
+        read(far, package_id, days_ago=1)
+    assert told(far) == []

@@ -30,6 +30,16 @@ _THERE: Final = sa.and_(
 )
 _IS_OVERDUE: Final = sa.or_(_Copy.verified_at.is_(None), _Copy.verified_at < _NOW - _AFTER)
 _IS_READ: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, _EVERY > 0)
+_READ_LAST: Final = sa.select(sa.func.max(_Copy.verified_at)).where(_THERE).correlate(_Location).scalar_subquery()
+_NEVER_READ: Final = (
+    sa.select(_Copy.created_at)
+    .where(_THERE, _Copy.verified_at.is_(None), _Copy.failure.is_(None))
+    .order_by(_Copy.verified_at.desc(), _Copy.id)  # as the index has them
+    .limit(1)
+    .correlate(_Location)
+    .scalar_subquery()
+)
+"""When the oldest copy was made that was never read; what is in doubt is told of by itself."""
 _OLDEST: Final = sa.select(sa.func.min(_Copy.verified_at)).where(_THERE).correlate(_Location).scalar_subquery()
 
 
@@ -71,15 +81,31 @@ def read_again(session: Session) -> Sequence[ReadAgain]:
 
 def archives_behind(session: Session) -> Iterator[Condition]:
     """Archives that are read again later than they should be, unless they are paused."""
-    read = LOCATION.rows.with_only_columns(LOCATION.label, _EVERY, _OLDEST.label("oldest"), _NOW)
-    rows = session.execute(read.where(_IS_READ, sa.not_(is_held())).order_by(LOCATION.label))
-    for name, days, oldest, now in rows:
+    told = (
+        LOCATION.label,
+        _EVERY,
+        _OLDEST.label("oldest"),
+        _NEVER_READ.label("unread"),
+        _READ_LAST.label("last"),
+        _NOW,
+    )
+    read = LOCATION.rows.with_only_columns(*told).where(_IS_READ, sa.not_(is_held()))
+    for name, days, oldest, unread, last, now in session.execute(read.order_by(LOCATION.label)):
         every = timedelta(days=days)
-        if oldest is not None and now - oldest > every + max(every / _SLACK, _DAY):
-            yield Condition(
-                kind=AlertKind.BACKLOG,
-                key=f"reading again {name}",
-                sentence=f"what lies at {name} is not read again every {days} days: some of it was read last at "
-                f"{oldest:%F %H:%M} UTC; `ccat transfer status` says how much is overdue. See that a transfer-worker "
-                f"serves it and what its log says, or let it read faster: `ccat location set {name} --scrub-rate`",
+        slack = max(every / _SLACK, _DAY)
+        if oldest is not None and now - oldest > every + slack:
+            yield _behind(
+                name, f"is not read again every {days} days: some of it was read last at {oldest:%F %H:%M} UTC"
             )
+        elif unread is not None and now - (since := max(unread, last or unread)) > slack:
+            yield _behind(name, f"is not read: some of it never was, and nothing is since {since:%F %H:%M} UTC")
+
+
+def _behind(name: str, how: str) -> Condition:
+    return Condition(
+        kind=AlertKind.BACKLOG,
+        key=f"reading again {name}",
+        sentence=f"what lies at {name} {how}; `ccat transfer status` says how much is overdue. See that a "
+        f"transfer-worker serves it and what its log says, or let it read faster: `ccat location set {name} "
+        "--scrub-rate`",
+    )
