@@ -482,7 +482,7 @@ def test_what_cannot_be_read_where_a_product_gets_to_is_removed(reductions: Redu
     run_id = archived(reductions)
     left = reductions.products(run_id) / "science/map.fits"
     left.parent.mkdir(parents=True, exist_ok=True)
-    left.write_bytes(b"half")
+    left.write_bytes(bytes(len(FILES["science/map.fits"])))
     ask(reductions, run_id)
     with forbidden(left):
         reductions.observatory.do(Operation.STAGING)
