@@ -53,8 +53,10 @@ def _send(session: Session, *, location_id: int, app: TaskApp, by: str, lease: t
 
 
 def _discard(session: Session, *, location_id: int, app: TaskApp, by: str, lease: timedelta) -> int:
-    chosen = choose_given_up(session, location_id, by=by, lease=lease)
-    return _tell(session, location_id, chosen, task=CeleryTask(app, DISCARDING))
+    task: CeleryTask[int] = CeleryTask(app, DISCARDING)
+    if task.is_behind(queue_of(session.get_one(models.DataLocation, location_id), Operation.DELETION)):
+        return 0  # perhaps nobody serves it
+    return _tell(session, location_id, choose_given_up(session, location_id, by=by, lease=lease), task=task)
 
 
 def _tell(session: Session, location_id: int, copy_ids: Sequence[int], *, task: CeleryTask[int]) -> int:

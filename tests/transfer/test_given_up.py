@@ -282,3 +282,40 @@ def test_an_upload_that_nobody_is_to_finish_is_aborted(observatory: Observatory,
         advance(session, models.LongTermArchiveTransfer, [way.id], to=gone, because="a test", by="a test")
     assert tidy_up(observatory) == 1
     assert object_store.unfinished() == []
+
+
+def test_who_gave_up_an_archive_once_never_writes_over_what_somebody_else_has_there(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do(Operation.PACKING)
+    tar = observatory.directory("ccat/buffer") / observatory.copies(package_id)["ccat/buffer"].path
+    there = observatory.directory("cologne/lta") / tar.relative_to(observatory.directory("ccat/buffer"))
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"of somebody else")
+    observatory.do(Operation.ARCHIVING)
+    assert "is something else, and is not known here" in (observatory.package(package_id).failure or "")
+    with transaction(observatory.engine) as session:
+        retry_package(session, package_id, by="an operator")
+        [way] = session.scalars(sa.select(models.LongTermArchiveTransfer.id))
+        gone = Status.CANCELLED
+        advance(session, models.LongTermArchiveTransfer, [way], to=gone, because="a test", by="a test")
+    assert tidy_up(observatory) == 1
+    with transaction(observatory.engine) as session:
+        ways = {
+            "origin_id": observatory.location_id("ccat/buffer"),
+            "destination_id": observatory.location_id("cologne/lta"),
+        }
+        session.add(models.LongTermArchiveTransfer(raw_data_package_id=package_id, **ways))
+    observatory.do(Operation.ARCHIVING)
+    assert "is something else, and is not known here" in (observatory.package(package_id).failure or "")
+    assert there.read_bytes() == b"of somebody else"
+
+
+def test_nothing_is_called_removed_at_an_archive_whose_disk_is_away(far: Observatory) -> None:
+    package_id = far.observe(FILES)
+    with transaction(far.engine) as session:
+        package, archive = session.get_one(models.RawDataPackage, package_id), find(session, LOCATION, "cologne/lta")
+        announce_copy(session, package, archive, path="raw/night/a.tar", by="a worker")
+        ways = session.scalars(sa.select(models.LongTermArchiveTransfer.id)).all()
+        advance(session, models.LongTermArchiveTransfer, ways, to=Status.CANCELLED, because="a test", by="a test")
+    assert tidy_up(far) == 1
+    assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.WRITING

@@ -293,6 +293,7 @@ class Disk:
         """
         target = self._below(path)
         with self.explained():
+            require_mounted(self.root)
             remove_all(target.parent, _beside(target, _PARTIAL).name)
 
     def _below(self, path: str) -> Path:

@@ -104,11 +104,13 @@ def _prepare(session: Session, *, one: Attempt) -> _Order | None:
 
 
 def _was_there(session: Session, transfer: models.LongTermArchiveTransfer) -> bool:
+    """Whether the archive is known to have had a copy; of one that was only begun nobody knows what its name is of."""
     copy = models.PhysicalCopy
     before = sa.exists().where(
         copy.raw_data_package_id == transfer.raw_data_package_id,
         copy.data_location_id == transfer.destination_id,
         copy.status != PhysicalCopyStatus.WRITING,
+        copy.checksum.is_not(None),
     )
     return bool(session.scalar(sa.select(before)))
 

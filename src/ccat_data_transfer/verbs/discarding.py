@@ -62,10 +62,15 @@ _IS_ARCHIVED: Final = sa.exists().where(
     _Product.id == _Copy.data_product_id, _Transfer.run_id == _Product.run_id, _may_go_on(_Transfer)
 )
 _ARRIVES: Final = sa.exists().where(_Trip.id == _Way.data_transfer_id, _Trip.destination_id == _Copy.data_location_id)
+_IS_UNPACKED_NOW: Final = sa.exists().where(
+    _Trip.id == _Way.data_transfer_id, _Trip.destination_id == _Copy.data_location_id, _Trip.lease_until >= _NOW
+)
 _IS_ON_ITS_WAY: Final = sa.exists().where(
     _Way.raw_data_package_id == _Copy.raw_data_package_id,
-    sa.or_(_Copy.data_location_id.in_([_Way.origin_id, _Way.destination_id]), _ARRIVES),
-    _may_go_on(_Way),
+    sa.or_(
+        sa.and_(sa.or_(_Copy.data_location_id.in_([_Way.origin_id, _Way.destination_id]), _ARRIVES), _may_go_on(_Way)),
+        _IS_UNPACKED_NOW,
+    ),
 )
 _IS_CARRIED: Final = sa.exists().where(
     _Trip.data_transfer_package_id == _Copy.data_transfer_package_id,

@@ -64,8 +64,9 @@ def _problems(error: CcatError) -> Mapping[int, CcatError]:
 
 
 def _doubt(session: Session, copy_id: int, *, because: str) -> int | None:
-    """Where a copy lies that is not verified from now on; None for one that is not there any more."""
-    there = sa.update(_Copy).where(_Copy.id == copy_id, _Copy.status == PhysicalCopyStatus.PRESENT)
+    """Where a copy lies that is not verified from now on; None for one that is not there any more, or is in doubt."""
+    is_trusted = sa.or_(_Copy.verified_at.is_not(None), _Copy.failure.is_(None))  # else it waits to be read already
+    there = sa.update(_Copy).where(_Copy.id == copy_id, _Copy.status == PhysicalCopyStatus.PRESENT, is_trusted)
     anew = there.values(verified_at=None, not_before=None, failure=because).returning(_Copy.data_location_id)
     return session.scalar(anew, execution_options={"synchronize_session": False})
 

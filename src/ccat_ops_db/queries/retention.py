@@ -114,7 +114,10 @@ FROM physical_copy c LEFT JOIN raw_data_file f ON f.id = c.raw_data_file_id
 WHERE {GOING} GROUP BY c.data_location_id, status ORDER BY 1, 2
 """)  # noqa: S608 - a condition of ours
 _ANY_GOING: Final = sa.text(f"""
-SELECT EXISTS (SELECT FROM physical_copy WHERE data_location_id = :location AND {GOING} AND status <> 'deletion_failed')
+SELECT EXISTS (
+    SELECT FROM physical_copy
+    WHERE data_location_id = :location AND {GOING} AND status <> 'deletion_failed'
+      AND (failure IS NULL OR not_before IS NULL OR not_before <= now()))  -- else the database keeps it
 """)  # noqa: S608 - a condition of ours
 
 

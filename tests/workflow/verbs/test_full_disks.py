@@ -185,22 +185,22 @@ def test_a_worker_looks_at_its_disks_while_nothing_runs_and_what_it_cannot_see_s
     assert (unseen["state"], unseen["free_bytes"]) == ("unknown", None)
 
 
-def test_disks_that_are_added_or_moved_while_a_worker_runs_are_looked_at_where_they_are(works: Works, say: Say) -> None:
+def test_disks_that_are_added_or_moved_while_a_worker_runs_are_looked_at_where_they_are(works: Works) -> None:
     def checked(one: int) -> datetime | None:
-        [found] = [row for row in json.loads(say("locations", "--json").stdout) if row["id"] == one]
-        return datetime.fromisoformat(found["checked_at"]) if found["checked_at"] else None
+        return works.session(lambda session: session.get_one(models.DataLocation, one).space_checked_at)
 
     first, late = works.location_id, works.add_location("late")
     stop, roots = Stop(), {first: works.root / LOCATION_NAME}
-    with watching_space(works.engine, lambda: dict(roots), stop=stop, interval=timedelta(seconds=0.05)):
-        eventually(lambda: checked(first))
-        assert checked(late) is None
-        roots |= {late: works.root, first: Path("/nowhere")}
-        eventually(lambda: checked(late))
-        is_left = datetime.now(UTC) + timedelta(seconds=0.3)
-        eventually(lambda: (checked(late) or is_left) > is_left)
-        stop.request()
-    stop.close()
+    try:
+        with watching_space(works.engine, lambda: dict(roots), stop=stop, interval=timedelta(seconds=0.05)):
+            eventually(lambda: checked(first))
+            assert checked(late) is None
+            roots |= {late: works.root, first: works.root / "away"}
+            eventually(lambda: checked(late))
+            is_left = datetime.now(UTC) + timedelta(seconds=0.3)
+            eventually(lambda: (checked(late) or is_left) > is_left)
+    finally:
+        stop.close()
     assert (checked(first) or is_left) < is_left
 
 

@@ -91,8 +91,8 @@ def confirm(disk: Disk, path: str, product: Registered) -> None:
 def is_there(disk: Disk, path: str, product: Registered) -> bool:
     """Whether a product is at a location on disk as it was registered: every byte is read.
 
-    What else has its name is removed, also what cannot be read while its location can be; raises FileDiffers where that
-    is another thing by now, which somebody else made.
+    What else has its name is removed, also a directory that cannot be read while its location can be: a file is left
+    there until a whole one takes its place. Raises FileDiffers where that is another thing by now, which somebody made.
     """
     before = disk.seal(path)
     if before is None:
@@ -103,6 +103,8 @@ def is_there(disk: Disk, path: str, product: Registered) -> bool:
         pass
     except LocationFails:
         disk.require_there()
+        if not is_directory(disk, path):
+            return False
     else:
         return True
     disk.remove(path, sealed=before)

@@ -140,7 +140,9 @@ def _while_its_task_runs(marks: Marks, heard: Heard, *, now: datetime) -> Heard:
         waits = Heard(phase=Phase.PENDING, reason="others of its array task go before it")
         return heard if marks.has_start else waits
     by_signal = marks.exit.exit_code in _ENDED_BY_SIGNAL and marks.cancelled_at is None
-    by_wish = marks.exit.was_asked and marks.exit.exit_code != 0 and marks.cancelled_at is None
+    # of a task that is asked to end its software may hear before what writes down that it was asked
+    is_asked = marks.exit.was_asked or heard.is_ending
+    by_wish = is_asked and marks.exit.exit_code != 0 and marks.cancelled_at is None
     longest = _TO_SAY_WHY if heard.is_ending else _TO_END
     if (by_signal or by_wish) and now - marks.exit.ended_at < longest:  # its task may be about to end too
         return heard

@@ -35,6 +35,8 @@ STARTS: Final = [
     *("ccat.processes.celery_worker:commit:before", "ccat.processes.celery_worker:commit:after"),
 ]
 """By what a worker comes when it starts, in this order."""
+TELLS: Final = [f"ccat.processes._served:commit:{when}" for when in ("before", "after")]
+"""By what a transfer-worker comes as it says what it serves."""
 HAS_SEEN: Final = "ccat_service.spaces.measure_space:commit:after"
 """By what it comes when it has started."""
 STEP: Final = {"key": "calibrate", "group_by": ["executed_obs_unit"], "max_retries": 0}
@@ -223,7 +225,7 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
 
 def test_every_point_of_commands_and_of_starts_is_died_at_here() -> None:
     of_wishes = [f"{COMMIT}:before", f"{COMMIT}:after"]
-    assert {point for point in points() if point.startswith(SAID)} == {*of_wishes, *STARTS}
+    assert {point for point in points() if point.startswith(SAID)} == {*of_wishes, *STARTS, *TELLS}
 
 
 @pytest.mark.parametrize("wish", WISHES.values(), ids=WISHES)
@@ -273,6 +275,19 @@ def test_a_worker_that_dies_when_it_starts_is_started_again(
         assert works.session(lambda session: session.execute(now).all()) == [(point != STARTS[-1], False)], point
         die(speaker, works, ["celery-worker"], at=HAS_SEEN, **environment)
         assert works.session(lambda session: session.execute(now).all()) == [(False, True)], point
+
+
+def test_a_transfer_worker_that_dies_as_it_says_what_it_serves_says_it_at_its_next_start(
+    works: Works, speaker: Forker, redis_address: RedisAddress
+) -> None:
+    location = models.DataLocation
+    settings = {"HOST": redis_address.host, "PORT": str(redis_address.port), "PASSWORD": redis_address.password}
+    environment = {f"CCAT_DATA_TRANSFER_REDIS_{name}": value for name, value in settings.items()}
+    for point in TELLS:
+        works.execute(sa.update(location).values(served_at=None))
+        die(speaker, works, ["transfer-worker"], at=point, **environment)
+        served = works.session(lambda session: set(session.scalars(sa.select(location.served_at.is_not(None)))))
+        assert served == {point == TELLS[-1]}
 
 
 def one_that_is_gone() -> str:
