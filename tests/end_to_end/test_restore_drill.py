@@ -48,8 +48,10 @@ def up(installation: Installation) -> Iterator[None]:
     """The whole stack is up while the block lasts."""
     done = installation.process("up", "--detach")
     assert done.returncode == 0, done.stdout + done.stderr
-    yield
-    installation.process("down")
+    try:
+        yield
+    finally:
+        installation.process("down")
 
 
 def observe(installation: Installation, toy: Path, *, day: int) -> None:
