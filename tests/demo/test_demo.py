@@ -61,13 +61,13 @@ def killed(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo,
     demo = Demo(tmp_path_factory.mktemp("killed").resolve() / "demo", cache)
     killer = Killer(demo)
     ended = demo.play(on_line=killer)
-    assert killer.left == [], ended
+    assert killer.left == [], ended.output + ended.errors
     return demo, ended
 
 
 def test_two_nights_become_maps_although_every_process_is_killed_once(killed: tuple[Demo, Ended]) -> None:
     _, ended = killed
-    assert (ended.exit_code, ended.errors) == (0, ""), ended.output
+    assert (ended.exit_code, ended.errors) == (0, ""), ended.output + ended.errors
     assert "Everything is as expected: 33 runs, 51 current products." in ended.output
 
 

@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Annotated, Final
@@ -12,7 +12,7 @@ from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
 from ccat.wiring import open_database
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.queries.activity import Activity, activity
+from ccat_ops_db.queries.activity import Activity, activity, longest_under_way
 from ccat_service.database import DatabaseConnection
 
 _PAUSE = timedelta(milliseconds=500)
@@ -27,9 +27,10 @@ class StillBusy(CcatError):
 
     code = "still_busy"
 
-    def __init__(self, found: Activity, timeout: timedelta) -> None:
+    def __init__(self, found: Activity, longest: Sequence[str], timeout: timedelta) -> None:
         super().__init__(
             f"after {timeout.total_seconds():g} s there is still work under way: {describe(found)}. "
+            f"Longest so: {'; '.join(longest) or 'nothing that has begun'}. "
             "`ccat packages` says what keeps packages, `ccat runs` lists the runs, `ccat run why RUN` explains one."
         )
 
@@ -49,11 +50,13 @@ def wait_until_quiet(database: DatabaseConnection, timeout: timedelta) -> Activi
             with database.transaction() as session:
                 session.execute(_ONE_SNAPSHOT)
                 found = activity(session)
+                is_late = time.monotonic() - started > timeout.total_seconds()
+                longest = longest_under_way(session) if is_late and not found.is_over else ()
             if found.is_over:
                 return found
             show(describe(found))
-            if time.monotonic() - started > timeout.total_seconds():
-                raise StillBusy(found, timeout)
+            if is_late:
+                raise StillBusy(found, longest, timeout)
             time.sleep(_PAUSE.total_seconds())
 
 

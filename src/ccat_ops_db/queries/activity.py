@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,6 +52,22 @@ def activity(session: Session) -> Activity:
         failed_packages=_packages(session, PackageState.FAILED),
         failed_sub_groups=verdicts.get(Verdict.FAILED, 0),
     )
+
+
+def longest_under_way(session: Session, *, most: int = 3) -> Sequence[str]:
+    """What has been under way for longest, of packages and of runs, each with what it says keeps it."""
+    package, way, run = models.RawDataPackage, models.LongTermArchiveTransfer, models.ExecutedReductionStep
+    moving = sa.select(package.name, package.state, sa.func.coalesce(sa.func.min(way.failure), package.failure))
+    moving = moving.outerjoin(way, way.raw_data_package_id == package.id).group_by(package.id).order_by(package.id)
+    moving = moving.where(package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING]))
+    label = sa.func.concat(run.id, " (", models.Pipeline.name, "/", models.ReductionStep.key, ")")
+    active = sa.select(label, run.status, run.waiting_for).join(run.pipeline).join(run.reduction_step)
+    active = active.where(sa.text(ACTIVE_RUN), models.Pipeline.enabled).order_by(run.id)
+    return [
+        f"{what} {name} is {state.replace('_', ' ')}{f': {because}' if because else ''}"
+        for what, query in (("package", moving), ("run", active))
+        for name, state, because in session.execute(query.limit(most))
+    ]
 
 
 def _sub_groups(session: Session) -> tuple[Mapping[Verdict, int], datetime | None]:
