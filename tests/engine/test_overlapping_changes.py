@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_ops_db.gap.changes import hand_out
+from ccat_ops_db.gap.evaluation import come_by
 from tests.engine.history import History
 from tests.engine.order import check
 
@@ -146,19 +147,56 @@ def a_new_revision(history: History) -> None:
     history.change("grid", cooldown_seconds=history.steps[0].get("cooldown_seconds", 0) + 1)
 
 
+@contextmanager
+def before_statement(history: History, point: int, happens: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    """Have something happen before that statement; whether it did."""
+    executed = 0
+
+    def watch(*_: object) -> None:
+        nonlocal executed
+        executed += 1
+        if executed == point:
+            happens()
+
+    sa.event.listen(history.connection, "before_cursor_execute", watch)
+    yield lambda: executed >= point
+    sa.event.remove(history.connection, "before_cursor_execute", watch)
+
+
+def test_what_arrives_while_everything_is_looked_at_is_not_in_a_map_before_what_the_map_needs(
+    connection: sa.Connection,
+) -> None:
+    history = History(connection.engine, connection)
+    history.define({"key": "calibrate", "group_by": ["executed_obs_unit"]}, {**MAP, "depends_on": ["calibrate"]})
+    history.archive()
+    evaluate(history)
+    with elsewhere(history) as other:
+        for point in count(1):
+            history.session(lambda session: come_by(session, sa.true(), rebuild=True))
+            history.connection.commit()
+            other.connection.begin()
+            other.archive(source=f"M{point}")
+            known = {run.id for run in history.runs()}
+            with before_statement(history, point, other.connection.commit) as has_happened:
+                history.create()
+            history.connection.commit()
+            made = [history.step_of(run) for run in history.runs() if run.id not in known]
+            assert made in ([], ["calibrate"]), f"where it arrives before statement {point}"
+            if not has_happened():
+                break
+            evaluate(history)
+            nothing_was_missed(history)
+    assert point > 20
+
+
 @pytest.mark.parametrize("change", [new_data_and_a_new_version, a_new_revision])
 def test_what_commits_between_any_two_statements_of_an_evaluation_is_not_lost(
     installed: History, change: Change
 ) -> None:
-    executed = 0
-
-    def commit_at_its_point(*_: object) -> None:
-        nonlocal executed
-        executed += 1
-        if executed == point:
-            other.connection.commit()
-            other.session(hand_out)  # as another process may
-            other.connection.commit()
+    def commit() -> None:
+        other.connection.commit()
+        other.session(hand_out)  # as another process may
+        other.connection.commit()
 
     with elsewhere(installed) as other:
         for point in count(1):
@@ -166,12 +204,10 @@ def test_what_commits_between_any_two_statements_of_an_evaluation_is_not_lost(
             installed.connection.commit()
             other.connection.begin()
             change(other)
-            executed = 0
-            sa.event.listen(installed.connection, "before_cursor_execute", commit_at_its_point)
-            installed.create()
-            sa.event.remove(installed.connection, "before_cursor_execute", commit_at_its_point)
+            with before_statement(installed, point, commit) as has_happened:
+                installed.create()
             installed.connection.commit()
-            if executed < point:
+            if not has_happened():
                 break
             installed.create()
             noted = installed.noted()

@@ -15,7 +15,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.auxiliary import find_all_candidates, find_candidates, find_nearest, forget
 from ccat_ops_db.gap.changes import Changes, find_places, hand_out, take
 from ccat_ops_db.gap.leaving import orphan
-from ccat_ops_db.gap.members import Divided, divide, moved, vanished
+from ccat_ops_db.gap.members import Archived, Divided, archived_now, divide, moved, vanished
 from ccat_ops_db.gap.pending import bring_along, drop_strays, drop_those_of, keep_pending
 from ccat_ops_db.gap.scope import EVERYTHING, NOTHING, Scope, Written
 from ccat_ops_db.gap.statements import choose_auxiliary, judge, leave_out, leaving
@@ -164,7 +164,8 @@ class _Round:
         """Look at everything; how many rows were not as they should be."""
         self.session.execute(sa.text(f"SET LOCAL work_mem = '{_MEMORY}'"))
         self._forget_other_steps()
-        rows = sum(self._look(step, EVERYTHING, touched=EVERYTHING).rows for step in self.pipeline.steps)
+        packages = archived_now(self.session)
+        rows = sum(self._look(step, packages, touched=EVERYTHING).rows for step in self.pipeline.steps)
         self.not_needed += drop_strays(self.session, self.pipeline, now=self.now, by=self.by)
         for step in self.pipeline.steps:  # runs are locked before products, as whoever registers these does
             orphan(self.session, step.id, None, by=self.by)
@@ -207,7 +208,7 @@ class _Round:
         """
         self.session.execute(_PLAN_FOR, {"mode": mode})
 
-    def _look(self, step: StepNow, packages: Scope, *, touched: Scope, returned: Scope = NOTHING) -> Written:
+    def _look(self, step: StepNow, packages: Scope | Archived, *, touched: Scope, returned: Scope = NOTHING) -> Written:
         """Bring one step's sub-groups up to date; what of it steps further down depend on, and rows written.
 
         Runs of `returned` may be PENDING again, whatever is said of these.
@@ -264,7 +265,7 @@ class _Round:
         looked_at = fading_at - _FADING_EVERY
         return moved(self.session, self.pipeline, since=looked_at - _CLOCKS_DIFFER_BY, until=self.now)
 
-    def _divide(self, step: StepNow, packages: Scope) -> Divided:
+    def _divide(self, step: StepNow, packages: Scope | Archived) -> Divided:
         if not packages:
             return Divided(Written.those([]), left=NOTHING)
         return divide(self.session, self.pipeline, step, packages=packages, now=self.now)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, distinct_on, insert
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
@@ -16,12 +16,40 @@ from ccat_ops_db.grouping.checking import uses_now
 from ccat_ops_db.grouping.compile import select_members, select_moved
 from ccat_ops_db.grouping.names import path_of
 from ccat_ops_db.grouping.rules import AllOf
+from ccat_ops_db.states import PackageState
 
-_Group, _Member = models.SubGroup, models.SubGroupPackage
+_Group, _Member, _Package = models.SubGroup, models.SubGroupPackage, models.RawDataPackage
 _FACTS: Final = ("archived_at", "is_faded", "excluded_pixels")
 _STEP: Final = sa.bindparam("step", type_=sa.BigInteger())
 _PACKAGES: Final = sa.bindparam("packages", type_=sa.ARRAY(sa.BigInteger))
+_ARCHIVED: Final = sa.bindparam("packages", type_=INT8MULTIRANGE)
+_IN_ORDER: Final = sa.func.row_number().over(order_by=_Package.id)
+_ISLANDS: Final = (
+    sa.select(_Package.id, (_Package.id - _IN_ORDER).label("island"))
+    .where(_Package.state == PackageState.ARCHIVED)
+    .subquery()
+)
+"""Numbers that follow on each other without a gap are of one island."""
+_RANGES: Final = (
+    sa.select(sa.func.int8range(sa.func.min(_ISLANDS.c.id), sa.func.max(_ISLANDS.c.id), "[]").label("ids"))
+    .group_by(_ISLANDS.c.island)
+    .subquery()
+)
+_ARCHIVED_NOW: Final = sa.select(sa.cast(sa.func.range_agg(_RANGES.c.ids), sa.Text))
 _ANY_TIME: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Archived:
+    """All packages that were archived at one moment.
+
+    A look at everything is many statements, each of which sees what was committed before it. What is archived
+    meanwhile must be in none of the sub-groups: else it would be in those of a map, say, and not in those of what the
+    map needs.
+    """
+
+    ids: str
+    """A multirange, as text: they are many, and nearly all that there are."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +61,23 @@ class Divided:
     """Sub-groups that a package left."""
 
 
-def divide(session: Session, pipeline: PipelineNow, step: StepNow, *, packages: Scope, now: datetime) -> Divided:
+def archived_now(session: Session) -> Archived:
+    """What is archived as far as this statement sees."""
+    return Archived(session.scalar(_ARCHIVED_NOW) or "{}")
+
+
+def divide(
+    session: Session, pipeline: PipelineNow, step: StepNow, *, packages: Scope | Archived, now: datetime
+) -> Divided:
     """Bring these packages into the sub-groups that they belong to now; the sub-groups that this may have changed."""
     counted_from = now if uses_now(pipeline.rules) else _ANY_TIME
-    statement = _statement(pipeline.rules, step.group_by, some=packages.ids is not None, now=counted_from)
-    values = {"step": step.id, "packages": None if packages.ids is None else sorted(packages.ids)}
-    if packages.ids is None:  # a million ids are not brought here
+    some = isinstance(packages, Scope)
+    statement = _statement(pipeline.rules, step.group_by, some=some, now=counted_from)
+    if not isinstance(packages, Scope):  # a million ids are not brought here
         counted = sa.select(sa.func.count()).select_from(statement.subquery())
-        return Divided(Written.anything(session.execute(counted, values).scalar_one()), left=EVERYTHING)
-    found = session.execute(statement, values).all()
+        rows = session.execute(counted, {"step": step.id, "packages": packages.ids}).scalar_one()
+        return Divided(Written.anything(rows), left=EVERYTHING)
+    found = session.execute(statement, {"step": step.id, "packages": sorted(packages.ids or ())}).all()
     return Divided(Written.those(row[0] for row in found), left=Scope.of(row[0] for row in found if row[1]))
 
 
@@ -54,9 +90,13 @@ def moved(session: Session, pipeline: PipelineNow, *, since: datetime, until: da
 def _statement(
     rules: AllOf, group_by: tuple[str, ...], *, some: bool, now: datetime
 ) -> sa.CompoundSelect[*tuple[Any, ...]]:
-    """Divides `packages`, if only some are looked at, among the sub-groups of `step`; sub-group, and if one left it."""
+    """Divides `packages` among the sub-groups of `step`; sub-group, and if one left it.
+
+    They are ids where only `some` are looked at, else a multirange of all that are archived.
+    """
     selected = select_members(rules, group_by, now=now)
-    current = selected.where(_listed(models.RawDataPackage.id, some=some)).cte("current").prefix_with("MATERIALIZED")
+    chosen = _Package.id == sa.any_(_PACKAGES) if some else _Package.id.op("<@")(_ARCHIVED)
+    current = selected.where(chosen).cte("current").prefix_with("MATERIALIZED")
     gone, standing = _remove(current, some=some), _stand(current)
     placed = _place(_named(standing, sa.not_(standing.c.is_settled), "unsettled"), group_by)
     differs = sa.or_(placed.c.was.is_distinct_from(placed.c.home), sa.not_(placed.c.is_noted))
@@ -70,10 +110,6 @@ def _statement(
         touched.append(sa.select(standing.c.was, sa.false()).where(standing.c.is_settled))
         touched.append(sa.select(placed.c.home, sa.false()))
     return sa.union_all(*touched)
-
-
-def _listed(column: Any, *, some: bool) -> sa.ColumnElement[bool]:
-    return column == sa.any_(_PACKAGES) if some else sa.true()
 
 
 def _named(rows: sa.CTE, condition: sa.ColumnElement[bool], name: str) -> sa.CTE:
@@ -129,9 +165,8 @@ def _make(current: sa.CTE, known: sa.CTE, group_by: tuple[str, ...]) -> sa.CTE:
 def _remove(current: sa.CTE, *, some: bool) -> sa.CTE:
     """Take out packages that belong nowhere any more."""
     stays = sa.exists().where(current.c.raw_data_package_id == _Member.raw_data_package_id)
-    gone = sa.delete(_Member).where(
-        _Member.reduction_step_id == _STEP, _listed(_Member.raw_data_package_id, some=some), sa.not_(stays)
-    )
+    looked_at = _Member.raw_data_package_id == sa.any_(_PACKAGES) if some else sa.true()
+    gone = sa.delete(_Member).where(_Member.reduction_step_id == _STEP, looked_at, sa.not_(stays))
     return gone.returning(_Member.sub_group_id).cte("gone")
 
 
