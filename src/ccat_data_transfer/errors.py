@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -142,6 +142,20 @@ class CopyUnread(CcatError):
         self.copy_id = copy_id
         self.problem = problem
         super().__init__(f"{problem} It is read again where it lies; another copy is taken meanwhile, if there is one.")
+
+
+class SoundWhereItLies(CcatError):
+    """What cannot be had from a copy was read where that lies meanwhile, and found right: who wants it is in trouble."""
+
+    code = "sound_where_it_lies"
+    transient = True
+
+    def __init__(self, problems: Collection[CcatError], *, by: str) -> None:
+        named = some([str(problem).removesuffix(".") for problem in problems])
+        super().__init__(
+            f"Not brought: {named}. But where it lies it was read since, and found right there: see what {by} may "
+            "read, its disk, and the way between. Another copy is taken meanwhile, if there is one."
+        )
 
 
 class CopyInDoubt(CcatError):

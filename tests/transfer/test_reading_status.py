@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_ops_db import models
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
@@ -88,18 +89,63 @@ def test_what_is_not_there_any_more_is_not_overdue(far: Observatory) -> None:
     assert (archive(far)["overdue_copies"], archive(far)["oldest"], told(far)) == (0, None, [])
 
 
-def test_what_was_never_read_is_told_of_where_nothing_is_read_for_long(far: Observatory) -> None:
-    packages = [far.observe({f"{number}.fits": bytes(1000)}) for number in range(2)]
-    far.do_all()
-    with transaction(far.engine) as session:
+def never_read(observatory: Observatory, *package_ids: int) -> None:
+    """Their archive copies were made long ago, and never read since."""
+    with transaction(observatory.engine) as session:
         copies = sa.update(models.PhysicalCopy)
         session.execute(copies.values(created_at=datetime.now(UTC) - timedelta(days=100)))
-        trust_no_archive(session)
+    for package_id in package_ids:
+        read(observatory, package_id, days_ago=None)
+
+
+def let_pass(observatory: Observatory, *, days: int) -> None:
+    """So much time passes, in which nothing is read."""
+    with transaction(observatory.engine) as session:
+        read_at = models.DataLocation.read_at
+        session.execute(sa.update(models.DataLocation).values(read_at=read_at - timedelta(days=days)))
+
+
+def test_what_was_never_read_is_told_of_where_nothing_is_read_whatever_comes_in(far: Observatory) -> None:
+    packages = [far.observe({f"{number}.fits": bytes(1000)}) for number in range(2)]
+    far.do_all()
+    never_read(far, *packages)
     [sentence] = told(far)
     assert sentence.startswith("what lies at cologne/lta is not read: some of it never was, and nothing is since ")
-    for days_ago, number in ((17, 0), (19, 1), (180, 1)):
-        read(far, packages[0], days_ago=days_ago)
-        assert len(told(far)) == number
-    for package_id in packages:
-        read(far, package_id, days_ago=1)
+    far.observe({"of today.fits": bytes(1000)})
+    far.do_all()
+    assert told(far) == [sentence], "what is archived is read back, and that is no reading again"
+    scrub(far.worker, [far.copies(packages[0])[ARCHIVE].id])
     assert told(far) == []
+    for days, number in ((17, 0), (2, 1), (180, 1)):
+        let_pass(far, days=days)
+        assert len(told(far)) == number
+    assert far.read_again() == 1
+    assert told(far) == []
+
+
+def test_after_a_restore_an_archive_has_time_to_be_read_once_it_is_not_paused_any_more(far: Observatory) -> None:
+    package_id = far.observe({"a.fits": bytes(1000)})
+    far.do_all()
+    never_read(far)
+    with transaction(far.engine) as session:
+        trust_no_archive(session)
+    assert far.copies(package_id)[ARCHIVE].verified_at is None
+    assert told(far) == []
+    say(far, "pause", "--all", "--because", "restored from a backup")
+    let_pass(far, days=100)
+    assert told(far) == []
+    say(far, "resume", "--all")
+    assert told(far) == []
+    let_pass(far, days=19)
+    say(far, "resume", "--all")
+    assert len(told(far)) == 1
+
+
+def test_what_is_to_be_read_since_today_is_not_told_of_where_all_was_read_until_then(far: Observatory) -> None:
+    package_id = far.observe({"a.fits": bytes(1000)})
+    far.do_all()
+    assert far.read_again() == 0
+    never_read(far, package_id)
+    assert told(far) == []
+    let_pass(far, days=19)
+    assert len(told(far)) == 1

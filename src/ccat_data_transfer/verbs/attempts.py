@@ -125,11 +125,15 @@ class Attempt:
     def end(self, session: Session, to: Status, *, because: str) -> None:
         """Move the transfer on, as one that works, and give its lease back."""
         ids = [self.transfer_id]
-        healthy: dict[str, object] = {"failure": None, "not_before": None}
+        healthy: dict[str, object] = {"failure": None, "not_before": None, "doubts_since": None}
         if to is Status.COMPLETED:  # not where it was only packed, or a bad buffer would never be given a rest
             healthy |= {"retry_count": 0, "trouble_count": 0}
         advance(session, self._noun, ids, to=to, because=because, by=self.by, values=healthy)
         claims.release(session, self._noun, ids, by=self._claimed_by)
+
+    def row(self, session: Session) -> Transfer:
+        """The transfer itself."""
+        return session.get_one(self._noun, self.transfer_id)
 
     def store(self, location: models.DataLocation) -> Store:
         """A location as this try uses it: whatever it reads or writes keeps the lease alive. Raises NoBackend."""
@@ -243,7 +247,8 @@ def _name(location: models.DataLocation) -> str:
     return f"{location.site.short_name}/{location.name}"
 
 
-OnFailure: TypeAlias = Callable[[Session, Attempt, CcatError], None]
+OnFailure: TypeAlias = Callable[[Session, Attempt, CcatError], CcatError | None]
+"""Records what a failure means for other rows; returns what is the matter where that shows it to be something else."""
 
 
 def attempt(
@@ -284,5 +289,4 @@ def _known(error: Exception, worker: Worker) -> CcatError:
 
 
 def _fail(session: Session, *, one: Attempt, error: CcatError, on_failure: OnFailure) -> None:
-    on_failure(session, one, error)
-    one.settle(session, error)
+    one.settle(session, on_failure(session, one, error) or error)

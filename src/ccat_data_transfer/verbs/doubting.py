@@ -6,6 +6,7 @@ it is not verified: it counts as no archive copy, and is not sent anywhere.
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,8 +16,9 @@ from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.errors import BadFile, FileUnreadable, LocationFails
 from ccat_data_transfer.backends.movers import unreadable
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.errors import BroughtInVain, CopyUnread
+from ccat_data_transfer.errors import BroughtInVain, CopyUnread, SoundWhereItLies
 from ccat_data_transfer.verbs.attempts import Attempt
+from ccat_data_transfer.verbs.products.plan import is_believed
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.sets import is_among
@@ -45,11 +47,36 @@ def reading(store: Store, path: str, *, copy_id: int) -> Iterator[None]:
         raise CopyUnread(copy_id, unreadable(store, path, trouble)) from trouble
 
 
-def doubt_what_was_brought(session: Session, one: Attempt, error: CcatError) -> None:
-    """Have copies that were brought or read in vain read next where they lie, before they are verified again."""
-    told = {copy_id: f"{problem} {one.by} found that." for copy_id, problem in sorted(_problems(error).items())}
+def doubt_what_was_brought(session: Session, one: Attempt, error: CcatError) -> CcatError | None:
+    """Have copies that were brought or read in vain read next where they lie, before they are verified again.
+
+    What was read there since this transfer was first in such trouble, and found right, is not: where that is so of all
+    of them, what is told instead is that the trouble is with who reads them.
+    """
+    problems = _problems(error)
+    if not problems:
+        return None
+    right = found_right(session, one, problems)
+    told = {copy_id: f"{problems[copy_id]} {one.by} found that." for copy_id in sorted(problems.keys() - right)}
     places = {_doubt(session, copy_id, because=because) for copy_id, because in told.items()}
     read_soon(session, {place for place in places if place is not None})
+    transfer = one.row(session)
+    transfer.doubts_since = transfer.doubts_since or _now(session)
+    return None if told else SoundWhereItLies(problems.values(), by=one.by)
+
+
+def found_right(session: Session, one: Attempt, copy_ids: Collection[int]) -> set[int]:
+    """Those of some copies that, since this transfer could not have one, were found right where they lie."""
+    since = one.row(session).doubts_since
+    if since is None:
+        return set()
+    read = sa.select(_Copy.id, _Copy.verified_at).where(is_among(_Copy.id, copy_ids), _Copy.verified_at > since)
+    rows, now = session.execute(read).all(), _now(session)
+    return {copy_id for copy_id, read_at in rows if is_believed(read_at, since=since, now=now)}
+
+
+def _now(session: Session) -> datetime:
+    return session.scalars(sa.select(sa.func.clock_timestamp())).one()
 
 
 def _problems(error: CcatError) -> Mapping[int, CcatError]:

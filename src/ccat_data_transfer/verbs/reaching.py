@@ -20,6 +20,7 @@ from ccat_data_transfer.errors import (
 )
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import LET_GO, Copy, archive_copies, keep_to_read
+from ccat_data_transfer.verbs.doubting import found_right
 from ccat_data_transfer.verbs.products.copying import Item
 from ccat_data_transfer.verbs.products.network import source_of, the_network
 from ccat_data_transfer.verbs.products.plan import Fetch, fetch_from
@@ -93,7 +94,8 @@ def nearest_archived(
             raise CopyIsLetGo(f"Package {package.name}", place, told)
         raise NoArchiveCopy(package.name, package.id, told)
     here = the_network(session)
-    sources = [source_of(copy, here) for copy in sound.values()]
+    refused = found_right(session, one, sound)
+    sources = [source_of(copy, here, is_refused=copy.id in refused) for copy in sound.values()]
     found = fetch_from(sources, at.site_id, seen=here.seen_from(at.site_id), routes=here.routes)
     if found is None:
         raise ArchiveOutOfReach(package.name, place, [_label(one) for one in sound.values()])

@@ -30,6 +30,7 @@ from ccat_ops_db.plan.retention import SCRUBBED_AFTER
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+from ccat_ops_db.verbs.reading import begin_to_read, note_read
 from ccat_service.logging import StructuredLogger
 
 MB_PER_S: Final = 50.0
@@ -61,6 +62,7 @@ _log = StructuredLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     package_id: int | None
+    location_id: int
     store: Store
     archived: Archived
     known: bytes | None
@@ -101,6 +103,8 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
     if chosen:
         rest = timedelta(seconds=sum(size or 0 for _, size in chosen) / rate)
         location.archive_look_at = _NOW + max(rest, _LEAST_REST)
+    else:
+        begin_to_read(session, location_id)
     return [copy_id for copy_id, _ in chosen]
 
 
@@ -163,6 +167,7 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
     is_loose = copy.data_product_id is not None and not is_archived
     return _Order(
         package_id=copy.raw_data_package_id,
+        location_id=copy.data_location_id,
         store=store_of(copy.location, token=lease.token, progress=lease.keep_lease, part_bytes=parts),
         archived=one,
         known=known_of(session, copy, one) if is_archived else None,
@@ -218,3 +223,4 @@ def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFi
         mark(session, copy_id, problem, by=by)
         make_anew(session, package_id=order.package_id, run_id=order.archived.run_id, by=by)
     lease.release(session)
+    note_read(session, order.location_id)

@@ -82,6 +82,9 @@ class DataLocation(Leased, Base):
     archive_look_at: Mapped[datetime | None] = mapped_column(
         comment="When it is looked at again which of its copies are to be read; NULL: now."
     )
+    read_at: Mapped[datetime | None] = mapped_column(
+        comment="When a copy there was last read again, or none was to be, or reading began anew; NULL: not yet."
+    )
 
     site: Mapped[Site] = relationship()
 

@@ -27,6 +27,9 @@ class _Transfer(Leased):
     unserved_since: Mapped[datetime | None] = mapped_column(
         comment="When it was noticed that no worker serves where it waits; NULL: one does, as far as is known."
     )
+    doubts_since: Mapped[datetime | None] = mapped_column(
+        comment="When it first had a copy read again where that lies, as it could not have it; NULL: never."
+    )
     created_at: Mapped[CreatedAt]
 
 

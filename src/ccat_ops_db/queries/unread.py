@@ -30,7 +30,6 @@ _THERE: Final = sa.and_(
 )
 _IS_OVERDUE: Final = sa.or_(_Copy.verified_at.is_(None), _Copy.verified_at < _NOW - _AFTER)
 _IS_READ: Final = sa.and_(_Location.location_type == LocationType.LONG_TERM_ARCHIVE, _EVERY > 0)
-_READ_LAST: Final = sa.select(sa.func.max(_Copy.verified_at)).where(_THERE).correlate(_Location).scalar_subquery()
 _NEVER_READ: Final = (
     sa.select(_Copy.created_at)
     .where(_THERE, _Copy.verified_at.is_(None), _Copy.failure.is_(None))
@@ -86,18 +85,18 @@ def archives_behind(session: Session) -> Iterator[Condition]:
         _EVERY,
         _OLDEST.label("oldest"),
         _NEVER_READ.label("unread"),
-        _READ_LAST.label("last"),
+        _Location.read_at,
         _NOW,
     )
     read = LOCATION.rows.with_only_columns(*told).where(_IS_READ, sa.not_(is_held()))
-    for name, days, oldest, unread, last, now in session.execute(read.order_by(LOCATION.label)):
+    for name, days, oldest, unread, read_at, now in session.execute(read.order_by(LOCATION.label)):
         every = timedelta(days=days)
         slack = max(every / _SLACK, _DAY)
         if oldest is not None and now - oldest > every + slack:
             yield _behind(
                 name, f"is not read again every {days} days: some of it was read last at {oldest:%F %H:%M} UTC"
             )
-        elif unread is not None and now - (since := max(unread, last or unread)) > slack:
+        elif unread is not None and now - (since := max(unread, read_at or unread)) > slack:
             yield _behind(name, f"is not read: some of it never was, and nothing is since {since:%F %H:%M} UTC")
 
 

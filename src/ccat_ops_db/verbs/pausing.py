@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.evaluation import come_by
 from ccat_ops_db.lookup import LOCATION, PIPELINE, find
+from ccat_ops_db.verbs.reading import begin_to_read
 from ccat_ops_db.verbs.reasons import require_reason
 from ccat_ops_db.verbs.waiting import look_again, wake
 
@@ -32,6 +33,8 @@ def resume(session: Session, *, pipeline: str | None, location: str | None) -> b
     # What has been wanted meanwhile is created at the next look, which comes at once.
     come_by(session, sa.true())
     look_again(session, sa.and_(sa.true(), *held))
+    if ended is not None and pipeline is None:
+        begin_to_read(session, scope["data_location_id"])
     return ended is not None
 
 

@@ -15,6 +15,7 @@ from ccat_ops_db.plan.relocation import relocated, relocated_keys, relocated_set
 from ccat_ops_db.queries.spaces import place_told
 from ccat_ops_db.states import LocationType
 from ccat_ops_db.verbs.pausing import pause
+from ccat_ops_db.verbs.reading import begin_to_read
 
 NUMBERS_LEFT_OUT: Final = 1_000_000
 """At least so many of each kind: the other installation may have given them after its database was copied."""
@@ -57,6 +58,7 @@ def trust_no_archive(session: Session) -> int:
     copy, location = models.PhysicalCopy, models.DataLocation
     is_archive = location.location_type == LocationType.LONG_TERM_ARCHIVE
     session.execute(sa.update(location).where(is_archive).values(archive_look_at=None))
+    begin_to_read(session)
     archives = sa.select(location.id).where(is_archive)
     read = sa.and_(copy.data_location_id.in_(archives), copy.verified_at.is_not(None))
     return session.connection().execute(sa.update(copy).where(read).values(verified_at=None)).rowcount

@@ -22,7 +22,7 @@ def the_network(session: Session) -> Network:
     )
 
 
-def source_of(copy: models.PhysicalCopy, here: Network) -> Source:
+def source_of(copy: models.PhysicalCopy, here: Network, *, is_refused: bool) -> Source:
     """A sound copy as one that may be chosen."""
     location = copy.location
     return Source(
@@ -33,5 +33,6 @@ def source_of(copy: models.PhysicalCopy, here: Network) -> Source:
         priority=location.priority,
         is_verified=copy.verified_at is not None,
         is_doubted=copy.verified_at is None and copy.failure is not None,
+        is_refused=is_refused,
         is_to_go=copy.status is not PhysicalCopyStatus.PRESENT,
     )

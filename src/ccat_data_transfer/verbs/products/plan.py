@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from ccat_data_transfer.routing import Hop, NoWay, Place, Route, Straight, way
@@ -46,6 +47,7 @@ class Aim:
 
 
 NOWHERE: Final = Aim()
+_BELIEVED: Final = timedelta(days=1)
 
 
 def aim_from(origin: Place, archives: Iterable[Archive], here: Network, *, kept: int | None = None) -> Aim:
@@ -123,6 +125,8 @@ class Source:
     """Whether it was read and found right; else it was not yet, or is in doubt."""
     is_doubted: bool = False
     """Whether there is a reason to think that it is bad."""
+    is_refused: bool = False
+    """Whether who fetches it could not have it, though its location reads it and finds it right."""
     is_to_go: bool = False
     """Whether it was to be deleted, and is taken back to be read."""
 
@@ -141,6 +145,14 @@ class Fetch:
         return self.route is not None and self.source.is_doubted
 
 
+def is_believed(read_at: datetime, *, since: datetime, now: datetime) -> bool:
+    """Whether a copy is right that its location found so, though somebody cannot have it, first at `since`.
+
+    Else it is read once more, as it may have become bad: after a day, two, four and so on.
+    """
+    return since < read_at and now - read_at < max(_BELIEVED, read_at - since)
+
+
 def fetch_from(
     sources: Iterable[Source], site_id: int, *, seen: Collection[int], routes: Iterable[Route]
 ) -> Fetch | None:
@@ -148,13 +160,15 @@ def fetch_from(
 
     `seen` are the other sites whose files are seen from there. What is at the site, or seen, is read where it is, disks
     before archives; so is an object store anywhere. Else a route has to lead there, from the location or from its site.
-    One that was not read yet is taken where no verified one can be got to, and one in doubt where there is no other.
-    Of those that are read alike, what is to stay comes first.
+    One that was not read yet is taken where no verified one can be got to, one that was refused before where there is
+    none of these, and one in doubt where there is no other. Of those that are read alike, what is to stay comes first.
     """
     ordered = sorted(sources, key=lambda one: _order(one, site_id))
     by_age = sorted(routes, key=lambda route: route.id)
-    verified, undoubted = (one for one in ordered if one.is_verified), (one for one in ordered if not one.is_doubted)
-    found = (_first([*some], site_id, seen=seen, by_age=by_age) for some in (verified, undoubted, ordered))
+    undoubted = [one for one in ordered if not one.is_doubted]
+    untried = [one for one in undoubted if not one.is_refused]
+    pools = ([one for one in untried if one.is_verified], untried, undoubted, ordered)
+    found = (_first(some, site_id, seen=seen, by_age=by_age) for some in pools)
     return next((one for one in found if one is not None), None)
 
 

@@ -15,6 +15,7 @@ from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import CopyInDoubt, CopyIsLetGo, NoProductCopy, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt
 from ccat_data_transfer.verbs.copies import LET_GO, keep_to_read, live_product_copy, to_finish
+from ccat_data_transfer.verbs.doubting import found_right
 from ccat_data_transfer.verbs.products.copying import Item
 from ccat_data_transfer.verbs.products.network import source_of, the_network
 from ccat_data_transfer.verbs.products.plan import Fetch, directory_of, fetch_from, inbox_of, top_of
@@ -82,7 +83,7 @@ def order(session: Session, *, one: Attempt) -> Order | None:
     if there is not None and keep_to_read(session, there, by=one.by):
         one.end(session, Status.COMPLETED, because="is there already")
         return None
-    found = _fetch(session, product, location, by=one.by)
+    found = _fetch(session, product, location, one=one)
     if there is not None and there.status in _LOST and location.id == product.run.data_location_id:
         job.is_repair = True  # or nobody would know of it any more if this fails
     copy_id = _announce(session, product, location, there=there, by=one.by)
@@ -117,17 +118,18 @@ def _name(product: models.DataProduct) -> str:
     return f"{product.id} ({product.relative_path} of run {product.run_id})"
 
 
-def _fetch(session: Session, product: models.DataProduct, location: _Location, *, by: str) -> Fetch:
+def _fetch(session: Session, product: models.DataProduct, location: _Location, *, one: Attempt) -> Fetch:
     here, copies = the_network(session), _others(session, product.id, location.id)
-    sound, site_id = {one.id: one for one in copies if one.status in SOUND_COPY_STATUSES}, location.site_id
-    sources = [source_of(one, here) for one in sound.values()]
+    sound, site_id = {copy.id: copy for copy in copies if copy.status in SOUND_COPY_STATUSES}, location.site_id
+    refused = found_right(session, one, sound)
+    sources = [source_of(copy, here, is_refused=copy.id in refused) for copy in sound.values()]
     found = fetch_from(sources, site_id, seen=here.seen_from(site_id), routes=here.routes)
     if found is not None and found.waits:
         raise CopyInDoubt(f"Product {_name(product)}", _label(sound[found.source.copy_id].location))
-    if found is not None and keep_to_read(session, sound[found.source.copy_id], by=by):
+    if found is not None and keep_to_read(session, sound[found.source.copy_id], by=one.by):
         return found
-    told = [f"{_label(one.location)} is {one.status}" for one in copies]
-    if found is not None or (not sound and any(one.status in LET_GO for one in copies)):
+    told = [f"{_label(copy.location)} is {copy.status}" for copy in copies]
+    if found is not None or (not sound and any(copy.status in LET_GO for copy in copies)):
         raise CopyIsLetGo(f"Product {_name(product)}", _label(location), told)
     run = session.get_one(models.ExecutedReductionStep, product.run_id)
     again = f"`ccat trigger {run.pipeline.name} --step {run.reduction_step.key} --force` has it made again"
