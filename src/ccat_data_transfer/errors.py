@@ -145,7 +145,7 @@ class CopyUnread(CcatError):
 
 
 class SoundWhereItLies(CcatError):
-    """What cannot be had from a copy was read where that lies meanwhile, and found right: who wants it is in trouble."""
+    """A copy that cannot be had was read where it lies meanwhile, and found right: who wants it is in trouble."""
 
     code = "sound_where_it_lies"
     transient = True
@@ -199,6 +199,10 @@ class BadBufferCopy(CcatError):
 
     def __init__(self, package: str, problem: BadFile) -> None:
         super().__init__(f"Package {package} has to be packed again from its source: {problem.problem}.")
+
+
+LOSSES: Final = (BadBufferCopy, ProductsSpoiled)
+"""What is on its way was lost where it had come to."""
 
 
 class NameOfAnother(CcatError):

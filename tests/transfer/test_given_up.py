@@ -265,6 +265,29 @@ def test_what_came_to_a_buffer_that_is_out_of_use_is_removed_there(far: Observat
     assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT
 
 
+def test_what_came_damaged_to_a_buffer_that_is_out_of_use_by_now_is_removed_there(far: Observatory) -> None:
+    package_id = far.observe(FILES)
+    assert [far.do(Operation.PACKING), far.ship(), far.do(Operation.TRANSFERRING)] == [1, 1, 1]
+    came = far.one(models.PhysicalCopy, type="data_transfer_package")
+    parcel = far.directory("cologne/buffer") / came.path
+    [tar] = parcel.iterdir()
+    tar.chmod(0o644)
+    tar.write_bytes(b"damaged")
+    assert far.do(Operation.UNPACKING) == 1
+    assert far.one(models.PhysicalCopy, id=came.id).status is PhysicalCopyStatus.CORRUPT
+    assert tidy_up(far) == 0, "it is sent again, and goes on with what is there"
+    far.add_location("cologne/second", LocationType.BUFFER)
+    with transaction(far.engine) as session:
+        find(session, LOCATION, "cologne/buffer").active = False
+        readdress(session, by="manager")
+    assert tidy_up(far) == 1
+    assert far.one(models.PhysicalCopy, id=came.id).status is PhysicalCopyStatus.DELETED
+    assert not parcel.exists()
+    assert tidy_up(far) == 0
+    far.do_all()
+    assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT
+
+
 @pytest.mark.usefixtures("s3_archive")
 def test_an_upload_that_nobody_is_to_finish_is_aborted(observatory: Observatory, object_store: ObjectStore) -> None:
     package_id = observatory.observe(FILES)

@@ -15,12 +15,13 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.trees import TreeFile, tree_listing
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, RouteType, Status
 from tests.ssh_server import SshServer, ssh_server
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory, digest, say
+from tests.transfer.support import START, Observatory, digest, say
 from tests.transfer.test_fetching import damage, delete
 from tests.transfer.test_given_up import tidy_up
 from tests.transfer.test_products import files_below
@@ -259,6 +260,48 @@ def test_a_buffer_without_room_says_so_and_takes_them_when_it_has(far_maps: Redu
     check_archived(far_maps, run_id)
 
 
+def lose_in_vain(observatory: Observatory, buffer: str) -> None:
+    """Let products come to a buffer only at the sixth time."""
+    place = observatory.directory(buffer)
+    place.rename(place.with_name("unmounted"))
+    for _ in range(5):
+        observatory.do(Operation.TRANSFERRING_PRODUCTS)
+    assert len(tried_in_vain(observatory)) == 1
+    place.with_name("unmounted").rename(place)
+    assert observatory.do(Operation.TRANSFERRING_PRODUCTS) == 1
+
+
+def tried_in_vain(observatory: Observatory) -> list[str]:
+    with transaction(observatory.engine) as session:
+        return [one.sentence for one in conditions(session, late=START) if one.key == "products tried in vain"]
+
+
+def test_what_was_in_the_way_is_over_once_products_are_at_the_next_place(far_maps: Reductions) -> None:
+    observatory, run_id = far_maps.observatory, make(far_maps)
+    observatory.add_location("santiago/buffer", LocationType.BUFFER)
+    observatory.add_route("us", "cologne", RouteType.RELAY, via="santiago", method=Mover.RSYNC)
+    observatory.add_route("santiago", "cologne", method=Mover.RSYNC)
+    observatory.aim()
+    for buffer in ("santiago/buffer", BUFFER):
+        lose_in_vain(observatory, buffer)
+        assert tried_in_vain(observatory) == []
+    far_maps.archive()
+    check_archived(far_maps, run_id)
+
+
+def test_a_buffer_that_loses_products_time_and_again_is_told_of(far_maps: Reductions) -> None:
+    observatory, run_id = direct(far_maps), make(far_maps)
+    observatory.aim()
+    for _ in range(5):
+        assert tried_in_vain(observatory) == []
+        observatory.do(Operation.TRANSFERRING_PRODUCTS)
+        (observatory.directory(BUFFER) / far_maps.copies(run_id, BUFFER)["qa/noise.json"].path).unlink()
+        observatory.do(Operation.ARCHIVING_PRODUCTS)
+    assert len(tried_in_vain(observatory)) == 1
+    far_maps.archive()
+    check_archived(far_maps, run_id)
+
+
 def begun(far_maps: Reductions) -> int:
     """Maps that were to come to a buffer without room, and do not count any more."""
     observatory, run_id = direct(far_maps), make(far_maps)
@@ -322,3 +365,31 @@ def test_what_came_to_a_buffer_goes_from_there_once_it_is_archived(far_maps: Red
     assert far_maps.copies(run_id, BUFFER) == {}
     assert files_below(observatory.directory(BUFFER) / "products") == {}
     check_archived(far_maps, run_id)
+
+
+def test_what_was_begun_in_an_archive_that_products_do_not_go_to_any_more_is_removed(far_maps: Reductions) -> None:
+    observatory, run_id = far_maps.observatory, make(far_maps)
+    observatory.add_route(FAR, ARCHIVE, RouteType.CUSTOM)
+    observatory.aim()
+    with transaction(far_maps.engine) as session:
+        find(session, LOCATION, ARCHIVE).free_space_reserve_bytes = 10**18
+    observatory.do(Operation.ARCHIVING_PRODUCTS)
+    begun = far_maps.copies(run_id, ARCHIVE)
+    assert {copy.status for copy in begun.values()} == {PhysicalCopyStatus.WRITING}
+    top = observatory.directory(ARCHIVE)
+    half, whole = top / begun["science/map.fits"].path, top / begun["qa/noise.json"].path
+    inside = top / begun["science/cube.zarr"].path / "0.0"
+    for file in (half.with_name("map.fits.partial-1-dead"), whole, inside, inside.with_name("1.0.partial-1-dead")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"begun")
+    assert tidy_up(observatory) == 0
+    observatory.add_location("us/lta", LocationType.LONG_TERM_ARCHIVE)
+    with transaction(far_maps.engine) as session:
+        session.execute(sa.update(models.DataTransferRoute).values(active=False))
+    assert observatory.aim() == 1
+    assert tidy_up(observatory) == len(FILES) + 1
+    assert far_maps.copies(run_id, ARCHIVE) == {}
+    assert files_below(top / "products").keys() == {str(whole.relative_to(top / "products"))}
+    far_maps.archive()
+    assert {copy.status for copy in far_maps.copies(run_id, "us/lta").values()} == {PhysicalCopyStatus.PRESENT}
+    assert tidy_up(observatory) == 0

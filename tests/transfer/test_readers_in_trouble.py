@@ -1,21 +1,37 @@
 """What its own location reads and finds right is not doubted again by whoever cannot have it: the trouble is theirs."""
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from math import log2
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ccat_data_transfer.backends.movers import NotBrought, Parcel, Rsync
+from ccat_data_transfer.doubts import is_believed
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.verbs.products.plan import Source, fetch_from
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, Mover, PhysicalCopyStatus, Status
 from tests.transfer.reductions import Reductions
-from tests.transfer.support import Observatory
-from tests.transfer.test_brought_in_vain import ARCHIVE, FAR, HOME, BadDisk, in_doubt, on_bad_disk, told
-from tests.transfer.test_fetching import FILES, archived, ask, check, damage, fetch
+from tests.transfer.support import START, Observatory
+from tests.transfer.test_brought_in_vain import ARCHIVE, FAR, HOME, in_doubt, on_bad_disk, told
+from tests.transfer.test_fetching import (
+    DIRECT,
+    FILES,
+    archived,
+    ask,
+    check,
+    damage,
+    doubtful,
+    fetch,
+    source,
+    unread,
+)
 from tests.transfer.test_product_routes import FILES as MADE
 from tests.transfer.test_product_routes import check_archived, make
 from tests.transfer.test_troubles import forbidden
@@ -112,7 +128,7 @@ def test_what_becomes_bad_later_is_found_out_all_the_same(far: Observatory) -> N
         assert far.copies(package_id)[ARCHIVE].verified_at is None
     damage(tar_of(far, package_id))
     assert far.read_again() == 1
-    assert ARCHIVE not in far.copies(package_id) or far.copies(package_id)[ARCHIVE].status is PhysicalCopyStatus.CORRUPT
+    assert far.copies(package_id)[ARCHIVE].status is PhysicalCopyStatus.CORRUPT
 
 
 # A bad disk that products come to
@@ -134,11 +150,6 @@ def test_products_that_a_bad_disk_spoils_are_read_once_where_they_lie(sites: Red
     check(sites, run_id, FAR)
 
 
-    def __call__(self, parcel: Parcel, into: object, *, progress: Callable[[], None]) -> NotBrought:
-        mover = BadDisk() if parcel.origin.name == HOME else Rsync()
-        return mover(parcel, into, progress=progress)  # type: ignore[arg-type]
-
-
 def test_products_go_over_the_buffer_that_spoils_them_with_one_reading_where_they_were_made(far: Observatory) -> None:
     far.add_location(FAR, LocationType.PROCESSING)
     maps = Reductions(far, FAR)
@@ -156,3 +167,46 @@ def test_products_go_over_the_buffer_that_spoils_them_with_one_reading_where_the
     check_archived(maps, run_id)
     assert maps.transfers(run_id)[0].doubts_since is None
     maps.end()
+
+
+# The rules
+
+
+def refused(number: int, site: int) -> Source:
+    return replace(source(number, site), is_refused=True)
+
+
+@pytest.mark.parametrize(
+    ("sources", "chosen"),
+    [
+        ([refused(1, 7), source(2, 8)], source(2, 8)),
+        ([refused(1, 7), unread(2, 8)], unread(2, 8)),
+        ([refused(1, 7), doubtful(2, 7)], refused(1, 7)),
+        ([refused(1, 7), refused(2, 8)], refused(1, 7)),
+        ([refused(1, 7), source(2, 9)], refused(1, 7)),
+    ],
+    ids=["another", "one never read", "rather than one in doubt", "the nearest of them", "where nothing else is"],
+)
+def test_what_somebody_could_not_have_is_taken_after_what_was_not_tried(sources: list[Source], chosen: Source) -> None:
+    found = fetch_from(sources, 7, seen=(), routes=[DIRECT])
+    assert found is not None
+    assert found.source == chosen
+
+
+@given(tries=st.lists(st.integers(1, 30 * 24 * 60), min_size=1, max_size=300))
+def test_a_sound_copy_is_read_for_who_cannot_have_it_after_a_day_then_two_then_four(tries: list[int]) -> None:
+    """Whatever the pauses between the tries, in minutes, and though each reading is over at once."""
+    since = START
+    now = read_at = since + timedelta(seconds=1)
+    readings = 1
+    for pause in tries:
+        now += timedelta(minutes=pause)
+        if not is_believed(read_at, since=since, now=now):
+            assert now - read_at >= timedelta(days=1)
+            read_at, readings = now, readings + 1
+    assert readings <= 2 + log2(max(1, (now - since) / timedelta(days=1)))
+
+
+def test_what_was_read_before_somebody_could_not_have_it_is_doubted() -> None:
+    assert not is_believed(START, since=START, now=START)
+    assert not is_believed(START - timedelta(days=1), since=START, now=START)

@@ -121,6 +121,29 @@ def test_a_buffer_that_loses_what_arrives_is_given_longer_and_longer_rests_and_p
     assert told(far) == []
 
 
+def test_what_was_in_the_way_is_over_once_a_package_is_at_the_next_place(far: Observatory) -> None:
+    package_id = far.observe(FILES)
+    for operation, place in ((Operation.PACKING, "ccat/buffer"), (Operation.ARCHIVING, "cologne/lta")):
+        with away(far.directory(place)):
+            for _ in range(5):
+                assert told(far) == []
+                assert far.do(operation) == 1
+            assert len(told(far)) == 1
+        while far.do(Operation.PACKING) + far.ship() + far.do(Operation.TRANSFERRING) + far.do(Operation.UNPACKING):
+            pass
+    check_archived(far, package_id)
+
+
+def test_what_was_in_the_way_of_a_tar_is_over_once_it_has_crossed(far: Observatory) -> None:
+    package_id = far.observe(FILES)
+    assert [far.do(Operation.PACKING), far.ship(), far.do(Operation.TRANSFERRING)] == [1, 1, 1]
+    with transaction(far.engine) as session:
+        session.execute(sa.update(ARCHIVING).values(trouble_count=5))  # as a tar has that could not be read
+    assert far.do(Operation.UNPACKING) == 1
+    assert told(far) == []
+    check_archived(far, package_id)
+
+
 def told(observatory: Observatory) -> list[str]:
     with transaction(observatory.engine) as session:
         late = datetime.now(UTC) - timedelta(days=1)

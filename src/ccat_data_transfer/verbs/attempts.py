@@ -8,12 +8,12 @@ import random
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from types import MappingProxyType
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, object_session
@@ -24,7 +24,7 @@ from ccat_data_transfer.backends.movers import MovesFiles, Rsync, copy
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.parts import PART_BYTES
-from ccat_data_transfer.errors import DefectMet, NoBackend, PassingTrouble
+from ccat_data_transfer.errors import LOSSES, DefectMet, NoBackend, PassingTrouble
 from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
@@ -122,18 +122,28 @@ class Attempt:
                 _log.warning("the database is away, waiting for it", id=self.transfer_id, error=first_line(error))
                 sleep(_PAUSE.total_seconds())
 
-    def end(self, session: Session, to: Status, *, because: str) -> None:
-        """Move the transfer on, as one that works, and give its lease back."""
+    def end(self, session: Session, to: Status, *, because: str, arrives: bool = False) -> None:
+        """Move the transfer on, as one that works, and give its lease back.
+
+        What was in its way is over where it `arrives` at the next place on it, unless it was lost at one before.
+        """
         ids = [self.transfer_id]
         healthy: dict[str, object] = {"failure": None, "not_before": None, "doubts_since": None}
-        if to is Status.COMPLETED:  # not where it was only packed, or a bad buffer would never be given a rest
-            healthy |= {"retry_count": 0, "trouble_count": 0}
+        if to is Status.COMPLETED:
+            healthy |= {"retry_count": 0, "trouble_count": 0, "trouble_kept": 0}
+        elif arrives:  # not from 0 again, or a bad buffer would never be given a rest
+            healthy |= {"retry_count": 0, "trouble_count": self._noun.trouble_kept}
         advance(session, self._noun, ids, to=to, because=because, by=self.by, values=healthy)
         claims.release(session, self._noun, ids, by=self._claimed_by)
 
-    def row(self, session: Session) -> Transfer:
-        """The transfer itself."""
-        return session.get_one(self._noun, self.transfer_id)
+    def doubts_since(self, session: Session) -> datetime | None:
+        """When the transfer first could not have a copy, on its way to where it goes next; None: it never could not."""
+        return session.scalar(sa.select(self._noun.doubts_since).where(self._noun.id == self.transfer_id))
+
+    def note_doubt(self, session: Session) -> None:
+        """Note that the transfer cannot have a copy; of several times the first counts."""
+        first = sa.update(self._noun).where(self._noun.id == self.transfer_id, self._noun.doubts_since.is_(None))
+        session.execute(first.values(doubts_since=_NOW))
 
     def store(self, location: models.DataLocation) -> Store:
         """A location as this try uses it: whatever it reads or writes keeps the lease alive. Raises NoBackend."""
@@ -161,21 +171,25 @@ class Attempt:
         noun, ids = self._noun, [self.transfer_id]
         if error.transient:
             before = session.scalars(sa.select(noun.trouble_count).where(noun.id == self.transfer_id)).one()
-            because, count = f"{error} It is tried again.", {"trouble_count": before + 1}
+            because, count = f"{error} It is tried again.", _counted(before + 1, is_lost=isinstance(error, LOSSES))
             put_back(session, noun, ids, because=because, by=self.by, pause=self._pause(before), count=count)
         else:
             give_up(session, noun, self.transfer_id, error=error, by=self.by)
         claims.release(session, noun, ids, by=self._claimed_by)
 
-    def rest(self, session: Session, archive_transfer_ids: Collection[int], *, because: str) -> None:
+    def rest(
+        self, session: Session, archive_transfer_ids: Collection[int], *, because: str, is_lost: bool = True
+    ) -> None:
         """Have archive transfers, whose tar was found bad by this one, wait before that is made anew.
 
-        They wait the longer the more often something was in their way; nobody works on them meanwhile.
+        They wait the longer the more often something was in their way; nobody works on them meanwhile. So do those
+        whose tar is not lost, and cannot be read.
         """
         noun = models.LongTermArchiveTransfer
         these = sa.and_(is_among(noun.id, archive_transfer_ids), noun.status == Status.PENDING)
         for number, before in session.execute(sa.select(noun.id, noun.trouble_count).where(these)).all():
-            values = {"failure": because, "not_before": _NOW + self._pause(before), "trouble_count": before + 1}
+            values = {"failure": because, "not_before": _NOW + self._pause(before)}
+            values |= _counted(before + 1, is_lost=is_lost)
             session.execute(sa.update(noun).where(noun.id == number).values(values))
 
     def _pause(self, troubles_before: int) -> timedelta:
@@ -245,6 +259,11 @@ def _bucket(location: models.S3DataLocation, *, progress: Callable[[], None], pa
 
 def _name(location: models.DataLocation) -> str:
     return f"{location.site.short_name}/{location.name}"
+
+
+def _counted(troubles: int, *, is_lost: bool) -> dict[str, Any]:
+    """The counters of a transfer after so much trouble; a loss makes all that was before it count on."""
+    return {"trouble_count": troubles, **({"trouble_kept": troubles} if is_lost else {})}
 
 
 OnFailure: TypeAlias = Callable[[Session, Attempt, CcatError], CcatError | None]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from ccat_data_transfer.verbs.products import plan as products
 from ccat_data_transfer.verbs.reaching import inbox_of
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.models.data import UNFINISHED
+from ccat_ops_db.models.data import LOST, UNFINISHED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.sets import is_among
@@ -34,6 +35,8 @@ _Transfer, _Way, _Trip = models.ProductArchiveTransfer, models.LongTermArchiveTr
 _AT_ONCE: Final = 100
 _IDLE: Final = {"claimed_by": None, "lease_until": None}
 _IS_UNFINISHED: Final = sa.text(f"physical_copy.{UNFINISHED}")
+_IS_LOST: Final = sa.text(f"physical_copy.{LOST}")
+_NOT_DONE_WITH: Final = (PhysicalCopyStatus.WRITING, PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _NOW: Final = sa.func.clock_timestamp()
 
 
@@ -61,6 +64,12 @@ def _may_go_on(noun: Any) -> sa.ColumnElement[bool]:
 _IS_ARCHIVED: Final = sa.exists().where(
     _Product.id == _Copy.data_product_id, _Transfer.run_id == _Product.run_id, _may_go_on(_Transfer)
 )
+_IS_PUT_THERE: Final = sa.exists().where(
+    _Product.id == _Copy.data_product_id,
+    _Transfer.run_id == _Product.run_id,
+    _Transfer.destination_id == _Copy.data_location_id,
+    _may_go_on(_Transfer),
+)
 _ARRIVES: Final = sa.exists().where(_Trip.id == _Way.data_transfer_id, _Trip.destination_id == _Copy.data_location_id)
 _IS_UNPACKED_NOW: Final = sa.exists().where(
     _Trip.id == _Way.data_transfer_id, _Trip.destination_id == _Copy.data_location_id, _Trip.lease_until >= _NOW
@@ -78,15 +87,19 @@ _IS_CARRIED: Final = sa.exists().where(
     _may_go_on(_Trip),
 )
 _IS_PASSED_ON: Final = sa.or_(_is_at(LocationType.BUFFER), _is_at(LocationType.LONG_TERM_ARCHIVE))
-_IS_GIVEN_UP: Final = sa.and_(
-    _IS_UNFINISHED,
-    sa.or_(
-        _is_staged_by_nobody("raw_data_package_id"),
-        _is_staged_by_nobody("data_product_id"),
-        sa.and_(_Copy.data_product_id.is_not(None), _is_at(LocationType.BUFFER), sa.not_(_IS_ARCHIVED)),
-        sa.and_(_Copy.raw_data_package_id.is_not(None), _IS_PASSED_ON, sa.not_(_IS_ON_ITS_WAY)),
-        sa.and_(_Copy.data_transfer_package_id.is_not(None), sa.not_(_IS_CARRIED)),
-    ),
+_IS_CARRIED_NO_MORE: Final = sa.and_(_Copy.data_transfer_package_id.is_not(None), sa.not_(_IS_CARRIED))
+_IS_UNWANTED: Final = sa.or_(
+    _is_staged_by_nobody("raw_data_package_id"),
+    _is_staged_by_nobody("data_product_id"),
+    sa.and_(_Copy.data_product_id.is_not(None), _is_at(LocationType.BUFFER), sa.not_(_IS_ARCHIVED)),
+    sa.and_(_Copy.data_product_id.is_not(None), _is_at(LocationType.LONG_TERM_ARCHIVE), sa.not_(_IS_PUT_THERE)),
+    sa.and_(_Copy.raw_data_package_id.is_not(None), _IS_PASSED_ON, sa.not_(_IS_ON_ITS_WAY)),
+    _IS_CARRIED_NO_MORE,
+)
+_IS_GIVEN_UP: Final = sa.or_(
+    sa.and_(_IS_UNFINISHED, _IS_UNWANTED),
+    # of what arrived damaged the rest was to be sent again
+    sa.and_(_IS_LOST, _IS_CARRIED_NO_MORE),
 )
 
 _log = StructuredLogger(__name__)
@@ -101,6 +114,8 @@ class _Order:
     """Where what it was to be made of arrived."""
     is_archived: bool
     """Whether it is in an archive."""
+    listing: str | None
+    """What is there once all of it is, of a directory in an archive."""
 
 
 def with_given_up(session: Session) -> Sequence[int]:
@@ -132,7 +147,7 @@ def discard(worker: Worker, copy_ids: Sequence[int]) -> None:
 
 def _take(session: Session, *, one: CopyLease) -> list[_Order]:
     """What to remove, as seen by who holds the rows: whoever is to write there has a job by then, or waits."""
-    unfinished = sa.select(_Copy.id).where(is_among(_Copy.id, one.copy_ids), _IS_UNFINISHED)
+    unfinished = sa.select(_Copy.id).where(is_among(_Copy.id, one.copy_ids), _Copy.status.in_(_NOT_DONE_WITH))
     held = session.scalars(unfinished.order_by(_Copy.id).with_for_update()).all()
     copies = session.scalars(sa.select(_Copy).where(is_among(_Copy.id, held), _IS_GIVEN_UP)).all()
     given_up = [copy.id for copy in copies]
@@ -145,6 +160,7 @@ def _take(session: Session, *, one: CopyLease) -> list[_Order]:
             path=copy.path,
             inbox=_inbox(session, copy),
             is_archived=copy.location.location_type is LocationType.LONG_TERM_ARCHIVE,
+            listing=_listing(session, copy),
         )
         for copy in copies
     ]
@@ -155,12 +171,20 @@ def _store(location: models.DataLocation, one: CopyLease) -> Store:
 
 
 def _inbox(session: Session, copy: models.PhysicalCopy) -> str | None:
-    is_staged = copy.location.location_type is LocationType.PROCESSING
+    kind = copy.location.location_type
     if copy.data_product_id is None:
-        return inbox_of(copy.id) if is_staged else None
-    if is_staged:
+        return inbox_of(copy.id) if kind is LocationType.PROCESSING else None
+    if kind is LocationType.PROCESSING:
         return products.inbox_of(copy.id)
-    return products.inbox_of_run(session.get_one(_Product, copy.data_product_id).run_id)
+    is_on_its_way = kind is LocationType.BUFFER
+    return products.inbox_of_run(session.get_one(_Product, copy.data_product_id).run_id) if is_on_its_way else None
+
+
+def _listing(session: Session, copy: models.PhysicalCopy) -> str | None:
+    is_tree = copy.data_product_id is not None and PurePosixPath(copy.path).suffix == ".zarr"
+    if not is_tree or copy.location.location_type is not LocationType.LONG_TERM_ARCHIVE:
+        return None
+    return products.listing_beside(copy.path, session.get_one(_Product, copy.data_product_id).relative_path)
 
 
 def _remove(order: _Order, one: CopyLease) -> bool:
@@ -168,7 +192,7 @@ def _remove(order: _Order, one: CopyLease) -> bool:
     one.keep_lease()
     try:
         order.store.remove_unfinished(order.path)
-        if not order.is_archived:
+        if not order.is_archived or _is_half_there(order):
             order.store.remove(order.path)
         if order.inbox is not None:
             order.store.remove(order.inbox)
@@ -178,7 +202,15 @@ def _remove(order: _Order, one: CopyLease) -> bool:
     return True
 
 
+def _is_half_there(order: _Order) -> bool:
+    """Whether a directory in an archive is unfinished as a whole."""
+    if order.listing is None:
+        return False
+    order.store.remove_unfinished(order.listing)
+    return order.store.size(order.listing) is None
+
+
 def _record(session: Session, *, one: CopyLease, gone: Sequence[int]) -> None:
     mine = set(one.held(session)).intersection(gone)
     because, by, to = "given up unfinished, and removed", one.worker.name, PhysicalCopyStatus.DELETED
-    advance(session, _Copy, mine, to=to, expected=[PhysicalCopyStatus.WRITING], because=because, by=by, values=_IDLE)
+    advance(session, _Copy, mine, to=to, expected=_NOT_DONE_WITH, because=because, by=by, values=_IDLE)

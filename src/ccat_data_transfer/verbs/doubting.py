@@ -16,9 +16,9 @@ from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.errors import BadFile, FileUnreadable, LocationFails
 from ccat_data_transfer.backends.movers import unreadable
 from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.doubts import is_believed
 from ccat_data_transfer.errors import BroughtInVain, CopyUnread, SoundWhereItLies
 from ccat_data_transfer.verbs.attempts import Attempt
-from ccat_data_transfer.verbs.products.plan import is_believed
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.sets import is_among
@@ -60,23 +60,20 @@ def doubt_what_was_brought(session: Session, one: Attempt, error: CcatError) -> 
     told = {copy_id: f"{problems[copy_id]} {one.by} found that." for copy_id in sorted(problems.keys() - right)}
     places = {_doubt(session, copy_id, because=because) for copy_id, because in told.items()}
     read_soon(session, {place for place in places if place is not None})
-    transfer = one.row(session)
-    transfer.doubts_since = transfer.doubts_since or _now(session)
+    one.note_doubt(session)
     return None if told else SoundWhereItLies(problems.values(), by=one.by)
 
 
 def found_right(session: Session, one: Attempt, copy_ids: Collection[int]) -> set[int]:
     """Those of some copies that, since this transfer could not have one, were found right where they lie."""
-    since = one.row(session).doubts_since
+    since = one.doubts_since(session)
     if since is None:
         return set()
     read = sa.select(_Copy.id, _Copy.verified_at).where(is_among(_Copy.id, copy_ids), _Copy.verified_at > since)
-    rows, now = session.execute(read).all(), _now(session)
-    return {copy_id for copy_id, read_at in rows if is_believed(read_at, since=since, now=now)}
-
-
-def _now(session: Session) -> datetime:
-    return session.scalars(sa.select(sa.func.clock_timestamp())).one()
+    now: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
+    return {
+        copy_id for copy_id, at in session.execute(read) if at is not None and is_believed(at, since=since, now=now)
+    }
 
 
 def _problems(error: CcatError) -> Mapping[int, CcatError]:

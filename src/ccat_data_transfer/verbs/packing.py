@@ -223,7 +223,7 @@ def _record(session: Session, *, one: Attempt, order: _Order, packed: _Packed) -
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
     keep_seals(session, packed.seals)
     package.size_bytes, package.checksum = stored.size_bytes, stored.checksum
-    one.end(session, Status.PENDING, because=because)
+    one.end(session, Status.PENDING, because=because, arrives=True)
 
 
 def _require_registered_as_packed(session: Session, order: _Order) -> None:

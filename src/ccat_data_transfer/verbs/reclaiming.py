@@ -25,7 +25,7 @@ from ccat_service.logging import StructuredLogger
 
 _Copy, _Status = models.PhysicalCopy, PhysicalCopyStatus
 _IDLE: Final = {"claimed_by": None, "lease_until": None}
-_UNREAD: Final = {"verified_at": None, "failure": None, "not_before": None, "trouble_count": 0}
+_UNREAD: Final = {"verified_at": None, "not_before": None, "trouble_count": 0}
 _GONE: Final = "it was to stay, and is not there any more"
 _NOW: Final = sa.func.clock_timestamp()
 

@@ -95,7 +95,7 @@ def _copy(order: _Order) -> Stored:
 def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored) -> None:
     because = "restored from an archive, and read back"
     record_copy(session, order.copy_id, stored, because=because, by=one.by)
-    one.end(session, Status.PENDING, because=because)
+    one.end(session, Status.PENDING, because=because, arrives=True)
 
 
 def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:

@@ -23,6 +23,7 @@ from ccat_ops_db.queries.retention import (
 )
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.verbs.copies import WHY_IN_DOUBT
 
 BATCH: Final = 200
 """Copies that one message is about."""
@@ -35,8 +36,8 @@ _AT_ONCE: Final = timedelta()
 
 _Copy, _Location, _Status = models.PhysicalCopy, models.DataLocation, PhysicalCopyStatus
 _NOW: Final = sa.func.clock_timestamp()
-_NEVER_TRIED: Final = {"not_before": None, "trouble_count": 0, "failure": None}
-"""What was noted of a copy until now is about reading it."""
+_NEVER_TRIED: Final = {"not_before": None, "trouble_count": 0, "failure": WHY_IN_DOUBT}
+"""What was noted of a copy until now is about reading it; why it may be bad holds if it stays after all."""
 _IS_GOING: Final = sa.text(GOING)
 _MAY_BE_SENT: Final = sa.and_(
     _IS_GOING,

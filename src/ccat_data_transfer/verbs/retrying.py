@@ -26,7 +26,14 @@ _SAME: Final = (
 )
 """What a restored copy has of the one that was lost."""
 _Archiving: Final = models.LongTermArchiveTransfer
-ANEW: Final = {"failure": None, "retry_count": 0, "trouble_count": 0, "not_before": None, "doubts_since": None}
+ANEW: Final = {
+    "failure": None,
+    "retry_count": 0,
+    "trouble_count": 0,
+    "trouble_kept": 0,
+    "not_before": None,
+    "doubts_since": None,
+}
 """What a transfer has that is taken up as if it had never been tried."""
 _ASKED: Final = "a retry was asked for"
 

@@ -113,8 +113,8 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, br
     because = "brought here; to be unpacked next"
     for path, problem in brought.bad.items():
         concerned = [member for member in order.members if member.path == path]
-        told = _told(session, concerned, problem, by=one.by)
-        one.rest(session, [member.archive_transfer_id for member in concerned], because=told)
+        told, is_lost = _told(session, concerned, problem, by=one.by)
+        one.rest(session, [member.archive_transfer_id for member in concerned], because=told, is_lost=is_lost)
     row = session.get_one(models.DataTransfer, one.transfer_id)
     leave_behind(session, row, [member for member in order.members if not brought.has(member)])
     _note_size(session, one, [member for member in order.members if brought.has(member)])
@@ -123,13 +123,19 @@ def _record(session: Session, *, one: Attempt, order: _Order, stored: Stored, br
     one.end(session, Status.PENDING, because=because)
 
 
-def _told(session: Session, members: Sequence[Carried], problem: BadFile | FileUnreadable, *, by: str) -> str:
-    """What becomes of a raw package that was not brought: made anew, or tried again with a later transfer package."""
+def _told(
+    session: Session, members: Sequence[Carried], problem: BadFile | FileUnreadable, *, by: str
+) -> tuple[str, bool]:
+    """What becomes of a raw package that was not brought, and whether that is to be made anew.
+
+    Else it is tried again with a later transfer package.
+    """
     [first, *_] = members
     if isinstance(problem, BadFile):
         mark(session, first.copy_id, problem, by=by)
-        return str(BadBufferCopy(first.name, problem))
-    return remade(session, members, after=TIMES_UNREAD, by=by) or f"{problem} It is tried again."
+        return str(BadBufferCopy(first.name, problem)), True
+    anew = remade(session, members, after=TIMES_UNREAD, by=by)
+    return anew or f"{problem} It is tried again.", anew is not None
 
 
 def _note_size(session: Session, one: Attempt, members: Sequence[Carried]) -> None:

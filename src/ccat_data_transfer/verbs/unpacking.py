@@ -135,7 +135,7 @@ def _go_on(session: Session, *, one: Attempt, arrived: _Arrived, stored: Stored)
         because = "came from another site, and every file verified"
         record_copy(session, found.id, replace(stored, checksum=arrived.one.checksum), because=because, by=one.by)
     moved = sa.update(_Archiving).where(is_among(_Archiving.id, [each.archive_transfer_id for each in arrived.members]))
-    healthy = {"failure": None, "not_before": None, "bad_arrivals": 0}  # who loses it there has to be given a rest
+    healthy = {"failure": None, "not_before": None, "bad_arrivals": 0, "trouble_count": _Archiving.trouble_kept}
     session.execute(moved.values(origin_id=row.destination_id, **healthy))
 
 

@@ -21,6 +21,10 @@ class _Transfer(Leased):
     trouble_count: Mapped[int] = mapped_column(
         server_default="0", comment="Tries in a row that ended in trouble that passes; decides the pause."
     )
+    trouble_kept: Mapped[int] = mapped_column(
+        server_default="0",
+        comment="What trouble_count falls back to at the next place on the way: more than 0 once it was lost at one.",
+    )
     retry_count: Mapped[int] = mapped_column(server_default="0", comment="Workers in a row that were lost with it.")
     not_before: Mapped[datetime | None] = mapped_column(comment="Earliest moment of the next try.")
     failure: Mapped[str | None] = mapped_column(comment="What went wrong last, and what to do.")

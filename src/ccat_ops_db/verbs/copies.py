@@ -15,7 +15,16 @@ from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 _Copy, _Run, _Taken = models.PhysicalCopy, models.ExecutedReductionStep, models.RunInput
 _Status = PhysicalCopyStatus
 _AN_HOUR: Final = timedelta(hours=1)
-_UNTOUCHED: Final = {"claimed_by": None, "lease_until": None, "failure": None, "not_before": None, "trouble_count": 0}
+_IS_UNREAD: Final = sa.and_(_Copy.raw_data_file_id.is_(None), _Copy.verified_at.is_(None))
+WHY_IN_DOUBT: Final = sa.case((_IS_UNREAD, _Copy.failure))
+"""What was noted of a copy that was not read since, and so may be bad; else NULL."""
+_UNTOUCHED: Final = {
+    "claimed_by": None,
+    "lease_until": None,
+    "failure": WHY_IN_DOUBT,
+    "not_before": None,
+    "trouble_count": 0,
+}
 _MAY_COME_BACK: Final = (_Status.DELETION_POSSIBLE, _Status.DELETION_SCHEDULED)
 _UNPACKED: Final = sa.select(_Copy.id).where(
     is_given(_Copy.id, "copies"),

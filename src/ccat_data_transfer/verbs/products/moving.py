@@ -123,4 +123,4 @@ def _go_on(session: Session, *, one: Attempt, next_id: int, bad: Sequence[tuple[
     transfer = session.get_one(models.ProductArchiveTransfer, one.transfer_id)
     drop(session, [item for item, _ in bad], by=one.by, because="there is nothing sound to bring")
     aim_on(session, transfer, next_id)
-    one.end(session, Status.PENDING, because=_ARRIVED)
+    one.end(session, Status.PENDING, because=_ARRIVED, arrives=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
 
 from ccat_data_transfer.routing import Hop, NoWay, Place, Route, Straight, way
@@ -47,7 +46,6 @@ class Aim:
 
 
 NOWHERE: Final = Aim()
-_BELIEVED: Final = timedelta(days=1)
 
 
 def aim_from(origin: Place, archives: Iterable[Archive], here: Network, *, kept: int | None = None) -> Aim:
@@ -143,14 +141,6 @@ class Fetch:
     def waits(self) -> bool:
         """Whether it is to be read where it lies first: what is in doubt is not sent over networks."""
         return self.route is not None and self.source.is_doubted
-
-
-def is_believed(read_at: datetime, *, since: datetime, now: datetime) -> bool:
-    """Whether a copy is right that its location found so, though somebody cannot have it, first at `since`.
-
-    Else it is read once more, as it may have become bad: after a day, two, four and so on.
-    """
-    return since < read_at and now - read_at < max(_BELIEVED, read_at - since)
 
 
 def fetch_from(
