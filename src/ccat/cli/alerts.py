@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db import models
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.alerts import Alerts, list_alerts
 
 _COLUMNS: Final = ["id", "since", "kind", "number", "sentence", "told_at", "cleared_at"]

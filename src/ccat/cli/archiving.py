@@ -4,10 +4,11 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json
+from ccat.cli.output import AsJson, print_json
 from ccat.cli.retrying import RunIds
 from ccat.wiring import process_name, transaction
 from ccat_data_transfer.verbs.products.retrying import archive_again, retry_failed_archiving
+from ccat_ops_db.plan.numbers import counted
 
 Failed = Annotated[bool, typer.Option("--failed", help="Instead: all runs whose products could not be archived.")]
 

@@ -12,9 +12,10 @@ from ccat.backup.making import Made, make_backup
 from ccat.backup.manifest import Manifest
 from ccat.backup.verifying import verify as verify_it
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json
+from ccat.cli.output import AsJson, print_json
 from ccat.stack.errors import command_for
 from ccat.wiring import person
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
 
 if TYPE_CHECKING:

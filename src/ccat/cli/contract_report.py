@@ -9,7 +9,8 @@ from typing import Any
 import typer
 import yaml
 
-from ccat.cli.output import counted, print_json, print_table
+from ccat.cli.output import print_json, print_table
+from ccat_ops_db.plan.numbers import counted
 from ccat_workflow_manager.contract.examining import Tell
 from ccat_workflow_manager.contract.telling import cause
 from ccat_workflow_manager.contract.values import Finding, Image, Point, Report, Seen, Subject, Trial, Verdict

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Before, Limit, counted, labels, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, labels, print_json, print_table
 from ccat.wiring import transaction
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.descent import Level, Use, descendants, uses
 from ccat_ops_db.queries.roots import Kind, find_root
 

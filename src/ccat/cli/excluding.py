@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
 from ccat.cli.foreseen import by_step, listed, show_runs
-from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, counted, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, print_json, print_table
 from ccat.cli.scans import aware_moment
 from ccat.wiring import person, transaction
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.exclusions import Concerned, ListedExclusion, concerned, list_exclusions
 from ccat_ops_db.verbs.excluding import BadData, exclude, lift

@@ -4,8 +4,9 @@ from typing import Annotated, Any
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import person, transaction
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.gaps import SubGroupNow
 from ccat_ops_db.states import Verdict
 from ccat_ops_db.verbs.gaps import Asked, Gap, look_up_gap

@@ -7,8 +7,9 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import transaction
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.limits import Pace, limits_now, paces
 from ccat_ops_db.verbs.limiting import limit_every_user, limit_location, limit_user
 

@@ -9,10 +9,11 @@ from rich.tree import Tree
 
 from ccat.cli.descent import tell_levels
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, as_json, console, counted, labels, print_json
+from ccat.cli.output import LARGEST_ID, AsJson, as_json, console, labels, print_json
 from ccat.wiring import transaction
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.plan.lineage import Lineage, ProductNode, RunNode
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.prov import prov_json
 from ccat_ops_db.plan.ro_crate import ro_crate
 from ccat_ops_db.plan.sentences import Names

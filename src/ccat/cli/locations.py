@@ -7,9 +7,10 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.cli.places import backend_at, place_of, split, told
 from ccat.wiring import transaction
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations, place_told
 from ccat_ops_db.states import BackendName, LocationType, StorageType

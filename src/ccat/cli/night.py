@@ -6,9 +6,10 @@ import typer
 from rich.text import Text
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, console, counted, print_json, print_table
+from ccat.cli.output import AsJson, console, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db.plan.nights import Night, Observed, Place, StepNight
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.night import look_up_night
 

@@ -64,11 +64,6 @@ def labels(values: Mapping[str, object]) -> str:
     return ", ".join(str(value) for value in values.values()) or "all"
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """So many of something, in the right form."""
-    return f"{number:,} {one if number == 1 else several}"
-
-
 def _cell(value: object) -> str:
     if value is None:
         return ""

@@ -8,10 +8,11 @@ from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
 from ccat.cli.excluding import Because, Pixels
-from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
 from ccat.wiring import person, process_name, transaction
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.queries.roots import Kind, find_one

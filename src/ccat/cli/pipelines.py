@@ -4,9 +4,10 @@ from typing import Annotated, Final
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db.plan.advice import Used, gigabytes, span
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.measures import StepUse, step_uses
 
 app = typer.Typer(no_args_is_help=True, help="All pipelines: what their steps use of what they ask for.")

@@ -7,9 +7,10 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, counted, labels, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, labels, print_json, print_table
 from ccat.wiring import person, transaction
 from ccat_ops_db.lookup import PIPELINE, names
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.plans import Planned, PlannedRun, planned_runs, read_plan
 from ccat_ops_db.verbs.planning import make_plan
 from ccat_workflow_manager.verbs import launching

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Before, Limit, counted, labels, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, labels, print_json, print_table
 from ccat.cli.runs import require_known
 from ccat.wiring import transaction
 from ccat_ops_db import models
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.copies import CopyAt, copies_of
 from ccat_ops_db.queries.runs import Filter, list_products
 from ccat_ops_db.states import DataProductType, PhysicalCopyStatus, ProductState

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import person, transaction
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.retention import lines
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.retention import Forecast, data_classes, forecast, places

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, Limit, counted, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Limit, print_json, print_table
 from ccat.cli.runs import require_known
 from ccat.wiring import person, transaction
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.failures import Alike, fingerprint_of, list_failures, runs_alike
 from ccat_ops_db.queries.runs import Filter
 from ccat_ops_db.verbs.retrying import Retried, retry_runs

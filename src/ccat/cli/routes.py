@@ -4,9 +4,10 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db.plan.advice import span
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.states import Mover
 from ccat_ops_db.verbs.routing import RouteNow, RouteSettings, add_route, change_route, list_routes

@@ -5,11 +5,12 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
-from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, counted, labels, print_json, print_table
+from ccat.cli.output import LARGEST_ID, AsJson, Before, Limit, labels, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db import models
 from ccat_ops_db.lookup import PIPELINE, STEP, require
 from ccat_ops_db.plan.advice import efficiency, span
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.runs import Coverage, Filter, coverage, get_run, list_runs
 from ccat_ops_db.states import RunStatus

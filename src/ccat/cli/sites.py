@@ -3,8 +3,9 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json, print_table
+from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import transaction
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.verbs.locating import add_site, list_sites
 
 app = typer.Typer(no_args_is_help=True, help="One site.")

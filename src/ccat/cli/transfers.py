@@ -9,11 +9,12 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, console, counted, print_json, table, titled
+from ccat.cli.output import AsJson, console, print_json, table, titled
 from ccat.wiring import open_database, process_name, transaction
 from ccat_data_transfer.levels import Level
 from ccat_data_transfer.status import Crossed, Crossing, OnItsWay, Stage, TransferStatus, transfer_status
 from ccat_data_transfer.verbs.retrying import retry_transfer
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.unread import ReadAgain
 from ccat_service.database import DatabaseConnection

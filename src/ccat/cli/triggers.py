@@ -5,11 +5,12 @@ from typing import Annotated, Final
 import typer
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
 from ccat.cli.plans import launch
 from ccat.cli.trials import IsTrial, Keep, Settings, Version, try_out
 from ccat.wiring import person, transaction
 from ccat_ops_db.lookup import PIPELINE, require
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.triggers import TriggerNow, list_triggers
 from ccat_ops_db.verbs.pausing import pause as pause_it
 from ccat_ops_db.verbs.pausing import resume as resume_it

@@ -10,9 +10,10 @@ import typer
 
 from ccat.cli.descent import KindOf, Name, tell_levels
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, Before, Limit, counted, print_json, print_table
+from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
 from ccat.wiring import person, transaction
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.descent import Level, affected
 from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.queries.withdrawals import list_withdrawals

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.failures import is_followed
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
@@ -88,10 +89,6 @@ def _alike(failure: sa.ColumnElement[str | None] | sa.orm.InstrumentedAttribute[
     return sa.func.regexp_replace(sa.func.coalesce(failure, ""), "[0-9]+", "#", "g")
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:8]
 
@@ -121,7 +118,7 @@ def _failed_runs(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"{pipeline}/{step}/{_digest(kind)}",
-            sentence=f"{_counted(number, 'sub-group')} of {pipeline}/{step} failed for good: "
+            sentence=f"{counted(number, 'sub-group', 'sub-groups')} of {pipeline}/{step} failed for good: "
             f"{cause or 'an input is missing'}; "
             f"`ccat runs --pipeline {pipeline} --step {step} --status failed` lists the runs",
             number=number,
@@ -151,7 +148,7 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"raw packages/{_digest(kind)}",
-            sentence=f"{_counted(number, 'raw package')} cannot be archived: {cause} "
+            sentence=f"{counted(number, 'raw package', 'raw packages')} cannot be archived: {cause} "
             "`ccat packages --state failed` lists them",
             number=number,
         )
@@ -181,8 +178,8 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
             yield Condition(
                 kind=AlertKind.BACKLOG,
                 key=f"{what}s",
-                sentence=f"{_counted(number, what)} not in the archive yet, the oldest since {oldest:%F %H:%M} UTC; "
-                f"{_SAYS_WHY[what]} says why",
+                sentence=f"{counted(number, what, f'{what}s')} not in the archive yet, "
+                f"the oldest since {oldest:%F %H:%M} UTC; {_SAYS_WHY[what]} says why",
                 number=number,
             )
 
@@ -198,8 +195,9 @@ def _late_changes(session: Session, late: datetime) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.BACKLOG,
             key="changes",
-            sentence=f"{_counted(number, 'change')} not looked at yet, the oldest since {oldest:%F %H:%M} UTC; "
-            "see that a trigger-manager runs that serves their pipelines, and what its log says",
+            sentence=f"{counted(number, 'change', 'changes')} not looked at yet, "
+            f"the oldest since {oldest:%F %H:%M} UTC; see that a trigger-manager runs that serves their pipelines, "
+            "and what its log says",
             number=number,
         )
 
@@ -221,8 +219,8 @@ def _late_sub_groups(session: Session, late: datetime) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"sub-groups of {pipeline}",
-            sentence=f"{_counted(number, 'sub-group')} of pipeline {pipeline} without the run that new data want, "
-            f"the oldest since {oldest:%F %H:%M} UTC; `ccat gap {pipeline}` lists them",
+            sentence=f"{counted(number, 'sub-group', 'sub-groups')} of pipeline {pipeline} without the run "
+            f"that new data want, the oldest since {oldest:%F %H:%M} UTC; `ccat gap {pipeline}` lists them",
             number=number,
         )
 
@@ -241,7 +239,7 @@ def _late_runs(session: Session, late: datetime) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"runs of {pipeline}",
-            sentence=f"{_counted(number, 'run')} of pipeline {pipeline} not started yet, "
+            sentence=f"{counted(number, 'run', 'runs')} of pipeline {pipeline} not started yet, "
             f"the oldest since {oldest:%F %H:%M} UTC; `ccat run why RUN` says what holds one",
             number=number,
         )

@@ -12,6 +12,7 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.data import DOUBTED, LOST, UNREADABLE
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import FRESH
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
@@ -43,7 +44,7 @@ def _lost_packages(session: Session) -> Iterator[Condition]:
         _by_location(sa.func.count(), sa.func.min(_Copy.path)).where(_Copy.raw_data_package_id.is_not(None), _IS_LOST)
     )
     for name, number, path in rows:
-        copies = "1 archive copy is" if number == 1 else f"{number:,} archive copies are"
+        copies = counted(number, "archive copy is", "archive copies are")
         yield Condition(
             kind=AlertKind.LOST_COPY,
             key=f"archive {name}",
@@ -64,7 +65,7 @@ def _lost_products(session: Session) -> Iterator[Condition]:
     for name, number, such, lost, such_lost in session.execute(
         _by_location(*told).join(_Product, counts).where(is_product, _IS_LOST)
     ):
-        products = "1 archived product is" if number == 1 else f"{number:,} archived products are"
+        products = counted(number, "archived product is", "archived products are")
         sentence = f"{products} damaged or gone at {name}, such as {such}: "
         sentence += "what is sound where it was made is archived anew by itself, else `ccat run archive RUN` says why"
         if lost:
@@ -78,7 +79,7 @@ def _unreadable(session: Session) -> Iterator[Condition]:
     for name, number, path, failure in session.execute(
         _by_location(*told).where(sa.text(f"physical_copy.{UNREADABLE}"))
     ):
-        copies = "1 copy" if number == 1 else f"{number:,} copies"
+        copies = counted(number, "copy", "copies")
         yield Condition(
             kind=AlertKind.LOST_COPY,
             key=f"unreadable {name}",
@@ -95,7 +96,7 @@ def _doubted(session: Session) -> Iterator[Condition]:
     told = (sa.func.count(), sa.func.min(_Copy.path))
     in_doubt = _by_location(*told).where(sa.text(f"physical_copy.{DOUBTED}"), is_unserved, sa.not_(is_held()))
     for name, number, path in session.execute(in_doubt):
-        copies = "1 copy in doubt is" if number == 1 else f"{number:,} copies in doubt are"
+        copies = counted(number, "copy in doubt is", "copies in doubt are")
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"in doubt {name}",
@@ -134,7 +135,7 @@ def _given_up(session: Session) -> Iterator[Condition]:
         .group_by(LOCATION.label)
     )
     for name, number, package_id, cause in rows:
-        copies = "1 archive copy" if number == 1 else f"{number:,} archive copies"
+        copies = counted(number, "archive copy", "archive copies")
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"copies for {name}",
@@ -149,7 +150,7 @@ def _undeletable(session: Session) -> Iterator[Condition]:
     told = (sa.func.count(), sa.func.min(_Copy.failure))
     failed = _by_location(*told).where(_Copy.status.in_(_TRIED), waits)
     for name, number, failure in session.execute(failed):
-        copies = "1 copy" if number == 1 else f"{number:,} copies"
+        copies = counted(number, "copy", "copies")
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"deletions {name}",

@@ -10,6 +10,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.repairs import failed_repairs
 from ccat_ops_db.queries.troubled_transfers import IN_VAIN
 from ccat_ops_db.states import AlertKind, ProductState
@@ -42,7 +43,7 @@ def _given_up(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"products for {archive}",
-            sentence=f"products of {_runs(number)} cannot be archived at {archive}, such as: {cause} "
+            sentence=f"products of {counted(number, 'run', 'runs')} cannot be archived at {archive}, such as: {cause} "
             "`ccat run archive --failed` takes up all of them",
             number=number,
         )
@@ -56,7 +57,7 @@ def _aimless(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"products: {because}",
-            sentence=f"products of {_runs(number)} are to be archived, and cannot be: {because}",
+            sentence=f"products of {counted(number, 'run', 'runs')} are to be archived, and cannot be: {because}",
             number=number,
         )
 
@@ -69,8 +70,8 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
         yield Condition(
             kind=AlertKind.BACKLOG,
             key="products tried in vain",
-            sentence=f"products of {_runs(number)} met trouble {IN_VAIN} times or more on the way into an "
-            f"archive{f', such as: {cause}' if cause else ';'} `ccat transfer status` says what is in the way",
+            sentence=f"products of {counted(number, 'run', 'runs')} met trouble {IN_VAIN} times or more on the way "
+            f"into an archive{f', such as: {cause}' if cause else ';'} `ccat transfer status` says what is in the way",
             number=number,
         )
 
@@ -84,7 +85,7 @@ def _unmended(session: Session) -> Iterator[Condition]:
         .group_by(LOCATION.label)
     )
     for name, number, failure in session.execute(rows):
-        made = "1 product, made" if number == 1 else f"{number:,} products, made"
+        made = counted(number, "product, made", "products, made")
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"repairs {name}",
@@ -92,7 +93,3 @@ def _unmended(session: Session) -> Iterator[Condition]:
             "It is tried again each day, and at once when a run takes it",
             number=number,
         )
-
-
-def _runs(number: int) -> str:
-    return "1 run" if number == 1 else f"{number:,} runs"

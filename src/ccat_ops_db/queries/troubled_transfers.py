@@ -10,6 +10,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.unplanned import unplanned
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, AlertKind, Status
 
@@ -36,8 +37,8 @@ def troubled_transfers(session: Session) -> Iterator[Condition]:
 def _unplanned(session: Session) -> Iterator[Condition]:
     """Raw files that get into no package."""
     for one in unplanned(session):
-        files = "1 raw file gets" if one.files == 1 else f"{one.files:,} raw files get"
-        scans = "1 scan" if one.scans == 1 else f"{one.scans:,} scans"
+        files = counted(one.files, "raw file gets", "raw files get")
+        scans = counted(one.scans, "scan", "scans")
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"raw files: {one.failure}",
@@ -60,7 +61,7 @@ def _tried_in_vain(session: Session) -> Iterator[Condition]:
         .where(sa.text(f"long_term_archive_transfer.{LIVE}"), sa.or_(_Way.trouble_count >= IN_VAIN, crosses_in_vain))
     ).one()
     if number:
-        packages = "1 raw package" if number == 1 else f"{number:,} raw packages"
+        packages = counted(number, "raw package", "raw packages")
         yield Condition(
             kind=AlertKind.BACKLOG,
             key="raw packages tried in vain",
@@ -83,7 +84,7 @@ def _staged_in_vain(session: Session) -> Iterator[Condition]:
         .order_by(LOCATION.label)
     )
     for name, number, cause in rows:
-        what = "1 raw package or product" if number == 1 else f"{number:,} raw packages or products"
+        what = counted(number, "raw package or product", "raw packages or products")
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=f"staged in vain {name}",
@@ -106,7 +107,7 @@ def _unserved(session: Session) -> Iterator[Condition]:
     ).subquery()
     told = sa.select(waits.c.because, sa.func.count(), sa.func.min(waits.c.since)).group_by(waits.c.because)
     for because, number, since in session.execute(told.order_by(waits.c.because)):
-        transfers = "1 transfer waits" if number == 1 else f"{number:,} transfers wait"
+        transfers = counted(number, "transfer waits", "transfers wait")
         yield Condition(
             kind=AlertKind.BACKLOG,
             key=because.partition(":")[0],
