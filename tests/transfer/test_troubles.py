@@ -113,7 +113,8 @@ def as_anybody() -> Iterator[None]:
     """Permissions hold for this thread too, even if it is root's."""
     libc, header, sets = ctypes.CDLL(None), _Header(0x20080522, 0), (_Sets * 2)()
     assert libc.capget(ctypes.byref(header), sets) == 0
-    before, past_permissions = sets[0].effective, 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    past_permissions = 1 << 1 | 1 << 2 | 1 << 3  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+    before = sets[0].effective
     sets[0].effective &= ~past_permissions
     assert libc.capset(ctypes.byref(header), sets) == 0
     try:

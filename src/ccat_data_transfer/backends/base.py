@@ -68,7 +68,10 @@ class Store(Protocol):
         """Seal of what has this name; None where nothing has."""
 
     def seal_anew(self, path: str) -> Seal | None:
-        """The same, after it got another seal than who began to remove it knows; that of an object is never another."""
+        """The same, after it got another seal than who began to remove it knows.
+
+        That of an object is never another, nor that of a file which may not be changed.
+        """
 
     def remove_unfinished(self, path: str) -> None:
         """Remove all that tries to make a file or directory have left, and nothing that has its name."""

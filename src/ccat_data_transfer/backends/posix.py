@@ -48,6 +48,7 @@ _PARTIAL: Final = ".partial-"
 _REMOVED: Final = ".removed-"
 _LONGEST: Final = 255 - 64
 """Bytes of a name that has room for an ending."""
+_NOT_TO_BE_CHANGED: Final = (errno.EPERM, errno.EACCES, errno.EROFS)
 _A_SECOND: Final = 10**9
 """In ns; disks that know times no better are rare."""
 
@@ -223,7 +224,10 @@ class Disk:
             return _seal(found) if found.exists() else None
 
     def seal_anew(self, path: str) -> Seal | None:
-        """The same, after it got another seal; whoever knows the one before does not remove it."""
+        """The same, after it got another seal; whoever knows the one before does not remove it.
+
+        What is another user's, or on a disk that is read-only now, keeps the one that it has.
+        """
         found = self._below(path)
         with self.explained():
             try:
@@ -232,6 +236,9 @@ class Disk:
             except FileNotFoundError:
                 require_mounted(self.root)
                 return None
+            except OSError as error:
+                if error.errno not in _NOT_TO_BE_CHANGED:
+                    raise
             return _seal(found)
 
     def size(self, path: str) -> int | None:

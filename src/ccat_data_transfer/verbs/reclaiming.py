@@ -1,7 +1,7 @@
 """What was let go, could not be removed and has to stay by now is a copy again, if it is still there.
 
-Whoever began to remove it may be asleep: so it gets another seal first, and is left alone by who wakes up. Nobody knows
-for sure what is left of it, so it counts as never read.
+Whoever began to remove it may be asleep: so it gets another seal first, if it can, and is left alone by who wakes up.
+Nobody knows for sure what is left of it, so it counts as never read.
 """
 
 from collections import defaultdict
