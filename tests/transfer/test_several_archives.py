@@ -15,9 +15,9 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import AlertKind, Mover, Status
+from ccat_ops_db.states import AlertKind, LocationType, Mover, Status
 from tests.transfer.support import START, Observatory
-from tests.transfer.test_replication import check_copy, damage, read_again, tar_of
+from tests.transfer.test_replication import check_copy, damage, look_again, read_again, tar_of
 
 ARCHIVING = models.LongTermArchiveTransfer
 FILES = {"a.fits": b"a" * 300_000, "b.txt": b"cloudy"}
@@ -133,3 +133,65 @@ def test_a_copy_that_a_person_said_to_be_restored_is_read_before_all_others(obse
     with transaction(observatory.engine) as session:
         first, *_ = due_for_scrubbing(session, find(session, LOCATION, "cologne/lta").id)
     assert first == observatory.copies(believed)["cologne/lta"].id
+
+
+def further(observatory: Observatory) -> list[tuple[str, Status]]:
+    """Where copies of packages that are archived were to go, with what became of that."""
+    way = models.LongTermArchiveTransfer
+    with transaction(observatory.engine) as session:
+        names = dict(session.execute(LOCATION.rows.with_only_columns(models.DataLocation.id, LOCATION.label)).all())
+        rows = session.scalars(sa.select(way).order_by(way.id)).all()
+        return [(names[one.destination_id], one.status) for one in rows if names[one.destination_id] != "cologne/lta"]
+
+
+def look_at_all(observatory: Observatory) -> int:
+    """A whole round of looks at packages; how many copies it asked for."""
+    return look_again(observatory) + look_again(observatory)
+
+
+def put_out_of_use(observatory: Observatory, name: str) -> None:
+    with transaction(observatory.engine) as session:
+        find(session, LOCATION, name).active = False
+
+
+def archived_once(two_archives: Observatory) -> int:
+    """A package with a copy in Cologne, and another on its way to the US that has not left yet."""
+    package_id = two_archives.observe({"a.fits": b"a"})
+    assert [two_archives.do(Operation.PACKING), two_archives.ship()] == [1, 1]
+    for one in (Operation.TRANSFERRING, Operation.UNPACKING, Operation.ARCHIVING):
+        assert two_archives.do(one) == 1
+    assert further(two_archives) == [("us/lta", Status.PENDING)]
+    return package_id
+
+
+def test_a_further_copy_for_an_archive_that_is_put_out_of_use_goes_to_another(two_archives: Observatory) -> None:
+    package_id = archived_once(two_archives)
+    two_archives.add_location("us/spare", LocationType.LONG_TERM_ARCHIVE)
+    put_out_of_use(two_archives, "us/lta")
+    assert look_at_all(two_archives) == 1
+    assert further(two_archives) == [("us/lta", Status.CANCELLED), ("us/spare", Status.PENDING)]
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/spare")
+
+
+def test_a_further_copy_waits_for_an_archive_that_is_out_of_use_where_there_is_no_other(
+    two_archives: Observatory,
+) -> None:
+    archived_once(two_archives)
+    put_out_of_use(two_archives, "us/lta")
+    assert look_at_all(two_archives) == 0
+    assert further(two_archives) == [("us/lta", Status.PENDING)]
+
+
+def test_a_further_copy_that_travels_already_is_dealt_anew_once_it_is_there(two_archives: Observatory) -> None:
+    package_id = archived_once(two_archives)
+    assert two_archives.ship() == 1
+    two_archives.add_location("us/spare", LocationType.LONG_TERM_ARCHIVE)
+    put_out_of_use(two_archives, "us/lta")
+    assert look_at_all(two_archives) == 0
+    for one in (Operation.TRANSFERRING, Operation.UNPACKING):
+        assert two_archives.do(one) == 1
+    assert look_at_all(two_archives) == 1
+    assert further(two_archives) == [("us/lta", Status.CANCELLED), ("us/spare", Status.PENDING)]
+    two_archives.do_all()
+    check_copy(two_archives, package_id, "us/spare")

@@ -130,25 +130,38 @@ def _wanted() -> sa.ColumnElement[int]:
 
 
 def take_back_useless(session: Session, package_ids: Collection[int] | None = None, *, by: str) -> None:
-    """Cancel transfers of archived packages, of these or of any, that have nothing to start from any more.
+    """Cancel transfers of archived packages, of these or of any, that cannot start any more, or go where nothing goes.
 
-    So others are asked for.
+    So others are asked for. What only one that is out of use is left for waits for it.
     """
+    of_these = sa.true() if package_ids is None else is_among(_Archiving.raw_data_package_id, package_ids)
+    useless = {
+        "what it was to be copied from is gone": _has_no_start(),
+        "where it was to go is out of use, and it goes elsewhere": _goes_astray(),
+    }
+    for because, which in useless.items():
+        found = sa.select(_Archiving.id).where(of_these, _Archiving.status == Status.PENDING, which)
+        advance(session, _Archiving, session.scalars(found).all(), to=Status.CANCELLED, because=because, by=by)
+
+
+def _has_no_start() -> sa.ColumnElement[bool]:
     start = aliased(_Location, flat=True)
     is_buffer = sa.exists().where(start.id == _Archiving.origin_id, start.location_type == LocationType.BUFFER)
-    of_archived = sa.exists().where(
-        _Package.id == _Archiving.raw_data_package_id, _Package.state == PackageState.ARCHIVED
-    )
-    useless = sa.select(_Archiving.id).where(
-        sa.true() if package_ids is None else is_among(_Archiving.raw_data_package_id, package_ids),
-        _Archiving.status == Status.PENDING,
-        of_archived,
-        sa.not_(is_packed()),
-        sa.not_(is_restorable()),
-        sa.or_(sa.not_(is_buffer), sa.not_(_has_sources())),
-    )
-    because = "what it was to be copied from is gone"
-    advance(session, _Archiving, session.scalars(useless).all(), to=Status.CANCELLED, because=because, by=by)
+    is_made_of_nothing = sa.and_(sa.not_(is_packed()), sa.not_(is_restorable()))
+    return sa.and_(_is_of_archived(), is_made_of_nothing, sa.or_(sa.not_(is_buffer), sa.not_(_has_sources())))
+
+
+def _goes_astray() -> sa.ColumnElement[bool]:
+    """What travels is looked at again where it arrives."""
+    trip = models.DataTransfer
+    travels = sa.exists().where(trip.id == _Archiving.data_transfer_id, trip.status.in_(LIVE_TRANSFER_STATUSES))
+    takes_copies = sa.exists().where(_Location.id == _Archiving.destination_id, _TAKES_COPIES)
+    return sa.and_(_is_of_archived(_lacks_in_some_archive()), sa.not_(takes_copies), sa.not_(travels))
+
+
+def _is_of_archived(*also: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    archived = (_Package.id == _Archiving.raw_data_package_id, _Package.state == PackageState.ARCHIVED)
+    return sa.exists().where(*archived, *also).correlate(_Archiving)
 
 
 def can_be_made_anew(session: Session, archive_transfer_id: int) -> bool:
