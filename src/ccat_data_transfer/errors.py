@@ -116,6 +116,17 @@ class ProductsSpoiled(CcatError):
         super().__init__(f"Products of run {run_id} have to be sent again from where they were made: {named}.")
 
 
+class ProductsUnread(CcatError):
+    """Products cannot be read while others at their location can, so that they are not archived; the others are."""
+
+    code = "products_unread"
+    transient = True
+
+    def __init__(self, run_id: int, problems: Sequence[CcatError]) -> None:
+        named = some([str(problem).removesuffix(".") for problem in problems])
+        super().__init__(f"Of run {run_id} not everything is archived yet, the others are: {named}.")
+
+
 class BroughtInVain(CcatError):
     """What is brought from another site is bad, and may be sound where it comes from."""
 

@@ -187,6 +187,7 @@ class FileUnreadable(CcatError):
     transient = True
 
     def __init__(self, location: str, path: Path | str, *, said: str) -> None:
+        self.location, self.path, self.said = location, path, said
         super().__init__(
             f"{path} at location {location} cannot be read ({said}); check its permissions, and the disk that it is on."
         )

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, NotKept
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, FileUnreadable, NotKept
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import (
     ArchiveCopyComing,
@@ -46,8 +46,8 @@ class Archived:
     def at_hand(self) -> Iterator[tuple[Store, str]]:
         """Where its tar is read, and its path there.
 
-        Raises BroughtInVain where what came from another site is bad, and NotKept where that is bad only by the time
-        that it is read. What was brought stays in `inbox_of` the staged copy.
+        Raises BroughtInVain where what came from another site is bad, FileUnreadable where it cannot be read there, and
+        NotKept where it is bad only by the time that it is read. What was brought stays in `inbox_of` the staged copy.
         """
         if self.puller is None:
             yield self.store, self.path
@@ -64,6 +64,8 @@ class Archived:
         disk = self.puller.disk
         if isinstance(seen, BadFile):
             raise BroughtInVain(disk.name, {self.copy_id: seen})
+        if isinstance(seen, FileUnreadable):
+            raise seen
         try:
             yield disk, self.puller.path_of(item)
         except (FileDiffers, FileMissing) as problem:

@@ -2,26 +2,29 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Final
 
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.errors import BadFile
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.errors import BadProducts, ProductsSpoiled
+from ccat_data_transfer.errors import BadProducts, ProductsSpoiled, ProductsUnread
 from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
 from ccat_data_transfer.verbs.products.aiming import aim_on
-from ccat_data_transfer.verbs.products.copying import Copier, Item, Seen
+from ccat_data_transfer.verbs.products.copying import Copier, Item, LeftOut
 from ccat_data_transfer.verbs.products.describing import description_of
-from ccat_data_transfer.verbs.products.ordering import Ordered, drop, made_and_there, mark_bad, order, record
+from ccat_data_transfer.verbs.products.ordering import (
+    Ordered,
+    doubt_unread,
+    drop,
+    made_and_there,
+    mark_bad,
+    order,
+    record_all,
+)
 from ccat_data_transfer.verbs.products.plan import description_path, directory_of
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.states import Status
-
-_RECORDED_AT_ONCE: Final = 500
-"""Products after which what was copied is recorded, and not copied again if this try ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +49,19 @@ class _Spoiled(ProductsSpoiled):
         self.found = found
 
 
+class _Unread(ProductsUnread):
+    def __init__(self, order: _Order, left: LeftOut) -> None:
+        super().__init__(order.run_id, [problem for _, problem in (*left.unread, *left.bad)])
+        self.found = left.bad
+        self.unread = left.unread
+
+
 def archive_products(worker: Worker, transfer_id: int) -> None:
     """Copy the products of a run, all that count, into a long-term archive, each read back from there.
 
-    They are recorded many at a time. One that is not what was registered is marked, and keeps no other from being
-    archived. What is known of the run lies beside them in the end. Does nothing unless the transfer is SCHEDULED.
+    They are recorded many at a time. One that is not what was registered is marked, one that cannot be read is tried
+    again, and neither keeps any other from being archived. What is known of the run lies beside them in the end. Does
+    nothing unless the transfer is SCHEDULED.
     """
     attempt(worker, models.ProductArchiveTransfer, transfer_id, work=_archive, on_failure=_mark_bad)
 
@@ -63,12 +74,14 @@ def _archive(one: Attempt) -> None:
         because = "its products do not count any more"
         one.transaction(partial(one.end, to=Status.CANCELLED, because=because))
         return
-    bad = _copy(one, wanted, items)
+    left = record_all(one, wanted.copier.copy_all(items), wanted.ordered)
     _describe(one, wanted)
-    if spoiled := [(item, told) for item, told in bad if item.copy_id in wanted.to_send_again]:
+    if spoiled := [(item, told) for item, told in left.bad if item.copy_id in wanted.to_send_again]:
         raise _Spoiled(wanted, spoiled)
-    if bad:
-        raise _BadItems(wanted, bad)
+    if left.unread:
+        raise _Unread(wanted, left)
+    if left.bad:
+        raise _BadItems(wanted, left.bad)
     because = "archived, and every product read back there"
     one.transaction(partial(one.end, to=Status.COMPLETED, because=because))
 
@@ -96,17 +109,6 @@ def _begun(wanted: _Order) -> tuple[list[Item], list[Item]]:
     return [*wanted.ordered.items, *begun], [item for item in wanted.ordered.doubtful if item not in begun]
 
 
-def _copy(one: Attempt, wanted: _Order, items: Sequence[Item]) -> list[tuple[Item, BadFile]]:
-    """Copy everything, and record it from time to time; what is wrong with the rest."""
-    bad: list[tuple[Item, BadFile]] = []
-    outcomes = wanted.copier.copy_all(items)
-    while some := list(islice(outcomes, _RECORDED_AT_ONCE)):
-        bad += [(item, told) for item, told in some if isinstance(told, BadFile)]
-        if seen := {item.copy_id: told for item, told in some if isinstance(told, Seen)}:
-            one.transaction(partial(record, seen=seen, by=one.by))
-    return bad
-
-
 def _describe(one: Attempt, wanted: _Order) -> None:
     """Put what is known of the run beside its products."""
     copier = wanted.copier
@@ -118,8 +120,10 @@ def _describe(one: Attempt, wanted: _Order) -> None:
 
 
 def _mark_bad(session: Session, one: Attempt, error: CcatError) -> None:
-    if isinstance(error, _BadItems | _Spoiled):
+    if isinstance(error, _BadItems | _Spoiled | _Unread):
         mark_bad(session, error.found, by=one.by)
+    if isinstance(error, _Unread):
+        doubt_unread(session, one, error.unread)
     if isinstance(error, _Spoiled):
         transfer = session.get_one(models.ProductArchiveTransfer, one.transfer_id)
         run = session.get_one(models.ExecutedReductionStep, transfer.run_id)

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.behind import Behind
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, LocationFails
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, FileUnreadable, LocationFails
+from ccat_data_transfer.backends.movers import unreadable
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import Writable
 from ccat_data_transfer.verbs.products.plan import listing_path
@@ -48,7 +49,27 @@ class Seen:
     inode: int | None
 
 
-Outcome = tuple[Item, Seen | BadFile]
+Outcome = tuple[Item, Seen | BadFile | FileUnreadable]
+"""What was seen of a product, or what is wrong with it alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Products that were not copied, each with the reason."""
+
+    bad: list[tuple[Item, BadFile]] = field(default_factory=list)
+    unread: list[tuple[Item, FileUnreadable]] = field(default_factory=list)
+    """What cannot be read, while others at its location can."""
+
+    def add(self, item: Item, problem: BadFile | FileUnreadable, *, is_condemned: bool) -> None:
+        """Note why a product was not copied; what cannot be read, and was condemned where it lies, is bad."""
+        if isinstance(problem, BadFile):
+            self.bad.append((item, problem))
+        elif is_condemned:
+            told = f"cannot be read ({problem.said}), and was found damaged or gone there"
+            self.bad.append((item, BadFile(problem.location, problem.path, told)))
+        else:
+            self.unread.append((item, problem))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +82,7 @@ class Copier:
     """Where they go."""
 
     def copy_all(self, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Copy products; each with what was seen of it in the archive, or with what is wrong with it."""
+        """Copy products; each with what was seen of it in the archive, or with why it alone cannot be copied."""
         small = [item for item in items if item.size_bytes <= _SMALL]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             yield from zip(small, threads.map(self._outcome, small), strict=True)
@@ -71,11 +92,15 @@ class Copier:
         """Whether anything of a product may be in the archive; of a directory that is not known."""
         return PurePosixPath(item.relative_path).suffix == ".zarr" or self.archive.seal(self._path(item)) is not None
 
-    def _outcome(self, item: Item) -> Seen | BadFile:
+    def _outcome(self, item: Item) -> Seen | BadFile | FileUnreadable:
         try:
             return self._copy(item)
         except BadFile as problem:
             return problem
+        except LocationFails as trouble:
+            if trouble.location != self.origin.name:
+                raise
+            return unreadable(self.origin, item.origin_path or item.relative_path, trouble)
 
     def _copy(self, item: Item) -> Seen:
         if item.origin_path is None:

@@ -6,7 +6,7 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, pour
-from ccat_data_transfer.backends.errors import BadFile
+from ccat_data_transfer.backends.errors import BadFile, FileUnreadable
 from ccat_data_transfer.backends.posix import Tree
 from ccat_data_transfer.errors import BroughtInVain, ProductIsFetchedElse
 from ccat_data_transfer.tar import Writable
@@ -77,6 +77,8 @@ def _pull(one: Attempt, wanted: Order) -> Seen:
     [(_, seen)] = wanted.puller(progress=one.keep_lease).bring([wanted.item])
     if isinstance(seen, BadFile):
         raise BroughtInVain(wanted.disk.name, {wanted.copy_id: seen})
+    if isinstance(seen, FileUnreadable):
+        raise seen
     return seen
 
 

@@ -1,16 +1,19 @@
 """Rows of the copies of products in an archive, for all products of a run at once."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.errors import BadFile
-from ccat_data_transfer.errors import ProductCopyInTheWay
-from ccat_data_transfer.verbs.attempts import LeaseLost
+from ccat_data_transfer.backends.errors import BadFile, FileUnreadable
+from ccat_data_transfer.errors import CopyUnread, ProductCopyInTheWay
+from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost
 from ccat_data_transfer.verbs.copies import to_finish, useless
-from ccat_data_transfer.verbs.products.copying import Item, Seen
+from ccat_data_transfer.verbs.doubting import doubt_what_was_brought
+from ccat_data_transfer.verbs.products.copying import Item, LeftOut, Outcome, Seen
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.sets import Brought, is_among, once_more, table_of
@@ -30,6 +33,7 @@ _RECORDED: Final = {
     "verified_at": sa.func.clock_timestamp(),
 }
 _TOLD: Final = Brought("told", because=sa.Text())
+_RECORDED_AT_ONCE: Final = 500
 _TELLING: Final = _TOLD.c.because
 
 
@@ -41,6 +45,8 @@ class Ordered(NamedTuple):
     """Products that do not count any more, whose copying was announced: they are finished if it was begun."""
     are_there: bool
     """Whether some are in the archive already."""
+    condemned: frozenset[int]
+    """Those of the copies that are announced whose products were found damaged or gone where they come from."""
 
 
 def order(
@@ -58,7 +64,7 @@ def order(
     at_origin = {one: copy for one, copy in found_there.items() if copy.status is not PhysicalCopyStatus.WRITING}
     there = _copies(session, products, place)
     because = "it is made anew"
-    lost = [one.id for one in there.values() if one.status in _LOST]
+    lost = [one.id for one in there.values() if _is_lost(one)]
     advance(session, _AnyCopy, lost, to=PhysicalCopyStatus.DELETED, because=because, by=by)
     kept = {one: copy for one, copy in there.items() if copy.id not in lost}
     begun = {one: copy.id for one, copy in kept.items() if copy.status is PhysicalCopyStatus.WRITING}
@@ -78,6 +84,7 @@ def order(
         items=[item for one, item in items.items() if one in current],
         doubtful=[item for one, item in items.items() if one not in current],
         are_there=bool(present),
+        condemned=frozenset(item.copy_id for one, item in items.items() if _is_lost(at_origin.get(one))),
     )
 
 
@@ -93,9 +100,7 @@ def made_and_there(session: Session, run: models.ExecutedReductionStep, ordered:
     return frozenset(session.scalars(found))
 
 
-def record(
-    session: Session, seen: Mapping[int, Seen], *, by: str, because: str = "archived, and read back there"
-) -> None:
+def record(session: Session, seen: Mapping[int, Seen], *, by: str, because: str) -> None:
     """The copies are PRESENT, with what was seen of each; raises LeaseLost where somebody else recorded one."""
     rows = _SEEN.rows(
         seen,
@@ -108,6 +113,23 @@ def record(
     moved = advance(session, _AnyCopy, seen, to=to, because=because, by=by, values=_RECORDED, listed=rows)
     if len(moved) < len(seen):
         raise LeaseLost
+
+
+def record_all(
+    one: Attempt, outcomes: Iterator[Outcome], ordered: Ordered, *, because: str = "archived, and read back there"
+) -> LeftOut:
+    """Record what is copied from time to time, which is not copied again if this try ends; what was left out."""
+    left = LeftOut()
+    while some := list(islice(outcomes, _RECORDED_AT_ONCE)):
+        seen: dict[int, Seen] = {}
+        for item, told in some:
+            if isinstance(told, Seen):
+                seen[item.copy_id] = told
+            else:
+                left.add(item, told, is_condemned=item.copy_id in ordered.condemned)
+        if seen:
+            one.transaction(partial(record, seen=seen, by=one.by, because=because))
+    return left
 
 
 def drop(
@@ -135,6 +157,13 @@ def mark_bad(session: Session, found: Sequence[tuple[Item, BadFile]], *, by: str
         advance(session, _AnyCopy, bad, to=to, expected=expected, because=_TELLING, by=by, listed=told)
 
 
+def doubt_unread(session: Session, one: Attempt, found: Sequence[tuple[Item, FileUnreadable]]) -> None:
+    """Have products that cannot be read alone read next where they lie, before they count again."""
+    for item, problem in found:
+        if item.origin_copy_id is not None:
+            doubt_what_was_brought(session, one, CopyUnread(item.origin_copy_id, problem))
+
+
 def _copies(session: Session, products: Collection[int], location_id: int | None) -> dict[int, Any]:
     """The copy of each product at a location that is not DELETED."""
     of_product = sa.select(_Copy.data_product_id, _Copy.id, _Copy.status, _Copy.path).where(
@@ -143,6 +172,10 @@ def _copies(session: Session, products: Collection[int], location_id: int | None
         _Copy.status != PhysicalCopyStatus.DELETED,
     )
     return {row.data_product_id: row for row in session.execute(of_product) if row.data_product_id is not None}
+
+
+def _is_lost(copy: Any) -> bool:
+    return copy is not None and copy.status in _LOST
 
 
 def _present(copies: Mapping[int, Any]) -> set[int]:

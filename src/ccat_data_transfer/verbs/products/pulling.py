@@ -1,11 +1,11 @@
 """Products that are brought along a route to a disk of another site, and compared there before they get their names."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ccat_data_transfer.backends.errors import ArrivesDamaged, BadFile, FileMissing, NotKept
+from ccat_data_transfer.backends.errors import ArrivesDamaged, BadFile, FileMissing, FileUnreadable, NotKept
 from ccat_data_transfer.backends.movers import MovesFiles, NotBrought, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
@@ -33,7 +33,7 @@ class Puller:
     """Whether listings lie beside directories at the origin, as in archives."""
 
     def bring(self, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Bring products; each with what was seen of it, or with why it was brought in vain.
+        """Bring products; each with what was seen of it, or with why it alone was brought in vain, or cannot be read.
 
         What arrives with other bytes than were registered is sent again, once. Raises NotKept where what was brought
         does not stay as it was.
@@ -51,7 +51,7 @@ class Puller:
         """Leave nothing in the inbox."""
         self.disk.remove(self.inbox)
 
-    def _bring(self, items: Sequence[Item]) -> Iterator[tuple[Item, Seen | BadFile | None]]:
+    def _bring(self, items: Sequence[Item]) -> Iterator[tuple[Item, Seen | BadFile | FileUnreadable | None]]:
         """The same, once; None for what arrived damaged."""
         with self._kept():
             missing = [item for item in items if not is_there(self.disk, self.path_of(item), item)]  # a try got so far
@@ -60,7 +60,7 @@ class Puller:
             is_nowhere = item.origin_path is None and item in missing
             yield item, FileMissing(self.origin.name, item.relative_path) if is_nowhere else self._seen(item, gone)
 
-    def _seen(self, item: Item, gone: Mapping[str, BadFile]) -> Seen | BadFile | None:
+    def _seen(self, item: Item, gone: NotBrought) -> Seen | BadFile | FileUnreadable | None:
         """What is seen of what was brought; without its listing a directory may be right all the same."""
         if (problem := gone.get(item.origin_path or "")) is not None:
             return problem
@@ -72,7 +72,7 @@ class Puller:
         where = self.origin.where(item.origin_path or item.relative_path)
         return ArrivesDamaged(self.origin.name, where, at=self.disk.name)
 
-    def _move(self, items: Sequence[Item]) -> Mapping[str, BadFile]:
+    def _move(self, items: Sequence[Item]) -> NotBrought:
         """Bring what is there, with listings beside it; what is wrong with the rest, by path at the origin."""
         files = [(item.origin_path, item.size_bytes) for item in items if item.origin_path is not None]
         if not files:
@@ -82,7 +82,7 @@ class Puller:
         needs = self.disk.missing_bytes(self.inbox, [(str(parcel.inside(path)), size) for path, size in files])
         into = self.disk.inbox(self.inbox, needs=needs)
         with self.disk.explained(needs):
-            return _only_bad(self.move(parcel, into, progress=self.progress))
+            return self.move(parcel, into, progress=self.progress)
 
     def _listing(self, item: Item) -> str | None:
         """The listing beside a product at the origin, where one is to be: a file may be called like a directory."""
@@ -116,11 +116,3 @@ class Puller:
         is_tree = is_directory(self.disk, inside) or is_directory(self.disk, path)
         stored = (self.disk.adopt_tree if is_tree else self.disk.adopt)(inside, path)
         return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)
-
-
-def _only_bad(found: NotBrought) -> dict[str, BadFile]:
-    """What is wrong with files; raises FileUnreadable where one of them cannot be read just now."""
-    bad = {path: problem for path, problem in found.items() if isinstance(problem, BadFile)}
-    for path in found.keys() - bad.keys():
-        raise found[path]
-    return bad
