@@ -173,7 +173,8 @@ def _store(location: models.DataLocation, one: CopyLease) -> Store:
 def _inbox(session: Session, copy: models.PhysicalCopy) -> str | None:
     kind = copy.location.location_type
     if copy.data_product_id is None:
-        return inbox_of(copy.id) if kind is LocationType.PROCESSING else None
+        is_restored = copy.raw_data_package_id is not None and kind is LocationType.BUFFER
+        return inbox_of(copy.id) if kind is LocationType.PROCESSING or is_restored else None
     if kind is LocationType.PROCESSING:
         return products.inbox_of(copy.id)
     is_on_its_way = kind is LocationType.BUFFER
