@@ -21,6 +21,8 @@ FILES_AT_ONCE: Final = 10_000
 Group: TypeAlias = tuple[uuid.UUID, int]
 """A scan and a module: what has packages of its own."""
 
+RAW: Final = "raw"
+"""Directory of all tars, below the root of a buffer or archive."""
 _BLOCK: Final = 512
 _END_OF_TAR: Final = 10240
 _NOT_PATH_SAFE: Final = re.compile(r"[^A-Za-z0-9]+")
@@ -130,7 +132,7 @@ def package_name(instrument: str, module: str, *, started_at: datetime, scan_id:
 
 def tar_path(name: str, observing_night: date) -> str:
     """Path of a package's tar below the root of a buffer or archive: a directory per night keeps each of them small."""
-    return f"raw/{observing_night.isoformat()}/{name}.tar"
+    return f"{RAW}/{observing_night.isoformat()}/{name}.tar"
 
 
 def staged_path(name: str) -> str:

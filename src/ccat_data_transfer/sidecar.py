@@ -30,6 +30,7 @@ class _Part(BaseModel):
 class DescribedFile(_Part):
     """A raw file, as its instrument registered it."""
 
+    id: UUID | None = Field(default=None, description="Identifier that its instrument made; since version 2.")
     path: str = Field(description="Path in the tar.")
     size_bytes: int
     checksum: str = Field(pattern=_CHECKSUM)
@@ -82,6 +83,9 @@ class DescribedObservation(_Part):
     start: datetime
     end: datetime | None = Field(description="Null where the instrument had not told when the package was archived.")
     observing_night: date
+    expected_files: int | None = Field(
+        default=None, description="Number of raw files that belong to it, if the instrument told; since version 2."
+    )
     conditions: dict[str, Any] = Field(description="Weather and telescope state.")
 
 
@@ -121,9 +125,9 @@ class ObsCore(_Part):
 
 
 class Sidecar(_Part):
-    """Everything that is known of an archived raw package."""
+    """Everything that is known of an archived raw package; of version 1 it is read as well."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     obscore: ObsCore
     creator: str = Field(description="Who had the data taken.")
     license: str | None = Field(description="`license` of the metadata of the package; null where it says nothing.")
@@ -161,6 +165,11 @@ def render(sidecar: Sidecar) -> bytes:
     return (sidecar.model_dump_json(indent=2) + "\n").encode()
 
 
+def read_sidecar(content: bytes) -> Sidecar:
+    """What a file says; raises ValueError where it is none, or of a later version."""
+    return Sidecar.model_validate_json(content)
+
+
 def sidecar_path(tar_path: str) -> str:
     """Path of the sidecar of a tar: beside it, as `<name>.json`."""
     return f"{tar_path.removesuffix('.tar')}.json"
@@ -169,7 +178,7 @@ def sidecar_path(tar_path: str) -> str:
 def schema_text() -> str:
     """The JSON Schema of the files that `render` writes."""
     schema = Sidecar.model_json_schema(mode="serialization")
-    published = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:ccat:sidecar:1", **schema}
+    published = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:ccat:sidecar:2", **schema}
     return json.dumps(published, indent=2) + "\n"
 
 

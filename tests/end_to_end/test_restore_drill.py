@@ -128,3 +128,32 @@ def test_what_an_archive_had_when_it_was_backed_up_lets_nothing_go_before_it_was
         new.ccat("resume", "--all")
         eventually(lambda: hashed(archive) == before)
         eventually(lambda: all(raw_that_goes(new).values()))
+
+
+def test_what_was_archived_after_a_backup_is_adopted_read_and_reduced_though_only_the_archive_has_it(
+    lost: Installation, toy: Path, tmp_path: Path
+) -> None:
+    place = lost.json("backup", tmp_path / "kept")["path"]
+    lost.process("down")
+    disks = shutil.copytree(lost.directory / "storage", tmp_path / "disks")
+    with up(lost):
+        observe(lost, toy, day=3)
+        observe(lost, toy, day=4)
+        eventually(lambda: len(lost.json("packages", "--state", "archived")) == 3)
+        later = {one["name"]: one["checksum"] for one in lost.json("packages")[:2]}
+    new = Installation(lost.directory.with_name("adopting"))
+    new.ccat("restore", place, "--data-dir", new.directory)
+    archive = "storage/cologne/lta"
+    for kept, at in ((disks, "storage"), (lost.directory / archive, archive)):
+        shutil.copytree(kept, new.directory / at, dirs_exist_ok=True)
+    with up(new):
+        assert set(new.json("package", "adopt", "cologne/lta")["adopted"]) == set(later)
+        assert len(new.json("packages")) == 1
+        adopted = new.json("package", "adopt", "cologne/lta", "--yes")
+        assert (set(adopted["adopted"]), adopted["refused"]) == (set(later), [])
+        assert later.items() < {one["name"]: one["checksum"] for one in new.json("packages")}.items()
+        new.ccat("resume", "--all")
+        new.ccat("wait", "--timeout", 60)
+        eventually(lambda: new.json("transfer", "status")["doubtful"] == [])
+        [combined] = [one for one in new.json("products") if one["state"] == "current" and one["step"] == "combine"]
+        assert len(new.json("lineage", combined["id"])["packages"]) == 3

@@ -8,6 +8,7 @@ import typer
 
 from ccat.cli import (
     accepting,
+    adopting,
     alerts,
     archiving,
     backups,
@@ -66,6 +67,7 @@ app.command(rich_help_panel=STACK)(backups.restore)
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
+packages.app.command()(adopting.adopt)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 app.command("exclude", rich_help_panel=DATA)(excluding.exclude_it)
 app.command("readmit", rich_help_panel=DATA)(excluding.readmit_it)

@@ -1,6 +1,6 @@
 """What every kind of storage does for a transfer, whatever it stores on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,15 @@ class Stored:
     size_bytes: int
     checksum: str | None
     """Digest of a file as read back; None for a directory."""
+    seal: Seal
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file that is there, as it is seen without reading it."""
+
+    path: str
+    size_bytes: int
     seal: Seal
 
 
@@ -60,6 +69,12 @@ class Store(Protocol):
 
     def size(self, path: str) -> int | None:
         """Size of a file in bytes; None where there is none."""
+
+    def listed(self, directory: str) -> Iterator[Listed]:
+        """All files below a directory, those of each directory in it together; none where there is no such directory.
+
+        Raises LocationTrouble where the location has nothing at all.
+        """
 
     def was_put_as(self, path: str, checksum: str) -> bool:
         """Whether a file was put there as what has this digest: an object says so, and a file on disk has it."""

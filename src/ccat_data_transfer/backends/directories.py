@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def flush_directories(top: Path) -> None:
     """The same, of a directory and all below it."""
     for directory, _, _ in os.walk(top):
         flush_directory(Path(directory))
+
+
+def files_below(top: Path) -> Iterator[Path]:
+    """Files of a directory and of all below it, directory after directory in their order; none where there is none."""
+    if not top.is_dir():
+        return
+    for directory, below, names in os.walk(top, onerror=_raise):
+        below.sort()
+        yield from (Path(directory, name) for name in sorted(names))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def remove_quietly(unfinished: Path) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from stat import S_IMODE
 from typing import Final, Protocol
 
-from ccat_data_transfer.backends.base import Seal, Stored
+from ccat_data_transfer.backends.base import Listed, Seal, Stored
 from ccat_data_transfer.backends.behind import Behind, ReadBack
 from ccat_data_transfer.backends.directories import (
     delete,
+    files_below,
     flush_directories,
     flush_directory,
     make_directory,
@@ -216,6 +217,14 @@ class Disk:
         top = self._below(path)
         with self.explained():
             return {str(found.relative_to(top)) for found in top.rglob("*") if not found.is_dir()}
+
+    def listed(self, directory: str) -> Iterator[Listed]:
+        """Files below a directory, those of each directory in it together; none where it is not there."""
+        top = self._below(directory)
+        with self.explained():
+            require_mounted(self.root)
+            for file in files_below(top):
+                yield Listed(str(file.relative_to(self.root)), file.stat().st_size, _seal(file))
 
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""

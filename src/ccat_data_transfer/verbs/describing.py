@@ -32,7 +32,8 @@ _FILES: Final = (
         sa.func.jsonb_agg(
             aggregate_order_by(
                 sa.func.jsonb_build_object(
-                    "path", _File.relative_path, "size_bytes", _File.size_bytes, "checksum", _File.checksum
+                    *("id", _File.id, "path", _File.relative_path),
+                    *("size_bytes", _File.size_bytes, "checksum", _File.checksum),
                 ),
                 _File.relative_path,
             )
@@ -112,6 +113,7 @@ def _observation(
         start=_in_utc(scan.started_at),
         end=_in_utc(scan.ended_at) if scan.ended_at else None,
         observing_night=scan.observing_night,
+        expected_files=scan.expected_files,
         conditions=scan.conditions,
     )
 

@@ -193,7 +193,8 @@ def add_files(
     statement = insert(models.RawDataFile).on_conflict_do_nothing().returning(models.RawDataFile.id)
     new = set(session.scalars(statement, rows)) if rows else set()
     replaced = _reconcile(session, rows, replace=replace, by=by)
-    _register_copies(session, {file.id: file for file in files if file.id in new}.values(), source.id, by=by)
+    unseen = new | _without_copies(session, {file.id for file in files} - new)
+    _register_copies(session, {file.id: file for file in files if file.id in unseen}.values(), source.id, by=by)
     return Added(len(new), replaced)
 
 
@@ -272,6 +273,16 @@ def _correct(session: Session, file: models.RawDataFile, told: Mapping[str, Any]
 
 def _content(size_bytes: int, checksum: str) -> str:
     return f"{size_bytes} bytes, {checksum}"
+
+
+def _without_copies(session: Session, file_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Raw files of which no copy was ever known where they were written: they were adopted from an archive."""
+    if not file_ids:
+        return set()
+    file, copy = models.RawDataFile, models.PhysicalCopy
+    told = file.id == sa.any_(sa.literal(list(file_ids), sa.ARRAY(sa.Uuid)))
+    has_copy = sa.exists().where(copy.raw_data_file_id == file.id)
+    return set(session.scalars(sa.select(file.id).where(told, sa.not_(has_copy))))
 
 
 def _register_copies(session: Session, files: Collection[NewFile], location_id: int, *, by: str) -> None:

@@ -1,13 +1,13 @@
 """Files of a location in a bucket: whole or not there, and read back before anybody hears of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from ccat_data_transfer.backends.base import Seal, Stored
+from ccat_data_transfer.backends.base import Listed, Seal, Stored
 from ccat_data_transfer.backends.errors import FileDiffers, FileMissing, ReadBackDiffers
 from ccat_data_transfer.backends.s3.access import client_of
 from ccat_data_transfer.backends.s3.address import Address
@@ -92,6 +92,16 @@ class Bucket:
         """Size of an object in bytes; None where there is none."""
         head = self._head(path)
         return head["ContentLength"] if head else None
+
+    def listed(self, directory: str) -> Iterator[Listed]:
+        """Objects below a directory, those of each directory in it together; raises NothingStored where none is."""
+        top, pages = self.address.key(""), self._s3.get_paginator("list_objects_v2")
+        with explained(self.address):
+            for page in pages.paginate(Bucket=self.address.bucket, Prefix=self.address.key(f"{directory}/")):
+                self.progress()
+                for one in page.get("Contents", ()):
+                    yield Listed(one["Key"].removeprefix(top), one["Size"], seal_of(one))
+        self._require_anything()
 
     def was_put_as(self, path: str, checksum: str) -> bool:
         """Whether an object says that it has this digest, whatever became of it since."""
