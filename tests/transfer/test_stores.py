@@ -232,3 +232,21 @@ def test_a_missing_root_is_trouble_that_passes_once_somebody_mends_it(case: Case
         ) as error:
             use(TAR)
         assert error.value.transient
+
+
+def test_what_lies_below_a_directory_is_listed_with_what_it_is_recognised_by(case: Case) -> None:
+    for name in ("raw/b/2.tar", "raw/a/1.json", "raw/b/2.json", "rawer/3.tar"):
+        publish(case.store, name.encode(), name)
+    listed = list(case.store.listed("raw"))
+    assert [(one.path, one.size_bytes) for one in listed] == [
+        (name, len(name)) for name in ("raw/a/1.json", "raw/b/2.json", "raw/b/2.tar")
+    ]
+    assert [one.seal for one in listed] == [case.store.seal(one.path) for one in listed]
+    assert list(case.store.listed("elsewhere")) == []
+    with pytest.raises(FileMissing):
+        case.store.open("raw/c")
+
+
+def test_where_there_is_nothing_at_all_nothing_is_listed(case: Case) -> None:
+    with pytest.raises(LocationTrouble):
+        list(case.store.listed("raw"))

@@ -25,6 +25,7 @@ STUB = '#!/bin/sh\n{ printf "%s\\n" "$0" "$@"; cat; } >"$HEARD"\n'
 def test_every_command_works(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert COMMANDS
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "cologne/lta/lost+found").mkdir(parents=True)
     for line in COMMANDS:
         made = next(Path("backups").glob("ccat-*"), Path("none")).name
         done = say(*shlex.split(line.replace("ccat-20260405T120000Z", made)))
