@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from errno import EDQUOT, ENOENT, ENOSPC
+from errno import EDQUOT, EEXIST, ENOENT, ENOSPC
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +19,9 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from ccat_ops_db.plan.marks import MARK, Mark, read
 from ccat_ops_db.plan.spaces import trouble_of, without_inodes
-from ccat_ops_db.queries.spaces import holds_data
+from ccat_ops_db.queries.spaces import holds_data, identity_of
 from ccat_ops_db.session import transaction
 from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.logging import StructuredLogger
@@ -40,6 +41,13 @@ class NothingThere(FileNotFoundError):
 
     def __init__(self, root: Path) -> None:
         super().__init__(ENOENT, "it is empty, as a directory where nothing is mounted", str(root))
+
+
+class AnothersDirectory(OSError):
+    """The directory of a location is that of another one."""
+
+    def __init__(self, root: Path, of: str) -> None:
+        super().__init__(EEXIST, f"it is the directory of {of}, as its file {MARK} says", str(root))
 
 
 @dataclass(frozen=True)
@@ -119,10 +127,14 @@ class _Watch:
 def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
     """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
 
-    Raises OSError where the disk cannot be seen, or another lies in its place; with a `base` that is written down too.
+    Raises OSError where the disk cannot be seen, or another lies in its place, as its mark says or as it is empty; with
+    a `base` the last is written down too.
     """
     seen = _see(root, base) if base else replace(_measure(root), is_empty=_is_empty(root))
+    mark = None if base else mark_of(root)
     with transaction(engine) as session:
+        if mark is not None and identity_of(session, location_id) not in {None, mark.identity}:
+            raise AnothersDirectory(root, mark.location)
         is_new = seen.is_empty and not holds_data(session, location_id)
         if seen.is_empty and not is_new and base is None:
             raise NothingThere(root)
@@ -186,8 +198,17 @@ def require_mounted(root: Path) -> None:
 
 
 def _is_empty(root: Path) -> bool:
+    """Whether a directory has nothing but the mark, which may have been left while its disk was not mounted."""
     with os.scandir(root) as entries:
-        return next(entries, None) is None
+        return all(one.name == MARK for one in entries)
+
+
+def mark_of(root: Path) -> Mark | None:
+    """Which location a directory says that it is; None where it does not say. Raises OSError."""
+    try:
+        return read((root / MARK).read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _repeat(look: Callable[[], None], stop: Stop, interval: timedelta, *, until: Callable[[], bool]) -> None:

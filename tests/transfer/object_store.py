@@ -17,6 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.bucket import Bucket
+from ccat_ops_db.plan.marks import MARK
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -77,7 +78,7 @@ class ObjectStore:
     def make_bucket(self) -> None:
         """An empty one, whatever there was."""
         if BUCKET in [bucket["Name"] for bucket in self.s3.list_buckets()["Buckets"]]:
-            for key in self.list_keys():
+            for key in self.all_keys():
                 self.s3.delete_object(Bucket=BUCKET, Key=key)
             for upload in self.unfinished():
                 self.s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -85,6 +86,10 @@ class ObjectStore:
         self.s3.create_bucket(Bucket=BUCKET)
 
     def list_keys(self) -> list[str]:
+        """Keys of all but marks of locations."""
+        return [key for key in self.all_keys() if not key.endswith(MARK)]
+
+    def all_keys(self) -> list[str]:
         return [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
 
     def get(self, key: str) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.marks import MARK
 
 
 class LocationTrouble(CcatError):
@@ -27,6 +28,23 @@ class LocationMissing(LocationTrouble):
 
     def __init__(self, location: str, path: Path) -> None:
         super().__init__(location, path, problem="is missing: no such directory here", remedy="mount or make it")
+
+
+class AnotherLocation(LocationTrouble):
+    """The directory or bucket of a location is that of another one."""
+
+    code = "another_location"
+    needs_a_person = True
+
+    def __init__(self, location: str, place: Path | str, *, of: str) -> None:
+        super().__init__(
+            location,
+            place,
+            problem=f"is that of {of}, as its file {MARK} says: two locations must not be one place, as one copy would "
+            "count as two",
+            remedy=f"mount the right disk, say where {location} lies (`ccat location move`), or put one of the two out "
+            f"of use; if this is where {location} lies and {of} lies there no more, remove that file",
+        )
 
 
 class LocationFull(LocationTrouble):

@@ -22,6 +22,7 @@ from ccat_data_transfer.backends.errors import (
 )
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
+from ccat_ops_db.plan.marks import MARK
 from ccat_service.processes import dying_with
 
 _LOOK_S: Final = 0.5
@@ -42,8 +43,8 @@ _UNREAD: Final = re.compile(
 _Why: TypeAlias = tuple[str, int]
 """What the system says, and the number of the error."""
 _ABSENT: Final = ("no such file", errno.ENOENT)
-_ENTRY: Final = re.compile(r"^[a-z-][rwxsStT-]{9} ", re.MULTILINE)
-"""How it begins a line about something in a directory; a host may greet us before."""
+_ENTRY: Final = re.compile(rf"^[a-z-][rwxsStT-]{{9}} (?!.* {re.escape(MARK)}$)", re.MULTILINE)
+"""How it begins a line about something in a directory, but for its mark; a host may greet us before."""
 
 
 @dataclass(frozen=True)

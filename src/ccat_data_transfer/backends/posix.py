@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -37,13 +37,15 @@ from ccat_data_transfer.backends.errors import (
     QuotaUsedUp,
     ReadBackDiffers,
 )
+from ccat_data_transfer.backends.filling import READ_ONLY, Filling
+from ccat_data_transfer.backends.marks import leave_mark, require_own
 from ccat_data_transfer.backends.page_cache import flush_file, open_to_read
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
-from ccat_service.spaces import has_inodes, require_mounted
+from ccat_ops_db.plan.marks import Mark
+from ccat_service.spaces import has_inodes, mark_of, require_mounted
 from ccat_service.trees import last_change
 
-_READ_ONLY: Final = 0o444
 _FLUSHED_AT_ONCE: Final = 8
 _PARTIAL: Final = ".partial-"
 _REMOVED: Final = ".removed-"
@@ -57,7 +59,7 @@ _A_SECOND: Final = 10**9
 class Tree(Protocol):
     """A directory that is being filled."""
 
-    def writing(self, relative_path: str, *, mode: int = _READ_ONLY) -> AbstractContextManager[Sink]:
+    def writing(self, relative_path: str, *, mode: int = READ_ONLY) -> AbstractContextManager[Sink]:
         """A new file of it, which gets these permissions in the end."""
 
 
@@ -77,6 +79,8 @@ class Disk:
     """Ends the names of what is unfinished; different for each try."""
     progress: Callable[[], None]
     """Called after every chunk that is read or written; what it raises ends the work."""
+    mark: Mark | None = None
+    """What its directory bears, from the first file on that is written there; None for one that goes without."""
     holds_data: bool = False
     """Whether something is known to lie there: then an empty directory is one whose disk is away."""
     _left: dict[Path, list[str]] = field(default_factory=dict, repr=False, compare=False)
@@ -140,7 +144,7 @@ class Disk:
         with self._unfinished(path, needs) as (unfinished, target):
             unfinished.mkdir()
             with closing(self._behind(_FLUSHED_AT_ONCE, needs)) as behind:
-                write(_Tree(unfinished, behind, partial(self._writing, needs=needs)))
+                write(Filling(unfinished, behind, partial(self._writing, needs=needs)))
                 behind.finish()
             flush_directories(unfinished)
             unfinished.rename(target)
@@ -195,7 +199,7 @@ class Disk:
         with self.explained():
             make_directory(wanted.parent)
             if found.exists():
-                found.chmod(_READ_ONLY)
+                found.chmod(READ_ONLY)
                 found.replace(wanted)
                 flush_directory(found.parent)
             flush_directory(wanted.parent)
@@ -315,10 +319,17 @@ class Disk:
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
             raise LocationMissing(self.name, self.root)
-        found = self.root / path
+        found = self._own_root / path
         if not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(self.root)):
             raise PathLeavesLocation(self.name, found)
         return found
+
+    @cached_property
+    def _own_root(self) -> Path:
+        """The root, once it was seen that it is no other location's."""
+        with self.explained():
+            require_own(self.mark, mark_of(self.root), place=self.root)
+        return self.root
 
     def _partial(self, target: Path) -> Path:
         return _beside(target, f"{_PARTIAL}{self.token}")
@@ -355,6 +366,8 @@ class Disk:
             require_mounted(self.root)
         if shutil.disk_usage(self.root).free < needs + self.reserve_bytes or not has_inodes(self.root):
             raise self._full(needs)
+        if self.mark is not None:
+            leave_mark(self.root, self.mark, token=self.token)
 
     @contextmanager
     def _writing(
@@ -363,7 +376,7 @@ class Disk:
         *,
         needs: int,
         checksum: str | None = None,
-        mode: int = _READ_ONLY,
+        mode: int = READ_ONLY,
         on_window: Callable[[int], None],
     ) -> Iterator[Sink]:
         explain = partial(self._explain, needs=needs)
@@ -408,24 +421,6 @@ class Disk:
             return NoInodes(self.name, self.root)
         free = shutil.disk_usage(self.root).free
         return LocationFull(self.name, self.root, needed=needs, free=free, reserve=self.reserve_bytes)
-
-
-@dataclass(frozen=True)
-class _Tree:
-    top: Path
-    behind: Behind
-    write: Callable[..., AbstractContextManager[Sink]]
-
-    @contextmanager
-    def writing(self, relative_path: str, *, mode: int = _READ_ONLY) -> Iterator[Sink]:
-        """Write a file of it; each window, and the whole file, is flushed while others are written."""
-        file = self.top / relative_path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        flush = partial(flush_file, file)
-        writing = partial(self.write, mode=mode, on_window=lambda _: self.behind.do(flush))
-        with file.open("xb", buffering=0) as out, writing(out) as sink:
-            yield sink
-        self.behind.do(flush)
 
 
 def _beside(target: Path, ending: str) -> Path:

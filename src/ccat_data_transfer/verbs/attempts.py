@@ -29,7 +29,7 @@ from ccat_data_transfer.verbs.outcomes import Transfer, give_up, put_back
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
-from ccat_ops_db.queries.spaces import holds_data
+from ccat_ops_db.queries.spaces import holds_data, mark_of
 from ccat_ops_db.session import DatabaseUnreachable, in_transaction
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LocationType, Mover, Status
@@ -234,7 +234,14 @@ def disk_of(location: models.DataLocation, *, token: str, progress: Callable[[],
     if not isinstance(location, models.DiskDataLocation):
         raise NoBackend(name, location.storage_type)
     reserve = location.free_space_reserve_bytes
-    return Disk(name=name, root=Path(location.path), reserve_bytes=reserve, token=token, progress=progress)
+    return Disk(
+        name=name,
+        root=Path(location.path),
+        reserve_bytes=reserve,
+        token=token,
+        progress=progress,
+        mark=mark_of(location),
+    )
 
 
 def _holds_data(location: models.DataLocation) -> bool:
@@ -254,7 +261,7 @@ def _bucket(location: models.S3DataLocation, *, progress: Callable[[], None], pa
         endpoint_url=location.endpoint_url,
         region=location.region,
     )
-    return Bucket(address=address, progress=progress, part_bytes=part_bytes)
+    return Bucket(address=address, progress=progress, part_bytes=part_bytes, mark=mark_of(location))
 
 
 def _name(location: models.DataLocation) -> str:

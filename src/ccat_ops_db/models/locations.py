@@ -1,3 +1,4 @@
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -84,6 +85,12 @@ class DataLocation(Leased, Base):
     )
     read_at: Mapped[datetime | None] = mapped_column(
         comment="When a copy there was last read again, or none was to be, or reading began anew; NULL: not yet."
+    )
+
+    identity: Mapped[uuid.UUID] = mapped_column(
+        unique=True,
+        server_default=sa.func.gen_random_uuid(),
+        comment="What its directory or bucket names it by, so that no two locations are one place.",
     )
 
     site: Mapped[Site] = relationship()

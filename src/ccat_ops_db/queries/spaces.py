@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -11,12 +12,15 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
+from ccat_ops_db.plan.marks import Mark
 from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, space_state, trouble_sentence
 from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus, StorageType
 
 _Location = models.DataLocation
 _Run = models.ExecutedReductionStep
 _LIE: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED)
+_MARKED: Final = (LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE)
+"""What bears a mark: an instrument's disk is nothing of ours, and no copy at a processing location is relied on."""
 _IS_FULL: Final = _Location.free_bytes < sa.func.greatest(_Location.free_space_reserve_bytes, 1)
 _IS_UNUSABLE: Final = _Location.trouble.is_not(None)
 IS_SHORT: Final = sa.or_(_IS_FULL, _IS_UNUSABLE)
@@ -86,6 +90,19 @@ def holds_data(session: Session, location_id: int) -> bool:
     copy = models.PhysicalCopy
     here = sa.exists().where(copy.data_location_id == location_id, copy.status.in_(_LIE))
     return session.scalar(sa.select(here)) or False
+
+
+def mark_of(location: models.DataLocation) -> Mark | None:
+    """What the place of a location bears; None for one that goes without."""
+    is_marked = location.location_type in _MARKED
+    return Mark(location.identity, f"{location.site.short_name}/{location.name}") if is_marked else None
+
+
+def identity_of(session: Session, location_id: int) -> UUID | None:
+    """Identity of a location, by which its place is told from others; None for one whose place bears no mark."""
+    return session.scalar(
+        sa.select(_Location.identity).filter_by(id=location_id).where(_Location.location_type.in_(_MARKED))
+    )
 
 
 def list_locations(session: Session, *, now: datetime) -> Sequence[LocationNow]:

@@ -9,10 +9,12 @@ from botocore.exceptions import ClientError
 
 from ccat_data_transfer.backends.base import Listed, Seal, Stored
 from ccat_data_transfer.backends.errors import FileDiffers, FileMissing, ReadBackDiffers
+from ccat_data_transfer.backends.marks import require_own
 from ccat_data_transfer.backends.s3.access import client_of
 from ccat_data_transfer.backends.s3.address import Address
 from ccat_data_transfer.backends.s3.errors import NothingStored, StoreFails, explained, is_missing
 from ccat_data_transfer.backends.s3.leftovers import clear
+from ccat_data_transfer.backends.s3.marks import leave_mark_in, mark_in
 from ccat_data_transfer.backends.s3.parts import PART_BYTES, part_size
 from ccat_data_transfer.backends.s3.reading import ObjectStream, seal_of
 from ccat_data_transfer.backends.s3.uploads import (
@@ -25,6 +27,7 @@ from ccat_data_transfer.backends.s3.uploads import (
 )
 from ccat_data_transfer.backends.streams import Reader
 from ccat_data_transfer.tar import Writable
+from ccat_ops_db.plan.marks import MARK, Mark
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -40,6 +43,8 @@ class Bucket:
     address: Address
     progress: Callable[[], None]
     """Called after every chunk that is read, written or sent; what it raises ends the work."""
+    mark: Mark | None = None
+    """What it bears, from the first object on that is put there; None for one that goes without."""
     part_bytes: int = PART_BYTES
     """Size of the parts of large objects, at least; what is no larger is sent at once."""
 
@@ -80,6 +85,7 @@ class Bucket:
         It appears under its key whole, and counts once it was read back and found right. What an earlier try sent is
         not sent again. `needs` is its size at most.
         """
+        self._leave_mark()
         target, part_bytes = Target(self._s3, self.address, path, checksum), part_size(needs, least=self.part_bytes)
         before = clear(target, keep_newest=needs > part_bytes)
         if kept := self._kept(path, checksum):
@@ -178,8 +184,8 @@ class Bucket:
     def _require_anything(self) -> None:
         prefix = self.address.key("")
         with explained(self.address):
-            found = self._s3.list_objects_v2(Bucket=self.address.bucket, Prefix=prefix, MaxKeys=1)
-        if not found.get("Contents"):
+            found = self._s3.list_objects_v2(Bucket=self.address.bucket, Prefix=prefix, MaxKeys=2)
+        if all(one["Key"] == self.address.key(MARK) for one in found.get("Contents", ())):
             raise NothingStored(self.address)
 
     def _head(self, path: str) -> "HeadObjectOutputTypeDef | None":
@@ -202,4 +208,12 @@ class Bucket:
 
     @cached_property
     def _s3(self) -> "S3Client":
-        return client_of(self.address)
+        """Client, once it was seen that what it reaches is no other location's."""
+        s3 = client_of(self.address)
+        if self.mark is not None:
+            require_own(self.mark, mark_in(s3, self.address), place=str(self.address))
+        return s3
+
+    def _leave_mark(self) -> None:
+        if self.mark is not None:
+            leave_mark_in(self._s3, self.address, self.mark)

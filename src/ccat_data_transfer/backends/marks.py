@@ -1,0 +1,35 @@
+"""A buffer or an archive bears a mark, so that no two locations are the same directory or bucket in truth.
+
+Then one copy would count as two, and what is deleted at the one would be gone at the other.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ccat_data_transfer.backends.directories import flush_directory
+from ccat_data_transfer.backends.errors import AnotherLocation
+from ccat_ops_db.plan.marks import MARK, Mark, written
+from ccat_service.spaces import mark_of
+
+
+def require_own(mark: Mark | None, found: Mark | None, *, place: Path | str) -> None:
+    """Raise AnotherLocation where a place bears the mark of another location than this, if this bears one at all."""
+    if mark is not None and found is not None and found.identity != mark.identity:
+        raise AnotherLocation(mark.location, place, of=found.location)
+
+
+def leave_mark(root: Path, mark: Mark, *, token: str) -> None:
+    """Have a directory bear a mark, if it bears none; one that takes no file goes without."""
+    unfinished = root / f"{MARK}.partial-{token}"
+    with suppress(OSError):
+        if mark_of(root) is not None:
+            return
+        with unfinished.open("xb") as file:
+            file.write(written(mark))
+            os.fchmod(file.fileno(), 0o444)
+            os.fsync(file.fileno())
+        unfinished.replace(root / MARK)
+        flush_directory(root)
+    with suppress(OSError):
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,22 @@
+"""Locations have an identity, which their directories and buckets bear: no two of them are one place."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0040"
+down_revision = "0037"
+branch_labels = None
+depends_on = None
+
+_LOCATION, _IDENTITY = "data_location", "identity"
+_COMMENT = "What its directory or bucket names it by, so that no two locations are one place."
+
+
+def upgrade() -> None:
+    made = sa.Column(_IDENTITY, sa.Uuid(), nullable=False, server_default=sa.func.gen_random_uuid(), comment=_COMMENT)
+    op.add_column(_LOCATION, made)
+    op.create_unique_constraint("uq_data_location_identity", _LOCATION, [_IDENTITY])
+
+
+def downgrade() -> None:
+    op.drop_column(_LOCATION, _IDENTITY)
