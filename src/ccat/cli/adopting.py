@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ccat.cli.errors import reported
-from ccat.cli.output import AsJson, counted, print_json
+from ccat.cli.output import AsJson, print_json
 from ccat.wiring import open_database, person
 from ccat_data_transfer.adoption import Refused
 from ccat_data_transfer.verbs.stocktaking import Stock, take_stock
+from ccat_ops_db.plan.numbers import counted
 
 Archive = Annotated[str, typer.Argument(metavar="SITE/NAME", help="Long-term archive that is looked through.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; else it is only told what would be done.")]
