@@ -304,9 +304,9 @@ class Crossings:
         damaged_ones = {(name, path) for name, path, status in self._rows() if status is PhysicalCopyStatus.CORRUPT}
         for name in (SOURCE, *BUFFERS):
             top = self.observatory.directory(name)
-            found = {(name, str(one.relative_to(top))) for one in top.rglob("*") if one.is_file()}
+            found = {(name, str(one.relative_to(top))) for one in self.observatory.files(name)}
             yield from (f"{name}/{path} is left" for _, path in sorted(found - damaged_ones))
-        of_disk = [one for one in self.observatory.directory(DISK_ARCHIVE).rglob("*") if one.is_file()]
+        of_disk = self.observatory.files(DISK_ARCHIVE)
         for name, number in ((BUCKET_ARCHIVE, len(self.store.list_keys())), (DISK_ARCHIVE, len(of_disk))):
             if number != 2 * len(self.scans):
                 yield f"{number} files are in {name}"

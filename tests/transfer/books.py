@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.plan.marks import MARK
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus
 from tests.transfer.support import Observatory, digest
@@ -67,7 +68,8 @@ class Grounds:
     def files(self, locations: Collection[str]) -> list[Place]:
         found = ((one, self.root(one)) for one in locations)
         places = (Place(one, str(file.relative_to(root))) for one, root in found for file in root.rglob("*"))
-        return sorted((one for one in places if self.file(one).is_file()), key=lambda one: (one.location, one.path))
+        there = (one for one in places if self.file(one).is_file() and one.path != MARK)
+        return sorted(there, key=lambda one: (one.location, one.path))
 
     def is_hurt_since(self, place: Place, copy: models.PhysicalCopy) -> bool:
         """Whether somebody hurt it, or a file of it, and nobody has read it since, whatever a person said of it."""

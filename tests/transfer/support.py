@@ -30,6 +30,7 @@ from ccat_data_transfer.verbs.shipping import ship
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_MODE, SITE, find
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.marks import MARK
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import BackendName, LocationType, Mover, PhysicalCopyStatus, RouteType
 from ccat_ops_db.verbs.initialization import Seed, initialize
@@ -288,6 +289,11 @@ class Observatory:
         with transaction(self.engine) as session:
             ids = session.scalars(sa.select(copy.id).where(of_package, copy.data_location_id.not_in(archives))).all()
             advance(session, copy, ids, to=PhysicalCopyStatus.MISSING, because="a test", by="a test")
+
+    def files(self, location: str) -> list[Path]:
+        """Files at a location, but for its mark."""
+        found = self.directory(location).rglob("*")
+        return sorted(path for path in found if path.is_file() and path.name != MARK)
 
     def leftovers(self) -> list[str]:
         """Names of unfinished files anywhere, and of those that are half removed."""

@@ -88,7 +88,7 @@ def test_a_copy_that_others_have_enough_of_goes_with_its_sidecar_and_no_other(
     observatory.keep(where, days=0)
     assert observatory.make_room(where) == 1
     assert status(observatory, where) is PhysicalCopyStatus.DELETED
-    files = [path for path in observatory.directory(DISK).rglob("*") if path.is_file()]
+    files = observatory.files(DISK)
     assert (len(object_store.list_keys()), len(files)) == ((2, 0) if where == DISK else (0, 2))
     assert observatory.make_room(where) == 0
     observatory.keep(other, days=0)
@@ -357,7 +357,7 @@ def test_a_bucket_that_is_gone_is_not_one_where_everything_is_deleted(
 ) -> None:
     twice(observatory)
     observatory.keep(STORE, days=0)
-    for key in object_store.list_keys():
+    for key in object_store.all_keys():
         object_store.s3.delete_object(Bucket=BUCKET, Key=key)
     object_store.s3.delete_bucket(Bucket=BUCKET)
     assert observatory.make_room(STORE) == 1
