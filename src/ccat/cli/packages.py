@@ -18,6 +18,7 @@ from ccat_ops_db.queries.packages import list_packages
 from ccat_ops_db.queries.roots import Kind, find_one
 from ccat_ops_db.states import PackageState
 from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
+from ccat_ops_db.verbs.giving_up import give_up_package
 
 Package = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name or number of the package.")]
 
@@ -32,6 +33,7 @@ _COLUMNS: Final = (
     "copies",
     "failure",
     "tried_again_at",
+    "given_up",
     "excluded",
     "excluded_pixels",
 )
@@ -67,6 +69,16 @@ def retry(package: Package, *, json: AsJson = False) -> None:
         number = _number(session, package)
         retry_package(session, number, by=process_name("package"))
     print_json({"package": number}) if json else typer.echo(f"package {package} is tried again")
+
+
+@app.command()
+def give_up(package: Package, *, because: Because, json: AsJson = False) -> None:
+    """Say that a failed package is gone for good, so that no alert is about it; `retry` takes it up all the same."""
+    with reported(as_json=json), transaction("packages") as session:
+        number = _number(session, package)
+        is_new = give_up_package(session, number, because=because, now=datetime.now(UTC), by=person())
+    told = "is given up" if is_new else "was given up already; the first reason stays"
+    print_json({"package": number, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
 
 
 @app.command()

@@ -62,6 +62,8 @@ class RawDataPackage(Base):
         sa.CheckConstraint("(excluded_at IS NULL) = (excluded_because IS NULL)", name="exclusion_has_a_reason"),
         sa.CheckConstraint("cardinality(excluded_pixels) > 0", name="excluded_pixels_are_named"),
         sa.CheckConstraint("(withdrawn_at IS NULL) = (withdrawn_because IS NULL)", name="withdrawal_has_a_reason"),
+        sa.CheckConstraint("(given_up_at IS NULL) = (given_up_because IS NULL)", name="given_up_has_a_reason"),
+        sa.CheckConstraint("given_up_at IS NULL OR state = 'failed'", name="what_failed_is_given_up"),
         is_checksum("checksum"),
         is_not_negative("size_bytes"),
         is_path_inside("name"),
@@ -86,6 +88,10 @@ class RawDataPackage(Base):
     size_bytes: Mapped[int | None] = mapped_column(comment="Size of the tar in bytes, once packed.")
     checksum: Mapped[str | None] = mapped_column(comment="Digest of the tar, once packed.")
     failure: Mapped[str | None] = mapped_column(comment="Why it is FAILED, and what to do.")
+    given_up_at: Mapped[datetime | None] = mapped_column(
+        comment="When a person said that it is gone for good; NULL: it is to be mended, or did not fail."
+    )
+    given_up_because: Mapped[str | None] = mapped_column(comment="Why it is gone, and who said so.")
     archived_at: Mapped[datetime | None] = mapped_column(index=True, comment="When it became ARCHIVED.")
     excluded_at: Mapped[datetime | None] = mapped_column(
         comment="When a person took it out of all groupings: what the first exclusion that holds says."

@@ -136,10 +136,11 @@ def _given_up() -> sa.CompoundSelect[int]:
 
 
 def _failed_packages(session: Session) -> Iterator[Condition]:
+    """Raw packages that wait for a person; one that nobody can mend is given up by name."""
     alike = _alike(_Package.failure)
     rows = session.execute(
         sa.select(alike, sa.func.min(_Package.failure), sa.func.count())
-        .where(_Package.state == PackageState.FAILED)
+        .where(_Package.state == PackageState.FAILED, _Package.given_up_at.is_(None))
         .group_by(alike)
         .order_by(sa.func.min(_Package.id))
         .limit(_MOST)
@@ -149,7 +150,7 @@ def _failed_packages(session: Session) -> Iterator[Condition]:
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"raw packages/{_digest(kind)}",
             sentence=f"{counted(number, 'raw package', 'raw packages')} cannot be archived: {cause} "
-            "`ccat packages --state failed` lists them",
+            "`ccat packages --state failed` lists them; `ccat package give-up PACKAGE` where one is gone for good",
             number=number,
         )
 

@@ -41,6 +41,8 @@ class ListedPackage:
     failure: str | None
     """Why it is FAILED, or what keeps it from its archive at the moment, or the transfer package that it crosses in."""
     tried_again_at: datetime | None
+    given_up: str | None
+    """Why it is gone for good, of one that is FAILED, and who said so."""
     excluded: str | None
     """Why it is out of all groupings, who said so, and by which exclusion."""
     excluded_pixels: Sequence[str] | None
@@ -65,6 +67,7 @@ def list_packages(
             _copies(),
             sa.func.coalesce(package.failure, sa.func.min(sa.func.coalesce(trip.failure, transfer.failure))),
             sa.func.min(sa.func.coalesce(trip.not_before, transfer.not_before)),
+            package.given_up_because,
             package.excluded_because,
             package.excluded_pixels,
         )

@@ -314,6 +314,9 @@ def test_what_has_waited_too_long_is_told_of_new_data_only_and_not_where_somebod
     assert [one["event"] for one in message["alerts"]] == ["cleared"]
 
 
+LISTED = "`ccat packages --state failed` lists them; `ccat package give-up PACKAGE` where one is gone for good"
+
+
 def test_raw_packages_that_failed_or_do_not_come_to_the_archive_are_told(works: Works, people: People) -> None:
     works.archived("one")
     package = models.RawDataPackage
@@ -321,7 +324,7 @@ def test_raw_packages_that_failed_or_do_not_come_to_the_archive_are_told(works: 
     people.watch = replace(people.watch, backlog=timedelta())
     [message] = people.look()
     assert [one["sentence"] for one in message["alerts"]] == [
-        "1 raw package cannot be archived: its archive copy is damaged. `ccat packages --state failed` lists them"
+        f"1 raw package cannot be archived: its archive copy is damaged. {LISTED}"
     ]
     works.execute(sa.update(package).values(state="waiting", failure=None))
     [message] = people.look()
@@ -347,8 +350,8 @@ def test_raw_data_that_a_person_has_taken_out_are_told_of_all_the_same_as_they_a
     [message] = people.look()
     assert sorted((one["kind"], one["sentence"].partition(",")[0].partition(":")[2]) for one in message["alerts"]) == [
         ("backlog", ""),
-        ("failed_for_good", " gone `ccat packages --state failed` lists them"),
-        ("failed_for_good", " it is damaged `ccat packages --state failed` lists them"),
+        ("failed_for_good", f" gone {LISTED}"),
+        ("failed_for_good", f" it is damaged {LISTED}"),
     ]
 
 
