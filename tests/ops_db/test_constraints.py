@@ -133,6 +133,8 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.Exclusion, {"because": ""}, "has_a_reason"),
     (models.Exclusion, {"lifted_at": START}, "lifted_by_somebody_who_says_why"),
     (models.RawDataPackage, {"withdrawn_because": "wrong pointing"}, "withdrawal_has_a_reason"),
+    (models.RawDataPackage, {"given_up_at": START}, "given_up_has_a_reason"),
+    (models.RawDataPackage, {"given_up_at": START, "given_up_because": "its disk died"}, "what_failed_is_given_up"),
     (models.PhysicalCopy, {"raw_data_file_id": None}, "is_of_exactly_one_object"),
     (models.PhysicalCopy, {"type": "raw_data_package"}, "type_goes_with_the_object"),
     (models.PhysicalCopy, {"type": "photograph"}, "type_goes_with_the_object"),

@@ -25,7 +25,7 @@ def upgrade() -> None:
     for name, rule in _CHECKS.items():
         op.create_check_constraint(op.f(f"ck_{_PACKAGE}_{name}"), _PACKAGE, rule)
     op.execute(
-        "CREATE FUNCTION take_up_package() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "CREATE OR REPLACE FUNCTION take_up_package() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "NEW.given_up_at := NULL; NEW.given_up_because := NULL; RETURN NEW; END $$"
     )
     op.execute(
