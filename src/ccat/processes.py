@@ -17,13 +17,13 @@ from ccat.watch.hook import Hook
 from ccat.watch.looking import Watch, watching
 from ccat.wiring import all_locations, open_database, process_name, roots_of, served_locations
 from ccat_data_transfer.managers import TransferContext, transfer_manager
-from ccat_data_transfer.queues import locations_to_serve, queues_to_serve
+from ccat_data_transfer.queues import locations_to_serve, operations_at, queues_to_serve
 from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_ops_db import models
-from ccat_ops_db.verbs.spaces import record_served
+from ccat_ops_db.verbs.spaces import record_operations, record_served
 from ccat_service.database import DatabaseConnection
 from ccat_service.health import HealthCheck
 from ccat_service.logging import configure_logging
@@ -246,4 +246,5 @@ def _served(database: DatabaseConnection, serve: Sequence[str]) -> Sequence[mode
     locations = locations_to_serve(all_locations(database), serve)
     with database.transaction() as session:
         record_served(session, [one.id for one in locations])
+        record_operations(session, {one.id: operations_at(one) for one in locations})
     return locations

@@ -62,9 +62,12 @@ class NotServed(CcatError):
     code = "not_served"
     begins = "No transfer-worker serves "
 
-    def __init__(self, location: str, operation: str) -> None:
+    def __init__(self, location: str, operation: str, *, is_served: bool = False) -> None:
         super().__init__(
-            f"{self.begins}{location}, where this waits for {operation}: "
+            f"{self.begins}{location} for {operation}, which this waits for, though some do other work there: "
+            "they are of another version, start them anew."
+            if is_served
+            else f"{self.begins}{location}, where this waits for {operation}: "
             f"start `ccat transfer-worker --location {location}` on a host that has it."
         )
 

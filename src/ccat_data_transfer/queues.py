@@ -69,8 +69,13 @@ def queues_to_serve(locations: Iterable[models.DataLocation], serves: Collection
     return sorted(
         queue_of(location, operation)
         for location in locations_to_serve(locations, serves)
-        for operation in _OPERATIONS_AT[location.location_type]
+        for operation in operations_at(location)
     )
+
+
+def operations_at(location: models.DataLocation) -> Collection[Operation]:
+    """What workers of a location do there."""
+    return _OPERATIONS_AT[location.location_type]
 
 
 def locations_to_serve(

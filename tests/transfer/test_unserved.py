@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccat_data_transfer.managers import TransferContext, tick
-from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.queues import Operation, operations_at
 from ccat_ops_db import models
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
@@ -128,4 +128,8 @@ def test_a_transfer_worker_says_which_locations_it_serves(far: Observatory, work
     with transaction(far.engine) as session:
         served = session.scalars(sa.select(models.DataLocation.name).where(models.DataLocation.served_at.is_not(None)))
         assert set(served) == {"buffer", "lta", "ramses"}
+        taken = session.scalars(sa.select(models.ServedOperation)).all()
+        places = session.scalars(sa.select(models.DataLocation).where(models.DataLocation.served_at.is_not(None))).all()
+        said = {(one.data_location_id, one.operation) for one in taken}
+        assert said == {(one.id, operation) for one in places for operation in operations_at(one)}
     worker.stop()

@@ -8,12 +8,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.errors import NotServed
+from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import NOUNS, Transfer
 from ccat_data_transfer.verbs.scheduling import LANES, Lane
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.spaces import FRESH
+from ccat_ops_db.queries.serving import is_served, is_unserved
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import Status
 
@@ -26,21 +28,20 @@ def tell_unserved(session: Session) -> None:
 
     A worker that is started again is given the time for that, and a new transfer that to be taken.
     """
-    places = _unserved(session)
+    unserved = [(lane, _unserved(session, lane.operation)) for lane in LANES]
     for noun in NOUNS:
-        lanes = [lane for lane in LANES if lane.noun is noun and places]
-        here = (sa.and_(lane.belongs, lane.location_id.in_(places)) for lane in lanes)
+        lanes = [(lane, places) for lane, places in unserved if lane.noun is noun and places]
+        here = (sa.and_(lane.belongs, lane.location_id.in_(places)) for lane, places in lanes)
         _take_back(session, noun, sa.or_(sa.false(), *here))
-        for lane in lanes:
+        for lane, places in lanes:
             _tell(session, lane, places)
 
 
-def _unserved(session: Session) -> Mapping[int, str]:
-    """Names of locations that no transfer-worker serves."""
-    location = models.DataLocation
-    is_served = location.served_at > _NOW - FRESH
-    rows = LOCATION.rows.with_only_columns(location.id, LOCATION.label).where(is_served.is_not(sa.true()))
-    return dict(session.execute(rows).all())
+def _unserved(session: Session, operation: Operation) -> Mapping[int, NotServed]:
+    """Locations where no transfer-worker takes an operation, and how that is said."""
+    rows = LOCATION.rows.with_only_columns(models.DataLocation.id, LOCATION.label, is_served())
+    found = session.execute(rows.where(is_unserved(operation)))
+    return {number: NotServed(name, operation, is_served=served) for number, name, served in found}
 
 
 def _is_live(noun: type[Transfer]) -> sa.TextClause:
@@ -55,7 +56,7 @@ def _take_back(session: Session, noun: type[Transfer], still: sa.ColumnElement[b
     _note(session, noun, session.scalars(_locked(told, noun)).all(), values=values)
 
 
-def _tell(session: Session, lane: Lane, places: Mapping[int, str]) -> None:
+def _tell(session: Session, lane: Lane, places: Mapping[int, NotServed]) -> None:
     noun, where = lane.noun, lane.location_id.label("place")
     waits = (
         _is_live(noun),
@@ -70,7 +71,7 @@ def _tell(session: Session, lane: Lane, places: Mapping[int, str]) -> None:
     ):
         found[place].append(number)
     for place, ids in found.items():
-        because = str(NotServed(places[place], lane.operation))
+        because = str(places[place])
         _note(session, noun, ids, values={"unserved_since": _NOW, "failure": because})
 
 

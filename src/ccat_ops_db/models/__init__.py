@@ -21,6 +21,7 @@ from ccat_ops_db.models.locations import (
     DataTransferRoute,
     DiskDataLocation,
     S3DataLocation,
+    ServedOperation,
     Site,
     TapeDataLocation,
 )
@@ -189,6 +190,7 @@ __all__ = [
     "Runtime",
     "S3DataLocation",
     "SeenService",
+    "ServedOperation",
     "Site",
     "SolarSystemObject",
     "Source",

@@ -134,6 +134,18 @@ class TapeDataLocation(DataLocation):
     pool: Mapped[str] = mapped_column(server_default="", comment="Pool of tapes.")
 
 
+class ServedOperation(Base):
+    """When transfer-workers last said that they take an operation at a location."""
+
+    __tablename__ = "served_operation"
+
+    data_location_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("data_location.id"), primary_key=True, autoincrement=False, comment="The location."
+    )
+    operation: Mapped[str] = mapped_column(primary_key=True, comment="The operation, as queues are named by it.")
+    served_at: Mapped[datetime] = mapped_column(comment="When a transfer-worker that takes it there last said so.")
+
+
 class DataTransferRoute(Base):
     """How data get from one site towards another."""
 

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
-from ccat_ops_db.models.data import DOUBTED, LOST, UNREADABLE
+from ccat_ops_db.models.data import DOUBTED, GOING, LOST, UNREADABLE
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.numbers import counted
-from ccat_ops_db.plan.spaces import FRESH
 from ccat_ops_db.queries.pauses import is_held
+from ccat_ops_db.queries.serving import DELETION, SCRUBBING, is_unserved
 from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
 
 _Copy, _Location, _Product = models.PhysicalCopy, models.DataLocation, models.DataProduct
@@ -36,6 +36,7 @@ def troubled_copies(session: Session) -> Iterator[Condition]:
     yield from _doubted(session)
     yield from _given_up(session)
     yield from _undeletable(session)
+    yield from _undeleted(session)
 
 
 def _lost_packages(session: Session) -> Iterator[Condition]:
@@ -92,9 +93,9 @@ def _unreadable(session: Session) -> Iterator[Condition]:
 
 def _doubted(session: Session) -> Iterator[Condition]:
     """Copies in doubt where no transfer-worker serves, which would read them; what is paused may wait."""
-    is_unserved = (_Location.served_at > sa.func.clock_timestamp() - FRESH).is_not(sa.true())
     told = (sa.func.count(), sa.func.min(_Copy.path))
-    in_doubt = _by_location(*told).where(sa.text(f"physical_copy.{DOUBTED}"), is_unserved, sa.not_(is_held()))
+    is_awaited = sa.and_(is_unserved(SCRUBBING), sa.not_(is_held()))
+    in_doubt = _by_location(*told).where(sa.text(f"physical_copy.{DOUBTED}"), is_awaited)
     for name, number, path in session.execute(in_doubt):
         copies = counted(number, "copy in doubt is", "copies in doubt are")
         yield Condition(
@@ -156,6 +157,22 @@ def _undeletable(session: Session) -> Iterator[Condition]:
             key=f"deletions {name}",
             sentence=f"{copies} cannot be deleted at {name}: {failure} "
             f"Once that is mended, `ccat retention retry {name}` tries again at once",
+            number=number,
+        )
+
+
+def _undeleted(session: Session) -> Iterator[Condition]:
+    """Copies that are to be deleted where no transfer-worker would; what is paused may wait."""
+    is_due = sa.or_(_Copy.not_before.is_(None), _Copy.not_before <= sa.func.clock_timestamp())
+    is_awaited = sa.and_(is_unserved(DELETION), _Location.retention_paused.is_(None), sa.not_(is_held()))
+    going = _by_location(sa.func.count()).where(sa.text(f"physical_copy.{GOING}"), is_due, is_awaited)
+    for name, number in session.execute(going):
+        copies = counted(number, "copy is", "copies are")
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"undeleted {name}",
+            sentence=f"{copies} to be deleted at {name}, and no transfer-worker does that there: start "
+            f"`ccat transfer-worker --location {name}` on a host that has it, also in place of one that runs already",
             number=number,
         )
 

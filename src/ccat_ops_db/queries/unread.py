@@ -13,6 +13,7 @@ from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.retention import SCRUBBED_AFTER
 from ccat_ops_db.queries.pauses import is_held
+from ccat_ops_db.queries.serving import SCRUBBING, is_unserved
 from ccat_ops_db.states import AlertKind, LocationType
 
 _DAY: Final = timedelta(days=1)
@@ -98,6 +99,21 @@ def archives_behind(session: Session) -> Iterator[Condition]:
             )
         elif unread is not None and now - (since := max(unread, read_at or unread)) > slack:
             yield _behind(name, f"is not read: some of it never was, and nothing is since {since:%F %H:%M} UTC")
+
+
+def archives_unserved(session: Session) -> Iterator[Condition]:
+    """Archives of which something is to be read again by now, where no transfer-worker would; what is paused waits."""
+    is_awaited = sa.and_(_IS_READ, is_unserved(SCRUBBING), sa.not_(is_held()))
+    never, late = sa.and_(_Copy.verified_at.is_(None), _Copy.failure.is_(None)), _Copy.verified_at < _NOW - _AFTER
+    is_due = sa.or_(*(sa.exists().where(_THERE, one).correlate(_Location) for one in (never, late)))
+    names = LOCATION.rows.with_only_columns(LOCATION.label).where(is_awaited, is_due)
+    for name in session.scalars(names.order_by(LOCATION.label)):
+        yield Condition(
+            kind=AlertKind.BACKLOG,
+            key=f"not read again {name}",
+            sentence=f"some of what lies at {name} is to be read again, and no transfer-worker does that there: start "
+            f"`ccat transfer-worker --location {name}` on a host that has it, also in place of one that runs already",
+        )
 
 
 def _behind(name: str, how: str) -> Condition:

@@ -1,8 +1,9 @@
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
@@ -44,6 +45,24 @@ def record_served(session: Session, location_ids: Collection[int]) -> None:
     # Whoever holds a row says more of it than this, and it is said again in a moment.
     free = wanted.with_for_update(key_share=True, skip_locked=True).cte("free").prefix_with("MATERIALIZED")
     session.execute(sa.update(location).where(location.c.id == free.c.id).values(served_at=now))
+
+
+def record_operations(session: Session, served: Mapping[int, Collection[str]]) -> None:
+    """Write down which operations a transfer-worker takes at locations now, but for what one has just said."""
+    taken, now = models.ServedOperation, sa.func.clock_timestamp()
+    rows = [
+        {"data_location_id": place, "operation": one, "served_at": now}
+        for place, operations in sorted(served.items())
+        for one in sorted(operations)
+    ]
+    if rows:
+        said = insert(taken).values(rows)
+        again = said.on_conflict_do_update(
+            index_elements=["data_location_id", "operation"],
+            set_={"served_at": now},
+            where=taken.served_at < now - _SAID_FOR,
+        )
+        session.execute(again)
 
 
 def _is_held(one: models.DataLocation) -> bool:
