@@ -24,7 +24,8 @@ class BadRawFiles(CcatError):
     def __init__(self, package: str, package_id: int, problems: Sequence[BadFile]) -> None:
         super().__init__(
             f"Package {package} is not packed: {some([error.problem for error in problems])}. "
-            f"Restore what the instrument registered, then `ccat package retry {package_id}`. "
+            f"Restore what the instrument registered, or, where the file is right as it is, register it as such "
+            f"(`ccat scan add --replace`); then `ccat package retry {package_id}`. "
             "Nothing was archived, nothing was deleted."
         )
 
@@ -423,7 +424,7 @@ class UnknownTransfer(CcatError):
 
     code = "unknown_transfer"
 
-    def __init__(self, transfer_id: int) -> None:
+    def __init__(self, transfer_id: int | str) -> None:
         super().__init__(f"There is no data transfer {transfer_id}; `ccat transfer status` lists them.")
 
 

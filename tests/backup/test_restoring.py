@@ -12,7 +12,7 @@ from ccat.backup.programs import run
 from ccat.backup.restoring import _load
 from ccat_ops_db.migrating import migrate
 from ccat_ops_db.plan.relocation import relocated, relocated_keys
-from ccat_ops_db.schema import head, require_current_schema, revisions
+from ccat_ops_db.schema import RestoreUnfinished, head, require_current_schema, revisions
 from tests.backup.conftest import Say, database, measured, rewrite, say_to, told
 
 
@@ -41,6 +41,20 @@ def test_it_says_which_locations_are_where_they_were_so_that_nobody_forgets_one(
     said = say_to(empty, "restore", backup, "--moved", "/data/cologne=/srv/cologne").stdout
     assert "Locations that lie elsewhere now: cologne/buffer, cologne/lta, cologne/ramses." in said
     assert "Locations that are where they were: ccat/buffer (/data/ccat/buffer), ccat/chai_raw_data (/" in said
+
+
+def test_what_was_moved_and_nothing_lies_there_is_refused_until_it_is_said_right(
+    backup: Path, empty: sa.Engine
+) -> None:
+    refused = say_to(empty, "restore", backup, "--moved", "/data/colonge=/srv/cologne")
+    assert refused.exit_code == 1
+    assert (
+        "No location of the backup lies at or below /data/colonge: ccat/buffer at /data/ccat/buffer" in refused.stderr
+    )
+    with pytest.raises(RestoreUnfinished):
+        require_current_schema(empty)
+    said = say_to(empty, "restore", backup, "--moved", "/data/cologne=/srv/cologne").stdout
+    assert "Locations that lie elsewhere now: cologne/buffer, cologne/lta, cologne/ramses." in said
 
 
 def test_buckets_are_moved_as_directories_are(

@@ -11,6 +11,7 @@ from ccat.cli import app
 from ccat_data_transfer.queues import queues_to_serve
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
+from tests.engine.history import History
 
 S3 = ("--type", "long_term_archive", "--storage", "s3")
 Say = Callable[..., Result]
@@ -41,7 +42,10 @@ def test_a_new_site_with_its_locations_is_all_that_is_needed(ops_db: sa.Engine, 
         )
         assert added.endswith("in CCAT_S3_US_LTA_ACCESS_KEY_ID and CCAT_S3_US_LTA_SECRET_ACCESS_KEY, or those of AWS")
         added = told(say("location", "add", "us/fast", "--type", "buffer", "--path", "/data/fast"))
-        assert added.endswith("takes it up when it starts (`ccat transfer-worker --location us/fast`)")
+        assert added.endswith(
+            "takes it up when it starts (`ccat transfer-worker --location us/fast`). "
+            "There is no directory /data/fast on this host: see that it is there where its workers run"
+        )
 
         assert "us Archive in the US" in told(say("sites"))
         assert {"site": "us", "name": "Archive in the US"} in json.loads(say("sites", "--json").stdout)
@@ -99,6 +103,11 @@ def test_words_that_do_not_go_together_are_refused(words: list[str], problem: st
             "Location cologne/b cannot be on s3: its files are read in place. As buffer it can be on `disk`",
         ),
         (["location", "add", "here/x", "--path", "/x"], "There is no site `here`. Known: `ccat`, `cologne`"),
+        (["location", "add", "cologne/x", "--path", "x"], "`x` cannot be the directory: it is an absolute path below"),
+        (["location", "add", "cologne/x", "--path", "/../"], "`/..` cannot be the directory: it is an absolute path"),
+        (["location", "add", "cologne/x", "--path", "/a\nb"], "`'/a\\nb'` cannot be the directory: each of its chara"),
+        (["location", "move", "cologne/lta", "--path", "lta"], "`lta` cannot be the directory: it is an absolute path"),
+        (["location", "remove", "cologne/nowhere"], "There is no location `cologne/nowhere`."),
         (["location", "add", "cologne/Big", "--path", "/x"], "`Big` cannot be the name of a location: it has small"),
         (["location", "add", "cologne/x", *S3, "--bucket", "A_b"], "`A_b` cannot be the bucket: it has 3 to 63 small"),
         (
@@ -166,6 +175,9 @@ def test_where_the_files_of_a_location_lie_is_said_anew(ops_db: sa.Engine, say: 
     assert told(say("location", "move", "ccat/moving", "--host", "ccat@telescope")) == (
         "ccat/moving is at ccat@telescope:/data/old now; start what serves it again"
     )
+    assert "no directory /data/mistyped on this host" in told(
+        say("location", "move", "ccat/moving", "--host", "", "--path", "/data/mistyped")
+    )
     assert "/data/new now" in told(say("location", "move", "ccat/moving", "--path", "/data/new", "--host", ""))
     store = ("--bucket", "fyst-new", "--region", "", "--endpoint-url", "http://store:9000")
     moved = json.loads(say("location", "move", "cologne/moving", *store, "--json").stdout)
@@ -201,3 +213,33 @@ def test_no_two_locations_of_a_site_are_moved_to_one_directory(ops_db: sa.Engine
     say("location", "add", "cologne/second", "--type", "long_term_archive", "--path", "/data/second")
     refused = told(say("location", "move", "cologne/second", "--path", f"{path}/."))
     assert "is the directory of cologne/lta already" in refused
+
+
+@pytest.mark.parametrize(
+    ("option", "number"),
+    [
+        ("--reserve", "1e11"),
+        ("--reserve", "nan"),
+        ("--scrub-rate", "1e300"),
+        ("--scrub-days", "999999999"),
+        ("--priority", "99999999999999"),
+    ],
+)
+def test_numbers_beyond_all_measure_are_refused(say: Say, option: str, number: str) -> None:
+    ended = say("location", "set", "cologne/lta", option, number)
+    assert ended.exit_code == 2
+    assert f"Invalid value for {option}" in told(ended).replace("'", "")
+
+
+def test_a_location_that_was_added_by_mistake_is_removed_unless_something_was_there(
+    ops_db: sa.Engine, say: Say
+) -> None:
+    say("location", "add", "cologne/mistaken", "--type", "source", "--path", "/data/mistaken")
+    assert told(say("location", "remove", "cologne/mistaken")) == "cologne/mistaken is removed"
+    assert "cologne/mistaken" not in told(say("locations"))
+    History(ops_db).define({"key": "calibrate", "group_by": ["executed_obs_unit"]})
+    assert told(say("location", "remove", "cologne/ramses")) == (
+        "error: Location cologne/ramses stays: its pipeline revision is on record, and that is not forgotten. "
+        "Nothing was changed."
+    )
+    assert "cologne/ramses" in told(say("locations"))

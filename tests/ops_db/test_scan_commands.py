@@ -1,9 +1,11 @@
+import os
+import uuid
 from pathlib import Path
 
 import pytest
 
 from ccat.cli.output import print_table
-from ccat.cli.scans import NotAChecksum, read_checksums
+from ccat.cli.scans import NotAChecksum, NotAFile, describe, read_checksums
 
 ONE, OTHER = 64 * "1", 64 * "2"
 
@@ -34,3 +36,9 @@ def test_brackets_in_a_table_are_shown_as_they_are(capsys: pytest.CaptureFixture
     print_table("[a].yaml", ["failure"], [["cannot read [/workflow/output] and [red]"]])
     assert "[a].yaml" in (shown := capsys.readouterr().out)
     assert "cannot read [/workflow/output] and [red]" in shown
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fits")
+    with pytest.raises(NotAFile, match="is no regular file, and cannot be archived"):
+        describe([tmp_path / "pipe.fits"], uuid.uuid4(), root=tmp_path, location="ccat/chai", checksums=None)

@@ -87,7 +87,8 @@ def test_what_is_not_known_to_fill_is_never_full(free: int | None, rate: int | N
 
 def test_a_transfer_that_was_given_up_fails_its_packages_and_is_retried_with_all_of_them(far: Observatory) -> None:
     packages = [far.observe({f"{number}.fits": b"a"}) for number in range(2)]
-    say(far, "route", "set", "ccat_to_cologne", "--method", "bbcp")
+    with transaction(far.engine) as session:  # as an older version let people say it
+        session.execute(sa.update(models.DataTransferRoute).values(method=Mover.BBCP))
     far.do_all()
     [failed] = [far.one(models.DataTransfer)]
     assert failed.status is Status.FAILED
@@ -98,12 +99,14 @@ def test_a_transfer_that_was_given_up_fails_its_packages_and_is_retried_with_all
         assert package.failure.endswith(f"Once that is mended, `ccat transfer retry {failed.id}` takes it up again.")
     assert stages(far).keys() == {"failed"}
     say(far, "route", "set", "ccat_to_cologne", "--method", "copy")
-    assert f"transfer {failed.id} is tried again, with 2 raw packages" in say(far, "transfer", "retry", str(failed.id))
+    name = far.one(models.DataTransferPackage).name
+    assert f"transfer {name} is tried again, with 2 raw packages" in say(far, "transfer", "retry", name)
     far.do_all()
     assert {far.package(one).state for one in packages} == {PackageState.ARCHIVED}
     refused = say(far, "transfer", "retry", str(failed.id), code=1)
     assert "is completed; what can be retried is a failed one" in refused
-    assert "There is no data transfer 12345678" in say(far, "transfer", "retry", "12345678", code=1)
+    for unknown in ("12345678", "ccat-cologne-1", "٣", "9" * 40):
+        assert f"There is no data transfer {unknown}" in say(far, "transfer", "retry", unknown, code=1)
 
 
 def test_a_retry_of_one_package_takes_up_the_transfer_that_failed_with_it(far: Observatory) -> None:
@@ -116,6 +119,14 @@ def test_a_retry_of_one_package_takes_up_the_transfer_that_failed_with_it(far: O
     say(far, "package", "retry", str(packages[0]))
     far.do_all()
     assert {far.package(one).state for one in packages} == {PackageState.ARCHIVED}
+
+
+@pytest.mark.parametrize(
+    ("option", "number"),
+    [("--package-gb", "1e308"), ("--package-gb", "nan"), ("--wait-minutes", "1e300"), ("--wait-minutes", "nan")],
+)
+def test_numbers_beyond_all_measure_are_refused(far: Observatory, option: str, number: str) -> None:
+    assert f"Invalid value for '{option}'" in say(far, "route", "set", "ccat_to_cologne", option, number, code=2)
 
 
 def routes(observatory: Observatory) -> dict[str, dict[str, Any]]:
@@ -150,6 +161,10 @@ def test_routes_are_added_changed_and_listed(far: Observatory) -> None:
         (("cologne/lta", "ccat/buffer"), "cologne/lta is a long_term_archive location; packages leave from a buffer"),
         (("ccat", "cologne", "--via", "ccat"), "has to lead from and to other sites"),
         (("ccat/buffer", "cologne/lta", "--via", "ccat"), "leads between sites, and not between locations"),
+        (
+            ("cologne", "ccat", "--method", "bbcp"),
+            "cannot be of the method bbcp, which is foreseen and not built; there",
+        ),
         (("ccat", "cologne"), "there is a route of the name ccat_to_cologne: `ccat route set` changes it"),
     ],
 )

@@ -1,6 +1,6 @@
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,12 +69,13 @@ def restore(backup: Path, data_dir: Path | None, *, moves: Mapping[str, str], by
         database_for_restoring(data_dir) as database,
         closing(DatabaseConnection(database.url, "ccat restore")) as connection,
     ):
+        said = frozenset(moves)
         if manifest.data_dir and database.stack:
             moves = {str(StackDirectory(Path(manifest.data_dir)).storage): str(database.stack.storage), **moves}
         clears = _require_empty(connection.engine)
         _load(backup / DUMP, connection.engine, manifest, clears=clears)
         with connection.transaction() as session:
-            return _take_over(session, manifest, moves=moves, by=by)
+            return _take_over(session, manifest, moves=moves, said=said, by=by)
 
 
 def _require_empty(engine: sa.Engine) -> bool:
@@ -104,7 +105,9 @@ def _load(dump: Path, engine: sa.Engine, manifest: Manifest, *, clears: bool) ->
         run(command, engine, look=lambda: show(watching.scalar(_SIZE) or 0))
 
 
-def _take_over(session: Session, manifest: Manifest, *, moves: Mapping[str, str], by: str) -> Restored:
+def _take_over(
+    session: Session, manifest: Manifest, *, moves: Mapping[str, str], said: Collection[str], by: str
+) -> Restored:
     """Check what was loaded, bring it to the schema of now, and let it be an installation of its own."""
     found = count_rows(session, manifest.rows)
     if differing := {name: (found[name], rows) for name, rows in manifest.rows.items() if found[name] != rows}:
@@ -116,7 +119,7 @@ def _take_over(session: Session, manifest: Manifest, *, moves: Mapping[str, str]
     because = f"it was a run {of_old}, and this is another one, which was restored from a backup of that"
     disowned = disown_runs(session, because=because, by=by, now=datetime.now(UTC))
     told = f"restored from a backup {of_old}; end what still runs of that, bring its files, then `ccat resume --all`"
-    moved = relocate(session, moves)
+    moved = relocate(session, moves, said=said)
     return Restored(
         database=without_password(session.connection().engine.url),
         manifest=manifest,

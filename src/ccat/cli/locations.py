@@ -7,14 +7,16 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
+from ccat.cli.numbers import MOST_GB, finite
 from ccat.cli.output import AsJson, print_json, print_table
-from ccat.cli.places import backend_at, place_of, split, told
+from ccat.cli.places import absent_here, backend_at, place_of, split, told
 from ccat.wiring import transaction
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations, place_told
 from ccat_ops_db.states import BackendName, LocationType, StorageType
 from ccat_ops_db.verbs.locating import add_location, change_location, change_scrubbing, move_location
+from ccat_ops_db.verbs.removing import remove_location
 from ccat_workflow_manager.places import serve
 
 app = typer.Typer(no_args_is_help=True, help="One location.")
@@ -24,12 +26,18 @@ _COLUMNS = ["id", "location", "type", "backend", "free", "reserve", "state", "li
 _NOWHERE = Path("/nowhere")
 Name = Annotated[str, typer.Argument(metavar="SITE/NAME")]
 Reserve = Annotated[
-    float | None, typer.Option(metavar="GB", min=0, help="Nothing is staged or submitted while less than this is free.")
+    float | None,
+    typer.Option(
+        metavar="GB", min=0, max=MOST_GB, callback=finite, help="Nothing is staged or submitted while less is free."
+    ),
 ]
 PathOf = Annotated[Path | None, typer.Option("--path", help="Directory, the same for all that serve it.")]
 Host = Annotated[
     str | None,
     typer.Option(metavar="[USER@]HOST", help="Host whose disk it is, as rsync reaches it from other sites."),
+]
+Priority = Annotated[
+    int | None, typer.Option(min=-1000, max=1000, help="Higher is used first among equals; 0 if it is not said.")
 ]
 Bucket = Annotated[str | None, typer.Option(help="Bucket of an object store.")]
 Prefix = Annotated[str | None, typer.Option(help="What every key begins with.")]
@@ -53,7 +61,7 @@ def add(
     endpoint_url: Endpoint = None,
     region: Region = None,
     backend: Annotated[BackendName | None, typer.Option(help="Where jobs run; `local` if not said.")] = None,
-    priority: Annotated[int, typer.Option(help="Higher is used first among equals.")] = 0,
+    priority: Priority = None,
     reserve: Reserve = None,
     settings: Settings = None,
     json: AsJson = False,
@@ -67,7 +75,7 @@ def add(
     place = place_of(storage, path=path, host=host, **of_bucket)
     at = backend_at(location_type, backend)
     with reported(as_json=json), transaction("location") as session:
-        add_location(session, site, short, place=place, location_type=location_type, backend=at, priority=priority)
+        add_location(session, site, short, place=place, location_type=location_type, backend=at, priority=priority or 0)
         number = _change(session, name, reserve=reserve, settings=settings)
     said = told(name, number, location_type=location_type, place=place)
     print_json({"id": number, "location": name}) if json else typer.echo(said)
@@ -79,9 +87,14 @@ def change(
     *,
     reserve: Reserve = None,
     settings: Settings = None,
-    scrub_days: Annotated[int | None, typer.Option(min=0, help="Archives: copies are read again; 0 is never.")] = None,
-    scrub_rate: Annotated[float | None, typer.Option(metavar="MB/S", min=0.1, help="At most so fast.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Higher is used first among equals.")] = None,
+    scrub_days: Annotated[
+        int | None, typer.Option(min=0, max=36_600, help="Archives: copies are read again; 0 is never.")
+    ] = None,
+    scrub_rate: Annotated[
+        float | None,
+        typer.Option(metavar="MB/S", min=0.1, max=1_000_000, callback=finite, help="At most so fast."),
+    ] = None,
+    priority: Priority = None,
     active: Annotated[
         bool | None, typer.Option("--active/--inactive", help="Whether new packages and products are put there.")
     ] = None,
@@ -113,13 +126,21 @@ def move(
     Nothing is copied: stop what serves the location, move its files, say it here, and start it again.
     """
     now = {"host": host, "bucket": bucket, "prefix": prefix, "endpoint_url": endpoint_url, "region": region}
-    now["path"] = None if path is None else str(path.absolute())
+    now["path"] = None if path is None else str(path)
     if set(now.values()) == {None}:
         raise typer.BadParameter("name what changed: --path, --host, --bucket, --prefix, --endpoint-url or --region")
     with reported(as_json=json), transaction("location") as session:
         place = place_told(move_location(session, name, **now))
-    said = f"{name} is at {place} now; start what serves it again"
+    said = f"{name} is at {place} now; start what serves it again{absent_here(path, host)}"
     print_json({"location": name, "place": place}) if json else typer.echo(said)
+
+
+@app.command()
+def remove(name: Name, *, json: AsJson = False) -> None:
+    """Take away a location that was added by mistake; one that ever held data, or ran jobs, stays."""
+    with reported(as_json=json), transaction("location") as session:
+        remove_location(session, name)
+    print_json({"location": name, "removed": True}) if json else typer.echo(f"{name} is removed")
 
 
 def _change(

@@ -38,11 +38,18 @@ def place_of(
             return OnTape()
         case StorageType.DISK:
             _refuse(of_bucket, storage)
-            return OnDisk(str(_required("--path", path, storage).absolute()), host=host)
+            return OnDisk(str(_required("--path", path, storage)), host=host)
         case StorageType.S3:
             _refuse({"--path": path, "--host": host}, storage)
             named = _required("--bucket", bucket, storage)
             return InBucket(bucket=named, prefix=prefix or "", endpoint_url=endpoint_url, region=region)
+
+
+def absent_here(path: Path | None, host: str | None) -> str:
+    """What is to be said of a directory that this host does not have, unless it is said to be another's."""
+    if path is None or host or path.is_dir():
+        return ""
+    return f". There is no directory {path} on this host: see that it is there where its workers run"
 
 
 def _required(option: str, value: Given | None, storage: StorageType) -> Given:
@@ -74,6 +81,8 @@ def told(name: str, number: int, *, location_type: LocationType, place: Place) -
     served = (
         f"{start}a transfer-worker that serves it takes it up when it starts (`ccat transfer-worker --location {name}`)"
     )
+    if isinstance(place, OnDisk):
+        return f"{served}{absent_here(Path(place.path), place.host)}"
     if not isinstance(place, InBucket):
         return served
     key, secret = Address(location=name, bucket=place.bucket).variables

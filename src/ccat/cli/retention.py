@@ -12,7 +12,7 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.retention import lines
 from ccat_ops_db.plan.spaces import size
-from ccat_ops_db.queries.retention import Forecast, data_classes, forecast, places
+from ccat_ops_db.queries.retention import DataClassNow, Forecast, data_classes, forecast, number_of_archives, places
 from ccat_ops_db.states import StorageType
 from ccat_ops_db.verbs.retention import (
     forget_retention,
@@ -204,5 +204,20 @@ def change_class(
 ) -> None:
     """Make or change a class of raw data, and put instruments into it."""
     with reported(as_json=json), transaction("retention") as session:
-        set_data_class(session, name, copies=copies, instruments=instrument or ())
-    print_json({"class": name, "changed": True}) if json else typer.echo(f"class {name} is changed")
+        is_new = set_data_class(session, name, copies=copies, instruments=instrument or ())
+        [now] = [one for one in data_classes(session) if one.name == name]
+        archives = number_of_archives(session)
+    if json:
+        print_json({"class": name, "changed": True, "made": is_new})
+    else:
+        typer.echo(_class_told(now, is_new=is_new, archives=archives))
+
+
+def _class_told(now: DataClassNow, *, is_new: bool, archives: int) -> str:
+    told = f"class {now.name} is {'made' if is_new else 'changed'}"
+    if not now.instruments:
+        told += "; no instrument is in it: `--instrument NAME` puts one there, and all that name none are in `raw`"
+    if now.min_copies > archives:
+        there = counted(archives, "active archive", "active archives")
+        told += f"; with {there}, nothing of it will have {now.min_copies} copies, and no source lets go of any"
+    return told

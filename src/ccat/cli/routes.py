@@ -4,6 +4,7 @@ from typing import Annotated
 import typer
 
 from ccat.cli.errors import reported
+from ccat.cli.numbers import MOST_GB, finite
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.wiring import transaction
 from ccat_ops_db.plan.advice import span
@@ -16,14 +17,25 @@ app = typer.Typer(no_args_is_help=True, help="One route between sites; `ccat rou
 
 _COLUMNS = ["name", "from", "to", "type", "via", "method", "sent once it has", "or data waited", "active"]
 _GB = 10**9
+_MOST_MINUTES = 366 * 24 * 60
 
 End = Annotated[str, typer.Argument(metavar="SITE[/LOCATION]")]
 Method = Annotated[Mover | None, typer.Option(help="What moves the bytes.", show_default=False)]
 Size = Annotated[
-    float | None, typer.Option("--package-gb", min=0.001, help="A transfer package is sent once it has as much.")
+    float | None,
+    typer.Option(
+        "--package-gb", min=0.001, max=MOST_GB, callback=finite, help="A transfer package is sent once it has as much."
+    ),
 ]
 Wait = Annotated[
-    float | None, typer.Option("--wait-minutes", min=0, help="Or with less, once its oldest data waited as long.")
+    float | None,
+    typer.Option(
+        "--wait-minutes",
+        min=0,
+        max=_MOST_MINUTES,
+        callback=finite,
+        help="Or with less, once its oldest data waited as long.",
+    ),
 ]
 
 

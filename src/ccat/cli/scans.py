@@ -46,6 +46,15 @@ class StillWritten(CcatError):
         super().__init__(f"{file} is still being written; register it when it is complete. Nothing was registered.")
 
 
+class NotAFile(CcatError):
+    """What is to be registered is no regular file, such as a pipe or a device."""
+
+    code = "not_a_file"
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(f"{file} is no regular file, and cannot be archived. Nothing was registered.")
+
+
 class UnprintableName(CcatError):
     """The name of a raw file has control characters, or is not UTF-8."""
 
@@ -178,6 +187,8 @@ def describe(files: list[Path], scan: uuid.UUID, *, root: Path, location: str, c
     for file in files:
         if not file.resolve().is_relative_to(root.resolve()):
             raise OutsideOfLocation(file, location, root)
+        if not file.is_file():
+            raise NotAFile(file)
         path = str(file.resolve().relative_to(root.resolve()))
         if not path.isprintable():
             raise UnprintableName(path)

@@ -13,7 +13,7 @@ from ccat.cli.output import AsJson, console, print_json, table, titled
 from ccat.wiring import open_database, process_name, transaction
 from ccat_data_transfer.levels import Level
 from ccat_data_transfer.status import Crossed, Crossing, OnItsWay, Stage, TransferStatus, transfer_status
-from ccat_data_transfer.verbs.retrying import retry_transfer
+from ccat_data_transfer.verbs.retrying import find_transfer, retry_transfer
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.unread import ReadAgain
@@ -71,15 +71,16 @@ def status(
 
 @app.command()
 def retry(
-    transfer: Annotated[int, typer.Argument(min=1, help="Number of the transfer between sites.")],
+    transfer: Annotated[str, typer.Argument(help="Number of the transfer between sites, or its transfer package.")],
     *,
     json: AsJson = False,
 ) -> None:
     """Take a transfer between sites up again that has failed, once its trouble is mended."""
     with reported(as_json=json), transaction("transfer") as session:
-        number = retry_transfer(session, transfer, by=process_name("transfer"))
+        transfer_id = find_transfer(session, transfer)
+        number = retry_transfer(session, transfer_id, by=process_name("transfer"))
     told = f"transfer {transfer} is tried again, with {counted(number, 'raw package', 'raw packages')}"
-    print_json({"transfer": transfer, "packages": number}) if json else typer.echo(told)
+    print_json({"transfer": transfer_id, "packages": number}) if json else typer.echo(told)
 
 
 def _look(database: DatabaseConnection) -> TransferStatus:

@@ -101,12 +101,6 @@ def read_soon(session: Session, location_ids: Collection[int]) -> None:
     session.execute(looked_at, execution_options={"synchronize_session": False})
 
 
-def in_doubt(session: Session, copy_ids: Collection[int]) -> bool:
-    """Whether some of these copies are to be read before they are sent."""
-    doubted = sa.exists().where(is_among(_Copy.id, copy_ids), IS_DOUBTED)
-    return bool(session.scalar(sa.select(doubted)))
-
-
 def still_there(session: Session, problems: Mapping[int, BadFile]) -> dict[int, BadFile]:
     """Those of some copies that nobody called bad where they lie."""
     there = sa.select(_Copy.id).where(is_among(_Copy.id, problems), _Copy.status == PhysicalCopyStatus.PRESENT)

@@ -35,6 +35,8 @@ ANEW: Final = {
     "doubts_since": None,
 }
 """What a transfer has that is taken up as if it had never been tried."""
+_DIGITS: Final = 18
+"""Of any number that a row can have."""
 _ASKED: Final = "a retry was asked for"
 
 
@@ -62,6 +64,21 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
         raise NothingToRetry(package.name, package.state)
     if believed:
         retry_runs_of(session, package_id)
+
+
+def find_transfer(session: Session, name: str) -> int:
+    """Number of a transfer between sites that is said by it, or by the transfer package that it brings or last brought.
+
+    Raises UnknownTransfer.
+    """
+    if name.isascii() and name.isdigit() and len(name) <= _DIGITS:
+        return int(name)
+    trip, parcel = models.DataTransfer, models.DataTransferPackage
+    bringing = sa.select(sa.func.max(trip.id)).join(parcel, parcel.id == trip.data_transfer_package_id)
+    number = session.scalar(bringing.where(parcel.name == name))
+    if number is None:
+        raise UnknownTransfer(name)
+    return number
 
 
 def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:

@@ -314,6 +314,13 @@ class DataClassNow:
     instruments: Sequence[str]
 
 
+def number_of_archives(session: Session) -> int:
+    """Archives that take new copies."""
+    one = models.DataLocation
+    active = sa.select(sa.func.count()).where(one.location_type == LocationType.LONG_TERM_ARCHIVE, one.active)
+    return session.scalar(active) or 0
+
+
 def data_classes(session: Session) -> Sequence[DataClassNow]:
     """Every class of raw data, by its name."""
     kind, instrument = models.DataClass, models.Instrument

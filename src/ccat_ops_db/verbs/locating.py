@@ -167,8 +167,10 @@ def _require_names(name: str, place: Place) -> None:
 
 
 def _require_disk(place: OnDisk) -> None:
-    if not place.path.startswith("/"):
-        raise BadName("directory", place.path, "it is an absolute path, such as `/data/ccat/buffer`")
+    if not place.path.startswith("/") or normpath(place.path).strip("/") == "":
+        raise BadName("directory", place.path, "it is an absolute path below `/`, such as `/data/ccat/buffer`")
+    if not place.path.isprintable():
+        raise BadName("directory", repr(place.path), "each of its characters can be printed")
     if place.host is not None and not _HOST.fullmatch(place.host):
         raise BadName("host", place.host, "it is what rsync reaches over SSH, such as `telescope` or `ccat@telescope`")
 

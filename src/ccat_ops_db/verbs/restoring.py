@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.claims import expire, holders
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.base import Base, Leased
 from ccat_ops_db.plan.relocation import relocated, relocated_keys, relocated_settings
@@ -64,9 +65,32 @@ def trust_no_archive(session: Session) -> int:
     return session.connection().execute(sa.update(copy).where(read).values(verified_at=None)).rowcount
 
 
-def relocate(session: Session, moves: Mapping[str, str]) -> list[str]:
-    """Let locations lie where their directories or buckets were moved to, old → new; the names of those that do now."""
-    return [label for one, label in _locations(session) if _moves(one, moves)]
+class NothingMoved(CcatError):
+    """Something is said to have been moved that no location is in."""
+
+    code = "nothing_moved"
+
+    def __init__(self, old: str, places: Mapping[str, str]) -> None:
+        told = ", ".join(f"{name} at {place}" for name, place in places.items())
+        super().__init__(
+            f"No location of the backup lies at or below {old}: {told}. Restore it again, with what was moved."
+        )
+
+
+def relocate(session: Session, moves: Mapping[str, str], *, said: Collection[str]) -> list[str]:
+    """Let locations lie where their directories or buckets were moved to, old → new; the names of those that do now.
+
+    Raises NothingMoved for one that somebody `said` to have been moved, and that moves none.
+    """
+    locations = _locations(session)
+    for old in said:
+        if not any(_changes(one, {old: moves[old]}) for one, _ in locations):
+            raise NothingMoved(old, places_but(session, ()))
+    moved = [(one, label, _changes(one, moves)) for one, label in locations]
+    for one, _, changes in moved:
+        for field, value in changes.items():
+            setattr(one, field, value)
+    return [label for _, label, changes in moved if changes]
 
 
 def places_but(session: Session, names: Collection[str]) -> dict[str, str]:
@@ -79,8 +103,8 @@ def _locations(session: Session) -> Sequence[tuple[models.DataLocation, str]]:
     return [(one, label) for one, label in rows]
 
 
-def _moves(one: models.DataLocation, moves: Mapping[str, str]) -> bool:
-    """Change where a location lies; whether that is elsewhere now."""
+def _changes(one: models.DataLocation, moves: Mapping[str, str]) -> Mapping[str, Any]:
+    """What of a location is otherwise after moves."""
     now: dict[str, Any] = {}
     match one:
         case models.DiskDataLocation():
@@ -88,7 +112,4 @@ def _moves(one: models.DataLocation, moves: Mapping[str, str]) -> bool:
             now["backend_settings"] = relocated_settings(one.backend_settings, moves)
         case models.S3DataLocation():
             now["bucket"], now["prefix"] = relocated_keys(one.bucket, one.prefix, moves)
-    changed = {field: value for field, value in now.items() if getattr(one, field) != value}
-    for field, value in changed.items():
-        setattr(one, field, value)
-    return bool(changed)
+    return {field: value for field, value in now.items() if getattr(one, field) != value}

@@ -112,8 +112,9 @@ def retry_deletions(session: Session, name: str | None) -> int:
     return len(retried)
 
 
-def set_data_class(session: Session, name: str, *, copies: int | None, instruments: Collection[str]) -> None:
-    """Make or change a class of raw data, and put instruments into it. Raises UnknownName."""
+def set_data_class(session: Session, name: str, *, copies: int | None, instruments: Collection[str]) -> bool:
+    """Make or change a class of raw data, and put instruments into it; whether it is new. Raises UnknownName."""
+    is_new = session.scalar(sa.select(models.DataClass.id).filter_by(name=name)) is None
     row = {"name": name, **({"min_verified_archive_copies": copies} if copies is not None else {})}
     statement = insert(models.DataClass).values(row)
     session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
@@ -121,6 +122,7 @@ def set_data_class(session: Session, name: str, *, copies: int | None, instrumen
     for one in instruments:
         find(session, INSTRUMENT, one).data_class_id = made
     session.flush()
+    return is_new
 
 
 def _which(session: Session, name: str | None) -> sa.ColumnElement[bool]:

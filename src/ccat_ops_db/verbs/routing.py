@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION, ROUTE, SITE, find, names
+from ccat_ops_db.naming import listed
 from ccat_ops_db.states import LocationType, Mover, RouteType
 
 _RECEIVES = (LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE)
+_NOT_BUILT = frozenset({Mover.BBCP})
 
 
 class RouteRefused(CcatError):
@@ -22,6 +24,19 @@ class RouteRefused(CcatError):
 
     def __init__(self, origin: str, destination: str, problem: str) -> None:
         super().__init__(f"There can be no route from {origin} to {destination}: {problem}.")
+
+
+class MethodRefused(CcatError):
+    """A route is to have a method that is foreseen, and that nothing can carry out."""
+
+    code = "method_refused"
+
+    def __init__(self, route: str, method: Mover) -> None:
+        built = listed(sorted(set(Mover) - _NOT_BUILT))
+        super().__init__(
+            f"Route {route} cannot be of the method {method}, which is foreseen and not built; there is {built}. "
+            "Nothing was changed."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +134,8 @@ def list_routes(session: Session) -> Sequence[RouteNow]:
 
 
 def _change(session: Session, route: models.DataTransferRoute, settings: RouteSettings) -> None:
+    if settings.method in _NOT_BUILT:
+        raise MethodRefused(route.name, settings.method)
     if settings.method is not None:
         route.method = settings.method
     if settings.package_bytes is not None:

@@ -257,8 +257,11 @@ def test_the_plan_says_what_goes_and_what_stays_and_why(works: Works, say: Say) 
 
 
 def test_classes_of_data_are_listed_and_made(say: Say) -> None:
-    assert say("retention", "class", "precious", "--copies", 2, "--instrument", "CHAI").exit_code == 0
+    made = say("retention", "class", "precious", "--copies", 2, "--instrument", "CHAI")
+    assert made.exit_code == 0
     found = json.loads(say("retention", "classes", "--json").stdout)
     assert found[0] == {"name": "precious", "min_copies": 2, "instruments": ["CHAI"]}
     assert (found[1]["name"], found[1]["min_copies"], "CHAI" in found[1]["instruments"]) == ("raw", 1, False)
+    assert "class precious is made; with 1 active archive, nothing of it will have 2 copies" in made.stdout
+    assert "class rwa is made; no instrument is in it" in say("retention", "class", "rwa").stdout
     assert "no instrument `CHAY`" in say("retention", "class", "precious", "--instrument", "CHAY").stderr
