@@ -19,7 +19,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from ccat_ops_db.plan.marks import MARK, Mark, read
+from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read
 from ccat_ops_db.plan.spaces import trouble_of, without_inodes
 from ccat_ops_db.queries.spaces import holds_data, identity_of
 from ccat_ops_db.session import transaction
@@ -200,7 +200,7 @@ def require_mounted(root: Path) -> None:
 def _is_empty(root: Path) -> bool:
     """Whether a directory has nothing but the mark, which may have been left while its disk was not mounted."""
     with os.scandir(root) as entries:
-        return all(one.name == MARK for one in entries)
+        return all(one.name in {MARK, UNFINISHED_MARK} for one in entries)
 
 
 def mark_of(root: Path) -> Mark | None:

@@ -214,7 +214,7 @@ def test_workers_frozen_at_every_step_do_no_harm_when_they_wake_up_after_others_
 def test_workers_killed_or_frozen_at_every_request_to_an_object_store_leave_one_whole_object_and_nothing_else(
     observatory: Observatory, mortals: Mortals, object_store: ObjectStore, then: Signals
 ) -> None:
-    packages = [observatory.observe(FILES) for _ in range(20)]
+    packages = [observatory.observe(FILES) for _ in range(22)]
     observatory.do(Operation.PACKING)
     long_enough_for_a_request = timedelta(seconds=2)
     lost = disturb(observatory, mortals, Operation.ARCHIVING, then=then, lease=long_enough_for_a_request)
@@ -227,7 +227,7 @@ def test_workers_killed_or_frozen_at_every_request_to_an_object_store_leave_one_
         package, copy = observatory.package(package_id), observatory.copies(package_id)["cologne/s3"]
         assert (package.state, copy.status) == (PackageState.ARCHIVED, PhysicalCopyStatus.PRESENT)
         assert digest(object_store.get(f"fyst/{copy.path}")) == copy.checksum == package.checksum
-        assert object_store.get(f"fyst/{copy.path.removesuffix('.tar')}.json").startswith(b'{\n  "schema_version": 1')
+        assert object_store.get(f"fyst/{copy.path.removesuffix('.tar')}.json").startswith(b'{\n  "schema_version": 2')
     assert len(object_store.list_keys()) == 2 * len(packages)
     assert object_store.unfinished() == []
 

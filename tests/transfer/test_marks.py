@@ -13,7 +13,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
-from ccat_ops_db.plan.marks import MARK, Mark, read, written
+from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read, written
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus
 from ccat_ops_db.verbs.locating import InBucket, add_location
@@ -162,7 +162,8 @@ def test_who_means_it_removes_the_mark(observatory: Observatory) -> None:
 
 
 def test_a_directory_with_nothing_but_a_mark_is_one_where_nothing_is_mounted(tmp_path: Path) -> None:
-    (tmp_path / MARK).write_bytes(b"{}")
+    for name in (MARK, UNFINISHED_MARK):
+        (tmp_path / name).write_bytes(b"{}")
     with pytest.raises(NothingThere):
         require_mounted(tmp_path)
     (tmp_path / "raw").mkdir()
@@ -175,9 +176,11 @@ def test_a_mark_that_was_damaged_is_written_anew(observatory: Observatory) -> No
     mark = observatory.directory(ARCHIVE) / MARK
     mark.chmod(0o600)
     mark.write_bytes(b"\0" * 100)
+    mark.with_name(UNFINISHED_MARK).write_bytes(b"left by one that died")
     observatory.observe({"c.fits": b"c"})
     observatory.do_all()
     assert mark_told(observatory, ARCHIVE)["location"] == ARCHIVE
+    assert not mark.with_name(UNFINISHED_MARK).exists()
 
 
 def test_a_bucket_under_two_addresses_is_one_place(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ccat_data_transfer.backends.directories import flush_directory
 from ccat_data_transfer.backends.errors import AnotherLocation
-from ccat_ops_db.plan.marks import MARK, Mark, written
+from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, written
 from ccat_service.spaces import mark_of
 
 
@@ -19,17 +19,17 @@ def require_own(mark: Mark | None, found: Mark | None, *, place: Path | str) -> 
         raise AnotherLocation(mark.location, place, of=found.location)
 
 
-def leave_mark(root: Path, mark: Mark, *, token: str) -> None:
+def leave_mark(root: Path, mark: Mark) -> None:
     """Have a directory bear a mark, if it bears none; one that takes no file goes without."""
-    unfinished = root / f"{MARK}.partial-{token}"
+    unfinished = root / UNFINISHED_MARK  # one name for all: what one that died has left is removed by the next
     with suppress(OSError):
         if mark_of(root) is not None:
             return
+        unfinished.unlink(missing_ok=True)
         with unfinished.open("xb") as file:
             file.write(written(mark))
+            file.flush()
             os.fchmod(file.fileno(), 0o444)
             os.fsync(file.fileno())
         unfinished.replace(root / MARK)
         flush_directory(root)
-    with suppress(OSError):
-        unfinished.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ _UNREAD: Final = re.compile(
 _Why: TypeAlias = tuple[str, int]
 """What the system says, and the number of the error."""
 _ABSENT: Final = ("no such file", errno.ENOENT)
-_ENTRY: Final = re.compile(rf"^[a-z-][rwxsStT-]{{9}} (?!.* {re.escape(MARK)}$)", re.MULTILINE)
+_ENTRY: Final = re.compile(rf"^[a-z-][rwxsStT-]{{9}} (?!.* {re.escape(MARK)}(\.new)?$)", re.MULTILINE)
 """How it begins a line about something in a directory, but for its mark; a host may greet us before."""
 
 

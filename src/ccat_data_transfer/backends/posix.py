@@ -367,7 +367,7 @@ class Disk:
         if shutil.disk_usage(self.root).free < needs + self.reserve_bytes or not has_inodes(self.root):
             raise self._full(needs)
         if self.mark is not None:
-            leave_mark(self.root, self.mark, token=self.token)
+            leave_mark(self.root, self.mark)
 
     @contextmanager
     def _writing(

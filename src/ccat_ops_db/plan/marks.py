@@ -7,6 +7,8 @@ from uuid import UUID
 
 MARK: Final = ".ccat-location"
 """Name of that file."""
+UNFINISHED_MARK: Final = f"{MARK}.new"
+"""Its name while it is written."""
 
 
 @dataclass(frozen=True)

@@ -209,11 +209,14 @@ class Bucket:
     @cached_property
     def _s3(self) -> "S3Client":
         """Client, once it was seen that what it reaches is no other location's."""
-        s3 = client_of(self.address)
         if self.mark is not None:
-            require_own(self.mark, mark_in(s3, self.address), place=str(self.address))
-        return s3
+            require_own(self.mark, self._found_mark, place=str(self.address))
+        return client_of(self.address)
+
+    @cached_property
+    def _found_mark(self) -> Mark | None:
+        return mark_in(client_of(self.address), self.address)
 
     def _leave_mark(self) -> None:
-        if self.mark is not None:
+        if self.mark is not None and self._found_mark is None:
             leave_mark_in(self._s3, self.address, self.mark)

@@ -22,8 +22,6 @@ def mark_in(s3: "S3Client", address: Address) -> Mark | None:
 
 
 def leave_mark_in(s3: "S3Client", address: Address, mark: Mark) -> None:
-    """Have it bear a mark, if it bears none; one that takes no such object goes without."""
-    with suppress(LocationTrouble):
-        if mark_in(s3, address) is None:
-            with explained(address):
-                s3.put_object(Bucket=address.bucket, Key=address.key(MARK), Body=written(mark))
+    """Have it bear a mark, where it bears none; one that takes no such object goes without."""
+    with suppress(LocationTrouble), explained(address):
+        s3.put_object(Bucket=address.bucket, Key=address.key(MARK), Body=written(mark))
