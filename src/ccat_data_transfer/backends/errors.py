@@ -183,6 +183,21 @@ class NotTheOriginal(BadFile):
         )
 
 
+class NotTheCopy(BadFile):
+    """Where a copy was that is to be removed, there is something else by now."""
+
+    code = "not_the_copy"
+    needs_a_person: ClassVar[bool] = True
+
+    def __init__(self, location: str, path: Path | str) -> None:
+        super().__init__(
+            location,
+            path,
+            "is not the copy that is to be removed, as somebody else wrote there, and is kept: move it away or remove "
+            "it, and see that the location's directory is its own",
+        )
+
+
 class DamagedPackage(BadFile):
     """A tar does not hold what its package should."""
 

@@ -10,15 +10,17 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store, load
 from ccat_data_transfer.backends.errors import FileMissing
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.streams import checksum_of
 from ccat_data_transfer.descriptions import flaw
 from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
 from ccat_data_transfer.verbs.describing import sidecar_of
 from ccat_data_transfer.verbs.products.describing import description_of
 from ccat_data_transfer.verbs.products.plan import description_path, listing_path
+from ccat_data_transfer.verbs.products.trees import confirm
 from ccat_ops_db import models
 from ccat_ops_db.plan.trees import listed
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus
 
 _GOES: Final = (
     PhysicalCopyStatus.DELETION_IN_PROGRESS,
@@ -65,6 +67,23 @@ def archived(session: Session, copy: models.PhysicalCopy) -> Archived:
         run_id=product.run_id,
         listing=listing_path(directory, name) if PurePosixPath(name).suffix == ".zarr" else None,
     )
+
+
+def loose_product(session: Session, copy: models.PhysicalCopy) -> models.DataProduct | None:
+    """Product that a copy is of, where it is in no archive: nothing lies beside it there."""
+    is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
+    return None if is_archived or copy.data_product_id is None else session.get_one(_Product, copy.data_product_id)
+
+
+def compare(store: Store, one: Archived, loose: models.DataProduct | None) -> None:
+    """Read all of a copy, wherever it is; raises BadFile where it is not what was registered.
+
+    `loose` is what it is a copy of, of a product that is in no archive.
+    """
+    if loose is not None and isinstance(store, Disk):
+        confirm(store, one.path, loose)
+    else:
+        verify(store, one)
 
 
 def verify(store: Store, one: Archived) -> None:

@@ -18,9 +18,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from ccat_data_transfer.backends.base import Seal, Store
-from ccat_data_transfer.backends.errors import FileDiffers, LocationTrouble, NotTheOriginal
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, LocationTrouble, NotTheCopy, NotTheOriginal
 from ccat_data_transfer.backends.posix import Disk
-from ccat_data_transfer.verbs.archived import archived, beside
+from ccat_data_transfer.verbs.archived import Archived, archived, beside, compare, loose_product
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.reclaiming import Kept, look_for, reclaim
@@ -70,7 +70,7 @@ def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
         if kept:
             in_transaction(worker.engine, partial(reclaim, kept=kept, seen=look_for(kept, one), one=one))
         if orders:
-            outcome = {order.copy_id: _remove(order, one) for order in orders}
+            outcome = _remove_each(orders, one)
             in_transaction(worker.engine, partial(_record, one=one, outcome=outcome))
     except LeaseLost:
         _log.warning("the lease is lost, somebody else goes on", copies=len(orders) + len(kept))
@@ -188,16 +188,27 @@ def _order(
 
 def _store(copy: models.PhysicalCopy, one: CopyLease) -> Store:
     token, parts = f"{copy.id}-{one.token}", one.worker.part_bytes
-    return store_of(copy.location, token=token, progress=one.keep_lease, part_bytes=parts)
+    return store_of(copy.location, token=token, progress=partial(one.keep_lease, copy.id), part_bytes=parts)
 
 
 def _is_archived(copy: models.PhysicalCopy) -> bool:
     return copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
 
 
+def _remove_each(orders: Sequence[_Order], one: CopyLease) -> dict[int, CcatError | None]:
+    """Remove copies; what kept each of them from that. Whose lease is lost meanwhile is left to whoever has it now."""
+    outcome: dict[int, CcatError | None] = {}
+    for order in orders:
+        try:
+            outcome[order.copy_id] = _remove(order, one)
+        except LeaseLost:
+            _log.warning("the lease on a copy is lost, somebody else goes on", copy=order.copy_id)
+    return outcome
+
+
 def _remove(order: _Order, one: CopyLease) -> CcatError | None:
-    """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more may be removed."""
-    one.keep_lease()
+    """Remove a copy; what kept it from that. Raises LeaseLost, and then nothing more of it may be removed."""
+    one.keep_lease(order.copy_id)
     try:
         if order.original is not None:
             order.store.remove(order.path, sealed=_seal_of_original(order, order.original))
@@ -205,8 +216,7 @@ def _remove(order: _Order, one: CopyLease) -> CcatError | None:
         try:
             order.store.remove(order.path, sealed=order.seal)
         except FileDiffers:
-            one.renew()  # still ours: it was exchanged, and not made anew after somebody else removed it
-            order.store.remove(order.path)
+            order.store.remove(order.path, sealed=_seal_of_exchanged(order, one))
         for path in order.beside:
             order.store.remove(path)
     except CcatError as error:
@@ -214,8 +224,31 @@ def _remove(order: _Order, one: CopyLease) -> CcatError | None:
     return None
 
 
+def _seal_of_exchanged(order: _Order, one: CopyLease) -> Seal | None:
+    """Seal of what has the name of a copy by now, where that is what was registered. Raises NotTheCopy and LeaseLost.
+
+    It is looked at before the lease is, so it was not made anew after somebody else removed the copy.
+    """
+    found = order.store.seal(order.path)
+    known = in_transaction(one.worker.engine, partial(_registered, copy_id=order.copy_id))
+    if found is not None and known is not None:
+        try:
+            compare(order.store, *known)
+        except BadFile as problem:
+            raise NotTheCopy(order.store.name, order.store.where(order.path)) from problem
+    one.renew(order.copy_id)
+    return found or order.seal
+
+
+def _registered(session: Session, *, copy_id: int) -> tuple[Archived, models.DataProduct | None] | None:
+    """What a copy should be; None for a directory of raw files, of which the database has no digest."""
+    copy = session.get_one(_Copy, copy_id)
+    known = archived(session, copy)
+    return (known, loose_product(session, copy)) if known.checksum else None
+
+
 def _seal_of_original(order: _Order, original: models.RawDataFile) -> Seal | None:
-    """Seal of a raw file that is what was registered, and so archived; None where it is gone. Raises NotTheOriginal.
+    """Seal of a raw file that is what was registered, and so archived. Raises NotTheOriginal.
 
     It is read unless it is as it was when it was packed, and nothing was done to it since it was registered: its
     instrument may have written it anew. Both are looked at, as times can be set, and clocks go wrong.
@@ -223,7 +256,7 @@ def _seal_of_original(order: _Order, original: models.RawDataFile) -> Seal | Non
     store, path = order.store, order.path
     found = store.seal(path)
     if found is None:
-        return None
+        return order.seal
     is_as_packed = found == order.seal and isinstance(store, Disk) and store.changed_at(path) <= original.created_at
     if is_as_packed or store.checksum(path) == original.checksum:
         return found
@@ -239,7 +272,7 @@ def _record(session: Session, *, one: CopyLease, outcome: Mapping[int, CcatError
     _note_deletion(session, gone)
     by_failure: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
     for copy_id, error in failures.items():
-        by_failure[str(error), isinstance(error, LocationTrouble) and error.needs_a_person].append(copy_id)
+        by_failure[str(error), isinstance(error, LocationTrouble | NotTheCopy) and error.needs_a_person].append(copy_id)
     for (failure, lasts), copy_ids in by_failure.items():
         _log.warning("copies cannot be deleted", copies=len(copy_ids), error=failure)
         pause = _UNTIL_ASKED if lasts else _pause(session, copy_ids, one.worker)

@@ -156,7 +156,7 @@ def _take(session: Session, *, one: CopyLease) -> list[_Order]:
     return [
         _Order(
             copy.id,
-            _store(copy.location, one),
+            _store(copy, one),
             path=copy.path,
             inbox=_inbox(session, copy),
             is_archived=copy.location.location_type is LocationType.LONG_TERM_ARCHIVE,
@@ -166,8 +166,9 @@ def _take(session: Session, *, one: CopyLease) -> list[_Order]:
     ]
 
 
-def _store(location: models.DataLocation, one: CopyLease) -> Store:
-    return store_of(location, token=one.token, progress=one.keep_lease, part_bytes=one.worker.part_bytes)
+def _store(copy: models.PhysicalCopy, one: CopyLease) -> Store:
+    keep, parts = partial(one.keep_lease, copy.id), one.worker.part_bytes
+    return store_of(copy.location, token=one.token, progress=keep, part_bytes=parts)
 
 
 def _inbox(session: Session, copy: models.PhysicalCopy) -> str | None:
@@ -189,9 +190,9 @@ def _listing(session: Session, copy: models.PhysicalCopy) -> str | None:
 
 
 def _remove(order: _Order, one: CopyLease) -> bool:
-    """Remove what is left of a copy; whether that could be done. Raises LeaseLost."""
-    one.keep_lease()
+    """Remove what is left of a copy; whether that could be done, and was still to be."""
     try:
+        one.keep_lease(order.copy_id)
         order.store.remove_unfinished(order.path)
         if not order.is_archived or _is_half_there(order):
             order.store.remove(order.path)
@@ -199,6 +200,9 @@ def _remove(order: _Order, one: CopyLease) -> bool:
             order.store.remove(order.inbox)
     except CcatError as trouble:
         _log.warning("cannot remove what is unfinished, it is tried again", copy=order.copy_id, error=str(trouble))
+        return False
+    except LeaseLost:
+        _log.warning("the lease on a copy is lost, somebody else goes on", copy=order.copy_id)
         return False
     return True
 

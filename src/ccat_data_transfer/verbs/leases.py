@@ -22,6 +22,8 @@ class CopyLease:
     copy_ids: Sequence[int]
     token: str = field(default_factory=lambda: secrets.token_hex(4))
     renew_at: float = 0.0
+    _held: frozenset[int] = frozenset()
+    """Of which it was held when that was looked at last."""
 
     @property
     def claimed_by(self) -> str:
@@ -32,22 +34,28 @@ class CopyLease:
         """Lease copies that nobody has, and return which."""
         here, lease = is_among(_Copy.id, copy_ids), self.worker.lease
         claimed = claims.claim(session, _Copy, where=here, by=self.claimed_by, lease=lease, limit=len(copy_ids))
+        self._held |= frozenset(claimed)
         self.renew_at = monotonic() + lease.total_seconds() / 3
         return claimed
 
-    def keep_lease(self) -> None:
-        """Renew the lease where that is due; raises LeaseLost."""
+    def keep_lease(self, copy_id: int) -> None:
+        """Renew the leases where that is due; raises LeaseLost where that on this copy is somebody else's by now."""
         if monotonic() >= self.renew_at:
-            self.renew()
+            self.renew(copy_id)
+        if copy_id not in self._held:
+            raise LeaseLost
 
-    def renew(self) -> None:
-        """Renew the lease; raises LeaseLost where it is not held any more."""
+    def renew(self, copy_id: int) -> None:
+        """Renew the leases; raises LeaseLost where that on this copy is not held any more, whatever else is."""
         in_transaction(self.worker.engine, self.held)
+        if copy_id not in self._held:
+            raise LeaseLost
 
     def held(self, session: Session) -> list[int]:
-        """The copies that are still this worker's, its lease on them renewed; raises LeaseLost."""
+        """The copies that are still this worker's, its lease on them renewed; raises LeaseLost where none is."""
         lease = self.worker.lease
         held = claims.renew(session, _Copy, self.copy_ids, by=self.claimed_by, lease=lease)
+        self._held = frozenset(held)
         if not held:
             raise LeaseLost
         self.renew_at = monotonic() + lease.total_seconds() / 3

@@ -6,6 +6,7 @@ Nobody knows for sure what is left of it, so it counts as never read.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Seal, Store
+from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_data_transfer.verbs.copies import keep_seals
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_ops_db import models
@@ -51,10 +53,10 @@ class _Found:
     seal: Seal | None = None
 
 
-def reclaim(session: Session, kept: Sequence[Kept], seen: Sequence[_Found | CcatError], *, one: CopyLease) -> None:
+def reclaim(session: Session, kept: Sequence[Kept], seen: Mapping[int, _Found | CcatError], *, one: CopyLease) -> None:
     """Have copies be what they were, as far as they are there; where that could not be seen it is looked at again."""
     mine, by = set(one.held(session)), one.worker.name
-    pairs = [(copy, found) for copy, found in zip(kept, seen, strict=True) if copy.copy_id in mine]
+    pairs = [(copy, seen[copy.copy_id]) for copy in kept if copy.copy_id in mine.intersection(seen)]
     _put_off(session, {copy.copy_id: found for copy, found in pairs if isinstance(found, CcatError)}, one=one)
     looked_at = {copy.copy_id: found for copy, found in pairs if isinstance(found, _Found)}
     _bring_back(session, [copy for copy, _ in pairs if copy.copy_id in looked_at], by=by)
@@ -65,13 +67,17 @@ def reclaim(session: Session, kept: Sequence[Kept], seen: Sequence[_Found | Ccat
     advance(session, _Copy, gone, to=_Status.MISSING, expected=were, because=_GONE, by=by)
 
 
-def look_for(kept: Iterable[Kept], one: CopyLease) -> list[_Found | CcatError]:
-    """What is left of copies, or what keeps everybody from seeing that. Raises LeaseLost."""
-    return [_look_for(copy, one) for copy in kept]
+def look_for(kept: Iterable[Kept], one: CopyLease) -> dict[int, _Found | CcatError]:
+    """What is left of copies, or what keeps everybody from seeing that; nothing of those whose lease was lost."""
+    seen: dict[int, _Found | CcatError] = {}
+    for copy in kept:
+        with suppress(LeaseLost):
+            seen[copy.copy_id] = _look_for(copy, one)
+    return seen
 
 
 def _look_for(copy: Kept, one: CopyLease) -> _Found | CcatError:
-    one.keep_lease()
+    one.keep_lease(copy.copy_id)
     try:
         seal = copy.store.seal_anew(copy.path)
         is_listed = copy.listing is not None and copy.store.seal(copy.listing) is not None

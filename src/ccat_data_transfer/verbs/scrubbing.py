@@ -15,14 +15,12 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.errors import BadFile, LocationTrouble
-from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
-from ccat_data_transfer.verbs.archived import Archived, archived, keep_described, known_of, verify
+from ccat_data_transfer.verbs.archived import Archived, archived, compare, keep_described, known_of, loose_product
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.copies import mark
 from ccat_data_transfer.verbs.doubting import IS_DOUBTED, IS_IN_DOUBT
 from ccat_data_transfer.verbs.leases import CopyLease
-from ccat_data_transfer.verbs.products.trees import confirm
 from ccat_data_transfer.verbs.unreadable import Unread, make_anew, note_unread, others_at
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
@@ -164,14 +162,13 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
         return None
     parts, one = lease.worker.part_bytes, archived(session, copy)
     is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
-    is_loose = copy.data_product_id is not None and not is_archived
     return _Order(
         package_id=copy.raw_data_package_id,
         location_id=copy.data_location_id,
-        store=store_of(copy.location, token=lease.token, progress=lease.keep_lease, part_bytes=parts),
+        store=store_of(copy.location, token=lease.token, progress=partial(lease.keep_lease, copy_id), part_bytes=parts),
         archived=one,
         known=known_of(session, copy, one) if is_archived else None,
-        product=session.get_one(models.DataProduct, copy.data_product_id) if is_loose else None,
+        product=loose_product(session, copy),
         others=[*([one.description] if is_archived else []), *others_at(session, copy)],
     )
 
@@ -179,10 +176,7 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
 def _read(order: _Order) -> BadFile | None:
     """What is wrong with a copy; None where it is as it was registered."""
     try:
-        if order.product is not None and isinstance(order.store, Disk):
-            confirm(order.store, order.archived.path, order.product)
-        else:
-            verify(order.store, order.archived)
+        compare(order.store, order.archived, order.product)
     except BadFile as problem:
         return problem
     return None
