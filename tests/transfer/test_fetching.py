@@ -258,6 +258,55 @@ def test_what_another_location_of_the_site_has_comes_from_there(sites: Reduction
     assert copy.path == f"products/maps/grid/source=M17/{run_id}/science/map.fits"
 
 
+def go_on(reductions: Reductions, run_id: int, to: str) -> None:
+    """Fetch what is asked for, and read what is in doubt meanwhile."""
+    ask(reductions, run_id, to)
+    for _ in range(3):
+        reductions.observatory.do(Operation.STAGING)
+        reductions.observatory.read_again()
+
+
+def flip(file: Path) -> bytes:
+    """Have one bit of a file be another; what it holds then."""
+    data = file.read_bytes()
+    data = bytes([data[0] ^ 1]) + data[1:]
+    file.chmod(0o600)
+    file.write_bytes(data)
+    return data
+
+
+@pytest.mark.parametrize("to", [HOME, "us/hpc"], ids=["where it is read", "along a route"])
+@pytest.mark.parametrize("path", ["science/map.fits", "science/cube.zarr/0.0"])
+def test_a_damaged_product_stays_until_a_whole_one_takes_its_place_and_for_good_where_there_is_none(
+    sites: Reductions, to: str, path: str
+) -> None:
+    """The copy in the archive, which nobody has read since, turns out to be as bad."""
+    run_id = sites.make({**FILES, **TREE}, executable="science/cube.zarr/run.sh")
+    sites.archive()
+    sites.observatory.add_route(ARCHIVE, "us/hpc", RouteType.CUSTOM)
+    if to != HOME:
+        fetch(sites, run_id, to)
+    product, inside = path.partition(".zarr")[0] + (".zarr" if ".zarr" in path else ""), path.rpartition(".zarr/")[2]
+    home, there, archived = (sites.copies(run_id, one)[product] for one in (HOME, to, ARCHIVE))
+    file = sites.observatory.directory(to) / there.path
+    file = file if file.is_file() else file / inside
+    left = flip(file)
+    move(sites, list({copy.id: copy for copy in (home, there)}.values()), PhysicalCopyStatus.CORRUPT)
+    source = sites.observatory.directory(ARCHIVE) / archived.path
+    good = (source if source.is_file() else source / inside).read_bytes()
+    flip(source if source.is_file() else source / inside)
+    go_on(sites, run_id, to)
+    assert sites.copies(run_id, ARCHIVE)[product].status is PhysicalCopyStatus.CORRUPT
+    tidy_up(sites.observatory)
+    assert (file.read_bytes(), sites.copies(run_id, to)[product].status) == (left, PhysicalCopyStatus.CORRUPT)
+
+    (source if source.is_file() else source / inside).write_bytes(good)
+    with transaction(sites.engine) as session:
+        believe(session, sa.select(models.PhysicalCopy).filter_by(id=archived.id), by="an operator")
+    go_on(sites, run_id, to)
+    check(sites, run_id, to)
+
+
 @pytest.mark.parametrize("how", [damage, Path.unlink], ids=["damaged", "gone"])
 def test_what_is_bad_where_it_was_made_comes_from_the_archive_and_is_mended(
     sites: Reductions, how: Callable[[Path], None]
@@ -371,8 +420,13 @@ def move(reductions: Reductions, copies: list[models.PhysicalCopy], to: Physical
         advance(session, models.PhysicalCopy, [one.id for one in copies], to=to, because="a test", by="a test")
 
 
+def damage_at_home(reductions: Reductions, run_id: int) -> None:
+    move(reductions, list(reductions.copies(run_id, HOME).values()), PhysicalCopyStatus.CORRUPT)
+    damage(reductions.products(run_id) / "science/map.fits")
+
+
 @pytest.mark.parametrize("asked_by", ["a run", "the manager"])
-def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_of_it(
+def test_a_repair_that_failed_is_told_of_and_tried_again_and_what_was_there_is_kept(
     sites: Reductions, asked_by: str
 ) -> None:
     """Its only other copy is bad by then, and later a third one is back."""
@@ -381,8 +435,7 @@ def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_
     fetch(sites, run_id, "cologne/second")
     [third] = sites.copies(run_id, "cologne/second").values()
     move(sites, [third], PhysicalCopyStatus.MISSING)
-    move(sites, list(sites.copies(run_id, HOME).values()), PhysicalCopyStatus.CORRUPT)
-    damage(sites.products(run_id) / "science/map.fits")
+    damage_at_home(sites, run_id)
     damage(archived_file(sites, run_id, "science/map.fits"))
     if asked_by == "a run":
         ask(sites, run_id)
@@ -393,15 +446,16 @@ def test_a_repair_that_failed_is_told_of_and_tried_again_though_nothing_is_left_
         pass
     assert [job.status for job in jobs(sites)] == [Status.COMPLETED, Status.FAILED]
     assert tidy_up(sites.observatory) == 1
-    assert sites.copies(run_id, HOME) == {}
+    [left] = sites.copies(run_id, HOME).values()
+    left_bytes = (sites.observatory.directory(HOME) / left.path).read_bytes()
+    assert (left.status, left_bytes) == (PhysicalCopyStatus.CORRUPT, bytes(3))
     [told] = alerts(sites)
     assert told.startswith(f"1 product, made at {HOME} and damaged or lost there, cannot be brought back, such as: ")
 
     move(sites, [third], PhysicalCopyStatus.DELETED)
     with transaction(sites.engine) as session:
-        where = {"data_product_id": third.data_product_id, "data_location_id": third.data_location_id}
-        copy = models.DataProductPhysicalCopy(**where, path=third.path)
-        session.add(copy)
+        place = {"data_location_id": third.data_location_id, "path": third.path}
+        session.add(copy := models.DataProductPhysicalCopy(data_product_id=third.data_product_id, **place))
         session.flush()
         to = PhysicalCopyStatus.PRESENT
         advance(session, models.PhysicalCopy, [copy.id], to=to, because="it was found", by="an operator")

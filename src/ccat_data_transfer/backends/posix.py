@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from stat import S_IMODE
@@ -38,19 +37,16 @@ from ccat_data_transfer.backends.errors import (
     ReadBackDiffers,
 )
 from ccat_data_transfer.backends.filling import READ_ONLY, Filling
+from ccat_data_transfer.backends.looks import look_of, seal_of, size_of
 from ccat_data_transfer.backends.marks import leave_mark, require_own
+from ccat_data_transfer.backends.names import PARTIAL, REMOVED, beside
 from ccat_data_transfer.backends.page_cache import flush_file, open_to_read
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
 from ccat_ops_db.plan.marks import Mark
 from ccat_service.spaces import has_inodes, mark_of, require_mounted
-from ccat_service.trees import last_change
 
 _FLUSHED_AT_ONCE: Final = 8
-_PARTIAL: Final = ".partial-"
-_REMOVED: Final = ".removed-"
-_LONGEST: Final = 255 - 64
-"""Bytes of a name that has room for an ending."""
 _NOT_TO_BE_CHANGED: Final = (errno.EPERM, errno.EACCES, errno.EROFS)
 _A_SECOND: Final = 10**9
 """In ns; disks that know times no better are rare."""
@@ -116,12 +112,18 @@ class Disk:
         return self.size(path) is not None and self.checksum(path) == checksum
 
     def publish(
-        self, path: str, write: Callable[[Writable], object], *, needs: int, checksum: str | None = None
+        self,
+        path: str,
+        write: Callable[[Writable], object],
+        *,
+        needs: int,
+        checksum: str | None = None,
+        instead_of: Seal | None = None,
     ) -> Stored:
         """Make a file of what `write` gives, in place of any that is there; raises FileDiffers for another digest.
 
         It appears under its name whole, after it was flushed to the disk, read back from there and found right.
-        `needs` is the space that it takes at most.
+        `needs` is the space that it takes at most. A directory that is there has to have the seal `instead_of`.
         """
         with self._unfinished(path, needs) as (unfinished, target):
             with unfinished.open("x+b", buffering=0) as out, closing(self._behind(1, needs)) as behind:
@@ -132,14 +134,15 @@ class Disk:
                 read = back.checksum()
             if read != sink.checksum:
                 raise ReadBackDiffers(self.name, self.root, written=sink.checksum, read=read)
-            unfinished.replace(target)
-            flush_directory(target.parent)
-            return Stored(sink.tell(), read, _seal(target))
+            self._give_name(unfinished, target, instead_of)
+            return Stored(sink.tell(), read, seal_of(target))
 
-    def publish_tree(self, path: str, write: Callable[[Tree], None], *, needs: int) -> Stored:
+    def publish_tree(
+        self, path: str, write: Callable[[Tree], None], *, needs: int, instead_of: Seal | None = None
+    ) -> Stored:
         """Make a directory of the files that `write` writes; it appears whole, after it was flushed to the disk.
 
-        Nothing must be there. `needs` is the space that it takes at most.
+        Nothing must be there, or what has the seal `instead_of`. `needs` is the space that it takes at most.
         """
         with self._unfinished(path, needs) as (unfinished, target):
             unfinished.mkdir()
@@ -147,7 +150,7 @@ class Disk:
                 write(Filling(unfinished, behind, partial(self._writing, needs=needs)))
                 behind.finish()
             flush_directories(unfinished)
-            unfinished.rename(target)
+            self._give_name(unfinished, target, instead_of)
         return self.published_tree(path)
 
     def published_tree(self, path: str) -> Stored:
@@ -155,14 +158,14 @@ class Disk:
         target = self._below(path)
         with self.explained():
             flush_directory(target.parent)
-            return _look(target)
+            return look_of(target)
 
     def tree(self, path: str) -> Stored | None:
         """What a directory looks like now, which is what it was when it was made; None where there is none."""
         found = self._below(path)
         with self.explained():
             if found.is_dir():
-                return _look(found)
+                return look_of(found)
             require_mounted(self.root)
             return None
 
@@ -191,28 +194,34 @@ class Disk:
         """How much of files, given by name and size, is not in an inbox yet."""
         directory = self._below(path)
         with self.explained():
-            return sum(max(size - _size(directory / name), 0) for name, size in files)
+            return sum(max(size - size_of(directory / name), 0) for name, size in files)
 
-    def adopt(self, path: str, target: str) -> Stored:
-        """Give a file of an inbox, that was found right, its name, in place of any that has it; again if need be."""
+    def adopt(self, path: str, target: str, *, instead_of: Seal | None = None) -> Stored:
+        """Give a file of an inbox, that was found right, its name, in place of any that has it; again if need be.
+
+        A directory that has it has to have the seal `instead_of`.
+        """
         found, wanted = self._below(path), self._below(target)
         with self.explained():
             make_directory(wanted.parent)
             if found.exists():
                 found.chmod(READ_ONLY)
-                found.replace(wanted)
+                self._give_name(found, wanted, instead_of)
                 flush_directory(found.parent)
             flush_directory(wanted.parent)
-            return Stored(wanted.stat().st_size, None, _seal(wanted))
+            return Stored(wanted.stat().st_size, None, seal_of(wanted))
 
-    def adopt_tree(self, path: str, target: str) -> Stored:
-        """Give a directory of an inbox, that was found right, its name, which nothing else has; again if need be."""
+    def adopt_tree(self, path: str, target: str, *, instead_of: Seal | None = None) -> Stored:
+        """Give a directory of an inbox, that was found right, its name; again if need be.
+
+        Nothing else must have it, or what has the seal `instead_of`.
+        """
         found, wanted = self._below(path), self._below(target)
         with self.explained():
             if found.exists():
                 make_directory(wanted.parent)
                 self._flush_tree(found)
-                found.rename(wanted)
+                self._give_name(found, wanted, instead_of)
                 flush_directory(found.parent)
         return self.published_tree(target)
 
@@ -228,13 +237,13 @@ class Disk:
         with self.explained():
             require_mounted(self.root)
             for file in files_below(top):
-                yield Listed(str(file.relative_to(self.root)), file.stat().st_size, _seal(file))
+                yield Listed(str(file.relative_to(self.root)), file.stat().st_size, seal_of(file))
 
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""
         found = self._below(path)
         with self.explained():
-            return _seal(found) if found.exists() else None
+            return seal_of(found) if found.exists() else None
 
     def seal_anew(self, path: str) -> Seal | None:
         """The same, after it got another seal; whoever knows the one before does not remove it.
@@ -244,7 +253,7 @@ class Disk:
         found = self._below(path)
         with self.explained():
             try:
-                later = _seal(found).mtime_ns + _A_SECOND
+                later = seal_of(found).mtime_ns + _A_SECOND
                 os.utime(found, ns=(later, later))
             except FileNotFoundError:
                 require_mounted(self.root)
@@ -252,7 +261,7 @@ class Disk:
             except OSError as error:
                 if error.errno not in _NOT_TO_BE_CHANGED:
                     raise
-            return _seal(found)
+            return seal_of(found)
 
     def size(self, path: str) -> int | None:
         """Size of a file in bytes; None where there is none."""
@@ -292,17 +301,17 @@ class Disk:
         With `sealed`, only what has this seal: raises FileDiffers where something else has the name by now.
         """
         target = self._below(path)
-        removed = _beside(target, f"{_REMOVED}{self.token}")
+        removed = beside(target, f"{REMOVED}{self.token}")
         with self.explained():
             try:
                 target.rename(removed)
             except FileNotFoundError:
                 require_mounted(self.root)
-                remove_all(target.parent, _beside(target, _REMOVED).name)  # of whoever died in the middle
+                remove_all(target.parent, beside(target, REMOVED).name)  # of whoever died in the middle
                 return
-            if sealed is not None and _seal(removed) != sealed:
+            if sealed is not None and seal_of(removed) != sealed:
                 removed.rename(target)
-                raise FileDiffers(self.name, target, registered=str(sealed), found=str(_seal(target)))
+                raise FileDiffers(self.name, target, registered=str(sealed), found=str(seal_of(target)))
             delete(removed)
             flush_directory(target.parent)
 
@@ -314,7 +323,7 @@ class Disk:
         target = self._below(path)
         with self.explained():
             require_mounted(self.root)
-            remove_all(target.parent, _beside(target, _PARTIAL).name)
+            remove_all(target.parent, beside(target, PARTIAL).name)
 
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
@@ -331,8 +340,21 @@ class Disk:
             require_own(self.mark, mark_of(self.root), place=self.root)
         return self.root
 
+    def _give_name(self, made: Path, target: Path, instead_of: Seal | None) -> None:
+        """Give what was made its name. What had it is gone only once the other has it on the disk.
+
+        A file takes the place of a file at once; anything else is moved aside first, if it is what was seen there.
+        """
+        aside, is_in_the_way = beside(target, f"{REMOVED}{self.token}"), made.is_dir() or target.is_dir()
+        if instead_of is not None and is_in_the_way and target.exists() and seal_of(target) == instead_of:
+            target.rename(aside)
+        made.replace(target)
+        flush_directory(target.parent)
+        for one in (aside, *self._left_of(target, REMOVED)):
+            remove_quietly(one)
+
     def _partial(self, target: Path) -> Path:
-        return _beside(target, f"{_PARTIAL}{self.token}")
+        return beside(target, f"{PARTIAL}{self.token}")
 
     @contextmanager
     def _unfinished(self, path: str, needs: int) -> Iterator[tuple[Path, Path]]:
@@ -349,17 +371,20 @@ class Disk:
             remove_quietly(unfinished)
 
     def _remove_partials(self, target: Path) -> None:
-        """Remove what earlier tries left: only who holds the lease gets here.
+        """Remove what earlier tries left: only who holds the lease gets here."""
+        for one in self._left_of(target, PARTIAL):
+            remove_quietly(one)
+
+    def _left_of(self, target: Path, ending: str) -> list[Path]:
+        """What earlier tries left of a file or directory.
 
         A directory is looked through once for all that this try writes there, which may be the files of a large tree.
         """
         if target.parent not in self._left:
             with os.scandir(target.parent) as entries:
-                self._left[target.parent] = [one.name for one in entries if _PARTIAL in one.name]
-        start = _beside(target, _PARTIAL).name
-        for name in self._left[target.parent]:
-            if name.startswith(start):
-                remove_quietly(target.parent / name)
+                self._left[target.parent] = [one.name for one in entries if PARTIAL in one.name or REMOVED in one.name]
+        start = beside(target, ending).name
+        return [target.parent / name for name in self._left[target.parent] if name.startswith(start)]
 
     def _require_room(self, needs: int) -> None:
         if self.holds_data:
@@ -421,22 +446,3 @@ class Disk:
             return NoInodes(self.name, self.root)
         free = shutil.disk_usage(self.root).free
         return LocationFull(self.name, self.root, needed=needs, free=free, reserve=self.reserve_bytes)
-
-
-def _beside(target: Path, ending: str) -> Path:
-    """Name of what a file or directory is made of, or has become: its own and an ending, as far as there is room."""
-    name = os.fsencode(target.name)
-    stem = target.name if len(name) <= _LONGEST else sha256(name).hexdigest()
-    return target.with_name(f"{stem}{ending}")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _seal(path: Path) -> Seal:
-    return Seal(last_change(path), path.stat().st_ino)
-
-
-def _look(tree: Path) -> Stored:
-    return Stored(sum(file.stat().st_size for file in tree.rglob("*") if file.is_file()), None, _seal(tree))

@@ -6,7 +6,7 @@ worker that dies in between is followed by another; and while one has the lease 
 In an archive only what is unfinished goes: what has the name may be whole, or something else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,9 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.products import plan as products
+from ccat_data_transfer.verbs.products.trees import look_before
 from ccat_data_transfer.verbs.reaching import inbox_of
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
@@ -27,7 +29,7 @@ from ccat_ops_db.models.data import LOST, UNFINISHED
 from ccat_ops_db.moves import advance
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, SOUND_COPY_STATUSES, LocationType, PhysicalCopyStatus, Status
 from ccat_service.logging import StructuredLogger
 
 _Copy, _Job, _Location, _Product = models.PhysicalCopy, models.StagingJob, models.DataLocation, models.DataProduct
@@ -116,6 +118,8 @@ class _Order:
     """Whether it is in an archive."""
     listing: str | None
     """What is there once all of it is, of a directory in an archive."""
+    product: models.DataProduct | None
+    """What it is of, where no other copy of that was found right: then whatever is left of it is kept."""
 
 
 def with_given_up(session: Session) -> Sequence[int]:
@@ -138,9 +142,9 @@ def discard(worker: Worker, copy_ids: Sequence[int]) -> None:
     one = CopyLease(worker, copy_ids)
     orders = in_transaction(worker.engine, partial(_take, one=one))
     try:
-        gone = [order.copy_id for order in orders if _remove(order, one)]
-        if gone:
-            in_transaction(worker.engine, partial(_record, one=one, gone=gone))
+        left = {order.copy_id: found for order in orders if (found := _remove(order, one)) is not None}
+        if left:
+            in_transaction(worker.engine, partial(_record, one=one, left=left))
     except LeaseLost:
         _log.warning("the lease is lost, somebody else goes on", copies=len(orders))
 
@@ -161,6 +165,7 @@ def _take(session: Session, *, one: CopyLease) -> list[_Order]:
             inbox=_inbox(session, copy),
             is_archived=copy.location.location_type is LocationType.LONG_TERM_ARCHIVE,
             listing=_listing(session, copy),
+            product=_product_to_keep(session, copy),
         )
         for copy in copies
     ]
@@ -189,22 +194,42 @@ def _listing(session: Session, copy: models.PhysicalCopy) -> str | None:
     return products.listing_beside(copy.path, session.get_one(_Product, copy.data_product_id).relative_path)
 
 
-def _remove(order: _Order, one: CopyLease) -> bool:
-    """Remove what is left of a copy; whether that could be done, and was still to be."""
+def _product_to_keep(session: Session, copy: models.PhysicalCopy) -> models.DataProduct | None:
+    """Product that a copy at a processing location is of, of which no other copy was found right."""
+    if copy.data_product_id is None or copy.location.location_type is not LocationType.PROCESSING:
+        return None
+    is_right = sa.and_(_Copy.status.in_(SOUND_COPY_STATUSES), _Copy.verified_at.is_not(None))
+    others = sa.exists().where(_Copy.data_product_id == copy.data_product_id, _Copy.id != copy.id, is_right)
+    return None if session.scalar(sa.select(others)) else session.get_one(_Product, copy.data_product_id)
+
+
+def _remove(order: _Order, one: CopyLease) -> PhysicalCopyStatus | None:
+    """Remove what is left of a copy; what it is then. None where that could not be done, or is not to be any more."""
     try:
         one.keep_lease(order.copy_id)
         order.store.remove_unfinished(order.path)
-        if not order.is_archived or _is_half_there(order):
+        left = _kept(order)
+        if left is PhysicalCopyStatus.DELETED and (not order.is_archived or _is_half_there(order)):
             order.store.remove(order.path)
         if order.inbox is not None:
             order.store.remove(order.inbox)
     except CcatError as trouble:
         _log.warning("cannot remove what is unfinished, it is tried again", copy=order.copy_id, error=str(trouble))
-        return False
+        return None
     except LeaseLost:
         _log.warning("the lease on a copy is lost, somebody else goes on", copy=order.copy_id)
-        return False
-    return True
+        return None
+    return left
+
+
+def _kept(order: _Order) -> PhysicalCopyStatus:
+    """What a copy is that is kept; DELETED for one that is not, or is not there."""
+    if order.product is None or not isinstance(order.store, Disk):
+        return PhysicalCopyStatus.DELETED
+    before = look_before(order.store, order.path, order.product)
+    if before.seal is None:
+        return PhysicalCopyStatus.DELETED
+    return PhysicalCopyStatus.PRESENT if before.is_whole else PhysicalCopyStatus.CORRUPT
 
 
 def _is_half_there(order: _Order) -> bool:
@@ -215,7 +240,14 @@ def _is_half_there(order: _Order) -> bool:
     return order.store.size(order.listing) is None
 
 
-def _record(session: Session, *, one: CopyLease, gone: Sequence[int]) -> None:
-    mine = set(one.held(session)).intersection(gone)
-    because, by, to = "given up unfinished, and removed", one.worker.name, PhysicalCopyStatus.DELETED
-    advance(session, _Copy, mine, to=to, expected=_NOT_DONE_WITH, because=because, by=by, values=_IDLE)
+def _record(session: Session, *, one: CopyLease, left: Mapping[int, PhysicalCopyStatus]) -> None:
+    mine, by = set(one.held(session)).intersection(left), one.worker.name
+    gone, there = PhysicalCopyStatus.DELETED, PhysicalCopyStatus.PRESENT
+    because = "given up unfinished, and removed"
+    removed = [copy_id for copy_id in mine if left[copy_id] is gone]
+    advance(session, _Copy, removed, to=gone, expected=_NOT_DONE_WITH, because=because, by=by, values=_IDLE)
+    kept, bad = mine.difference(removed), [one for one in mine if left[one] is PhysicalCopyStatus.CORRUPT]
+    because = "no other copy was found right, so what was there before is kept"
+    advance(session, _Copy, kept, to=there, expected=[PhysicalCopyStatus.WRITING], because=because, by=by, values=_IDLE)
+    because = "it is not what was registered, and could not be made anew"
+    advance(session, _Copy, bad, to=PhysicalCopyStatus.CORRUPT, expected=[there], because=because, by=by)

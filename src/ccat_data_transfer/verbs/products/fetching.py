@@ -5,7 +5,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.backends.base import Store, pour
+from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.errors import BadFile, FileUnreadable
 from ccat_data_transfer.backends.posix import Tree
 from ccat_data_transfer.errors import BroughtInVain, ProductIsFetchedElse
@@ -17,7 +17,7 @@ from ccat_data_transfer.verbs.products.copying import Item, Seen
 from ccat_data_transfer.verbs.products.ordering import record
 from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.products.sourcing import Order, order
-from ccat_data_transfer.verbs.products.trees import digest_of, is_there, tree_at
+from ccat_data_transfer.verbs.products.trees import Before, digest_of, look_before, tree_at
 from ccat_ops_db.plan.trees import TreeFile
 from ccat_ops_db.states import Status
 
@@ -31,10 +31,9 @@ def fetch_product(one: Attempt) -> None:
     wanted = one.transaction(partial(order, one=one))
     if wanted is None:
         return
-    seen = _adopted(wanted)
     try:
         with reading(wanted.store, wanted.item.origin_path or "", copy_id=wanted.copy_id):
-            seen = seen or (_pull(one, wanted) if wanted.moves else _copy(wanted))
+            seen = _pull(one, wanted) if wanted.moves else _copy(wanted)
     except BadFile as problem:
         one.transaction(partial(_give_up_on, one=one, wanted=wanted, problem=problem))
         raise ProductIsFetchedElse(wanted.name, problem) from problem
@@ -42,24 +41,23 @@ def fetch_product(one: Attempt) -> None:
     one.transaction(partial(_record, one=one, wanted=wanted, seen=seen))
 
 
-def _adopted(wanted: Order) -> Seen | None:
-    """What an earlier try, or whoever made it, left in its place, if that is whole."""
-    if not is_there(wanted.disk, wanted.path, wanted.item):
-        return None
-    stored = wanted.disk.published_tree(wanted.path)
+def _copy(wanted: Order) -> Seen:
+    """Copy it from where it is read, unless what an earlier try, or whoever made it, left in its place is whole."""
+    before = look_before(wanted.disk, wanted.path, wanted.item)
+    stored = wanted.disk.published_tree(wanted.path) if before.is_whole else _make(wanted, before)
     return Seen(wanted.item.size_bytes, wanted.item.checksum, stored.seal.mtime_ns, stored.seal.inode)
 
 
-def _copy(wanted: Order) -> Seen:
+def _make(wanted: Order, before: Before) -> Stored:
     item, store, origin_path = wanted.item, wanted.store, wanted.item.origin_path or ""
     tree = tree_at(store, origin_path, item)
     if tree is None:
         write = partial(_write, store=store, item=item)
-        stored = wanted.disk.publish(wanted.path, write, needs=item.size_bytes, checksum=item.checksum)
-    else:
-        fill = partial(_fill, store=store, path=origin_path, files=tree)
-        stored = wanted.disk.publish_tree(wanted.path, fill, needs=item.size_bytes)
-    return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)
+        return wanted.disk.publish(
+            wanted.path, write, needs=item.size_bytes, checksum=item.checksum, instead_of=before.seal
+        )
+    fill = partial(_fill, store=store, path=origin_path, files=tree)
+    return wanted.disk.publish_tree(wanted.path, fill, needs=item.size_bytes, instead_of=before.seal)
 
 
 def _write(sink: Writable, *, store: Store, item: Item) -> None:

@@ -10,7 +10,7 @@ from ccat_data_transfer.backends.movers import MovesFiles, NotBrought, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.products.copying import Item, Outcome, Seen
 from ccat_data_transfer.verbs.products.plan import listing_beside
-from ccat_data_transfer.verbs.products.trees import confirm, is_directory, is_there
+from ccat_data_transfer.verbs.products.trees import Before, confirm, is_directory, look_before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +53,19 @@ class Puller:
 
     def _bring(self, items: Sequence[Item]) -> Iterator[tuple[Item, Seen | BadFile | FileUnreadable | None]]:
         """The same, once; None for what arrived damaged."""
-        with self._kept():
-            missing = [item for item in items if not is_there(self.disk, self.path_of(item), item)]  # a try got so far
-        gone = self._move(missing)
+        before = {item.copy_id: look_before(self.disk, self.path_of(item), item) for item in items}
+        gone = self._move([item for item in items if not before[item.copy_id].is_whole])  # else a try got so far
         for item in items:
-            is_nowhere = item.origin_path is None and item in missing
-            yield item, FileMissing(self.origin.name, item.relative_path) if is_nowhere else self._seen(item, gone)
+            is_nowhere = item.origin_path is None and not before[item.copy_id].is_whole
+            told = FileMissing(self.origin.name, item.relative_path) if is_nowhere else None
+            yield item, told or self._seen(item, before[item.copy_id], gone)
 
-    def _seen(self, item: Item, gone: NotBrought) -> Seen | BadFile | FileUnreadable | None:
+    def _seen(self, item: Item, before: Before, gone: NotBrought) -> Seen | BadFile | FileUnreadable | None:
         """What is seen of what was brought; without its listing a directory may be right all the same."""
         if (problem := gone.get(item.origin_path or "")) is not None:
             return problem
         with self._kept():
-            seen = self._take_out(item)
+            seen = self._take_out(item, before)
         return gone.get(self._listing(item) or "") if seen is None else seen
 
     def _damaged(self, item: Item) -> BadFile:
@@ -101,18 +101,21 @@ class Puller:
     def _inside(self, path: str) -> str:
         return f"{self.inbox}/{PurePosixPath(path).relative_to(self.top)}"
 
-    def _take_out(self, item: Item) -> Seen | None:
+    def _take_out(self, item: Item, before: Before) -> Seen | None:
         """Compare what was brought, and give it its name; None where it is damaged."""
         path = self.path_of(item)
         inside = self._inside(item.origin_path or path)
+        has_come = self.disk.seal(inside) is not None
+        if not has_come and not before.is_whole:
+            raise FileMissing(self.disk.name, self.disk.where(inside))
         try:
-            if self.disk.seal(inside) is not None:
+            if has_come:
                 confirm(self.disk, inside, item)
         except BadFile:
             self.disk.remove(inside)
             if (listing := self._listing(item)) is not None:
                 self.disk.remove(self._inside(listing))
             return None
-        is_tree = is_directory(self.disk, inside) or is_directory(self.disk, path)
-        stored = (self.disk.adopt_tree if is_tree else self.disk.adopt)(inside, path)
+        is_tree = is_directory(self.disk, inside if has_come else path)
+        stored = (self.disk.adopt_tree if is_tree else self.disk.adopt)(inside, path, instead_of=before.seal)
         return Seen(stored.size_bytes, item.checksum, stored.seal.mtime_ns, stored.seal.inode)

@@ -18,7 +18,6 @@ from ccat_ops_db.states import (
     LocationType,
     PhysicalCopyStatus,
     ProductState,
-    Status,
 )
 from ccat_ops_db.verbs.archiving import request_archiving
 from ccat_ops_db.verbs.staging import request_repairs
@@ -30,13 +29,16 @@ _IS_LOST: Final = sa.text(f"physical_copy.{LOST}")
 _IS_AT_HOME: Final = sa.and_(_Product.id == _Copy.data_product_id, _Copy.data_location_id == _Run.data_location_id)
 _PAUSE: Final = timedelta(days=1)
 """Until what could not be brought back is tried again: somebody may have mended what was in the way."""
-_WAS_TRIED: Final = sa.exists().where(
-    _Job.data_product_id == _Product.id,
-    _Job.data_location_id == _Copy.data_location_id,
-    sa.or_(_Job.status.in_(LIVE_TRANSFER_STATUSES), sa.and_(_Job.is_repair, _Job.status == Status.FAILED)),
-    _Job.created_at > _Copy.created_at,
+_FAILED: Final = failed_repairs().with_only_columns(_Job.data_location_id, _Job.data_product_id).subquery()
+_WAS_TRIED: Final = sa.or_(
+    sa.exists().where(
+        _Job.data_product_id == _Product.id,
+        _Job.data_location_id == _Copy.data_location_id,
+        _Job.status.in_(LIVE_TRANSFER_STATUSES),
+    ),
+    sa.exists().where(_FAILED.c.data_product_id == _Product.id, _FAILED.c.data_location_id == _Copy.data_location_id),
 )
-"""A job for it is under way, or a repair has failed for good: one that a run asked for says nothing of the damage."""
+"""A job for it is under way, or the last repair has failed for good: one that a run asked for says nothing of it."""
 _HAS_ANOTHER: Final = sa.exists().where(_Sound.data_product_id == _Product.id, _Sound.status.in_(SOUND_COPY_STATUSES))
 _DAMAGED: Final = (
     sa.select(_Copy.data_location_id, _Product.id)

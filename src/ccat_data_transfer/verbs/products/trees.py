@@ -1,9 +1,10 @@
 """Products that are directories: their files, as their registered digest says, and whether all of them are there."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ccat_data_transfer.backends.base import Store, load
+from ccat_data_transfer.backends.base import Seal, Store, load
 from ccat_data_transfer.backends.errors import BadFile, FileDiffers, LocationFails
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.products.plan import listing_beside
@@ -88,27 +89,32 @@ def confirm(disk: Disk, path: str, product: Registered) -> None:
         disk.set_mode(f"{path}/{one.path}", one.mode)
 
 
-def is_there(disk: Disk, path: str, product: Registered) -> bool:
-    """Whether a product is at a location on disk as it was registered: every byte is read.
+@dataclass(frozen=True)
+class Before:
+    """What has the name of a product at a location where it is to be."""
 
-    What else has its name is removed, also a directory that cannot be read while its location can be: a file is left
-    there until a whole one takes its place. Raises FileDiffers where that is another thing by now, which somebody made.
+    is_whole: bool
+    """Whether it is what was registered."""
+    seal: Seal | None
+    """None where nothing has the name."""
+
+
+def look_before(disk: Disk, path: str, product: Registered) -> Before:
+    """What is there before a product is brought: every byte is read.
+
+    It is left there whatever it is, also a directory that cannot be read while its location can be: bytes that are
+    nearly right are better than none, until a whole one takes their place.
     """
     before = disk.seal(path)
-    if before is None:
-        return False
     try:
-        confirm(disk, path, product)
+        if before is not None:
+            confirm(disk, path, product)
     except BadFile:
-        pass
+        return Before(is_whole=False, seal=before)
     except LocationFails:
         disk.require_there()
-        if not is_directory(disk, path):
-            return False
-    else:
-        return True
-    disk.remove(path, sealed=before)
-    return False
+        return Before(is_whole=False, seal=before)
+    return Before(is_whole=before is not None, seal=before)
 
 
 def _require(store: Store, path: str, product: Registered, *, found: str) -> None:
