@@ -18,8 +18,9 @@ from ccat_data_transfer.backends import page_cache, streams
 from ccat_data_transfer.backends.errors import LocationFails, LocationFull, ReadBackDiffers
 from ccat_data_transfer.backends.posix import Disk, Tree
 from ccat_data_transfer.tar import CHUNK, Writable
+from ccat_data_transfer.verbs.scrubbing import scrub
 from tests.needs import do_without
-from tests.transfer.support import digest
+from tests.transfer.support import Observatory, digest
 
 WINDOW = 2 * CHUNK
 DATA = os.urandom(5 * CHUNK + 17)
@@ -261,3 +262,42 @@ def test_a_large_file_that_is_read_leaves_the_page_cache_as_it_was(real_disk: Di
             assert (real_disk.root / "probe").read_bytes() == DATA
         assert real_disk.checksum("probe") == digest(DATA)
         assert cached(real_disk, "probe") == was_cached
+
+
+# Reading again
+
+
+@pytest.mark.parametrize("in_memory", [1, len(DATA)], ids=["its first page", "all of it"])
+def test_a_file_that_is_read_from_its_disk_is_whatever_of_it_is_in_memory(real_disk: Disk, in_memory: int) -> None:
+    with (real_disk.root / "probe").open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
+        file.read(in_memory)
+    before = read_from_disks()
+    assert replace(real_disk, from_disk=True).checksum("probe") == digest(DATA)
+    assert read_from_disks() - before >= len(DATA)
+    assert not cached(real_disk, "probe")
+
+
+@pytest.mark.parametrize("size", [-1, 17, CHUNK, 2 * WINDOW])
+@pytest.mark.parametrize("start", [0, 4097])
+def test_a_file_is_the_same_however_it_is_read_from_its_disk(disk: Disk, size: int, start: int) -> None:
+    data = DATA[: WINDOW + 5000]
+    disk.publish("a.tar", lambda sink: sink.write(data), needs=len(data))
+    with replace(disk, from_disk=True).open("a.tar", start=start) as reader:
+        assert b"".join(iter(lambda: reader.read(size), b"")) == data[start:]
+
+
+@pytest.mark.usefixtures("real_disk")
+@pytest.mark.parametrize("location", ["cologne/lta", "ccat/buffer"])
+def test_what_an_archive_reads_again_or_somebody_doubts_is_read_from_the_disk(
+    observatory: Observatory, location: str
+) -> None:
+    package_id = observatory.observe({"a.fits": DATA})
+    observatory.do_all()
+    copy = observatory.copies(package_id)[location]
+    tar = observatory.directory(location) / copy.path
+    tar.read_bytes()
+    before = read_from_disks()
+    scrub(observatory.worker, [copy.id])
+    assert read_from_disks() - before >= tar.stat().st_size
+    assert observatory.copies(package_id)[location].verified_at != copy.verified_at

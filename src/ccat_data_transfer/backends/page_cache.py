@@ -52,10 +52,41 @@ class Passing:
         self._file.close()
 
 
-def open_to_read(file: Path, *, start: int = 0) -> "FileIO | Passing":
-    """A file, to be read once from `start` on: what others put into the page cache stays there."""
+class FromDisk:
+    """A file being read as its disk gives it: each window leaves the page cache before it is read, and after."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._start = self._end = file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(WINDOW), b""))
+        if self._file.tell() >= self._end:
+            self._go_on()
+        return self._file.read(min(size, self._end - self._file.tell()))
+
+    def _go_on(self) -> None:
+        os.fdatasync(self._file.fileno())  # what is not on the disk yet cannot leave
+        before, self._start, self._end = self._start, self._end, self._end + WINDOW
+        forget(self._file, before, self._end)
+
+    def close(self) -> None:
+        """Close the file."""
+        forget(self._file, self._start, self._end)
+        self._file.close()
+
+
+def open_to_read(file: Path, *, start: int = 0, from_disk: bool = False) -> "FileIO | Passing | FromDisk":
+    """A file, to be read once from `start` on: what others put into the page cache stays there.
+
+    With `from_disk` it does not, and tells nothing of the disk: that itself is asked for each byte.
+    """
     opened = file.open("rb", buffering=0)
     opened.seek(start)
+    if from_disk:
+        return FromDisk(opened)
     return opened if is_cached(opened) else Passing(opened)
 
 

@@ -79,6 +79,8 @@ class Disk:
     """What its directory bears, from the first file on that is written there; None for one that goes without."""
     holds_data: bool = False
     """Whether something is known to lie there: then an empty directory is one whose disk is away."""
+    from_disk: bool = False
+    """Whether files are read as the disk gives them, whatever of them is in memory."""
     _left: dict[Path, list[str]] = field(default_factory=dict, repr=False, compare=False)
     """What was unfinished in directories when this try came there first."""
 
@@ -423,7 +425,7 @@ class Disk:
         return Behind(at_once, progress=self.progress, explain=partial(self._explain, needs=needs))
 
     def _reader(self, file: Path, *, start: int = 0) -> Reader:
-        opened = open_to_read(file, start=start)
+        opened = open_to_read(file, start=start, from_disk=self.from_disk)
         return Reader(opened, location=self.name, where=file, progress=self.progress, explain=self._explain)
 
     @contextmanager

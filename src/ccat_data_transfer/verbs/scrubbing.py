@@ -4,7 +4,7 @@ So are copies anywhere that are in doubt, as they arrived damaged somewhere.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Store
 from ccat_data_transfer.backends.errors import BadFile, LocationTrouble
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
 from ccat_data_transfer.verbs.archived import Archived, archived, compare, keep_described, known_of, loose_product
 from ccat_data_transfer.verbs.attempts import LeaseLost, Worker, store_of
@@ -162,10 +163,11 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
         return None
     parts, one = lease.worker.part_bytes, archived(session, copy)
     is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
+    store = store_of(copy.location, token=lease.token, progress=partial(lease.keep_lease, copy_id), part_bytes=parts)
     return _Order(
         package_id=copy.raw_data_package_id,
         location_id=copy.data_location_id,
-        store=store_of(copy.location, token=lease.token, progress=partial(lease.keep_lease, copy_id), part_bytes=parts),
+        store=replace(store, from_disk=True) if isinstance(store, Disk) else store,
         archived=one,
         known=known_of(session, copy, one) if is_archived else None,
         product=loose_product(session, copy),
