@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ccat_data_transfer.managers import TransferContext, due, tick
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.deleting import delete_copies
+from ccat_data_transfer.verbs.retaining import with_deletions
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import AWAY_AFTER, Group, Kind, Obstacle, Term
@@ -28,7 +29,7 @@ from ccat_ops_db.verbs.retention import (
 )
 from ccat_service.servers import RedisSettings
 from ccat_service.spaces import NothingThere, measure_space
-from tests.transfer.support import Observatory, eventually
+from tests.transfer.support import Observatory, eventually, say
 from tests.transfer.test_managers import messages
 
 SOURCE, BUFFER, STAGED, ARCHIVE = "ccat/chai_raw_data", "ccat/buffer", "cologne/ramses", "cologne/lta"
@@ -396,6 +397,26 @@ def test_what_is_paused_stays_and_goes_when_it_is_resumed(observatory: Observato
     with transaction(observatory.engine) as session:
         assert resume_retention(session, None, by="Ann") == 1
     assert observatory.make_room(STAGED) == 1
+
+
+@pytest.mark.parametrize("what", [["--location", STAGED], ["--all"]])
+def test_what_workers_were_told_to_remove_stays_once_its_location_is_paused(
+    observatory: Observatory, what: list[str]
+) -> None:
+    staged(observatory)
+    observatory.keep(STAGED, days=0)
+    observatory.mark(STAGED)
+    scheduled = observatory.schedule_deletions(STAGED, lease=timedelta())
+    say(observatory, "pause", *what, "--because", "the disk is looked into")
+    delete_copies(observatory.worker, scheduled)
+    assert statuses(observatory, STAGED) == [PhysicalCopyStatus.DELETION_SCHEDULED]
+    assert len(files(observatory, STAGED)) == 2
+    with transaction(observatory.engine) as session:
+        [place] = places(session, [observatory.location_id(STAGED)])
+        assert (place.paused, with_deletions(session)) == ("the disk is looked into", [])
+    say(observatory, "resume", *what)
+    assert observatory.make_room(STAGED) == 1
+    assert statuses(observatory, STAGED) == [PhysicalCopyStatus.DELETED]
 
 
 def test_an_archive_keeps_everything_that_nobody_spoke_of_and_marks_that_cross_are_refused(

@@ -139,7 +139,7 @@ def pause(
     because: Because,
     json: AsJson = False,
 ) -> None:
-    """Create and start no more runs of a pipeline, at a location, or at all; what is under way goes on."""
+    """Start no more runs of a pipeline, at a location, or at all, nor delete there; what is under way goes on."""
     what = _what(pipeline, location, everything=everything)
     with reported(as_json=json), transaction("pause") as session:
         is_new = pause_it(session, pipeline=pipeline, location=location, because=because, by=person())

@@ -28,7 +28,7 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import OF_SAFETY, Obstacle, hindered
-from ccat_ops_db.queries.retention import obstacles
+from ccat_ops_db.queries.retention import is_paused, obstacles
 from ccat_ops_db.session import in_transaction, is_refused
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
@@ -61,8 +61,8 @@ class _Order:
 def delete_copies(worker: Worker, copy_ids: Sequence[int]) -> None:
     """Remove copies that are scheduled for it, or could not be removed before, and that nothing hinders.
 
-    What somebody needs by now stays. What cannot be removed is tried again after a pause. What describes archived data
-    goes with them.
+    What somebody needs by now stays, and what is where deleting is paused is left as it is. What cannot be removed is
+    tried again after a while. What describes archived data goes with them.
     """
     one = CopyLease(worker, copy_ids)
     orders, kept = in_transaction(worker.engine, partial(_let_go, one=one))
@@ -83,12 +83,19 @@ def _let_go(session: Session, *, one: CopyLease) -> tuple[list[_Order], list[Kep
     )
     found = dict(session.execute(waiting.order_by(_Copy.id).with_for_update()).all())
     _hold_data(session, found)
+    found = {copy_id: found[copy_id] for copy_id in _where_copies_go(session, found)}
     found_obstacles = obstacles(session, found)
     kept = _keep(session, found_obstacles, found, one=one)
     go = [copy_id for copy_id in found if not _stays(found[copy_id], found_obstacles.get(copy_id))]
     going = _begin(session, go, one)
     one.claim(session, going)
     return _orders(session, going, one), _kept(session, kept, one)
+
+
+def _where_copies_go(session: Session, copy_ids: Collection[int]) -> Sequence[int]:
+    """Those of copies that are where nobody has paused that: the message about them may be older than the pause."""
+    here = sa.select(_Copy.id).join(_Copy.location).where(is_among(_Copy.id, copy_ids), sa.not_(is_paused()))
+    return session.scalars(here.order_by(_Copy.id)).all()
 
 
 def _stays(status: PhysicalCopyStatus, obstacle: Obstacle | None) -> bool:

@@ -13,10 +13,10 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.models.data import GOING
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import Kind, goes
-from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.queries.retention import (
     copies_for_room,
     copies_over,
+    is_paused,
     keeps_all,
     obstacles,
     places,
@@ -45,8 +45,7 @@ _MAY_BE_SENT: Final = sa.and_(
     sa.or_(_Copy.not_before.is_(None), _Copy.not_before <= _NOW),
 )
 _IS_LOST: Final = sa.and_(_IS_GOING, _Copy.status == _Status.DELETION_IN_PROGRESS)
-_IS_PAUSED: Final = sa.or_(_Location.retention_paused.is_not(None), is_held())
-_IS_KEPT: Final = sa.or_(keeps_all(), _IS_PAUSED)
+_IS_KEPT: Final = sa.or_(keeps_all(), is_paused())
 
 
 def locations_to_look_at(session: Session) -> Sequence[int]:
@@ -100,7 +99,7 @@ def _look_again(session: Session, location_id: int, *, after: timedelta) -> None
 def with_deletions(session: Session) -> Sequence[int]:
     """Locations where somebody is to be told to remove something."""
     some = sa.exists().where(_Copy.data_location_id == _Location.id, _MAY_BE_SENT, claims.is_free(_Copy))
-    return session.scalars(sa.select(_Location.id).where(some, sa.not_(_IS_PAUSED)).order_by(_Location.id)).all()
+    return session.scalars(sa.select(_Location.id).where(some, sa.not_(is_paused())).order_by(_Location.id)).all()
 
 
 def schedule_deletions(session: Session, location_id: int, *, by: str, lease: timedelta) -> list[int]:

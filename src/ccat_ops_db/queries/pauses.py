@@ -12,12 +12,18 @@ DISABLED: Final = "its pipeline is disabled"
 _PIPELINE: Final = sa.bindparam("pipeline", type_=sa.BigInteger())
 _REVISION: Final = current_revision()
 _OF_EVERYTHING: Final = sa.and_(_Pause.pipeline_id.is_(None), _Pause.data_location_id.is_(None))
+_HOLDS: Final = sa.or_(_Pause.data_location_id == models.DataLocation.id, _OF_EVERYTHING)
 
 
 def is_held() -> sa.ColumnElement[bool]:
     """Condition on a location: it is paused, or everything is."""
-    held = sa.or_(_Pause.data_location_id == models.DataLocation.id, _OF_EVERYTHING)
-    return sa.exists().where(held).correlate(models.DataLocation)
+    return sa.exists().where(_HOLDS).correlate(models.DataLocation)
+
+
+def held_because() -> sa.ScalarSelect[str | None]:
+    """Why a location is paused, or everything is; NULL where it is not."""
+    because = sa.select(_Pause.because).where(_HOLDS).correlate(models.DataLocation)
+    return because.order_by(_Pause.id).limit(1).scalar_subquery()
 
 
 _HERE: Final = sa.select(_REVISION.c.processing_location_id).where(_REVISION.c.pipeline_id == _PIPELINE)

@@ -28,6 +28,7 @@ from ccat_ops_db.plan.retention import (
     keeping,
     room_to_make,
 )
+from ccat_ops_db.queries.pauses import held_because, is_held
 from ccat_ops_db.states import DataProductType, LocationType, PhysicalCopyStatus, StorageType
 
 USUAL_CLASS: Final = "raw"
@@ -134,6 +135,7 @@ class Place:
     space: Space
     deleted_at: datetime | None
     paused: str | None
+    """Why nothing goes there."""
 
     def room(self, now: datetime) -> int:
         """Bytes that have to go for want of space, as far as a worker saw it since the last copy went."""
@@ -171,17 +173,23 @@ def keeps_all() -> sa.ColumnElement[bool]:
     return sa.and_(is_archive, _Location.retention_days.is_(None), _Location.high_watermark.is_(None))
 
 
+def is_paused() -> sa.ColumnElement[bool]:
+    """Condition on a location: somebody said that nothing is to go there for now."""
+    return sa.or_(_Location.retention_paused.is_not(None), is_held())
+
+
 def places(session: Session, ids: Collection[int] | None = None) -> Sequence[Place]:
     """Locations where copies may go at all, or those that are given; by their names."""
     return _places(session, sa.not_(keeps_all()) if ids is None else _Location.id.in_(ids))
 
 
 def _places(session: Session, which: sa.ColumnElement[bool]) -> Sequence[Place]:
-    rows = LOCATION.rows.add_columns(LOCATION.label).where(which)
-    return [_place(one, name) for one, name in session.execute(rows.order_by(LOCATION.label))]
+    paused = sa.func.coalesce(_Location.retention_paused, held_because())
+    rows = LOCATION.rows.add_columns(LOCATION.label, paused).where(which)
+    return [_place(one, name, paused) for one, name, paused in session.execute(rows.order_by(LOCATION.label))]
 
 
-def _place(one: _Location, name: str) -> Place:
+def _place(one: _Location, name: str, paused: str | None) -> Place:
     return Place(
         id=one.id,
         name=name,
@@ -190,7 +198,7 @@ def _place(one: _Location, name: str) -> Place:
         keeping=keeping(one.location_type, days=one.retention_days, high=one.high_watermark, low=one.low_watermark),
         space=Space(free=one.free_bytes, total=one.total_bytes, checked_at=one.space_checked_at),
         deleted_at=one.deleted_at,
-        paused=one.retention_paused,
+        paused=paused,
     )
 
 

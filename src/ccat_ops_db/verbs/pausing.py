@@ -15,7 +15,8 @@ _Pause, _Run = models.Pause, models.ExecutedReductionStep
 def pause(session: Session, *, pipeline: str | None, location: str | None, because: str, by: str) -> bool:
     """Let nothing be created or started: of a pipeline, at a location, or at all where neither is named.
 
-    What is under way goes on. Returns False where it was paused already. Raises UnknownName and ReasonMissing.
+    At a location, or anywhere where nothing is named, nothing begins to be deleted either. What is under way goes on.
+    Returns False where it was paused already. Raises UnknownName and ReasonMissing.
     """
     require_reason(because, outcome="Nothing was paused.")
     values = {**_scope(session, pipeline, location), "because": because, "by": by}
