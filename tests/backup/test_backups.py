@@ -84,6 +84,20 @@ def test_of_older_backups_so_many_are_kept_as_are_wanted_and_nothing_of_others_i
     assert {one.name for one in place.iterdir()} == {Path(done["path"]).name, other.name, foreign.name, broken.name}
 
 
+def test_what_was_just_made_is_never_removed_though_a_clock_was_ahead_before(say: Say, backup: Path) -> None:
+    place = backup.parent
+    ahead = place / "ccat-20990101T000000Z"
+    backup.rename(ahead)
+    rewrite(ahead, taken_at="2099-01-01T00:00:00Z")
+    made = [told(say("backup", place, "--keep", 1, "--json")) for _ in range(2)]
+    first, second = (Path(one["path"]) for one in made)
+    assert (made[0]["removed"], made[1]["removed"]) == ([], [str(first)])
+    assert made[1]["dated_later"] == [str(ahead)]
+    assert {one.name for one in place.iterdir()} == {second.name, ahead.name}
+    warned = say("backup", place, "--keep", 1).stdout
+    assert f"1 backup there is dated later, so that a clock was wrong: {ahead.name}" in warned
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from ccat.backup.databases import Database
 from ccat.backup.definitions import as_yaml
 from ccat.backup.manifest import DEFINITIONS, DUMP, MANIFEST, PARTS, Manifest
-from ccat.backup.place import backups_in, draft, held, name_of, remove, superfluous
+from ccat.backup.place import backups_in, dated_later, draft, held, name_of, remove, superfluous
 from ccat.backup.programs import major_version, program, run
 from ccat.backup.rows import count_rows
 from ccat.backup.telling import progress
@@ -38,11 +38,14 @@ class Made:
     path: Path
     manifest: Manifest
     removed: Sequence[Path]
+    dated_later: Sequence[Path]
+    """Others of this installation that lie there, and say that they are newer."""
 
 
 def make_backup(database: Database, directory: Path, *, keep: int | None) -> Made:
-    """Make a backup in a directory, verify it, and only then remove all but the newest `keep` of this installation.
+    """Make a backup in a directory, verify it, and only then remove older ones of this installation but `keep` with it.
 
+    What is dated later is left alone, and does not count: it says nothing about which is the newest.
     Whatever goes wrong, nothing half is left under a backup's name. Raises BackupError, DatabaseUnreachable, and what
     says that the schema is not that of this version.
     """
@@ -52,10 +55,12 @@ def make_backup(database: Database, directory: Path, *, keep: int | None) -> Mad
         with draft(directory, name_of(taken_at)) as partial:
             manifest = _write(database, partial, taken_at=taken_at)
             verify(partial)
-        old = superfluous(backups_in(directory), manifest.installation_id, keep=keep) if keep is not None else []
+        there = backups_in(directory)
+        old = superfluous(there, manifest, keep=keep) if keep is not None else []
         for one in old:
             remove(one)
-        return Made(directory / name_of(taken_at), manifest, [one.path for one in old])
+        later = [one.path for one in dated_later(there, manifest)]
+        return Made(directory / name_of(taken_at), manifest, [one.path for one in old], later)
 
 
 def _moment(directory: Path) -> datetime:

@@ -3,13 +3,12 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 from ccat.backup.errors import BackupExists, BackupNotWritten, BackupUnderWay, NoPlaceForBackups, NotABackup
 from ccat.backup.manifest import MANIFEST, Manifest, read_manifest
@@ -99,10 +98,19 @@ def backups_in(directory: Path) -> list[Backup]:
     return sorted(found, key=lambda one: one.manifest.taken_at)
 
 
-def superfluous(backups: Sequence[Backup], installation: UUID, *, keep: int) -> list[Backup]:
-    """Of backups, the oldest first, those of an installation that are older than its newest `keep`."""
-    ours = [one for one in backups if one.manifest.installation_id == installation]
-    return ours[: max(len(ours) - keep, 0)]
+def superfluous(backups: Sequence[Backup], made: Manifest, *, keep: int) -> list[Backup]:
+    """Of backups, the oldest first, the older ones of an installation where `keep` stay with the one that was made."""
+    older = [one for one in _ours(backups, made) if one.manifest.taken_at < made.taken_at]
+    return older[: max(len(older) + 1 - keep, 0)]
+
+
+def dated_later(backups: Iterable[Backup], made: Manifest) -> list[Backup]:
+    """Of backups those of an installation dated later than the one that was made: some clock was wrong."""
+    return [one for one in _ours(backups, made) if one.manifest.taken_at > made.taken_at]
+
+
+def _ours(backups: Iterable[Backup], made: Manifest) -> Iterator[Backup]:
+    return (one for one in backups if one.manifest.installation_id == made.installation_id)
 
 
 def remove(backup: Backup) -> None:

@@ -53,7 +53,7 @@ def make(
     *,
     keep: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Then remove all but the newest N of this installation there."),
+        typer.Option(metavar="N", min=1, help="Then remove older ones of this installation there, so that N are left."),
     ] = None,
     data_dir: DataDir = None,
     json: AsJson = False,
@@ -93,12 +93,22 @@ def _moves(written: Sequence[str]) -> dict[str, str]:
 
 def _record(made: Made) -> dict[str, Any]:
     removed = [str(path) for path in made.removed]
-    return {"path": str(made.path), "removed": removed, "manifest": made.manifest.model_dump(mode="json")}
+    later = [str(path) for path in made.dated_later]
+    manifest = made.manifest.model_dump(mode="json")
+    return {"path": str(made.path), "removed": removed, "dated_later": later, "manifest": manifest}
 
 
 def _sentence(made: Made) -> str:
     removed = f" Removed {counted(len(made.removed), 'older one', 'older ones')}." if made.removed else ""
-    return f"Made and verified {made.path}: {_of(made.manifest)}.{removed}"
+    return f"Made and verified {made.path}: {_of(made.manifest)}.{removed}{_warning(made.dated_later)}"
+
+
+def _warning(later: Sequence[Path]) -> str:
+    if not later:
+        return ""
+    are = counted(len(later), "backup there is", "backups there are")
+    names = ", ".join(path.name for path in later)
+    return f"\n{are} dated later, so that a clock was wrong: {names}. `--keep` neither counts nor removes such."
 
 
 def _of(manifest: Manifest) -> str:
