@@ -9,7 +9,7 @@ from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.rounds import carefully
 from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.products.repairing import archive_lost
-from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing
+from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing, look_again_soon
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models
 from ccat_ops_db.session import in_transaction
@@ -25,9 +25,11 @@ def tend(engine: sa.Engine, app: TaskApp, *, by: str) -> int:
 
 def _look(session: Session, *, location_id: int, app: TaskApp) -> int:
     asked = len(archive_lost(session))
+    task: CeleryTask[int] = CeleryTask(app, task_name(Operation.SCRUBBING))
+    queue = queue_of(session.get_one(models.DataLocation, location_id), Operation.SCRUBBING)
+    if task.is_behind(queue):  # what is told there is not read yet, and would only be told again
+        look_again_soon(session, location_id)
+        return asked
     chosen = due_for_scrubbing(session, location_id)
-    if chosen:
-        task: CeleryTask[int] = CeleryTask(app, task_name(Operation.SCRUBBING))
-        queue = queue_of(session.get_one(models.DataLocation, location_id), Operation.SCRUBBING)
-        task.send_after_commit(session, chosen, queue=queue)
+    task.send_after_commit(session, chosen, queue=queue)
     return asked + len(chosen)

@@ -13,7 +13,7 @@ from ccat_data_transfer.verbs.packing import pack
 from ccat_data_transfer.verbs.products.archiving import archive_products
 from ccat_data_transfer.verbs.products.moving import move_products
 from ccat_data_transfer.verbs.restoring import restore
-from ccat_data_transfer.verbs.scrubbing import scrub
+from ccat_data_transfer.verbs.scrubbing import scrub_what_is_due
 from ccat_data_transfer.verbs.staging import stage
 from ccat_data_transfer.verbs.transferring import transfer
 from ccat_data_transfer.verbs.unpacking import unpack
@@ -53,7 +53,7 @@ def register_tasks(app: TaskApp, worker: Worker) -> None:
 
     @make_celery_task(app, task_name(Operation.SCRUBBING))
     def read_again(copy_ids: list[int]) -> None:
-        scrub(worker, copy_ids)
+        scrub_what_is_due(worker, copy_ids)
 
 
 def _register(app: TaskApp, name: str, do: Callable[[int], None]) -> None:

@@ -32,7 +32,7 @@ from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.outcomes import NOUNS
 from ccat_data_transfer.verbs.retrying import retry_package, retry_transfer
-from ccat_data_transfer.verbs.scrubbing import scrub
+from ccat_data_transfer.verbs.scrubbing import scrub, scrub_what_is_due
 from ccat_data_transfer.verbs.surveying import look_through
 from ccat_ops_db import models
 from ccat_ops_db.session import transaction
@@ -400,7 +400,7 @@ class Histories(RuleBasedStateMachine):
                 case Operation.DELETION:
                     delete_copies(self.worker, letter.ids)
                 case Operation.SCRUBBING:
-                    scrub(self.worker, letter.ids)
+                    scrub_what_is_due(self.worker, letter.ids)
                 case operation:
                     VERBS[operation](self.worker, *letter.ids)
 

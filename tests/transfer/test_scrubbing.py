@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +14,9 @@ from ccat_data_transfer import archives
 from ccat_data_transfer.descriptions import flaw
 from ccat_data_transfer.managers import TransferContext
 from ccat_data_transfer.queues import Operation
+from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.products.repairing import archive_lost
-from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, scrub
+from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, next_look_at_archives, scrub
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.trees import TreeFile, listed, tree_listing
@@ -21,9 +24,11 @@ from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import AlertKind, PhysicalCopyStatus
 from ccat_ops_db.verbs.restoring import trust_no_archive
+from ccat_service.servers import RedisSettings
 from tests.transfer.object_store import BUCKET, ObjectStore, Road
 from tests.transfer.reductions import Reductions
 from tests.transfer.support import START, Observatory, say
+from tests.transfer.test_managers import messages
 from tests.transfer.test_products import archived, files_below
 from tests.transfer.test_replication import damage, forget_looks, make_old
 from tests.transfer.test_s3_archive import flip
@@ -194,6 +199,48 @@ def test_products_are_due_as_raw_packages_are_and_told_to_the_workers_of_their_a
     forget_looks(observatory)
     assert archives.tend(observatory.engine, context.app, by="manager") == 4
     forget_looks(observatory)
+
+
+def test_what_no_worker_reads_is_told_of_twice_and_no_more(
+    observatory: Observatory, context: TransferContext, redis_settings: RedisSettings
+) -> None:
+    observatory.observe(RAW)
+    observatory.do_all()
+    make_old(observatory, days=181)
+    for _ in range(5):
+        forget_looks(observatory)
+        archives.tend(observatory.engine, context.app, by="manager")
+    assert messages(redis_settings) == {"transfer.cologne_lta_scrubbing": 2}
+    with transaction(observatory.engine) as session:
+        next_look, now = next_look_at_archives(session), session.scalars(sa.select(sa.func.clock_timestamp())).one()
+    assert next_look is not None
+    assert next_look - now < timedelta(minutes=2), "and not an hour after it is read"
+
+
+def test_what_was_read_since_it_was_told_of_is_not_read_again(
+    observatory: Observatory, context: TransferContext
+) -> None:
+    packages = [observatory.observe({f"{name}.fits": b"a"}) for name in "ab"]
+    observatory.do_all()
+    make_old(observatory, days=181)
+    with transaction(observatory.engine) as session:
+        told = due_for_scrubbing(session, observatory.location_id(ARCHIVE))
+    register_tasks(context.app, observatory.worker)
+    task = context.app.tasks["transfer.scrubbing"]
+
+    def read_at() -> list[datetime | None]:
+        task.apply((told,))
+        return [observatory.copies(one)[ARCHIVE].verified_at for one in packages]
+
+    first = read_at()
+    assert min(at for at in first if at is not None) > datetime.now(UTC) - timedelta(hours=1)
+    assert read_at() == first
+    make_old(observatory, days=181)
+    say(observatory, "pause", "--location", ARCHIVE, "--because", "it moves")
+    old = read_at()
+    assert max(at for at in old if at is not None) < datetime.now(UTC) - timedelta(days=180)
+    say(observatory, "resume", "--location", ARCHIVE)
+    assert old != read_at()
 
 
 def test_a_product_that_does_not_count_any_more_is_marked_and_alarms_nobody(reductions: Reductions) -> None:

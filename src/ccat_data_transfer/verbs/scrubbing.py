@@ -92,10 +92,7 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
     So many are told of at a time as its rate allows in ten minutes, and after them it is rested for as long.
     """
     location = session.get_one(_Location, location_id)
-    after = SCRUBBED_AFTER if location.scrub_days is None else timedelta(days=location.scrub_days)
-    if location.location_type is not LocationType.LONG_TERM_ARCHIVE:
-        after = timedelta()
-    found = _longest_unread(session, location_id, after)
+    found = _longest_unread(session, location)
     rate = (location.scrub_mb_per_s or MB_PER_S) * _MB
     before = accumulate((size or 0 for _, size in found), initial=0)
     chosen = [row for row, so_far in zip(found, before, strict=False) if so_far < rate * _BATCH.total_seconds()]
@@ -107,17 +104,49 @@ def due_for_scrubbing(session: Session, location_id: int) -> list[int]:
     return [copy_id for copy_id, _ in chosen]
 
 
-def _longest_unread(session: Session, location_id: int, after: timedelta) -> Sequence[sa.Row[int, int | None]]:
-    """Copies at a location, with their sizes, that are in doubt, those never read, and those not read for so long."""
-    there = sa.text("physical_copy.status = 'present'")  # as the index says it
-    sound = sa.and_(_Copy.data_location_id == location_id, there, _IS_COMPARED)
-    query = sa.select(_Copy.id, _Copy.size_bytes).where(sound).limit(_MOST)
+def look_again_soon(session: Session, location_id: int) -> None:
+    """Have an archive whose workers are behind looked at again before they could have nothing to do for long."""
+    session.get_one(_Location, location_id).archive_look_at = _NOW + _LEAST_REST
+
+
+def _longest_unread(session: Session, location: models.DataLocation) -> Sequence[sa.Row[int, int | None]]:
+    """Copies at a location, with their sizes, that are in doubt, those never read, and those not read for long."""
+    query = sa.select(_Copy.id, _Copy.size_bytes).where(_are_there(location)).limit(_MOST)
     in_order = query.order_by(_Copy.verified_at, _Copy.id.desc())  # as the index has them
     # Each of them is a piece of an index; asked for together they would be looked for in all of it.
-    never, late = _Copy.verified_at.is_(None), _Copy.verified_at < sa.func.now() - after
-    pieces = [query.where(IS_DOUBTED).order_by(_Copy.id), in_order.where(never, _Copy.failure.is_(None))]
-    pieces += [in_order.where(late)] if after else []
+    doubted, *others = _reasons_to_read(location)
+    pieces = [query.where(doubted).order_by(_Copy.id), *(in_order.where(one) for one in others)]
     return [row for piece in pieces for row in session.execute(piece)][:_MOST]
+
+
+def _are_there(location: models.DataLocation) -> sa.ColumnElement[bool]:
+    """Condition on copies: they can be read at a location now."""
+    there = sa.text("physical_copy.status = 'present'")  # as the index says it
+    return sa.and_(_Copy.data_location_id == location.id, there, _IS_COMPARED)
+
+
+def _reasons_to_read(location: models.DataLocation) -> list[sa.ColumnElement[bool]]:
+    """Conditions on copies at a location, any of which has them read: first that they are in doubt."""
+    never, after = _Copy.verified_at.is_(None), SCRUBBED_AFTER
+    if location.location_type is not LocationType.LONG_TERM_ARCHIVE:
+        after = timedelta()
+    elif location.scrub_days is not None:
+        after = timedelta(days=location.scrub_days)
+    late = [_Copy.verified_at < sa.func.now() - after] if after else []
+    return [IS_DOUBTED, sa.and_(never, _Copy.failure.is_(None)), *late]
+
+
+def scrub_what_is_due(worker: Worker, copy_ids: Sequence[int]) -> None:
+    """Scrub those of some copies that are to be read still: who told of them may have done so long ago, or twice."""
+    for copy_id in copy_ids:
+        if in_transaction(worker.engine, partial(_is_due, copy_id=copy_id)):
+            scrub(worker, [copy_id])
+
+
+def _is_due(session: Session, *, copy_id: int) -> bool:
+    location = session.get_one(_Copy, copy_id).location
+    due = sa.select(_Copy.id).where(_Copy.id == copy_id, _are_there(location), sa.or_(*_reasons_to_read(location)))
+    return session.scalar(due.join(_Copy.location).where(sa.not_(is_held()))) is not None
 
 
 def scrub(worker: Worker, copy_ids: Sequence[int]) -> None:
