@@ -25,6 +25,8 @@ _NOW: Final = sa.func.clock_timestamp()
 _SEEN: Final = Brought("seen", mtime_ns=sa.BigInteger(), inode=sa.BigInteger())
 _RECOGNISED: Final = {"mtime_ns": _SEEN.c.mtime_ns, "inode": _SEEN.c.inode}
 _USELESS: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+PREFERRED_FIRST: Final = (Copy.verified_at.is_(None), models.DataLocation.priority.desc(), models.DataLocation.id)
+"""Order of copies, joined with their locations, in which they are read."""
 LET_GO: Final = (PhysicalCopyStatus.DELETION_IN_PROGRESS, PhysicalCopyStatus.DELETION_FAILED)
 """What copies are of which nobody knows for now whether they will be there: one that was to be kept comes back."""
 
@@ -62,7 +64,7 @@ def archive_copies(session: Session, package_id: int) -> list[Copy]:
                 Copy.status != PhysicalCopyStatus.DELETED,
                 models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             )
-            .order_by(Copy.verified_at.is_(None), models.DataLocation.priority.desc(), models.DataLocation.id)
+            .order_by(*PREFERRED_FIRST)
         )
     )
 

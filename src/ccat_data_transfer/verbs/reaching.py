@@ -19,13 +19,13 @@ from ccat_data_transfer.errors import (
     NoArchiveCopy,
 )
 from ccat_data_transfer.verbs.attempts import Attempt
-from ccat_data_transfer.verbs.copies import LET_GO, Copy, archive_copies, keep_to_read
+from ccat_data_transfer.verbs.copies import LET_GO, Copy, keep_to_read
 from ccat_data_transfer.verbs.doubting import found_right
 from ccat_data_transfer.verbs.products.copying import Item
 from ccat_data_transfer.verbs.products.network import source_of, the_network
 from ccat_data_transfer.verbs.products.plan import Fetch, fetch_from
 from ccat_data_transfer.verbs.products.pulling import Puller
-from ccat_data_transfer.verbs.replicating import is_on_its_way
+from ccat_data_transfer.verbs.replicating import archive_copies_now
 from ccat_ops_db import models
 from ccat_ops_db.states import SOUND_COPY_STATUSES
 
@@ -86,11 +86,11 @@ def nearest_archived(
     Where that was to be deleted it is taken back. Raises ArchiveCopyComing, CopyIsLetGo, NoArchiveCopy, CopyInDoubt
     where it is to be read first, or ArchiveOutOfReach where nothing leads from any that is sound.
     """
-    copies, place = archive_copies(session, package.id), f"{at.site.short_name}/{at.name}"
+    (copies, is_coming), place = archive_copies_now(session, package.id), f"{at.site.short_name}/{at.name}"
     told = [f"{_label(copy)} is {copy.status}" for copy in copies]
     sound = {copy.id: copy for copy in copies if copy.status in SOUND_COPY_STATUSES}
     if not sound:
-        if is_on_its_way(session, package.id):
+        if is_coming:
             raise ArchiveCopyComing(package.name)
         if any(copy.status in LET_GO for copy in copies):
             raise CopyIsLetGo(f"Package {package.name}", place, told)

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
+from ccat_data_transfer.verbs.copies import PREFERRED_FIRST, Copy
 from ccat_data_transfer.verbs.planning import announce
 from ccat_data_transfer.verbs.ways import Map, is_packed, is_restorable, the_map
 from ccat_ops_db import models
@@ -58,18 +59,43 @@ def replicate(session: Session, package_ids: Collection[int], *, by: str) -> int
 
 def has_sound_copy(session: Session, package_id: int) -> bool:
     """Whether an archive has a package, as far as is known: also where it is to be deleted, and can be taken back."""
-    there = sa.select(_Copy.id).join(_Location, _Location.id == _Copy.data_location_id)
-    is_archived = _Location.location_type == LocationType.LONG_TERM_ARCHIVE
-    found = there.where(_Copy.raw_data_package_id == package_id, _Copy.status.not_in(_NOT_THERE), is_archived)
-    return bool(session.scalar(sa.select(found.exists())))
+    return bool(session.scalar(sa.select(_is_archived(package_id))))
 
 
 def is_on_its_way(session: Session, package_id: int) -> bool:
     """Whether a package is being copied into an archive."""
-    live = sa.exists().where(
+    return bool(session.scalar(sa.select(_is_coming(package_id))))
+
+
+def is_or_will_be_archived(session: Session, package_id: int) -> bool:
+    """Whether an archive has a package, or it is being copied into one; what comes meanwhile is not overlooked."""
+    return bool(session.scalar(sa.select(sa.or_(_is_archived(package_id), _is_coming(package_id)))))
+
+
+def archive_copies_now(session: Session, package_id: int) -> tuple[list[Copy], bool]:
+    """Archive copies of a package as `archive_copies` has them, and whether one is coming, both of one moment.
+
+    Asked one after the other, a copy that comes in between would be neither there nor on its way.
+    """
+    is_archived = Copy.location.has(location_type=LocationType.LONG_TERM_ARCHIVE)
+    there = sa.and_(Copy.raw_data_package_id == _Package.id, Copy.status != PhysicalCopyStatus.DELETED, is_archived)
+    package = sa.select(Copy, _is_coming(package_id)).select_from(_Package).where(_Package.id == package_id)
+    copies = package.outerjoin(Copy, there).outerjoin(Copy.location).order_by(*PREFERRED_FIRST)
+    rows = session.execute(copies, execution_options={"populate_existing": True}).all()
+    return [copy for copy, _ in rows if copy is not None], any(is_coming for _, is_coming in rows)
+
+
+def _is_archived(package_id: int) -> sa.Exists:
+    there = sa.select(_Copy.id).join(_Location, _Location.id == _Copy.data_location_id)
+    is_archived = _Location.location_type == LocationType.LONG_TERM_ARCHIVE
+    found = there.where(_Copy.raw_data_package_id == package_id, _Copy.status.not_in(_NOT_THERE), is_archived)
+    return found.exists()
+
+
+def _is_coming(package_id: int) -> sa.Exists:
+    return sa.exists().where(
         _Archiving.raw_data_package_id == package_id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES)
     )
-    return bool(session.scalar(sa.select(live)))
 
 
 def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence[int]:

@@ -20,7 +20,7 @@ from ccat_data_transfer.verbs.copies import announce_copy, live_copy, mark, reco
 from ccat_data_transfer.verbs.doubting import doubt_what_was_brought, reading
 from ccat_data_transfer.verbs.products.fetching import fetch_product
 from ccat_data_transfer.verbs.reaching import Archived, inbox_of, nearest_archived
-from ccat_data_transfer.verbs.replicating import has_sound_copy, is_on_its_way, replicate
+from ccat_data_transfer.verbs.replicating import is_or_will_be_archived, replicate
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PhysicalCopyStatus, Status
@@ -212,4 +212,4 @@ def _give_up_on(session: Session, *, one: Attempt, bad: _BadArchived) -> bool:
     """Never use an archive copy again; whether there is another one, or will be."""
     mark(session, bad.copy_id, bad.problem, by=one.by)
     replicate(session, [bad.package_id], by=one.by)
-    return has_sound_copy(session, bad.package_id) or is_on_its_way(session, bad.package_id)
+    return is_or_will_be_archived(session, bad.package_id)
