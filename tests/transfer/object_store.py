@@ -124,6 +124,8 @@ class Road:
         """What was sent, as text."""
         self.lose_answer_to: bytes | None = None
         """Pattern of a request after which the road is closed once the server has answered."""
+        self.header_lost: bytes | None = None
+        """Header that is taken out of each request, as some proxies do."""
         self._to = port
         self._left: dict[str, int] = {}
         self._once = False
@@ -182,6 +184,8 @@ class Road:
 
     def _pass_on(self, data: bytes, way: str, to: socket.socket) -> bool:
         """Whether the connection goes on."""
+        if way == "sent" and self.header_lost:
+            data = re.sub(rb"\r\n%b: [^\r]*" % self.header_lost, b"", data)
         if way == "sent":
             self.seen += data.decode("latin-1")
         elif self.lose_answer_to and re.search(self.lose_answer_to, self.seen.encode("latin-1")):

@@ -194,6 +194,23 @@ def test_reading_goes_on_where_a_connection_breaks(object_store: ObjectStore, ro
     assert len(road.asked(f"^GET /archive/{KEY}")) >= 2
 
 
+def test_a_proxy_that_sends_all_where_the_rest_was_asked_for_damages_nothing(
+    object_store: ObjectStore, road: Road
+) -> None:
+    object_store.put(KEY, LARGE)
+    road.header_lost = b"Range"
+    with bucket_at(road.port).open(PATH) as reader:
+        reader.read(PART)
+        road.break_after(received=0, once=True)
+        with pytest.raises(StoreFails, match=r"asked for .*a.tar from byte \d+ on, it answers HTTP 200") as error:
+            reader.drain()
+        assert error.value.transient
+    road.header_lost = None
+    with bucket_at(road.port).open(PATH) as reader:
+        reader.drain()
+        reader.require(digest(LARGE))
+
+
 def test_an_object_that_is_replaced_while_it_is_read_is_not_read_on(object_store: ObjectStore, road: Road) -> None:
     object_store.put(KEY, LARGE)
     with bucket_at(road.port).open(PATH) as reader:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ccat_data_transfer.backends.base import Seal
 from ccat_data_transfer.backends.s3.address import Address
-from ccat_data_transfer.backends.s3.errors import BROKEN, broken, explained
+from ccat_data_transfer.backends.s3.errors import BROKEN, StoreFails, broken, explained
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+_PARTIAL: Final = 206
 _TRIES: Final = 5
 """Connections in a row that break without a byte, until reading fails."""
 
@@ -17,7 +18,8 @@ _TRIES: Final = 5
 class ObjectStream:
     """The bytes of an object; where a connection breaks in the middle, the next one goes on from there.
 
-    Raises FileMissing. It is one object for as long as it is read: where it is replaced meanwhile, reading fails.
+    Raises FileMissing. It is one object for as long as it is read: where it is replaced meanwhile, reading fails, as it
+    does where the store does not go on from there.
     """
 
     def __init__(self, s3: "S3Client", address: Address, path: str, *, progress: Callable[[], None]) -> None:
@@ -54,6 +56,18 @@ class ObjectStream:
         with explained(self._address, self._path):
             answer = self._s3.get_object(Bucket=self._address.bucket, Key=key, Range=rest, IfMatch=self._etag)
         self._body = answer["Body"]
+        self._require_rest(answer)
+
+    def _require_rest(self, answer: Mapping[str, Any]) -> None:
+        """Stores and proxies that ignore what was asked for send the whole object, or another one, from its begin."""
+        status = answer["ResponseMetadata"]["HTTPStatusCode"]
+        found = answer.get("ContentRange", "")
+        wanted = f"bytes {self._at}-{self.size_bytes - 1}/{self.size_bytes}"
+        if (status, found, answer["ETag"]) == (_PARTIAL, wanted, self._etag):
+            return
+        self.close()
+        said = f"asked for {self._path} from byte {self._at} on, it answers HTTP {status} with {found or 'all of it'}"
+        raise StoreFails(self._address, said)
 
     def close(self) -> None:
         """Let the connection go."""
