@@ -181,7 +181,7 @@ def test_where_the_files_of_a_location_lie_is_said_anew(ops_db: sa.Engine, say: 
     assert "/data/new now" in told(say("location", "move", "ccat/moving", "--path", "/data/new", "--host", ""))
     store = ("--bucket", "fyst-new", "--region", "", "--endpoint-url", "http://store:9000")
     moved = json.loads(say("location", "move", "cologne/moving", *store, "--json").stdout)
-    assert moved == {"location": "cologne/moving", "place": "s3://fyst-new/v1 (http://store:9000)"}
+    assert moved == {"location": "cologne/moving", "place": "s3://fyst-new/v1 (http://store:9000)", "unread": 0}
     with transaction(ops_db) as session:
         [row] = session.scalars(sa.select(models.S3DataLocation).where(models.S3DataLocation.name == "moving"))
         assert (row.prefix, row.region) == ("v1", None)

@@ -11,6 +11,7 @@ from ccat.cli.numbers import MOST_GB, finite
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.cli.places import absent_here, backend_at, place_of, split, told
 from ccat.wiring import transaction
+from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations, place_told
@@ -123,16 +124,24 @@ def move(
 ) -> None:
     """Say where the files of a location lie now; an empty --host, --prefix, --endpoint-url or --region takes it away.
 
-    Nothing is copied: stop what serves the location, move its files, say it here, and start it again.
+    Nothing is copied: stop what reads or writes there, move the files, say it here, and start it again. Copies count
+    once they were read where they are now.
     """
     now = {"host": host, "bucket": bucket, "prefix": prefix, "endpoint_url": endpoint_url, "region": region}
     now["path"] = None if path is None else str(path)
     if set(now.values()) == {None}:
         raise typer.BadParameter("name what changed: --path, --host, --bucket, --prefix, --endpoint-url or --region")
     with reported(as_json=json), transaction("location") as session:
-        place = place_told(move_location(session, name, **now))
-    said = f"{name} is at {place} now; start what serves it again{absent_here(path, host)}"
-    print_json({"location": name, "place": place}) if json else typer.echo(said)
+        unread = move_location(session, name, **now)
+        place = place_told(find(session, LOCATION, name))
+    said = {"location": name, "place": place, "unread": unread}
+    print_json(said) if json else typer.echo(_moved(name, place, unread) + absent_here(path, host))
+
+
+def _moved(name: str, place: str, unread: int) -> str:
+    said = f"{name} is at {place} now; start what serves it again"
+    copies = counted(unread, "copy there counts once it was", "copies there count once they were")
+    return f"{said}. {copies} read" if unread else said
 
 
 @app.command()

@@ -13,6 +13,7 @@ from ccat_ops_db.lookup import LOCATION, SITE, find
 from ccat_ops_db.naming import listed
 from ccat_ops_db.states import STORAGES, BackendName, LocationType, StorageType
 from ccat_ops_db.verbs.limiting import tell_limits
+from ccat_ops_db.verbs.vacating import vacate
 
 _SITE_NAME: Final = re.compile(r"[a-z0-9-]+")
 _LOCATION_NAME: Final = re.compile(r"[a-z0-9_-]+")
@@ -213,11 +214,12 @@ class OtherStorage(CcatError):
         )
 
 
-def move_location(session: Session, name: str, **now: str | None) -> models.DataLocation:
+def move_location(session: Session, name: str, **now: str | None) -> int:
     """Say where the files of a location lie now: nothing is copied, and no process is told.
 
-    `now` has fields of OnDisk or InBucket: None is as it was, and an empty text takes a value away. Raises UnknownName,
-    OtherStorage, BadName and LocationTaken.
+    How many copies count only once they were read there: those that were verified where it lay before. `now` has fields
+    of OnDisk or InBucket: None is as it was, and an empty text takes a value away. Raises UnknownName, OtherStorage,
+    BadName, LocationTaken and, where it lies elsewhere then, LocationInUse.
     """
     location = find(session, LOCATION, name)
     given: dict[str, Any] = {
@@ -231,10 +233,23 @@ def move_location(session: Session, name: str, **now: str | None) -> models.Data
     for one in session.scalars(sa.select(models.DataLocation).where(models.DataLocation.id != location.id)).all():
         if _is_there(one, place, location.site):
             raise LocationTaken(name, f"{one.site.short_name}/{one.name}", place)
+    unread = 0 if _is_same(was, place) else vacate(session, location, name)
     for field in given:
         setattr(location, field, getattr(place, field))
     session.flush()
-    return location
+    return unread
+
+
+def _is_same(was: Place, now: Place) -> bool:
+    """Whether files lie where they lay: a host that was not named before, or an account there, is another way to it."""
+    match was, now:
+        case OnDisk(), OnDisk():
+            hosts = {one.host.rpartition("@")[2] for one in (was, now) if one.host}
+            return normpath(was.path) == normpath(now.path) and len(hosts) < 2  # noqa: PLR2004 - another one
+        case InBucket(), InBucket():
+            return _keys(was) == _keys(now)
+        case _:
+            return was == now
 
 
 def _place(one: models.DataLocation) -> Place:
