@@ -2,6 +2,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -57,6 +58,12 @@ def connect(engine: sa.Engine) -> sa.Connection:
         return engine.connect()
     except OperationalError as error:
         raise DatabaseUnreachable(engine.url, error.orig or error) from error
+
+
+def database_time(database: sa.Connection | Session) -> datetime:
+    """What the clock of the database says, by which all moments are compared; those of hosts differ."""
+    now: datetime = database.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
 
 
 @contextmanager

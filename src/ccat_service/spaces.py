@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from errno import EDQUOT, EEXIST, ENOENT, ENOSPC
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read
 from ccat_ops_db.plan.spaces import trouble_of, without_inodes
 from ccat_ops_db.queries.spaces import holds_data, identity_of
-from ccat_ops_db.session import transaction
+from ccat_ops_db.session import connect, database_time, transaction
 from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.logging import StructuredLogger
 from ccat_service.retries import first_line
@@ -128,8 +128,10 @@ def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | 
     """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
 
     Raises OSError where the disk cannot be seen, or another lies in its place, as its mark says or as it is empty; with
-    a `base` the last is written down too.
+    a `base` the last is written down too. By the database's clock, as it was before: what went since then is not seen.
     """
+    with connect(engine) as connection:
+        now = database_time(connection)
     seen = _see(root, base) if base else replace(_measure(root), is_empty=_is_empty(root))
     mark = None if base else mark_of(root)
     with transaction(engine) as session:
@@ -141,7 +143,7 @@ def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | 
         trouble = None if is_new else seen.trouble
         is_known = trouble is None or seen.free == 0  # else nothing of it can be used, or it is that of another disk
         free, total = (seen.free, seen.total) if is_known else (None, None)
-        record_space(session, location_id, free=free, total=total, trouble=trouble, now=datetime.now(UTC))
+        record_space(session, location_id, free=free, total=total, trouble=trouble, now=now)
 
 
 def _measure(root: Path) -> _Seen:

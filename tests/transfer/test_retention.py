@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from time import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.deleting import delete_copies
 from ccat_data_transfer.verbs.retaining import with_deletions
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import AWAY_AFTER, Group, Kind, Obstacle, Term
 from ccat_ops_db.queries.retention import forecast, obstacles, places
@@ -133,6 +135,25 @@ def test_an_archive_copy_that_was_never_read_back_does_not_count(observatory: Ob
     assert observatory.make_room(SOURCE) == 0
     change(observatory, models.PhysicalCopy, {"id": copy.id}, verified_at=LONG_AGO, checksum=f"sha256:{'0' * 64}")
     assert observatory.make_room(SOURCE) == 0
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=3), timedelta(hours=-3)], ids=["ahead", "behind"])
+def test_when_a_disk_was_seen_is_said_by_the_clock_of_the_database(
+    observatory: Observatory, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
+) -> None:
+    """That of a host may be wrong: an archive whose disk is away would be believed for longer, or never."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Wrong":
+            return cls.fromtimestamp(time() + wrong.total_seconds(), tz)
+
+    monkeypatch.setattr("ccat_service.spaces.datetime", Wrong, raising=False)
+    measure_space(observatory.engine, observatory.location_id(ARCHIVE), observatory.directory(ARCHIVE))
+    with transaction(observatory.engine) as session:
+        location = find(session, LOCATION, ARCHIVE)
+        age = session.scalars(sa.select(sa.func.clock_timestamp() - location.space_checked_at)).one()
+    assert timedelta() < age < timedelta(hours=1)
 
 
 def test_nothing_of_raw_data_goes_while_the_disk_of_the_only_archive_that_has_it_is_away(

@@ -1,5 +1,4 @@
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
 from ccat_ops_db.queries.spaces import LocationNow, list_locations, place_told
+from ccat_ops_db.session import database_time
 from ccat_ops_db.states import BackendName, LocationType, StorageType
 from ccat_ops_db.verbs.locating import add_location, change_location, change_scrubbing, move_location
 from ccat_ops_db.verbs.removing import remove_location
@@ -177,7 +177,7 @@ def _change(
 def locations(*, json: AsJson = False) -> None:
     """List where data lie and are processed, with the room that is left and what is the matter there."""
     with reported(as_json=json), transaction("locations") as session:
-        found = list_locations(session, now=datetime.now(UTC))
+        found = list_locations(session, now=database_time(session))
     if json:
         print_json(found)
     else:

@@ -1,6 +1,5 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.retention import lines
 from ccat_ops_db.plan.spaces import size
 from ccat_ops_db.queries.retention import DataClassNow, Forecast, data_classes, forecast, number_of_archives, places
+from ccat_ops_db.session import database_time
 from ccat_ops_db.states import StorageType
 from ccat_ops_db.verbs.retention import (
     forget_retention,
@@ -38,7 +38,7 @@ def plan(
     """Show what would go now, how much that is and why, and what keeps the rest; nothing is changed."""
     with reported(as_json=json), transaction("retention") as session:
         ids = None if location is None else [find(session, LOCATION, location).id]
-        found = forecast(session, places(session, ids), now=datetime.now(UTC))
+        found = forecast(session, places(session, ids), now=database_time(session))
     rows = [row for one in found for row in _rows(one)]
     print_json(_for_programs(found, rows)) if json else _tell(found, rows)
 
@@ -148,7 +148,7 @@ def change(
         forget_retention(session, name, by=by) if usual else set_retention(
             session, name, days=days, high=high, low=low, by=by
         )
-        [found] = forecast(session, places(session, [find(session, LOCATION, name).id]), now=datetime.now(UTC))
+        [found] = forecast(session, places(session, [find(session, LOCATION, name).id]), now=database_time(session))
     print_json({"location": name, **asdict(found.place.keeping)}) if json else typer.echo(_sentence(found))
 
 
