@@ -1,12 +1,11 @@
 """The long-running processes: read the settings, put the parts together, run."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import typer
@@ -22,6 +21,7 @@ from ccat_data_transfer.settings import DataTransferSettings
 from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.attempts import Worker
 from ccat_data_transfer.verbs.outcomes import NOUNS
+from ccat_data_transfer.verbs.probing import watching_archives
 from ccat_ops_db import models
 from ccat_ops_db.verbs.spaces import record_operations, record_served
 from ccat_service.database import DatabaseConnection
@@ -234,10 +234,14 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
         def discover() -> Sequence[str]:
             return queues_to_serve(_served(process.database, serve))
 
-        def roots() -> Mapping[int, Path]:
-            return roots_of(locations_to_serve(all_locations(process.database), serve))
+        def served() -> Sequence[models.DataLocation]:
+            return locations_to_serve(all_locations(process.database), serve)
 
-        with watching_space(process.database.engine, roots, stop=process.stop):
+        engine, stop = process.database.engine, process.stop
+        with (
+            watching_space(engine, lambda: roots_of(served()), stop=stop),
+            watching_archives(engine, served, stop=stop),
+        ):
             process.work(app, names, discover=discover, settings=settings, concurrency=concurrency, health=health)
 
 

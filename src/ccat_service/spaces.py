@@ -6,14 +6,14 @@ It is written down for those who see the database only.
 import os
 import platform
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from errno import EDQUOT, EEXIST, ENOENT, ENOSPC
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from types import MappingProxyType
 from typing import Final
 
@@ -22,18 +22,13 @@ from sqlalchemy import Engine
 from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read
 from ccat_ops_db.plan.spaces import trouble_of, without_inodes
 from ccat_ops_db.queries.spaces import holds_data, identity_of
-from ccat_ops_db.session import connect, database_time, transaction
+from ccat_ops_db.session import database_time, transaction
 from ccat_ops_db.verbs.spaces import record_space
-from ccat_service.logging import StructuredLogger
-from ccat_service.retries import first_line
+from ccat_service.looking import EVERY, Look, looking
 from ccat_service.stop import Stop
 
-_INTERVAL: Final = timedelta(seconds=15)
-_PATIENCE: Final = timedelta(seconds=1)
-"""With a look that goes on when the process is to end."""
 _PROBE: Final = ".ccat-can-be-written"
 """One name for all who look: what one that died has left is removed by the next."""
-_log = StructuredLogger(__name__)
 
 
 class NothingThere(FileNotFoundError):
@@ -65,73 +60,29 @@ def watching_space(
     *,
     bases: Mapping[int, Path] = MappingProxyType({}),
     stop: Stop,
-    interval: timedelta = _INTERVAL,
+    interval: timedelta = EVERY,
 ) -> Iterator[None]:
     """Look at the disks of locations again and again, inside the `with` block.
 
     `roots` are their directories by then: it is asked each time, as locations are added and moved. `bases` are the
     directories of their runs, where it is tried to write.
     """
-    watch = _Watch(engine, roots, bases=bases, stop=stop, interval=interval)
-    watch.follow()
-    watch.begin(watch.follow, until=lambda: False)
-    try:
+
+    def looks() -> Mapping[Hashable, Look]:
+        found = roots().items()
+        return {(one, root): partial(measure_space, engine, one, root, base=bases.get(one)) for one, root in found}
+
+    with looking(looks, "tell how much space is free", stop=stop, interval=interval):
         yield
-    finally:
-        stop.request()
-        watch.end()
-
-
-class _Watch:
-    """A thread for each disk: a file system that does not answer holds up nothing but the knowledge of itself."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        roots: Callable[[], Mapping[int, Path]],
-        *,
-        bases: Mapping[int, Path],
-        stop: Stop,
-        interval: timedelta,
-    ) -> None:
-        self._engine = engine
-        self._roots = roots
-        self._bases = bases
-        self._stop = stop
-        self._interval = interval
-        self._watched: Mapping[int, Path] = {}
-        self._threads: list[threading.Thread] = []
-
-    def follow(self) -> None:
-        """Look from now on at the disks that there are now, and at no others."""
-        before, self._watched = self._watched, dict(self._roots())
-        for one, root in self._watched.items() - before.items():
-            look = partial(measure_space, self._engine, one, root, base=self._bases.get(one))
-            self.begin(look, until=partial(self._is_another, one, root))
-
-    def begin(self, look: Callable[[], None], *, until: Callable[[], bool]) -> None:
-        """Look at once, and again and again until then."""
-        work = partial(_repeat, look, self._stop, self._interval, until=until)
-        self._threads.append(threading.Thread(target=work, daemon=True))
-        self._threads[-1].start()
-
-    def end(self) -> None:
-        """Wait a little for looks that go on."""
-        for thread in self._threads:
-            thread.join(_PATIENCE.total_seconds())
-
-    def _is_another(self, one: int, root: Path) -> bool:
-        return self._watched.get(one) != root
 
 
 def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
     """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
 
     Raises OSError where the disk cannot be seen, or another lies in its place, as its mark says or as it is empty; with
-    a `base` the last is written down too. By the database's clock, as it was before: what went since then is not seen.
+    a `base` the last is written down too. By the database's clock, when it began: what went since then is not seen.
     """
-    with connect(engine) as connection:
-        now = database_time(connection)
+    began = monotonic()
     seen = _see(root, base) if base else replace(_measure(root), is_empty=_is_empty(root))
     mark = None if base else mark_of(root)
     with transaction(engine) as session:
@@ -143,7 +94,8 @@ def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | 
         trouble = None if is_new else seen.trouble
         is_known = trouble is None or seen.free == 0  # else nothing of it can be used, or it is that of another disk
         free, total = (seen.free, seen.total) if is_known else (None, None)
-        record_space(session, location_id, free=free, total=total, trouble=trouble, now=now)
+        then = database_time(session) - timedelta(seconds=monotonic() - began)
+        record_space(session, location_id, free=free, total=total, trouble=trouble, now=then)
 
 
 def _measure(root: Path) -> _Seen:
@@ -211,17 +163,3 @@ def mark_of(root: Path) -> Mark | None:
         return read((root / MARK).read_bytes())
     except FileNotFoundError:
         return None
-
-
-def _repeat(look: Callable[[], None], stop: Stop, interval: timedelta, *, until: Callable[[], bool]) -> None:
-    trouble = ""
-    while not stop.requested and not until():
-        try:
-            look()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again, and the worker goes on
-            if first_line(error) != trouble:
-                trouble = first_line(error)
-                _log.warning("cannot tell how much space is free, trying on", error=trouble)
-        else:
-            trouble = ""
-        stop.wait(interval)

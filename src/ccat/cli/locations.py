@@ -196,6 +196,8 @@ def _rows(found: Iterable[LocationNow]) -> Iterable[Sequence[object]]:
 def _state(one: LocationNow) -> str | None:
     if not one.active:
         return "inactive"
+    if one.unreadable:
+        return f"cannot be read: {one.unreadable}"
     if one.storage is StorageType.S3:
         return None  # nobody looks: a bucket has no free space
     if one.state is SpaceState.UNKNOWN and one.checked_at:

@@ -29,7 +29,7 @@ from ccat_ops_db.plan.retention import SCRUBBED_AFTER
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
-from ccat_ops_db.verbs.reading import begin_to_read, note_read
+from ccat_ops_db.verbs.reading import begin_to_read, note_read, note_readable
 from ccat_service.logging import StructuredLogger
 
 MB_PER_S: Final = 50.0
@@ -243,6 +243,7 @@ def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFi
     [copy_id], by = lease.held(session), lease.worker.name
     if problem is None:
         session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(_READ))
+        note_readable(session, order.location_id)
     else:
         _log.error("a copy is not what was registered", copy=copy_id, error=str(problem))
         mark(session, copy_id, problem, by=by)

@@ -20,6 +20,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.models.data import UNREADABLE_AFTER
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.verbs.reading import note_unreadable
 from ccat_service.retries import Backoff
 
 _Copy = models.PhysicalCopy
@@ -41,14 +42,19 @@ class Unread:
 
 def others_at(session: Session, copy: models.PhysicalCopy) -> Sequence[str]:
     """Paths of other files at the location of a copy, those that were read and found right last."""
+    return some_at(session, copy.data_location_id, _Copy.id != copy.id)
+
+
+def some_at(session: Session, location_id: int, *which: sa.ColumnElement[bool]) -> Sequence[str]:
+    """Paths of some files at a location, those that were read and found right last."""
     sound = sa.and_(
-        _Copy.data_location_id == copy.data_location_id,
+        _Copy.data_location_id == location_id,
         _Copy.raw_data_file_id.is_(None),
         sa.text("physical_copy.status = 'present'"),  # as the index says it
         _Copy.verified_at.is_not(None),
         _Copy.data_transfer_package_id.is_(None),
         _Copy.path.not_like("%.zarr"),  # which is a directory
-        _Copy.id != copy.id,
+        *which,
     )
     return session.scalars(
         sa.select(_Copy.path).where(sound).order_by(_Copy.verified_at.desc()).limit(_COMPARED_WITH)
@@ -58,11 +64,13 @@ def others_at(session: Session, copy: models.PhysicalCopy) -> Sequence[str]:
 def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
     """Have a copy read again after a pause, and give the lease back; raises LeaseLost.
 
-    Nothing is held against it where its whole location is in trouble.
+    Nothing is held against it where its whole location is in trouble: if that is an archive, nobody relies on it then.
     """
     [copy_id] = lease.held(session)
     copy = session.get_one(_Copy, copy_id, populate_existing=True)
     lease.release(session)
+    if not unread.is_alone:
+        note_unreadable(session, copy.data_location_id, str(unread.trouble))
     if copy.status is not PhysicalCopyStatus.PRESENT:
         return
     tries = copy.trouble_count + unread.is_alone

@@ -42,6 +42,7 @@ class DataLocation(Leased, Base):
         sa.CheckConstraint(
             "(free_bytes IS NULL AND trouble IS NULL) = (space_checked_at IS NULL)", name="space_has_a_moment"
         ),
+        sa.CheckConstraint("(unreadable IS NULL) = (unreadable_since IS NULL)", name="unreadable_has_a_moment"),
     )
 
     id: Mapped[Identity]
@@ -91,6 +92,14 @@ class DataLocation(Leased, Base):
         unique=True,
         server_default=sa.func.gen_random_uuid(),
         comment="What its directory or bucket names it by, so that no two locations are one place.",
+    )
+
+    unreadable: Mapped[str | None] = mapped_column(
+        comment="Why nothing can be read at that archive, as a worker saw last; NULL: something can, or nobody looked."
+    )
+    unreadable_since: Mapped[datetime | None] = mapped_column(comment="Since when.")
+    probed_at: Mapped[datetime | None] = mapped_column(
+        comment="When a transfer-worker last read there, to see whether it can; NULL: none did."
     )
 
     site: Mapped[Site] = relationship()

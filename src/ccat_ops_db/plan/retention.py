@@ -18,7 +18,7 @@ SCRUBBED_AFTER: Final = timedelta(days=180)
 MAY_BE_BEHIND: Final = timedelta(days=30)
 """With that; what an archive has not read for longer, no other archive relies on."""
 AWAY_AFTER: Final = timedelta(hours=1)
-"""After which the disk of an archive is away that no worker has seen: a restart takes less."""
+"""After which an archive is away that no worker has seen: a restart takes less."""
 HIGH: Final = 0.9
 LOW: Final = 0.8
 _CACHES: Final = (LocationType.BUFFER, LocationType.PROCESSING)
@@ -63,7 +63,7 @@ _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.UNPACKED: "it is in no package yet",
     Obstacle.NOT_ARCHIVED: "its package is not archived yet",
     Obstacle.TOO_FEW_COPIES: "there are fewer verified archive copies than its data class asks for",
-    Obstacle.ARCHIVES_AWAY: "archives that have it are away: no worker has seen their disk for an hour",
+    Obstacle.ARCHIVES_AWAY: "archives that have it are away: they cannot be read, or no worker has looked for an hour",
     Obstacle.NOT_READ_LATELY: "other archives that have it are out of use or away, or have not read it lately",
     Obstacle.SHARED_PATH: "another registered file has the same path there",
     Obstacle.LAST_SOUND_COPY: "no other copy of it is known to be sound",

@@ -19,7 +19,7 @@ from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.queries.troubled_copies import troubled_copies
 from ccat_ops_db.queries.troubled_products import troubled_products
 from ccat_ops_db.queries.troubled_transfers import troubled_transfers
-from ccat_ops_db.queries.unread import archives_behind, archives_unserved
+from ccat_ops_db.queries.unread import archives_behind, archives_unserved, unreadable_archives
 from ccat_ops_db.states import (
     NEW_DATA,
     AlertKind,
@@ -77,6 +77,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from troubled_copies(session)
     yield from troubled_transfers(session)
     yield from troubled_products(session)
+    yield from unreadable_archives(session)
     yield from archives_behind(session)
     yield from archives_unserved(session)
     yield from _late_raw_data(session, late)

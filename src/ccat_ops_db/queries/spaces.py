@@ -56,6 +56,8 @@ class LocationNow:
     state: SpaceState
     trouble: str | None
     """Why nothing can be put there; None where nothing is known to be in the way, but for room."""
+    unreadable: str | None
+    """Why nothing can be read there, of an archive; None where something can, as far as is known."""
     checked_at: datetime | None
     live: int
     """Runs that occupy something there."""
@@ -130,6 +132,7 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
             one.free_bytes, reserve=reserve, checked_at=one.space_checked_at, now=now, trouble=one.trouble
         ),
         trouble=one.trouble,
+        unreadable=one.unreadable,
         checked_at=one.space_checked_at,
         live=live,
         live_limit=one.live_limit,

@@ -1,4 +1,4 @@
-"""Whether archives are read again as often as they should be."""
+"""Whether archives can be read, and are again as often as they should be."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.retention import SCRUBBED_AFTER
+from ccat_ops_db.plan.spaces import FRESH
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.queries.serving import SCRUBBING, is_unserved
 from ccat_ops_db.states import AlertKind, LocationType
@@ -77,6 +78,19 @@ def read_again(session: Session) -> Sequence[ReadAgain]:
         .order_by(LOCATION.label)
     )
     return [ReadAgain(**row) for row in rows.mappings()]
+
+
+def unreadable_archives(session: Session) -> Iterator[Condition]:
+    """Archives at which nothing can be read, and could not for minutes."""
+    told = (_Location.id, LOCATION.label, _Location.unreadable, _Location.unreadable_since)
+    unreadable = LOCATION.rows.with_only_columns(*told).where(_Location.unreadable_since < _NOW - FRESH)
+    for number, name, because, since in session.execute(unreadable.order_by(LOCATION.label)):
+        yield Condition(
+            kind=AlertKind.UNUSABLE_LOCATION,
+            key=f"location {number} unread",
+            sentence=f"nothing can be read at archive {name} since {since:%F %H:%M} UTC: {because} Until something can "
+            "again, no copy of raw data is let go because it has one",
+        )
 
 
 def archives_behind(session: Session) -> Iterator[Condition]:

@@ -69,7 +69,7 @@ def vacate(session: Session, location: models.DataLocation, name: str) -> int:
     for noun, there, _ in _works(location.id):
         is_held = sa.and_(there, noun.claimed_by.is_not(None))
         session.execute(sa.update(noun).where(is_held).values(claimed_by=None, lease_until=None))
-    location.archive_look_at = None
+    location.archive_look_at = location.unreadable = location.unreadable_since = location.probed_at = None
     begin_to_read(session, location.id)
     return unread
 

@@ -4,9 +4,10 @@ WITH place AS MATERIALIZED (
     FROM unnest(:locations, :days) AS given (id, days)
     JOIN data_location l ON l.id = given.id
 ),
--- Archives; one is away if no worker has seen its disk for long. Of an object store nobody can tell.
+-- Archives; one is away if nothing can be read there, or no worker has seen its disk, or read there, for long.
 archive AS MATERIALIZED (
-    SELECT l.id, coalesce(l.space_checked_at < now() - :away, false) AS is_away
+    SELECT l.id, l.unreadable IS NOT NULL OR coalesce(l.space_checked_at < now() - :away, false)
+        OR coalesce(l.probed_at < now() - :away, false) AS is_away
     FROM data_location l WHERE l.location_type = 'long_term_archive'
 ),
 taken AS MATERIALIZED (

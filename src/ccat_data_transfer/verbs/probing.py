@@ -1,0 +1,105 @@
+"""Whether archives can be read now, also where nothing is due to be: nobody relies on one that cannot."""
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ccat_data_transfer.backends.base import Store
+from ccat_data_transfer.backends.errors import BadFile, LocationTrouble
+from ccat_data_transfer.backends.page_cache import flush_file
+from ccat_data_transfer.backends.posix import Disk
+from ccat_data_transfer.backends.s3.parts import PART_BYTES
+from ccat_data_transfer.tar import CHUNK
+from ccat_data_transfer.verbs.attempts import store_of
+from ccat_data_transfer.verbs.unreadable import some_at
+from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.marks import MARK
+from ccat_ops_db.session import in_transaction
+from ccat_ops_db.states import LocationType
+from ccat_ops_db.verbs.reading import note_probe, note_unreadable
+from ccat_service.logging import StructuredLogger
+from ccat_service.looking import EVERY, Look, looking
+from ccat_service.stop import Stop
+
+_log = StructuredLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    store: Store
+    before: str | None
+    """Why nothing could be read there before."""
+    files: Sequence[str]
+    """Some that were found right."""
+
+
+@contextmanager
+def watching_archives(
+    engine: sa.Engine,
+    served: Callable[[], Collection[models.DataLocation]],
+    *,
+    stop: Stop,
+    interval: timedelta = EVERY,
+) -> Iterator[None]:
+    """See again and again, inside the `with` block, whether archives can be read, of those that are served by then."""
+
+    def looks() -> Mapping[Hashable, Look]:
+        archives = [one.id for one in served() if one.location_type is LocationType.LONG_TERM_ARCHIVE]
+        return {one: partial(probe, engine, one) for one in archives}
+
+    with looking(looks, "see whether an archive can be read", stop=stop, interval=interval):
+        yield
+
+
+def probe(engine: sa.Engine, location_id: int) -> None:
+    """Read something at an archive, and write down what keeps everybody from that, or that nothing does.
+
+    That is its mark, or where there is none the begin of a file; and where nothing could be read before, such a file:
+    those who read copies know more than who reads the mark. Where no copy is relied on there is nothing to see.
+    """
+    order = in_transaction(engine, partial(_prepare, location_id=location_id))
+    trouble = _trouble(order) if order.files else None
+    if trouble is None:
+        in_transaction(engine, partial(note_probe, location_id=location_id, before=order.before))
+        return
+    if order.before is None:
+        _log.error("nothing can be read at an archive", location=order.store.name, error=str(trouble))
+    in_transaction(engine, partial(note_unreadable, location_id=location_id, because=str(trouble)))
+
+
+def _prepare(session: Session, *, location_id: int) -> _Order:
+    location = session.get_one(models.DataLocation, location_id)
+    return _Order(
+        store=store_of(location, token="probe", progress=lambda: None, part_bytes=PART_BYTES),  # noqa: S106 - no password, and it writes nothing
+        before=location.unreadable,
+        files=some_at(session, location_id),
+    )
+
+
+def _trouble(order: _Order) -> CcatError | None:
+    """What keeps everybody from reading there; None where something can be read."""
+    paths = order.files if order.before is not None else [MARK, *order.files]
+    troubles: list[CcatError] = []
+    for path in paths:
+        try:
+            _read(order.store, path)
+        except (BadFile, LocationTrouble) as trouble:
+            troubles.append(trouble)
+        else:
+            return None
+    return next((one for one in troubles if isinstance(one, LocationTrouble)), troubles[-1])
+
+
+def _read(store: Store, path: str) -> None:
+    if isinstance(store, Disk) and store.seal(path) is not None:
+        with store.explained():
+            flush_file(Path(store.where(path)))  # what the page cache has says nothing of the disk
+    with store.open(path) as file:
+        file.read(CHUNK)
