@@ -120,14 +120,20 @@ def test_all_bad_files_of_a_package_are_named_at_once(observatory: Observatory) 
     assert "b.fits at location ccat/chai_raw_data is missing" in failure
 
 
-def test_a_raw_file_that_leads_elsewhere_is_not_followed(observatory: Observatory) -> None:
+def test_a_raw_file_that_leads_elsewhere_is_not_followed_and_waited_for(observatory: Observatory) -> None:
     package_id = observatory.observe(FILES)
     raw = observatory.directory("ccat/chai_raw_data") / "2026-04-01/a.fits"
     raw.rename(observatory.root / "elsewhere.fits")
     raw.symlink_to(observatory.root / "elsewhere.fits")
-    observatory.do_all()
+    observatory.do(Operation.PACKING)
 
-    assert "leads out of the location's directory" in (observatory.package(package_id).failure or "")
+    failure = observatory.one(models.LongTermArchiveTransfer).failure or ""
+    assert "leads out of the location's directory" in failure
+    assert observatory.one(models.PhysicalCopy, path="2026-04-01/a.fits").status is PhysicalCopyStatus.PRESENT
+    raw.unlink()
+    (observatory.root / "elsewhere.fits").rename(raw)
+    observatory.do_all()
+    assert observatory.package(package_id).state is PackageState.ARCHIVED
 
 
 def test_once_the_file_is_restored_a_retry_brings_the_package_into_the_archive(observatory: Observatory) -> None:

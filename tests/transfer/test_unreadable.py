@@ -240,3 +240,25 @@ def test_what_could_not_be_read_and_may_go_goes_at_once_and_holds_up_no_other(fa
     marked = far.one(models.PhysicalCopy, id=copies[0].id)
     assert (marked.not_before, marked.trouble_count, marked.failure) == (None, 0, None)
     assert far.schedule_deletions(BUFFER) == sorted(copy.id for copy in copies)
+
+
+def test_a_night_that_was_moved_behind_a_link_is_not_condemned_and_counts_no_more_until_it_is_back(
+    far: Observatory,
+) -> None:
+    archive(far)
+    package_id = archive(far)
+    tar = tar_of(far, package_id)
+    moved = far.root / "other disk"
+    tar.rename(moved)
+    tar.symlink_to(moved)
+    counted = [read(far, package_id) for _ in range(4)]
+    assert (counted, copy_of(far, package_id).status) == ([True, True, False, False], SOUND)
+    [sentence] = told(far)
+    assert f"Location {ARCHIVE} ({tar}) leads out of the location's directory: nothing is read or written" in sentence
+    assert "move back what is behind it, or mount that in place of the link" in sentence
+    assert far.observe({"later.fits": b"later"})
+    far.do_all()
+    tar.unlink()
+    moved.rename(tar)
+    assert read(far, package_id)
+    assert (copy_of(far, package_id).status, told(far)) == (SOUND, [])

@@ -47,6 +47,21 @@ class AnotherLocation(LocationTrouble):
         )
 
 
+class PathLeavesLocation(LocationTrouble):
+    """A path, or a link on it, leads out of the root of its location; what is behind it may be as sound as ever."""
+
+    code = "path_leaves_location"
+    needs_a_person = True
+
+    def __init__(self, location: str, path: Path | str) -> None:
+        super().__init__(
+            location,
+            path,
+            problem="leads out of the location's directory: nothing is read or written behind such a link",
+            remedy="move back what is behind it, or mount that in place of the link; what was on its way goes on then",
+        )
+
+
 class LocationFull(LocationTrouble):
     """There is no room at a location for what is to be written."""
 
@@ -202,15 +217,6 @@ class DamagedPackage(BadFile):
     """A tar does not hold what its package should."""
 
     code = "damaged_package"
-
-
-class PathLeavesLocation(BadFile):
-    """A path, or a link on it, leads out of the root of its location."""
-
-    code = "path_leaves_location"
-
-    def __init__(self, location: str, path: Path | str) -> None:
-        super().__init__(location, path, "leads out of the location's directory")
 
 
 class FileUnreadable(CcatError):

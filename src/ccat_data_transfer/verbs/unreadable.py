@@ -12,11 +12,11 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.backends.errors import LocationTrouble
 from ccat_data_transfer.verbs.leases import CopyLease
 from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.replicating import is_on_its_way, replicate
 from ccat_ops_db import models
-from ccat_ops_db.errors import CcatError
 from ccat_ops_db.models.data import UNREADABLE_AFTER
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PhysicalCopyStatus
@@ -35,7 +35,7 @@ class Unread:
     package_id: int | None
     run_id: int | None
     """Run that made it, of a product."""
-    trouble: CcatError
+    trouble: LocationTrouble
     is_alone: bool
     """Whether others can be read at its location."""
 
@@ -65,6 +65,7 @@ def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
     """Have a copy read again after a pause, and give the lease back; raises LeaseLost.
 
     Nothing is held against it where its whole location is in trouble: if that is an archive, nobody relies on it then.
+    What a person has to mend only keeps it from counting.
     """
     [copy_id] = lease.held(session)
     copy = session.get_one(_Copy, copy_id, populate_existing=True)
@@ -79,7 +80,7 @@ def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
     if tries >= UNREADABLE_AFTER:
         values["verified_at"] = None
     session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(values))
-    if tries >= UNREADABLE_AFTER:
+    if tries >= UNREADABLE_AFTER and not unread.trouble.needs_a_person:
         _give_up(session, copy, unread, by=lease.worker.name)
 
 
