@@ -14,7 +14,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, Status
-from tests.transfer.support import Observatory
+from tests.transfer.support import Observatory, say
 from tests.transfer.test_sites import check_archived, trips
 
 
@@ -149,6 +149,30 @@ def test_what_travels_to_a_buffer_that_takes_nothing_any_more_goes_to_another_on
     with transaction(far.engine) as session:
         last = session.scalar(sa.select(sa.func.max(models.DataTransfer.data_transfer_package_id)))
     assert far.package(package_id).data_transfer_package_id == last
+
+
+def test_what_is_in_trouble_on_a_route_that_is_out_of_use_takes_the_one_that_is_in_its_place(
+    two_sites: Observatory,
+) -> None:
+    package_id = two_sites.observe({"a.fits": b"a"})
+    two_sites.add_route("us", "cologne")
+    assert [two_sites.do(Operation.PACKING), two_sites.ship()] == [1, 1]
+    say(two_sites, "route", "set", "ccat_to_cologne", "--inactive")
+    around = ["--via", "us", "--name", "around", "--method", "copy", "--wait-minutes", "0"]
+    say(two_sites, "route", "add", "ccat", "cologne", *around)
+    assert [look(two_sites), two_sites.ship()] == [0, 0], "what is on its way goes on"
+    cologne = two_sites.directory("cologne/buffer")
+    cologne.rename(cologne.with_name("away"))
+    assert two_sites.do(Operation.TRANSFERRING) == 1
+    assert [look(two_sites), two_sites.ship()] == [0, 1], "unless it cannot"
+    cologne.with_name("away").rename(cologne)
+    two_sites.do_all()
+    check_archived(two_sites, package_id)
+    assert trips(two_sites) == [
+        ("ccat/buffer", "cologne/buffer", Status.CANCELLED),
+        ("ccat/buffer", "us/buffer", Status.COMPLETED),
+        ("us/buffer", "cologne/buffer", Status.COMPLETED),
+    ]
 
 
 def test_a_transfer_that_carries_nothing_any_more_to_where_nobody_is_ends(two_sites: Observatory) -> None:

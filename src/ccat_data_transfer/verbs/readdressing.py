@@ -1,6 +1,6 @@
 """Packages whose archive, or the buffer that they are to be packed in, is out of use by now get another one.
 
-So do those on their way to a buffer that is out of use, once it takes nothing more.
+So do those on their way to a buffer, or along a route, that is out of use, once nothing more gets there.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,11 +23,13 @@ from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, Status
 
 _Archiving, _Trip, _Package = models.LongTermArchiveTransfer, models.DataTransfer, models.RawDataPackage
+_Route: Final = models.DataTransferRoute
 _Location = table_of(models.DataLocation)
 _AT_ONCE: Final = 1000
 """Packages that one round is about."""
 _UNUSED: Final = sa.select(_Location.c.id).where(sa.not_(_Location.c.active))
-_ANY_UNUSED: Final = sa.select(_UNUSED.exists())
+_UNUSED_ROUTES: Final = sa.select(_Route.id).where(sa.not_(_Route.active))
+_ANY_UNUSED: Final = sa.select(sa.or_(_UNUSED.exists(), _UNUSED_ROUTES.exists()))
 _TRAVELS: Final = sa.exists().where(
     _Trip.id == _Archiving.data_transfer_id,
     _Trip.status.in_(LIVE_TRANSFER_STATUSES),
@@ -61,9 +63,12 @@ _GROUPS: Final = (
 _CARRIES: Final = sa.exists().where(
     _Archiving.data_transfer_id == _Trip.id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES)
 )
-_GOES_NOWHERE: Final = sa.and_(
+_TURNS_BACK: Final = {
+    "where it was to arrive is out of use": _Trip.destination_id.in_(_UNUSED),
+    "the route that it was to take is out of use": _Trip.data_transfer_route_id.in_(_UNUSED_ROUTES),
+}
+_GETS_NOWHERE: Final = sa.and_(
     _Trip.status == Status.PENDING,
-    _Trip.destination_id.in_(_UNUSED),
     sa.not_(has_arrived()),
     # what is only to be emptied takes what is on its way; what is dead does not
     sa.or_(_Trip.trouble_count > 0, _Trip.unserved_since.is_not(None), sa.not_(_CARRIES)),
@@ -103,13 +108,15 @@ def readdress(session: Session, *, by: str) -> int:
 
 
 def _turn_back(session: Session, *, by: str) -> None:
-    """Cancel transfers to buffers that are out of use and take nothing; what they carry is sent another way."""
-    nowhere = session.scalars(sa.select(_Trip).where(_GOES_NOWHERE).with_for_update(skip_locked=True)).all()
-    because, ids = "where it was to arrive is out of use", [one.id for one in nowhere]
-    turned = set(advance(session, _Trip, ids, to=Status.CANCELLED, because=because, by=by))
-    for one in nowhere:
-        if one.id in turned:
-            turn_back(session, one)
+    """Cancel transfers to or along what is out of use, and in trouble; what they carry is sent another way."""
+    for because, is_unused in _TURNS_BACK.items():
+        chosen = sa.select(_Trip).where(_GETS_NOWHERE, is_unused).with_for_update(skip_locked=True)
+        nowhere = session.scalars(chosen).all()
+        ids = [one.id for one in nowhere]
+        turned = set(advance(session, _Trip, ids, to=Status.CANCELLED, because=because, by=by))
+        for one in nowhere:
+            if one.id in turned:
+                turn_back(session, one)
 
 
 def _astray(session: Session, places: Collection[_Places]) -> dict[tuple[int, int], _Places]:
