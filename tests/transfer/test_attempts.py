@@ -35,9 +35,12 @@ class Road:
         self._link.unlink()
         self.engine.dispose()
 
+    def open(self) -> None:
+        self._link.symlink_to(self._sockets)
+
     def close_for(self, time: timedelta) -> None:
         self.close()
-        Timer(time.total_seconds(), lambda: self._link.symlink_to(self._sockets)).start()
+        Timer(time.total_seconds(), self.open).start()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.spaces import holds_data, mark_of
 from ccat_ops_db.session import DatabaseUnreachable, in_transaction
 from ccat_ops_db.sets import is_among
-from ccat_ops_db.states import LocationType, Mover, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, Mover, Status
 from ccat_service.logging import StructuredLogger
 from ccat_service.processes import claimant
 from ccat_service.retries import Backoff, first_line
@@ -195,6 +195,16 @@ class Attempt:
     def _pause(self, troubles_before: int) -> timedelta:
         return self._worker.backoff.delay(troubles_before + 1, jitter=random.random())  # noqa: S311 - not a secret
 
+    def outlive(self) -> None:
+        """Note that it was not this worker's end that cost it the lease, where another may have the transfer by now."""
+        self._patiently(self._outlive)
+
+    def _outlive(self, session: Session) -> None:
+        noun = self._noun
+        is_anothers = noun.claimed_by.is_distinct_from(self._claimed_by)
+        counted = sa.and_(noun.id == self.transfer_id, noun.status.in_(LIVE_TRANSFER_STATUSES), noun.retry_count > 0)
+        session.execute(sa.update(noun).where(counted, is_anothers).values(retry_count=noun.retry_count - 1))
+
     def keep_lease(self) -> None:
         """Renew the lease where it is time to; raises LeaseLost."""
         if monotonic() < self._renew_at:
@@ -302,6 +312,7 @@ def attempt(
             one.transaction(partial(_fail, one=one, error=known, on_failure=on_failure))
     except LeaseLost:
         log.warning("the lease is lost, somebody else goes on")
+        one.outlive()
 
 
 def _known(error: Exception, worker: Worker) -> CcatError:

@@ -82,7 +82,8 @@ def _packages_of(session: Session, noun: type[Transfer], transfer_id: int) -> Se
 def recover_lost(session: Session, noun: type[Transfer], *, by: str) -> int:
     """Have transfers tried again whose lease has run out, and return how many: a message or a worker was lost.
 
-    A lost message is nobody's fault; a worker that is lost time and again may be killed by the transfer itself.
+    A lost message is nobody's fault; a worker that is lost time and again may be killed by the transfer itself. One
+    that was cut off from the database says so once it is back, and then does not count.
     """
     lost = claims.claim(
         session, noun, where=noun.status.in_(_UNDERWAY), by=by, lease=timedelta(minutes=1), limit=_BATCH

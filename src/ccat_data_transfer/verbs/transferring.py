@@ -1,8 +1,9 @@
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Stored
@@ -97,10 +98,17 @@ def _bring(order: _Order, one: Attempt) -> _Brought:
     missing = sum(needed[path] for path in asked)
     into = buffer.inbox(order.path, needs=missing)
     parcel = replace(order.parcel, files=[(path, sizes[path]) for path in asked])
-    one.seen = lambda: {"missing_bytes": _missing(order, asked)}
+    one.seen = lambda: _progress(_missing(order, asked))
     with buffer.explained(missing):
         bad = order.move(parcel, into, progress=one.keep_lease) if asked else {}
     return _Brought(asked=frozenset(asked), bad=bad)
+
+
+def _progress(missing: int) -> Mapping[str, object]:
+    """What to write down of it; once it got on, workers that were lost with it before count no more."""
+    row = models.DataTransfer
+    got_on = row.missing_bytes > missing
+    return {"missing_bytes": missing, "retry_count": sa.case((got_on, 0), else_=row.retry_count)}
 
 
 def _missing(order: _Order, paths: Collection[str]) -> int:
