@@ -6,6 +6,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from ccat.cli.errors import reported
+from ccat.cli.losing import lost
 from ccat.cli.numbers import MOST_GB, finite
 from ccat.cli.output import AsJson, print_json, print_table
 from ccat.cli.places import absent_here, backend_at, place_of, split, told
@@ -21,6 +22,7 @@ from ccat_ops_db.verbs.removing import remove_location
 from ccat_workflow_manager.places import serve
 
 app = typer.Typer(no_args_is_help=True, help="One location.")
+app.command()(lost)
 
 _COLUMNS = ["id", "location", "type", "backend", "free", "reserve", "state", "live", "paused", "place"]
 

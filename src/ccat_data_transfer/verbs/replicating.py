@@ -13,6 +13,8 @@ from ccat_data_transfer.verbs.planning import announce
 from ccat_data_transfer.verbs.ways import Map, is_packed, is_restorable, the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.retention import AWAY_AFTER, REPLACED_AFTER
+from ccat_ops_db.queries.away import is_away
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
@@ -34,6 +36,8 @@ AT_ONCE: Final = 1000
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _NOT_THERE: Final = (*_LOST, PhysicalCopyStatus.DELETED, PhysicalCopyStatus.WRITING)
 """What copies are that an archive does not have: one that is being written has a transfer, or was given up."""
+_ARE_READ: Final = (LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE)
+"""What further copies are made from."""
 _ASKED: Final = (*LIVE_TRANSFER_STATUSES, Status.FAILED)
 _TAKES_COPIES: Final = sa.and_(
     _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
@@ -101,9 +105,11 @@ def _is_coming(package_id: int) -> sa.Exists:
 def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence[int]:
     """Archived packages with fewer sound archive copies than they want, also with those that are coming.
 
-    Left out are those that every archive has, or is to have: nothing can be asked for. The first thousand are told.
+    What lies in an archive that has been away for long is not there. Left out are those that every archive has, or is
+    to have: nothing can be asked for. The first thousand are told.
     """
-    sound = _sound_copies(_Package.id).with_only_columns(sa.func.count())
+    is_there = sa.not_(is_away(for_long=REPLACED_AFTER))
+    sound = _sound_copies(_Package.id).where(is_there).with_only_columns(sa.func.count())
     coming = (
         sa.select(sa.func.count())
         .select_from(_Archiving)
@@ -212,18 +218,18 @@ def _archives(session: Session) -> Sequence[sa.Row[int, int]]:
 
 def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]]) -> Wish | None:
     copies = session.execute(
-        sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type)
+        sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type, is_away(for_long=AWAY_AFTER))
         .join(_Location, _Location.id == _Copy.data_location_id)
         .where(_Copy.raw_data_package_id == package_id, _Copy.status != PhysicalCopyStatus.DELETED)
     ).all()
     asked = sa.select(_Archiving.destination_id).where(
         _Archiving.raw_data_package_id == package_id, _Archiving.status.in_(_ASKED)
     )
-    lost = {place for place, status, kind in copies if status in _LOST and kind is LocationType.LONG_TERM_ARCHIVE}
+    lost = {place for place, status, kind, _ in copies if status in _LOST and kind is LocationType.LONG_TERM_ARCHIVE}
     holdings = [
         Holding(place=here.places[place], type=kind)
-        for place, status, kind in copies
-        if status is PhysicalCopyStatus.PRESENT and kind in {LocationType.BUFFER, LocationType.LONG_TERM_ARCHIVE}
+        for place, status, kind, away in copies
+        if status is PhysicalCopyStatus.PRESENT and kind in _ARE_READ and not away
     ]
     return next_copy(
         [Archive(place=here.places[number], priority=priority) for number, priority in archives],

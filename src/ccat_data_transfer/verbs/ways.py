@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session, aliased
 
 from ccat_data_transfer.routing import NoWay, Place, Route, way
 from ccat_ops_db import models
+from ccat_ops_db.plan.retention import AWAY_AFTER
+from ccat_ops_db.queries.away import is_away
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, RouteType, StorageType
 
@@ -29,7 +31,7 @@ def is_packed() -> sa.ColumnElement[bool]:
 
 
 def is_restorable() -> sa.ColumnElement[bool]:
-    """Condition: an archive at the site where it starts has its package."""
+    """Condition: an archive at the site where it starts has its package, and is not away."""
     copy, archive, start = aliased(models.PhysicalCopy), aliased(_Location, flat=True), aliased(_Location, flat=True)
     return (
         sa.exists()
@@ -41,6 +43,7 @@ def is_restorable() -> sa.ColumnElement[bool]:
             copy.data_location_id == archive.id,
             copy.raw_data_package_id == _Archiving.raw_data_package_id,
             copy.status == PhysicalCopyStatus.PRESENT,
+            sa.not_(is_away(archive, for_long=AWAY_AFTER)),
         )
         .correlate(_Archiving)
     )

@@ -19,6 +19,8 @@ MAY_BE_BEHIND: Final = timedelta(days=30)
 """With that; what an archive has not read for longer, no other archive relies on."""
 AWAY_AFTER: Final = timedelta(hours=1)
 """After which an archive is away that no worker has seen: a restart takes less."""
+REPLACED_AFTER: Final = timedelta(days=7)
+"""After which copies in an archive that is away are made anew in another: to mend a disk, or move it, takes less."""
 HIGH: Final = 0.9
 LOW: Final = 0.8
 _CACHES: Final = (LocationType.BUFFER, LocationType.PROCESSING)

@@ -89,7 +89,8 @@ def unreadable_archives(session: Session) -> Iterator[Condition]:
             kind=AlertKind.UNUSABLE_LOCATION,
             key=f"location {number} unread",
             sentence=f"nothing can be read at archive {name} since {since:%F %H:%M} UTC: {because} Until something can "
-            "again, no copy of raw data is let go because it has one",
+            "again, no copy of raw data is let go because it has one. If it is lost for good, `ccat location lost "
+            f"{name}` has it replaced",
         )
 
 

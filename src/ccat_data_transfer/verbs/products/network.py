@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.verbs.products.plan import Network, Source
 from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
+from ccat_ops_db.queries.away import is_away
 from ccat_ops_db.states import Mover, PhysicalCopyStatus, RouteType
 
 _Route = models.DataTransferRoute
@@ -19,6 +20,7 @@ def the_network(session: Session) -> Network:
         routes=here.routes,
         buffers=here.buffers,
         mounted={(origin, destination) for origin, destination in pairs},
+        away=frozenset(session.scalars(sa.select(models.DataLocation.id).where(is_away()))),
     )
 
 
@@ -34,5 +36,6 @@ def source_of(copy: models.PhysicalCopy, here: Network, *, is_refused: bool) -> 
         is_verified=copy.verified_at is not None,
         is_doubted=copy.verified_at is None and copy.failure is not None,
         is_refused=is_refused,
+        is_away=location.id in here.away,
         is_to_go=copy.status is not PhysicalCopyStatus.PRESENT,
     )

@@ -1,6 +1,6 @@
 """Where the products of a run go and come from: which archive by which way, which paths, and which copy is fetched."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,8 @@ class Network:
     """Location that receives data at a site, by site."""
     mounted: Collection[tuple[int, int]]
     """Pairs of sites: the workers of the second see the files of the first."""
+    away: Collection[int] = frozenset()
+    """Locations where nothing can be read now, or that nobody has looked at for long."""
 
     def seen_from(self, site_id: int) -> set[int]:
         """Other sites whose files are seen from a site."""
@@ -127,6 +129,8 @@ class Source:
     """Whether who fetches it could not have it, though its location reads it and finds it right."""
     is_to_go: bool = False
     """Whether it was to be deleted, and is taken back to be read."""
+    is_away: bool = False
+    """Whether its location is."""
 
 
 @dataclass(frozen=True)
@@ -151,15 +155,21 @@ def fetch_from(
     `seen` are the other sites whose files are seen from there. What is at the site, or seen, is read where it is, disks
     before archives; so is an object store anywhere. Else a route has to lead there, from the location or from its site.
     One that was not read yet is taken where no verified one can be got to, one that was refused before where there is
-    none of these, and one in doubt where there is no other. Of those that are read alike, what is to stay comes first.
+    none of these, one at a location that is away after that, and one in doubt where there is no other. Of those that
+    are read alike, what is to stay comes first.
     """
     ordered = sorted(sources, key=lambda one: _order(one, site_id))
     by_age = sorted(routes, key=lambda route: route.id)
+    at_hand = [one for one in ordered if not one.is_away]
+    found = (_first(some, site_id, seen=seen, by_age=by_age) for some in (*_pools(at_hand), *_pools(ordered), ordered))
+    return next((one for one in found if one is not None), None)
+
+
+def _pools(ordered: Sequence[Source]) -> Iterator[Sequence[Source]]:
+    """Copies that are not in doubt, the best first."""
     undoubted = [one for one in ordered if not one.is_doubted]
     untried = [one for one in undoubted if not one.is_refused]
-    pools = ([one for one in untried if one.is_verified], untried, undoubted, ordered)
-    found = (_first(some, site_id, seen=seen, by_age=by_age) for some in pools)
-    return next((one for one in found if one is not None), None)
+    yield from ([one for one in untried if one.is_verified], untried, undoubted)
 
 
 def _first(ordered: Sequence[Source], site_id: int, *, seen: Collection[int], by_age: Sequence[Route]) -> Fetch | None:

@@ -1,0 +1,18 @@
+"""Which locations are away: nothing can be read there, or nobody has looked for long."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from ccat_ops_db import models
+from ccat_ops_db.plan.retention import AWAY_AFTER
+
+_NOW: Final = sa.func.clock_timestamp()
+
+
+def is_away(place: Any = models.DataLocation, *, for_long: timedelta = timedelta()) -> sa.ColumnElement[bool]:
+    """Condition on a location, as `retention.sql` has it: it is away, and was for so long."""
+    unseen = _NOW - max(AWAY_AFTER, for_long)
+    moments = ((place.unreadable_since, _NOW - for_long), (place.space_checked_at, unseen), (place.probed_at, unseen))
+    return sa.or_(*(sa.func.coalesce(moment <= since, sa.false()) for moment, since in moments))
