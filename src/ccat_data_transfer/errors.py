@@ -287,10 +287,10 @@ class NoArchiveCopy(CcatError):
     code = "no_archive_copy"
 
     def __init__(self, package: str, package_id: int, copies: Sequence[str]) -> None:
-        found = f"the copy at {', that at '.join(copies)}" if copies else "it was never archived"
+        found = f"that at {', that at '.join(copies)} and cannot be made anew" if copies else "it was never archived"
         super().__init__(
-            f"Package {package} has no sound archive copy to stage from: {found}. "
-            f"Restore it there, then `ccat package retry {package_id}`."
+            f"Package {package} has no sound archive copy to stage from: {found}. Restore that tar there, or its raw "
+            f"files where they were recorded, then `ccat package retry {package_id}`."
         )
 
 

@@ -111,7 +111,7 @@ SOUND_COPY_STATUSES: Final = (
 
 _Copy = PhysicalCopyStatus
 PHYSICAL_COPY_MOVES: Final = {
-    _Copy.WRITING: frozenset({_Copy.PRESENT, _Copy.DELETED}),
+    _Copy.WRITING: frozenset({_Copy.PRESENT, _Copy.MISSING, _Copy.DELETED}),
     _Copy.PRESENT: frozenset({_Copy.STAGED, _Copy.CORRUPT, _Copy.MISSING, _Copy.DELETION_POSSIBLE}),
     _Copy.STAGED: frozenset({_Copy.CORRUPT, _Copy.MISSING, _Copy.DELETION_POSSIBLE}),
     _Copy.DELETION_POSSIBLE: frozenset({_Copy.DELETION_SCHEDULED, _Copy.PRESENT, _Copy.STAGED}),

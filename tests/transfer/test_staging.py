@@ -176,10 +176,14 @@ def test_without_a_sound_archive_copy_a_job_says_so(observatory: Observatory, pa
     (again,) = observatory.request_staging([package_id])
     observatory.do_all()
 
-    failure = observatory.one(models.StagingJob, id=again).failure or ""
+    failure, copy = (
+        observatory.one(models.StagingJob, id=again).failure or "",
+        observatory.copies(package_id)["cologne/lta"],
+    )
+    assert "has no sound archive copy to stage from: that at cologne/lta, " in failure
     assert failure.endswith(
-        "has no sound archive copy to stage from: the copy at cologne/lta is missing. "
-        f"Restore it there, then `ccat package retry {package_id}`."
+        f"{copy.path}, is missing and cannot be made anew. Restore that tar there, or its raw files where they were "
+        f"recorded, then `ccat package retry {package_id}`."
     )
 
 

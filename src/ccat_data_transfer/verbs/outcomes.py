@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.errors import BadProducts, DefectMet, GivenUp
+from ccat_data_transfer.verbs.unmade import lost_as_before
 from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, Status
 
 Transfer: TypeAlias = (
@@ -58,6 +60,7 @@ def give_up(session: Session, noun: type[Transfer], transfer_id: int, *, error: 
     if failed:
         packages, to = _packages_of(session, noun, transfer_id), PackageState.FAILED
         advance(session, models.RawDataPackage, packages, to=to, because=because, by=by, values=values)
+        lost_as_before(session, is_among(models.PhysicalCopy.raw_data_package_id, packages), by=by)
 
 
 def _retried_with(session: Session, noun: type[Transfer], transfer_id: int) -> str | None:

@@ -27,7 +27,7 @@ from ccat_data_transfer.verbs.products.plan import Fetch, fetch_from
 from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_data_transfer.verbs.replicating import archive_copies_now
 from ccat_ops_db import models
-from ccat_ops_db.states import SOUND_COPY_STATUSES
+from ccat_ops_db.states import SOUND_COPY_STATUSES, PhysicalCopyStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def nearest_archived(
             raise ArchiveCopyComing(package.name)
         if any(copy.status in LET_GO for copy in copies):
             raise CopyIsLetGo(f"Package {package.name}", place, told)
-        raise NoArchiveCopy(package.name, package.id, told)
+        raise NoArchiveCopy(package.name, package.id, [_lost(copy) for copy in copies])
     here = the_network(session)
     refused = found_right(session, one, sound)
     sources = [source_of(copy, here, is_refused=copy.id in refused) for copy in sound.values()]
@@ -130,6 +130,11 @@ def _puller(session: Session, copy: Copy, found: Fetch, *, one: Attempt, disk: D
         progress=one.keep_lease,
         path_of=lambda item: f"{inbox}/whole/{PurePosixPath(item.relative_path).name}",
     )
+
+
+def _lost(copy: Copy) -> str:
+    is_begun = copy.status is PhysicalCopyStatus.WRITING
+    return f"{_label(copy)}, {copy.path}, {'was not written to its end' if is_begun else f'is {copy.status}'}"
 
 
 def _label(copy: Copy) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from ccat_data_transfer.replication import Archive, Holding, Wish, next_copy
 from ccat_data_transfer.verbs.copies import PREFERRED_FIRST, Copy
 from ccat_data_transfer.verbs.planning import announce
+from ccat_data_transfer.verbs.unmade import lost_as_before
 from ccat_data_transfer.verbs.ways import Map, is_packed, is_restorable, the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
@@ -173,7 +174,11 @@ def take_back_useless(session: Session, package_ids: Collection[int] | None = No
     }
     for because, which in useless.items():
         found = sa.select(_Archiving.id).where(of_these, _Archiving.status == Status.PENDING, which)
-        advance(session, _Archiving, session.scalars(found).all(), to=Status.CANCELLED, because=because, by=by)
+        cancelled = advance(
+            session, _Archiving, session.scalars(found).all(), to=Status.CANCELLED, because=because, by=by
+        )
+        packages = sa.select(_Archiving.raw_data_package_id).where(is_among(_Archiving.id, cancelled))
+        lost_as_before(session, _Copy.raw_data_package_id.in_(packages), by=by)
 
 
 def _has_no_start() -> sa.ColumnElement[bool]:

@@ -6,6 +6,8 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.errors import NothingToRetry, TransferGoesOn, UnknownTransfer
 from ccat_data_transfer.verbs.doubting import read_soon
+from ccat_data_transfer.verbs.replicating import has_sound_copy
+from ccat_data_transfer.verbs.unmade import lost_as_before
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.packages import UnknownPackage
@@ -45,6 +47,7 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
 
     A FAILED one is sent on its way to the archive again. Of one that is ARCHIVED the lost archive copies are believed
     again, runs that failed for want of them are tried again, and so are further archive copies that could not be made.
+    Where no archive has it any more, its raw files are believed too: either may be what was restored.
     Raises UnknownPackage or NothingToRetry.
     """
     ids, values = [package_id], {"failure": None}
@@ -58,7 +61,12 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
         raise UnknownPackage(package_id)
     if package.state is not PackageState.ARCHIVED:
         raise NothingToRetry(package.name, package.state)
-    believed = believe(session, _lost_archive_copies(package_id), by=by)
+    lost_as_before(session, models.PhysicalCopy.raw_data_package_id == package_id, by=by)
+    has_another = has_sound_copy(session, package_id)
+    if not has_another:
+        believe(session, _lost_raw_files(package_id), by=by)
+    believed = believe(session, _lost_archive_copies(package_id, has_another=has_another), by=by)
+    _take_back_believed(session, package_id, by=by)
     begun = _begin_anew(session, package_id, by=by)
     if not believed and not begun:
         raise NothingToRetry(package.name, package.state)
@@ -130,8 +138,22 @@ def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
     )
 
 
-def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
-    """Those that may have been restored; what could not be made anew is made anew now, and not believed."""
+def _take_back_believed(session: Session, package_id: int, *, by: str) -> None:
+    """Cancel what was to make copies anew that are believed: it is asked for again if they are found bad."""
+    copy = models.PhysicalCopy
+    is_there = sa.exists().where(
+        copy.raw_data_package_id == package_id,
+        copy.data_location_id == _Archiving.destination_id,
+        copy.status == PhysicalCopyStatus.PRESENT,
+    )
+    failed = sa.and_(_Archiving.raw_data_package_id == package_id, _Archiving.status == Status.FAILED)
+    ways, because = session.scalars(sa.select(_Archiving.id).where(failed, is_there)).all(), "its copy is there again"
+    for to in (Status.PENDING, Status.CANCELLED):
+        advance(session, _Archiving, ways, to=to, because=because, by=by)
+
+
+def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[models.PhysicalCopy]:
+    """Those that may have been restored; what could not be made anew of another is made now, and not believed."""
     copy = models.PhysicalCopy
     could_not_be_made = sa.exists().where(
         _Archiving.raw_data_package_id == package_id,
@@ -145,7 +167,7 @@ def _lost_archive_copies(package_id: int) -> sa.Select[models.PhysicalCopy]:
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             copy.status.in_(LOST),
-            sa.not_(could_not_be_made),
+            *([sa.not_(could_not_be_made)] if has_another else []),
         )
     )
 
