@@ -15,6 +15,7 @@ from ccat_data_transfer.rates import WINDOW, per_hour
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.queries.lost_packages import IS_LOST, NO_COPY_LEFT
 from ccat_ops_db.queries.unplanned import Unplanned, unplanned
 from ccat_ops_db.queries.unread import ReadAgain, read_again
 from ccat_ops_db.states import (
@@ -42,6 +43,8 @@ class Stage(StrEnum):
     TO_ARCHIVE = "to archive"
     FAILED = "failed"
     ARCHIVED = "archived"
+    LOST = NO_COPY_LEFT
+    """It is told of where there is any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +133,7 @@ def transfer_status(session: Session) -> TransferStatus:
     now: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
     stages = _stages(session)
     backlog = sum(one.size_bytes for one in stages if one.stage is not Stage.ARCHIVED)
-    goes_on = sum(one.size_bytes for one in stages if one.stage not in {Stage.ARCHIVED, Stage.FAILED})
+    goes_on = sum(one.size_bytes for one in stages if one.stage not in {Stage.ARCHIVED, Stage.FAILED, Stage.LOST})
     registered, archived = _registered_of_late(session, now), _archived_of_late(session, now)
     archived_per_hour = archived.per_hour(now)
     return TransferStatus(
@@ -156,9 +159,11 @@ def transfer_status(session: Session) -> TransferStatus:
 
 
 def _stages(session: Session) -> list[OnItsWay]:
-    found = {Stage.REGISTERED: _registered(session), **_packages(session), Stage.ARCHIVED: _archived(session)}
+    found = {Stage.REGISTERED: _registered(session), **_packages(session), **_archived(session)}
     return [
-        found.get(stage) or OnItsWay(stage=stage, packages=0, files=0, size_bytes=0, oldest=None) for stage in Stage
+        found.get(stage) or OnItsWay(stage=stage, packages=0, files=0, size_bytes=0, oldest=None)
+        for stage in Stage
+        if stage in found or stage is not Stage.LOST
     ]
 
 
@@ -205,12 +210,15 @@ def _packages(session: Session) -> Mapping[Stage, OnItsWay]:
     }
 
 
-def _archived(session: Session) -> OnItsWay:
-    looked = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_Package.size_bytes), 0)).where(
-        _Package.state == PackageState.ARCHIVED
-    )
-    packages, size = session.execute(looked).one()
-    return OnItsWay(stage=Stage.ARCHIVED, packages=packages, files=0, size_bytes=int(size or 0), oldest=None)
+def _archived(session: Session) -> Mapping[Stage, OnItsWay]:
+    """Packages that are archived, and those of which no copy is left."""
+    looked = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_Package.size_bytes), 0))
+    packages, size = session.execute(looked.where(_Package.state == PackageState.ARCHIVED)).one()
+    lost, lost_size = session.execute(looked.where(IS_LOST)).one()
+    left = int(size or 0) - int(lost_size or 0)
+    archived = OnItsWay(stage=Stage.ARCHIVED, packages=packages - lost, files=0, size_bytes=left, oldest=None)
+    gone = OnItsWay(stage=Stage.LOST, packages=lost, files=0, size_bytes=int(lost_size or 0), oldest=None)
+    return {one.stage: one for one in (archived, gone) if one.packages or one is archived}
 
 
 @dataclass(frozen=True)

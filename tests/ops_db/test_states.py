@@ -38,7 +38,7 @@ TRANSFER: Table = {
     "cancelled": "",
 }
 COPY: Table = {
-    "writing": "present deleted",
+    "writing": "present missing deleted",
     "present": "staged corrupt missing deletion_possible",
     "staged": "corrupt missing deletion_possible",
     "deletion_possible": "deletion_scheduled present staged",

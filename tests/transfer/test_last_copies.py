@@ -1,5 +1,6 @@
 """The last copy of a raw package is lost, nothing is left to make it of, and it comes back from outside."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
 from ccat_ops_db import models
+from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
-from tests.transfer.support import Observatory, digest, say
+from tests.transfer.support import START, Observatory, digest, say
 from tests.transfer.test_replication import check_copy, tar_of
 
 FILES = {"2026-04-01/a.fits": b"a" * 5000, "2026-04-01/b.txt": b"cloudy"}
@@ -156,3 +159,67 @@ def lose_all_but(source: Path, observatory: Observatory, package_id: int) -> Pat
     for operation in (Operation.STAGING, Operation.ARCHIVING, Operation.PACKING):
         assert observatory.do(operation) == 1
     return tar
+
+
+def told(observatory: Observatory) -> str | None:
+    """What people are told of packages without any copy."""
+    with transaction(observatory.engine) as session:
+        found = [one for one in conditions(session, late=START) if one.key == "no copy left"]
+    return found[0].sentence if found else None
+
+
+def looked_up(observatory: Observatory) -> tuple[str | None, dict[str, int], dict[str, int]]:
+    """What the list of packages says is wrong, and how many packages there are at the stages and of the night."""
+    [listed] = json.loads(say(observatory, "packages", "--json"))
+    stages = {
+        one["stage"]: one["packages"] for one in json.loads(say(observatory, "transfer", "status", "--json"))["stages"]
+    }
+    return listed["failure"], stages, json.loads(say(observatory, "night", "--json"))["packages"]
+
+
+def test_that_no_copy_of_a_package_is_left_is_told_until_it_is_mended(
+    observatory: Observatory, package_id: int
+) -> None:
+    assert told(observatory) is None
+    assert looked_up(observatory)[2] == {"archived": 1}
+    tar = lose_everything(observatory, package_id)
+    at, path = "cologne/lta", observatory.copies(package_id)["cologne/lta"].path
+    assert told(observatory) == (
+        f"NO copy of 1 raw package is known anywhere, though archived before: such as package {package_id}, which {at} "
+        f"had as {path}: restore its tar there, or its raw files where they were recorded, then "
+        f"`ccat package retry {package_id}`"
+    )
+    failure, stages, of_night = looked_up(observatory)
+    assert (failure or "").startswith("It was archived, and NO copy of it is known anywhere any more")
+    assert (stages["archived"], stages["archived and no copy left"]) == (0, 1)
+    assert of_night == {"archived and no copy left": 1}
+    night = say(observatory, "night")
+    assert "1 of 1 scans not done: 1 not in the archive" in night
+    assert "NO copy of it is known anywhere" in " ".join(night.split())
+    assert "archived and no copy left" in say(observatory, "transfer", "status")
+
+    elsewhere(observatory).rename(tar)
+    say(observatory, "package", "retry", str(package_id))
+    observatory.read_again()
+    failure, stages, of_night = looked_up(observatory)
+    assert [told(observatory), failure, of_night] == [None, None, {"archived": 1}]
+    assert (stages["archived"], "archived and no copy left" in stages) == (1, False)
+
+
+@pytest.mark.parametrize("place", ["ccat/buffer", "ccat/chai_raw_data", "cologne/ramses"])
+def test_a_package_that_is_known_to_be_anywhere_else_is_not_called_lost(
+    observatory: Observatory, package_id: int, place: str
+) -> None:
+    """Its tar in a buffer, all of its raw files, or what was staged of it."""
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    raw, copy = "ccat/chai_raw_data", models.PhysicalCopy
+    here = {observatory.location_id(one) for one in {"ccat/buffer", raw, "cologne/ramses", "cologne/lta"} - {place}}
+    with transaction(observatory.engine) as session:
+        ids = session.scalars(sa.select(copy.id).where(copy.data_location_id.in_(here))).all()
+        advance(session, copy, ids, to=PhysicalCopyStatus.MISSING, because="a test", by="a test")
+    assert told(observatory) is None
+    with transaction(observatory.engine) as session:
+        [first, *_] = session.scalars(sa.select(copy.id).filter_by(data_location_id=observatory.location_id(place)))
+        advance(session, copy, [first], to=PhysicalCopyStatus.MISSING, because="a test", by="a test")
+    assert "NO copy of 1 raw package" in (told(observatory) or "")

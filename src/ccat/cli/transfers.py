@@ -48,6 +48,7 @@ _NEXT: Final[Mapping[Stage, str]] = {
     Stage.TO_ARCHIVE: "copied into the archive, and read back",
     Stage.FAILED: "mended by a person: `ccat packages --state failed` says what it is",
     Stage.ARCHIVED: "staged wherever a run wants them",
+    Stage.LOST: "restored by a person from wherever there is another copy: `ccat alerts` names the first",
 }
 """Stage → what happens next to what is there."""
 

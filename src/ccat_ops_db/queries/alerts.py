@@ -14,6 +14,7 @@ from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.failures import is_followed
+from ccat_ops_db.queries.lost_packages import told_of_lost_packages
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.queries.troubled_copies import troubled_copies
@@ -74,6 +75,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _failed_runs(session)
     yield from _failed_packages(session)
     yield from _held_locations(session)
+    yield from told_of_lost_packages(session)
     yield from troubled_copies(session)
     yield from troubled_transfers(session)
     yield from troubled_products(session)

@@ -16,11 +16,13 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revisions, pipeline_now
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.plan.nights import Hindrance, Night, Observed, Place, StepNight
+from ccat_ops_db.queries.lost_packages import LOST_SENTENCE, NO_COPY_LEFT, lost_packages
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.states import PackageState, TriggerType
 
 _TYPES: Final[Mapping[str, Any]] = {
     "night": sa.Date(),
+    "lost": sa.ARRAY(sa.BigInteger),
     "steps": sa.ARRAY(sa.BigInteger),
     "revisions": sa.ARRAY(sa.BigInteger),
 }
@@ -59,6 +61,7 @@ def look_up_night(session: Session, night: date | None) -> Night:
         return Night(night=None)
     steps = _steps(session)
     ours = {"night": night, "steps": [one.id for one in steps], "revisions": [one.revision_id for one in steps]}
+    ours["lost"] = list(lost_packages(session))
     by_itself = {**ours, "steps": [one.id for one in steps if one.runs_by_itself]}
     scans = _rows(session, "night_scans", by_itself)[0]
     packages, groups = _rows(session, "night_packages", ours), _rows(session, "night_steps", ours)
@@ -102,6 +105,8 @@ def _of_packages(rows: Iterable[Mapping[str, Any]]) -> Iterator[Hindrance]:
         if row["state"] == PackageState.FAILED:
             told = row["failure"] or "it failed"
             yield Hindrance(where="raw packages", place="failed", number=row["number"], sentence=told)
+        elif row["state"] == NO_COPY_LEFT:
+            yield Hindrance(where="raw packages", place="lost", number=row["number"], sentence=LOST_SENTENCE)
 
 
 def _of_sub_groups(session: Session, steps: Iterable[_Step], rows: Sequence[Mapping[str, Any]]) -> Iterator[Hindrance]:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.queries.lost_packages import IS_LOST, LOST_SENTENCE
 from ccat_ops_db.queries.troubled_transfers import CARRIES
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, PhysicalCopyStatus
 
@@ -39,7 +40,10 @@ class ListedPackage:
     copies: Sequence[str]
     """Locations where it is, as a tar or unpacked."""
     failure: str | None
-    """Why it is FAILED, or what keeps it from its archive at the moment, or the transfer package that it crosses in."""
+    """Why it is FAILED, or what keeps it from its archive at the moment, or the transfer package that it crosses in.
+
+    Of one that was archived also that no copy of it is left.
+    """
     tried_again_at: datetime | None
     given_up: str | None
     """Why it is gone for good, of one that is FAILED, and who said so."""
@@ -65,7 +69,11 @@ def list_packages(
             package.checksum,
             _left_in(),
             _copies(),
-            sa.func.coalesce(package.failure, sa.func.min(sa.func.coalesce(trip.failure, transfer.failure))),
+            sa.func.coalesce(
+                package.failure,
+                sa.func.min(sa.func.coalesce(trip.failure, transfer.failure)),
+                sa.case((IS_LOST, LOST_SENTENCE)),
+            ),
             sa.func.min(sa.func.coalesce(trip.not_before, transfer.not_before)),
             package.given_up_because,
             package.excluded_because,
