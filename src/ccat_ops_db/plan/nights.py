@@ -79,7 +79,7 @@ class Night:
     """Whether something changed a while ago that no trigger-manager has looked at."""
     observed: Sequence[Observed] = ()
     packages: Mapping[str, int] = field(default_factory=dict)
-    """Raw packages by state."""
+    """Raw packages by state; `excluded` are those that are archived, and out of all groupings."""
     steps: Sequence[StepNight] = ()
     """In the order in which they run."""
     hindrances: Sequence[Hindrance] = ()

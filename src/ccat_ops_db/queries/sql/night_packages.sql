@@ -1,6 +1,8 @@
--- How far the raw packages of a night are; failures that differ in numbers only are one. Of `lost` ones no copy is left.
+-- How far the raw packages of a night are, excluded only once they are archived; failures that differ in numbers only are
+-- one. Of `lost` ones, which were archived, no copy is left.
 SELECT CASE WHEN p.id = ANY(:lost) THEN 'archived and no copy left'
-        WHEN p.excluded_at IS NOT NULL OR p.withdrawn_at IS NOT NULL THEN 'excluded' ELSE p.state END AS state,
+        WHEN p.state = 'archived' AND (p.excluded_at IS NOT NULL OR p.withdrawn_at IS NOT NULL) THEN 'excluded'
+        ELSE p.state END AS state,
     count(*) AS number, min(p.failure) AS failure
 FROM executed_obs_unit e
 JOIN raw_data_package p ON p.executed_obs_unit_id = e.id

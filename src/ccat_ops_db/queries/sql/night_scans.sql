@@ -1,5 +1,6 @@
 -- Scans of a night that are not done, each counted at the first thing that it lacks; `steps` are those that run by themselves.
 -- Of `lost` packages, which were archived, no copy is left.
+-- What somebody excluded or withdrew is to be archived all the same; it is not to be reduced.
 -- Who evaluates is behind where a change was not looked at, or a whole pipeline; what comes now is looked at within a minute.
 WITH ours AS (
     SELECT DISTINCT s.pipeline_id AS id, e.due_at IS NULL AS is_unseen
@@ -27,7 +28,6 @@ FROM (
         ) OR EXISTS (
             SELECT FROM raw_data_package p
             WHERE p.executed_obs_unit_id = e.id AND p.state <> 'archived'
-              AND p.excluded_at IS NULL AND p.withdrawn_at IS NULL
         ) OR EXISTS (
             SELECT FROM raw_data_package p WHERE p.executed_obs_unit_id = e.id AND p.id = ANY(:lost)
         ) OR coalesce(e.expected_files, 0) > (SELECT count(*) FROM raw_data_file f WHERE f.executed_obs_unit_id = e.id)
