@@ -159,10 +159,10 @@ class Observatory:
         module: str = "CHAI/LFA",
         location: str = "ccat/chai_raw_data",
     ) -> None:
-        """Register raw files without writing them."""
+        """Register raw files without writing them; several scans may be given the same."""
         new = [NewFile(uuid.uuid4(), name, len(data), digest(data)) for name, data in files.items()]
         with transaction(self.engine) as session:
-            add_files(session, scan_id, new, module=module, location=location, by="CHAI")
+            add_files(session, scan_id, new, module=module, location=location, again=True, by="CHAI")
 
     def finish_scan(self, scan_id: uuid.UUID, *, expected_files: int | None) -> None:
         with transaction(self.engine) as session:

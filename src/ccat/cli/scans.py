@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -137,6 +138,7 @@ def add(
         typer.Option(exists=True, dir_okay=False, help="List by `sha256sum`, made where the files were written."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Correct files that are not packed yet.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also files that are those of another scan already.")] = False,
     json: AsJson = False,
 ) -> None:
     """Register raw files of a scan; without --checksums they are read now."""
@@ -145,8 +147,8 @@ def add(
             root = root_of(source_location(session, location), location)
         described = describe(files, scan, root=root, location=location, checksums=checksums)  # may take long
         with transaction("scan") as session:
-            who = process_name("scan")
-            told = add_files(session, scan, described, module=module, location=location, replace=replace, by=who)
+            tell = partial(add_files, session, scan, described, module=module, location=location)
+            told = tell(replace=replace, again=again, by=process_name("scan"))
     counts = {"new": told.new, "replaced": told.replaced}
     print_json({"scan": scan, **counts}) if json else typer.echo(_registered(counts, len(files)))
 

@@ -27,6 +27,8 @@ _FILE_FACTS: Final = {
     "path": "relative_path",
 }
 """What a raw file is told with, and the column that records it."""
+_IS_LIVE_FILE: Final = sa.text("physical_copy.raw_data_file_id IS NOT NULL AND physical_copy.status <> 'deleted'")
+"""As the index of paths at a source says it."""
 
 
 class RegisteredOtherwise(CcatError):
@@ -115,6 +117,20 @@ class PathTaken(CcatError):
         )
 
 
+class OfAnotherScan(CcatError):
+    """Raw files lie where others of the same bytes are registered: they are the files of another scan."""
+
+    code = "of_another_scan"
+
+    def __init__(self, path: str, scan_id: uuid.UUID, *, location: str, more: int) -> None:
+        others = f", as are {more:,} more that were told now" if more else ""
+        super().__init__(
+            f"Raw file {path} at {location} is registered already with the same bytes, for scan {scan_id}{others}. "
+            "Check the scan and the files; `ccat scan add --again` registers what does belong to both. "
+            "Nothing was registered."
+        )
+
+
 @dataclass(frozen=True)
 class NewFile:
     """A raw file as its instrument describes it."""
@@ -179,13 +195,15 @@ def add_files(
     module: str,
     location: str,
     replace: bool = False,
+    again: bool = False,
     by: str,
 ) -> Added:
     """Record raw files that a module wrote to a SOURCE location.
 
     `module` is `Instrument/Module`, `location` is `site/name`. With `replace`, what was registered before with another
-    size or checksum, and is not packed yet, is corrected; raises RegisteredOtherwise without, and Contradiction and
-    PathTaken where an identifier or a path was used for something else.
+    size or checksum, and is not packed yet, is corrected; raises RegisteredOtherwise without. With `again` files may
+    belong to two scans; raises OfAnotherScan without. Raises Contradiction and PathTaken where an identifier or a path
+    was used for something else.
     """
     scan, source = _scan(session, scan_id), source_location(session, location)
     owner = {"executed_obs_unit_id": scan.id, "instrument_module_id": find(session, MODULE, module).id}
@@ -193,8 +211,11 @@ def add_files(
     statement = insert(models.RawDataFile).on_conflict_do_nothing().returning(models.RawDataFile.id)
     new = set(session.scalars(statement, rows)) if rows else set()
     replaced = _reconcile(session, rows, replace=replace, by=by)
-    unseen = new | _without_copies(session, {file.id for file in files} - new)
-    _register_copies(session, {file.id: file for file in files if file.id in unseen}.values(), source.id, by=by)
+    unseen_ids = new | _without_copies(session, {file.id for file in files} - new)
+    unseen = {file.id: file for file in files if file.id in unseen_ids}
+    if not again:
+        _require_no_other_owner(session, unseen, source, location=location)
+    _register_copies(session, unseen.values(), source.id, by=by)
     return Added(len(new), replaced)
 
 
@@ -283,6 +304,29 @@ def _without_copies(session: Session, file_ids: Collection[uuid.UUID]) -> set[uu
     told = file.id == sa.any_(sa.literal(list(file_ids), sa.ARRAY(sa.Uuid)))
     has_copy = sa.exists().where(copy.raw_data_file_id == file.id)
     return set(session.scalars(sa.select(file.id).where(told, sa.not_(has_copy))))
+
+
+def _require_no_other_owner(
+    session: Session, files: Mapping[uuid.UUID, NewFile], source: models.DataLocation, *, location: str
+) -> None:
+    """Raise OfAnotherScan where what lies at the same path is registered with the same bytes: other bytes are new."""
+    told = {(file.relative_path, file.checksum) for file in files.values()}
+    file, copy = models.RawDataFile, models.PhysicalCopy
+    registered = session.execute(
+        sa.select(copy.path, file.checksum, file.executed_obs_unit_id)
+        .join(file, file.id == copy.raw_data_file_id)
+        .where(copy.data_location_id == source.id, _IS_LIVE_FILE)
+        .where(copy.path == sa.any_(sa.literal(sorted({path for path, _ in told}), sa.ARRAY(sa.Text))))
+        .where(file.id != sa.all_(sa.literal(list(files), sa.ARRAY(sa.Uuid))))
+        .order_by(copy.path, copy.id.desc())
+    )
+    owners: dict[str, uuid.UUID] = {}
+    for path, checksum, scan_id in registered:
+        if (path, checksum) in told:
+            owners.setdefault(path, scan_id)
+    if owners:
+        path, scan_id = next(iter(owners.items()))
+        raise OfAnotherScan(path, scan_id, location=location, more=len(owners) - 1)
 
 
 def _register_copies(session: Session, files: Collection[NewFile], location_id: int, *, by: str) -> None:
