@@ -10,12 +10,14 @@ from typing import Annotated, Final
 
 import typer
 
+from ccat.cli.cancelling import Because
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
-from ccat.wiring import process_name, transaction
+from ccat.wiring import person, process_name, transaction
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.verbs.scans import NewFile, add_files, finish_scan, source_location, start_scan
+from ccat_ops_db.plan.numbers import counted
+from ccat_ops_db.verbs.scans import NewFile, add_files, correct_scan, finish_scan, source_location, start_scan
 
 app = typer.Typer(no_args_is_help=True, help="What an instrument tells: a scan starts, writes files, ends.")
 
@@ -165,6 +167,21 @@ def end(
     with reported(as_json=json), transaction("scan") as session:
         finish_scan(session, scan, ended_at=ended_at, expected_files=files)
     print_json({"scan": scan}) if json else typer.echo(f"scan {scan} ended")
+
+
+@app.command()
+def correct(
+    scan: ScanId,
+    *,
+    files: Annotated[int, typer.Option(min=0, help="Number of raw files that belong to it.")],
+    because: Because,
+    json: AsJson = False,
+) -> None:
+    """Say how many raw files belong to a scan, where a wrong number was told at its end."""
+    with reported(as_json=json), transaction("scan") as session:
+        changed = correct_scan(session, scan, files=files, because=because, by=person())
+    told = f"{counted(files, 'raw file belongs', 'raw files belong')} to scan {scan}"
+    print_json({"scan": scan, "changed": changed}) if json else typer.echo(told if changed else f"{told} already")
 
 
 def _registered(counts: Mapping[str, int], total: int) -> str:

@@ -19,6 +19,7 @@ from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.file_numbers import note_lack
 
 _Copy, _Package, _File, _Scan, _Way = (
     models.RawDataPackagePhysicalCopy,
@@ -60,6 +61,7 @@ def adopt(session: Session, found: Sequence[Found], location_id: int, *, by: str
         _tell_scans(session, taken)
         packages = _add_packages(session, taken)
         _add_files(session, taken, packages)
+        note_lack(session, {one.found.scan_id for one in taken})
         _add_copies(session, taken, packages, location_id=location_id, by=by)
         _call_archived(session, packages.values(), location_id, by=by)
     return Adopted([one.found.name for one in taken], [*refused, *late])

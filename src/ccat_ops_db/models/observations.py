@@ -169,6 +169,7 @@ class ExecutedObsUnit(Base):
             postgresql_using="gist",
         ),
         sa.Index("ix_executed_obs_unit_unfinished", "id", postgresql_where=sa.text("ended_at IS NULL")),
+        sa.Index("ix_executed_obs_unit_lacks_files", "id", postgresql_where=sa.text("lacks_files")),
     )
 
     id: Mapped[ClientUuid]
@@ -180,6 +181,10 @@ class ExecutedObsUnit(Base):
         index=True, comment="Local date at whose noon the night of `started_at` began; see observing_night()."
     )
     expected_files: Mapped[int | None] = mapped_column(comment="Number of raw files that belong to it, when known.")
+    lacks_files: Mapped[bool] = mapped_column(
+        server_default=sa.false(),
+        comment="Whether fewer raw files were registered than it was told to have, when this was last asked.",
+    )
     conditions: Mapped[Json] = mapped_column(server_default=sa.text("'{}'"), comment="Weather and telescope state.")
     created_at: Mapped[CreatedAt]
 

@@ -51,7 +51,7 @@ class Hindrance:
     """So many sub-groups or packages of which the same is to be said."""
 
     where: str
-    """`pipeline/step`, or `raw packages`."""
+    """`pipeline/step`, `raw packages`, or `scans`."""
     place: str
     number: int
     sentence: str

@@ -16,6 +16,7 @@ from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.failures import is_followed
 from ccat_ops_db.queries.lost_packages import told_of_lost_packages
 from ccat_ops_db.queries.pauses import stopped
+from ccat_ops_db.queries.short_scans import troubled_scans
 from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.queries.troubled_copies import troubled_copies
 from ccat_ops_db.queries.troubled_products import troubled_products
@@ -82,6 +83,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from unreadable_archives(session)
     yield from archives_behind(session)
     yield from archives_unserved(session)
+    yield from troubled_scans(session)
     yield from _late_raw_data(session, late)
     yield from _late_changes(session, late)
     yield from _late_sub_groups(session, late)

@@ -18,6 +18,7 @@ from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.plan.nights import Hindrance, Night, Observed, Place, StepNight
 from ccat_ops_db.queries.lost_packages import LOST_SENTENCE, NO_COPY_LEFT, lost_packages
 from ccat_ops_db.queries.pauses import stopped
+from ccat_ops_db.queries.short_scans import short_scans
 from ccat_ops_db.states import PackageState, TriggerType
 
 _TYPES: Final[Mapping[str, Any]] = {
@@ -65,7 +66,7 @@ def look_up_night(session: Session, night: date | None) -> Night:
     by_itself = {**ours, "steps": [one.id for one in steps if one.runs_by_itself]}
     scans = _rows(session, "night_scans", by_itself)[0]
     packages, groups = _rows(session, "night_packages", ours), _rows(session, "night_steps", ours)
-    hindrances = [*_of_packages(packages), *_of_sub_groups(session, steps, groups)]
+    hindrances = [*_of_scans(session, night), *_of_packages(packages), *_of_sub_groups(session, steps, groups)]
     return Night(
         night=night,
         **scans,
@@ -98,6 +99,11 @@ def _steps(session: Session) -> Sequence[_Step]:
         for one in found
         for step in sorted(one.steps, key=lambda step: step.position)
     ]
+
+
+def _of_scans(session: Session, night: date) -> Iterator[Hindrance]:
+    for one in short_scans(session, models.ExecutedObsUnit.observing_night == night):
+        yield Hindrance(where="scans", place="lacks files", number=1, sentence=one.sentence)
 
 
 def _of_packages(rows: Iterable[Mapping[str, Any]]) -> Iterator[Hindrance]:

@@ -20,6 +20,7 @@ from ccat_ops_db.lookup import LOCATION, MODULE, OBS_UNIT, SOURCE_LOCATION, TELE
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.nights import observing_night
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
+from ccat_ops_db.verbs.file_numbers import correct_number, note_lack
 
 _FILE_FACTS: Final = {
     "scan": "executed_obs_unit_id",
@@ -27,6 +28,9 @@ _FILE_FACTS: Final = {
     "path": "relative_path",
 }
 """What a raw file is told with, and the column that records it."""
+_NUMBER: Final = "number of files"
+_REMEDIES: Final = {_NUMBER: "If the first was wrong, `ccat scan correct SCAN --files NUMBER` corrects it"}
+"""Fact → what to do where it is told otherwise; else what is told is something new."""
 _IS_LIVE_FILE: Final = sa.text("physical_copy.raw_data_file_id IS NOT NULL AND physical_copy.status <> 'deleted'")
 """As the index of paths at a source says it."""
 
@@ -55,7 +59,7 @@ class Contradiction(CcatError):
     def __init__(self, what: str, identifier: uuid.UUID, field: str, *, recorded: object, told: object) -> None:
         super().__init__(
             f"{what} {identifier} is recorded with {field} {recorded}, now told {told}. "
-            "Use a new identifier for something new; nothing was changed."
+            f"{_REMEDIES.get(field, 'Use a new identifier for something new')}; nothing was changed."
         )
 
 
@@ -216,19 +220,27 @@ def add_files(
     if not again:
         _require_no_other_owner(session, unseen, source, location=location)
     _register_copies(session, unseen.values(), source.id, by=by)
+    note_lack(session, {scan.id})
     return Added(len(new), replaced)
 
 
 def finish_scan(session: Session, scan_id: uuid.UUID, *, ended_at: datetime, expected_files: int | None = None) -> None:
     """Record the end of a scan and, as soon as the instrument knows it, the number of files that belong to it."""
     scan = _scan(session, scan_id, for_update=True)
-    facts = {"end": (scan.ended_at, ended_at), "number of files": (scan.expected_files, expected_files)}
+    facts = {"end": (scan.ended_at, ended_at), _NUMBER: (scan.expected_files, expected_files)}
     _agree("Scan", scan_id, facts)
     if ended_at < scan.started_at:
         raise EndsBeforeStart(scan_id, started_at=scan.started_at, ended_at=ended_at)
     scan.ended_at = ended_at
     scan.expected_files = scan.expected_files if expected_files is None else expected_files
+    session.flush()
+    note_lack(session, {scan_id})
     session.execute(sa.select(sa.func.pg_notify(CHANNEL, "executed_obs_unit:ended")))
+
+
+def correct_scan(session: Session, scan_id: uuid.UUID, *, files: int, because: str, by: str) -> bool:
+    """Say how many raw files belong to a scan, where a wrong number was told; see `correct_number`."""
+    return correct_number(session, _scan(session, scan_id, for_update=True), files, because=because, by=by)
 
 
 def _scan(session: Session, scan_id: uuid.UUID, *, for_update: bool = False) -> models.ExecutedObsUnit:
