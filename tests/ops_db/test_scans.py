@@ -193,8 +193,8 @@ def test_a_file_with_other_content_is_refused_and_it_is_said_how_to_correct_it(s
 
 
 def correct(session: Session) -> Added:
-    where = {"module": "CHAI/LFA", "location": "ccat/chai_raw_data"}
-    return add_files(session, SCAN, [GROWN], **where, replace=True, by="chai-control")
+    module, location = "CHAI/LFA", "ccat/chai_raw_data"
+    return add_files(session, SCAN, [GROWN], module=module, location=location, replace=True, by="chai-control")
 
 
 @pytest.mark.usefixtures("scan")

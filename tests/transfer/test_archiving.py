@@ -314,8 +314,9 @@ def test_a_file_that_is_corrected_while_it_is_packed_is_packed_anew(
         (observatory.directory("ccat/chai_raw_data") / "a.fits").write_bytes(complete)
         corrected = NewFile(file.id, "a.fits", len(complete), digest(complete))
         with transaction(observatory.engine) as session:
-            where = {"module": "CHAI/LFA", "location": "ccat/chai_raw_data"}
-            add_files(session, file.executed_obs_unit_id, [corrected], **where, replace=True, by="CHAI")
+            module, location = "CHAI/LFA", "ccat/chai_raw_data"
+            scan_id = file.executed_obs_unit_id
+            add_files(session, scan_id, [corrected], module=module, location=location, replace=True, by="CHAI")
         return packed
 
     write = packing._write
