@@ -1,7 +1,8 @@
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,9 +104,103 @@ def test_a_published_tree_appears_whole_with_read_only_files(disk: Disk) -> None
 def test_a_removed_tree_is_gone_with_everything_in_it(disk: Disk) -> None:
     (disk.root / "raw/p1/night").mkdir(parents=True)
     (disk.root / "raw/p1/night/x.fits").touch(mode=0o444)
-    disk.remove_tree("raw/p1")
+    (disk.root / "raw/p1/link").symlink_to(disk.root / "raw")
+    (disk.root / "raw/p2").touch()
+    disk.remove("raw/p1")
 
+    assert [one.name for one in (disk.root / "raw").iterdir()] == ["p2"]
+
+
+MANY = 30
+
+
+def fill(disk: Disk, path: str = "raw/p1") -> None:
+    """Make a directory of many small files, as cubes are."""
+
+    def write(tree: Tree) -> None:
+        for number in range(MANY):
+            with tree.writing(f"{number % 3}/{number}") as sink:
+                sink.write(b"x")
+
+    disk.publish_tree(path, write, needs=MANY)
+
+
+class Stopped(Exception):
+    """The lease is lost."""
+
+
+class Steps:
+    """Progress that is counted, and may end the work."""
+
+    def __init__(self, *, most: int = 10**6) -> None:
+        self.left = most
+        self.done = 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.done > self.left:
+            raise Stopped
+
+
+def watched(disk: Disk, steps: Callable[[], None]) -> Disk:
+    return replace(disk, progress=steps, token="2-def")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        fill,
+        lambda disk: disk.published_tree("old"),
+        lambda disk: disk.seal("old"),
+        lambda disk: disk.files("old"),
+        lambda disk: list(disk.listed("old")),
+        lambda disk: disk.seal_anew("old"),
+        lambda disk: disk.remove("old"),
+        lambda disk: disk.remove_unfinished("left"),
+        lambda disk: disk.remove("gone"),
+    ],
+    ids=["publish", "flush", "look", "list", "stock", "seal anew", "remove", "unfinished", "of the dead"],
+)
+def test_whatever_is_done_with_a_large_directory_keeps_a_lease_alive(
+    disk: Disk, work: Callable[[Disk], object]
+) -> None:
+    for path in ("old", "left.partial-1-dead", "gone.removed-1-dead"):
+        fill(disk, path)
+    steps = Steps()
+    work(watched(disk, steps))
+    assert steps.done >= MANY
+
+
+def test_who_loses_the_lease_in_the_middle_of_a_removal_is_followed_by_another(disk: Disk) -> None:
+    fill(disk)
+    with pytest.raises(Stopped):
+        watched(disk, Steps(most=MANY // 2)).remove("raw/p1")
+    assert disk.seal("raw/p1") is None
+    assert content(disk) != []
+    disk.remove("raw/p1")
     assert list((disk.root / "raw").iterdir()) == []
+
+
+def test_two_that_remove_the_same_directory_do_not_hinder_one_another(disk: Disk) -> None:
+    fill(disk)
+    done: list[bool] = []
+
+    def sleep_once() -> None:
+        if not done:
+            done.append(True)
+            disk.remove("raw/p1")
+
+    watched(disk, sleep_once).remove("raw/p1")
+    assert done
+    assert list((disk.root / "raw").iterdir()) == []
+
+
+def test_what_cannot_be_looked_at_in_the_middle_of_its_removal_has_its_name_again(disk: Disk) -> None:
+    fill(disk)
+    sealed = disk.seal("raw/p1")
+    with pytest.raises(Stopped):
+        watched(disk, Steps(most=3)).remove("raw/p1", sealed=sealed)
+    assert (disk.seal("raw/p1"), len(disk.files("raw/p1"))) == (sealed, MANY)
 
 
 @pytest.mark.parametrize("path", ["../secret", "link/secret", "/etc/hostname", "raw/../../secret"])

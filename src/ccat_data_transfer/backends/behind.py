@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from io import FileIO
+from pathlib import Path
 from typing import Final
 
-from ccat_data_transfer.backends.page_cache import forget
+from ccat_data_transfer.backends.page_cache import flush_file, forget
 from ccat_data_transfer.backends.streams import Explain, checksum_of
 from ccat_data_transfer.tar import CHUNK
 
@@ -50,6 +51,14 @@ class Behind:
             first.result()
         except OSError as error:
             raise self._explain(error) from error
+
+
+def flush_files(top: Path, behind: Behind) -> None:
+    """Return once all files of a directory are on the disk: many at a time, as each waits for the disk alone."""
+    for directory, _, names in os.walk(top):
+        for name in names:
+            behind.do(partial(flush_file, Path(directory, name)))
+    behind.finish()
 
 
 class ReadBack:

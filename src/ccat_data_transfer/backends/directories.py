@@ -1,10 +1,17 @@
 """Directories of a disk: made, flushed to the disk, and removed."""
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISLNK
+
+Progress = Callable[[], None]
+"""Called for each file or directory, of which there may be very many; what it raises ends the work."""
+
+
+def unwatched() -> None:
+    """Progress that nobody asks about."""
 
 
 def make_directory(directory: Path) -> None:
@@ -24,10 +31,11 @@ def flush_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def flush_directories(top: Path) -> None:
+def flush_directories(top: Path, progress: Progress) -> None:
     """The same, of a directory and all below it."""
     for directory, _, _ in os.walk(top):
         flush_directory(Path(directory))
+        progress()
 
 
 def files_below(top: Path) -> Iterator[Path]:
@@ -43,24 +51,43 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def remove_quietly(unfinished: Path) -> None:
+def remove_quietly(unfinished: Path, progress: Progress = unwatched) -> None:
     """Remove what is unfinished, if that can be; what stays is removed by the next try."""
     with suppress(OSError):
-        delete(unfinished)
+        delete(unfinished, progress)
 
 
-def remove_all(directory: Path, start: str) -> None:
+def remove_all(directory: Path, start: str, progress: Progress) -> None:
     """Remove whatever in a directory has a name that starts like this, and have that on the disk."""
     if directory.is_dir():
         for found in list(directory.iterdir()):
             if found.name.startswith(start):
-                delete(found)
+                delete(found, progress)
         flush_directory(directory)
 
 
-def delete(found: Path) -> None:
-    """Remove a file, or a directory with all that is in it; nothing being there is fine."""
-    if found.is_dir() and not found.is_symlink():
-        shutil.rmtree(found)
-    else:
+def delete(found: Path, progress: Progress) -> None:
+    """Remove a file, or a directory with all that is in it; what is gone already, or by then, is fine."""
+    if not found.is_dir() or found.is_symlink():
         found.unlink(missing_ok=True)
+        return
+    with suppress(FileNotFoundError):
+        for _, below, names, inside in os.fwalk(found, topdown=False, onerror=_raise_unless_gone):
+            directories = {name for name in below if not _is_link(name, inside)}
+            for name in (*names, *below):
+                progress()
+                with suppress(FileNotFoundError):
+                    (os.rmdir if name in directories else os.unlink)(name, dir_fd=inside)
+        found.rmdir()
+
+
+def _is_link(name: str, inside: int) -> bool:
+    try:
+        return S_ISLNK(os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -14,9 +14,8 @@ from stat import S_IMODE
 from typing import Final, Protocol
 
 from ccat_data_transfer.backends.base import Listed, Seal, Stored
-from ccat_data_transfer.backends.behind import Behind, ReadBack
+from ccat_data_transfer.backends.behind import Behind, ReadBack, flush_files
 from ccat_data_transfer.backends.directories import (
-    delete,
     files_below,
     flush_directories,
     flush_directory,
@@ -40,7 +39,8 @@ from ccat_data_transfer.backends.filling import READ_ONLY, Filling
 from ccat_data_transfer.backends.looks import look_of, seal_of, size_of
 from ccat_data_transfer.backends.marks import leave_mark, require_own
 from ccat_data_transfer.backends.names import PARTIAL, REMOVED, beside
-from ccat_data_transfer.backends.page_cache import flush_file, open_to_read
+from ccat_data_transfer.backends.page_cache import open_to_read
+from ccat_data_transfer.backends.removing import remove
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
 from ccat_ops_db.plan.marks import Mark
@@ -151,7 +151,7 @@ class Disk:
             with closing(self._behind(_FLUSHED_AT_ONCE, needs)) as behind:
                 write(Filling(unfinished, behind, partial(self._writing, needs=needs)))
                 behind.finish()
-            flush_directories(unfinished)
+            flush_directories(unfinished, self.progress)
             self._give_name(unfinished, target, instead_of)
         return self.published_tree(path)
 
@@ -160,14 +160,14 @@ class Disk:
         target = self._below(path)
         with self.explained():
             flush_directory(target.parent)
-            return look_of(target)
+            return look_of(target, self.progress)
 
     def tree(self, path: str) -> Stored | None:
         """What a directory looks like now, which is what it was when it was made; None where there is none."""
         found = self._below(path)
         with self.explained():
             if found.is_dir():
-                return look_of(found)
+                return look_of(found, self.progress)
             require_mounted(self.root)
             return None
 
@@ -222,7 +222,9 @@ class Disk:
         with self.explained():
             if found.exists():
                 make_directory(wanted.parent)
-                self._flush_tree(found)
+                with closing(self._behind(_FLUSHED_AT_ONCE, 0)) as behind:
+                    flush_files(found, behind)
+                flush_directories(found, self.progress)
                 self._give_name(found, wanted, instead_of)
                 flush_directory(found.parent)
         return self.published_tree(target)
@@ -231,21 +233,26 @@ class Disk:
         """Paths of what a directory holds, relative to it, directories left out."""
         top = self._below(path)
         with self.explained():
-            return {str(found.relative_to(top)) for found in top.rglob("*") if not found.is_dir()}
+            return {str(found.relative_to(top)) for found in self._passing(top.rglob("*")) if not found.is_dir()}
 
     def listed(self, directory: str) -> Iterator[Listed]:
         """Files below a directory, those of each directory in it together; none where it is not there."""
         top = self._below(directory)
         with self.explained():
             require_mounted(self.root)
-            for file in files_below(top):
+            for file in self._passing(files_below(top)):
                 yield Listed(str(file.relative_to(self.root)), file.stat().st_size, seal_of(file))
+
+    def _passing(self, found: Iterable[Path]) -> Iterator[Path]:
+        for one in found:
+            self.progress()
+            yield one
 
     def seal(self, path: str) -> Seal | None:
         """Seal of what has this name; None where nothing has."""
         found = self._below(path)
         with self.explained():
-            return seal_of(found) if found.exists() else None
+            return seal_of(found, self.progress) if found.exists() else None
 
     def seal_anew(self, path: str) -> Seal | None:
         """The same, after it got another seal; whoever knows the one before does not remove it.
@@ -255,7 +262,7 @@ class Disk:
         found = self._below(path)
         with self.explained():
             try:
-                later = seal_of(found).mtime_ns + _A_SECOND
+                later = seal_of(found, self.progress).mtime_ns + _A_SECOND
                 os.utime(found, ns=(later, later))
             except FileNotFoundError:
                 require_mounted(self.root)
@@ -263,7 +270,7 @@ class Disk:
             except OSError as error:
                 if error.errno not in _NOT_TO_BE_CHANGED:
                     raise
-            return seal_of(found)
+            return seal_of(found, self.progress)
 
     def size(self, path: str) -> int | None:
         """Size of a file in bytes; None where there is none."""
@@ -289,33 +296,18 @@ class Disk:
         with self.explained():
             found.chmod(mode)
 
-    def remove_tree(self, path: str) -> None:
-        """Remove a directory; what is half removed has its name no more."""
-        target = self._below(path)
-        unfinished = self._partial(target)
-        with self.explained():
-            target.rename(unfinished)
-            shutil.rmtree(unfinished)
-
     def remove(self, path: str, *, sealed: Seal | None = None) -> None:
         """Remove a file or directory; nothing being there is fine. What is half removed has its name no more.
 
         With `sealed`, only what has this seal: raises FileDiffers where something else has the name by now.
         """
         target = self._below(path)
-        removed = beside(target, f"{REMOVED}{self.token}")
         with self.explained():
-            try:
-                target.rename(removed)
-            except FileNotFoundError:
+            if not os.path.lexists(target):
                 require_mounted(self.root)
-                remove_all(target.parent, beside(target, REMOVED).name)  # of whoever died in the middle
-                return
-            if sealed is not None and seal_of(removed) != sealed:
-                removed.rename(target)
-                raise FileDiffers(self.name, target, registered=str(sealed), found=str(seal_of(target)))
-            delete(removed)
-            flush_directory(target.parent)
+            other = remove(target, token=self.token, sealed=sealed, progress=self.progress)
+        if other is not None:
+            raise FileDiffers(self.name, target, registered=str(sealed), found=str(other))
 
     def remove_unfinished(self, path: str) -> None:
         """Remove all that anybody's tries to make a file or directory have left, and nothing that has its name.
@@ -325,7 +317,7 @@ class Disk:
         target = self._below(path)
         with self.explained():
             require_mounted(self.root)
-            remove_all(target.parent, beside(target, PARTIAL).name)
+            remove_all(target.parent, beside(target, PARTIAL).name, self.progress)
 
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
@@ -348,12 +340,13 @@ class Disk:
         A file takes the place of a file at once; anything else is moved aside first, if it is what was seen there.
         """
         aside, is_in_the_way = beside(target, f"{REMOVED}{self.token}"), made.is_dir() or target.is_dir()
-        if instead_of is not None and is_in_the_way and target.exists() and seal_of(target) == instead_of:
+        is_known = instead_of is not None and target.exists() and seal_of(target, self.progress) == instead_of
+        if is_in_the_way and is_known:
             target.rename(aside)
         made.replace(target)
         flush_directory(target.parent)
         for one in (aside, *self._left_of(target, REMOVED)):
-            remove_quietly(one)
+            remove_quietly(one, self.progress)
 
     def _partial(self, target: Path) -> Path:
         return beside(target, f"{PARTIAL}{self.token}")
@@ -375,7 +368,7 @@ class Disk:
     def _remove_partials(self, target: Path) -> None:
         """Remove what earlier tries left: only who holds the lease gets here."""
         for one in self._left_of(target, PARTIAL):
-            remove_quietly(one)
+            remove_quietly(one, self.progress)
 
     def _left_of(self, target: Path, ending: str) -> list[Path]:
         """What earlier tries left of a file or directory.
@@ -411,15 +404,6 @@ class Disk:
         with closing(sink):
             yield sink
         os.fchmod(out.fileno(), mode)
-
-    def _flush_tree(self, top: Path) -> None:
-        """Return once all of a directory is on the disk: many files at a time, as each waits for the disk alone."""
-        with closing(self._behind(_FLUSHED_AT_ONCE, 0)) as behind:
-            for directory, _, names in os.walk(top):
-                for name in names:
-                    behind.do(partial(flush_file, Path(directory, name)))
-            behind.finish()
-        flush_directories(top)
 
     def _behind(self, at_once: int, needs: int) -> Behind:
         return Behind(at_once, progress=self.progress, explain=partial(self._explain, needs=needs))

@@ -145,7 +145,7 @@ def _adopt(order: _Order) -> Stored | None:
         order.disk.checksum(f"{order.path}/{file}") == checksum for file, checksum in order.checksums.items()
     ):
         return order.disk.published_tree(order.path)
-    order.disk.remove_tree(order.path)
+    order.disk.remove(order.path)
     return None
 
 

@@ -1,0 +1,37 @@
+"""Files and directories lose their name before anything of them is removed, so that what has a name is whole."""
+
+from pathlib import Path
+
+from ccat_data_transfer.backends.base import Seal
+from ccat_data_transfer.backends.directories import Progress, delete, flush_directory, remove_all
+from ccat_data_transfer.backends.looks import seal_of
+from ccat_data_transfer.backends.names import REMOVED, beside
+
+
+def remove(target: Path, *, token: str, sealed: Seal | None, progress: Progress) -> Seal | None:
+    """Remove what has a name, and what somebody who died has left of it; nothing being there is fine.
+
+    With `sealed`, only what has this seal: that of anything else is returned, and it is there as before.
+    """
+    removed = beside(target, f"{REMOVED}{token}")
+    try:
+        target.rename(removed)
+    except FileNotFoundError:
+        remove_all(target.parent, beside(target, REMOVED).name, progress)
+        return None
+    found = _seal_or_give_back(removed, target, progress) if sealed is not None else None
+    if found != sealed:
+        removed.rename(target)
+        return found
+    delete(removed, progress)
+    flush_directory(target.parent)
+    return None
+
+
+def _seal_or_give_back(removed: Path, target: Path, progress: Progress) -> Seal:
+    """Seal of what has lost its name, which it gets back where that cannot be seen."""
+    try:
+        return seal_of(removed, progress)
+    except BaseException:
+        removed.rename(target)
+        raise
