@@ -17,6 +17,7 @@ from ccat_ops_db.verbs.scans import (
     Added,
     Contradiction,
     EndsBeforeStart,
+    NameReserved,
     NewFile,
     NotASource,
     PathTaken,
@@ -328,3 +329,27 @@ def test_a_scan_does_not_end_before_it_starts(session: Session) -> None:
         f"Scan {SCAN} cannot end at 2026-04-05 00:59:59+00:00: it started at 2026-04-05 01:00:00+00:00. "
         "Check the clock of the instrument."
     )
+
+
+@pytest.mark.parametrize("path", ["chai/0.fits.partial-7-0a1b2c3d", "night.removed-1-0/0.fits"])
+def test_a_name_that_data_transfer_gives_to_what_it_removes_is_refused(session: Session, path: str) -> None:
+    start_scan(session, SCAN, "map of M17", started_at=START)
+    with pytest.raises(NameReserved, match=f"A raw file cannot have the path {path}: what is called so is removed"):
+        add_files(
+            session,
+            SCAN,
+            [replace(FILES[0], relative_path=path)],
+            module="CHAI/LFA",
+            location="ccat/chai_raw_data",
+            by="CHAI",
+        )
+    assert session.scalars(sa.select(models.RawDataFile)).all() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["chai/0.fits.partial-1", "0.fits.removed-outliers", "0.removed-20260401", "a.partial-1-0.fits"]
+)
+def test_names_that_are_only_alike_are_taken(session: Session, path: str) -> None:
+    start_scan(session, SCAN, "map of M17", started_at=START)
+    file = replace(FILES[0], relative_path=path)
+    assert add_files(session, SCAN, [file], module="CHAI/LFA", location="ccat/chai_raw_data", by="CHAI").new == 1

@@ -57,15 +57,6 @@ def remove_quietly(unfinished: Path, progress: Progress = unwatched) -> None:
         delete(unfinished, progress)
 
 
-def remove_all(directory: Path, start: str, progress: Progress) -> None:
-    """Remove whatever in a directory has a name that starts like this, and have that on the disk."""
-    if directory.is_dir():
-        for found in list(directory.iterdir()):
-            if found.name.startswith(start):
-                delete(found, progress)
-        flush_directory(directory)
-
-
 def delete(found: Path, progress: Progress) -> None:
     """Remove a file, or a directory with all that is in it; what is gone already, or by then, is fine."""
     if not found.is_dir() or found.is_symlink():

@@ -20,7 +20,6 @@ from ccat_data_transfer.backends.directories import (
     flush_directories,
     flush_directory,
     make_directory,
-    remove_all,
     remove_quietly,
 )
 from ccat_data_transfer.backends.errors import (
@@ -38,12 +37,13 @@ from ccat_data_transfer.backends.errors import (
 from ccat_data_transfer.backends.filling import READ_ONLY, Filling
 from ccat_data_transfer.backends.looks import look_of, seal_of, size_of
 from ccat_data_transfer.backends.marks import leave_mark, require_own
-from ccat_data_transfer.backends.names import PARTIAL, REMOVED, beside
+from ccat_data_transfer.backends.names import beside, left_of
 from ccat_data_transfer.backends.page_cache import open_to_read
-from ccat_data_transfer.backends.removing import remove
+from ccat_data_transfer.backends.removing import remove, remove_left
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
 from ccat_ops_db.plan.marks import Mark
+from ccat_ops_db.plan.names import PARTIAL, REMOVED
 from ccat_service.spaces import has_inodes, mark_of, require_mounted
 
 _FLUSHED_AT_ONCE: Final = 8
@@ -317,7 +317,7 @@ class Disk:
         target = self._below(path)
         with self.explained():
             require_mounted(self.root)
-            remove_all(target.parent, beside(target, PARTIAL).name, self.progress)
+            remove_left(target, PARTIAL, self.progress)
 
     def _below(self, path: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir() raises where nobody may look at it
@@ -378,8 +378,7 @@ class Disk:
         if target.parent not in self._left:
             with os.scandir(target.parent) as entries:
                 self._left[target.parent] = [one.name for one in entries if PARTIAL in one.name or REMOVED in one.name]
-        start = beside(target, ending).name
-        return [target.parent / name for name in self._left[target.parent] if name.startswith(start)]
+        return left_of(target, ending, self._left[target.parent])
 
     def _require_room(self, needs: int) -> None:
         if self.holds_data:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from ccat_data_transfer.backends.base import Seal
-from ccat_data_transfer.backends.directories import Progress, delete, flush_directory, remove_all
+from ccat_data_transfer.backends.directories import Progress, delete, flush_directory
 from ccat_data_transfer.backends.looks import seal_of
-from ccat_data_transfer.backends.names import REMOVED, beside
+from ccat_data_transfer.backends.names import beside, left_of
+from ccat_ops_db.plan.names import REMOVED
 
 
 def remove(target: Path, *, token: str, sealed: Seal | None, progress: Progress) -> Seal | None:
@@ -17,7 +18,7 @@ def remove(target: Path, *, token: str, sealed: Seal | None, progress: Progress)
     try:
         target.rename(removed)
     except FileNotFoundError:
-        remove_all(target.parent, beside(target, REMOVED).name, progress)
+        remove_left(target, REMOVED, progress)
         return None
     found = _seal_or_give_back(removed, target, progress) if sealed is not None else None
     if found != sealed:
@@ -26,6 +27,14 @@ def remove(target: Path, *, token: str, sealed: Seal | None, progress: Progress)
     delete(removed, progress)
     flush_directory(target.parent)
     return None
+
+
+def remove_left(target: Path, ending: str, progress: Progress) -> None:
+    """Remove what tries have left of a file or directory, and have that on the disk."""
+    if target.parent.is_dir():
+        for found in left_of(target, ending, [one.name for one in target.parent.iterdir()]):
+            delete(found, progress)
+        flush_directory(target.parent)
 
 
 def _seal_or_give_back(removed: Path, target: Path, progress: Progress) -> Seal:

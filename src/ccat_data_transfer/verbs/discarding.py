@@ -173,7 +173,7 @@ def _take(session: Session, *, one: CopyLease) -> list[_Order]:
 
 def _store(copy: models.PhysicalCopy, one: CopyLease) -> Store:
     keep, parts = partial(one.keep_lease, copy.id), one.worker.part_bytes
-    return store_of(copy.location, token=one.token, progress=keep, part_bytes=parts)
+    return store_of(copy.location, token=f"{copy.id}-{one.token}", progress=keep, part_bytes=parts)
 
 
 def _inbox(session: Session, copy: models.PhysicalCopy) -> str | None:

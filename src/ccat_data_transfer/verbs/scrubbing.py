@@ -192,7 +192,8 @@ def _begin(session: Session, *, lease: CopyLease, copy_id: int) -> _Order | None
         return None
     parts, one = lease.worker.part_bytes, archived(session, copy)
     is_archived = copy.location.location_type is LocationType.LONG_TERM_ARCHIVE
-    store = store_of(copy.location, token=lease.token, progress=partial(lease.keep_lease, copy_id), part_bytes=parts)
+    token, keep = f"{copy_id}-{lease.token}", partial(lease.keep_lease, copy_id)
+    store = store_of(copy.location, token=token, progress=keep, part_bytes=parts)
     return _Order(
         package_id=copy.raw_data_package_id,
         location_id=copy.data_location_id,

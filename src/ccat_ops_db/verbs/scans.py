@@ -19,6 +19,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION, MODULE, OBS_UNIT, SOURCE_LOCATION, TELESCOPE, find
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.nights import observing_night
+from ccat_ops_db.plan.names import is_reserved
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.file_numbers import correct_number, note_lack
 
@@ -135,6 +136,19 @@ class OfAnotherScan(CcatError):
         )
 
 
+class NameReserved(CcatError):
+    """A raw file is called like what data transfer removes as the rest of an unfinished file."""
+
+    code = "name_reserved"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"A raw file cannot have the path {path}: what is called so is removed as the rest of an unfinished file. "
+            "Give it a name that does not end in `.partial-` or `.removed-`, a number and hexadecimal digits; nothing "
+            "was registered."
+        )
+
+
 @dataclass(frozen=True)
 class NewFile:
     """A raw file as its instrument describes it."""
@@ -206,9 +220,12 @@ def add_files(
 
     `module` is `Instrument/Module`, `location` is `site/name`. With `replace`, what was registered before with another
     size or checksum, and is not packed yet, is corrected; raises RegisteredOtherwise without. With `again` files may
-    belong to two scans; raises OfAnotherScan without. Raises Contradiction and PathTaken where an identifier or a path
-    was used for something else.
+    belong to two scans; raises OfAnotherScan without. Raises NameReserved, and Contradiction and PathTaken where an
+    identifier or a path was used for something else.
     """
+    for file in files:
+        if is_reserved(file.relative_path):
+            raise NameReserved(file.relative_path)
     scan, source = _scan(session, scan_id), source_location(session, location)
     owner = {"executed_obs_unit_id": scan.id, "instrument_module_id": find(session, MODULE, module).id}
     rows = [owner | asdict(file) for file in files]

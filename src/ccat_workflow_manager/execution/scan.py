@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.names import is_reserved
 from ccat_ops_db.plan.trees import TreeFile, tree_checksum
 from ccat_workflow_manager.execution.durable import read_only_mode, sync_directory
 from ccat_workflow_manager.execution.products import TREE_SUFFIX, Product, product_type
@@ -113,6 +114,9 @@ def _confirm_name(path: PurePosixPath) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise OutputRefused(str(path), problem="its name is not UTF-8", remedy="give it another name") from error
+    if is_reserved(str(path)):
+        problem = "what is called so is removed as the rest of an unfinished file"
+        raise OutputRefused(str(path), problem=problem, remedy="give it another name")
 
 
 def _confirm_link(root: Path, path: PurePosixPath, *, tree: PurePosixPath | None) -> None:

@@ -217,6 +217,10 @@ def link(target: str, name: str = "science/link") -> Callable[[Path], None]:
         (lambda output: os.mkfifo(output / "science/pipe"), "neither a file nor a directory"),
         (lambda output: os.mkfifo(output / "science/cube.zarr/pipe"), "neither a file nor a directory"),
         (lambda output: (output / os.fsdecode(b"science/\xff")).touch(), "name is not UTF-8"),
+        (
+            lambda output: (output / "science/map.fits.partial-7-0a1b2c3d").touch(),
+            "removed as the rest of an unfinished",
+        ),
         (replace_by_link, "it was replaced by a link to .*elsewhere; write into the directory itself"),
     ],
 )
