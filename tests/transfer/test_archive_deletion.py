@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,6 +298,63 @@ def test_a_copy_that_could_not_be_deleted_and_is_the_last_sound_one_is_a_copy_ag
     scrub(observatory.worker, [copy.id])
     assert observatory.copies(package_id)[where].verified_at is not None
     assert hindered(observatory, "ccat/chai_raw_data") == [None]
+
+
+def half_removed(observatory: Observatory, path: str) -> Path:
+    """What becomes of a copy whose worker dies, or whose disk fails, once it has lost its name."""
+    place = observatory.directory(DISK) / path
+    return place.rename(place.with_name(f"{place.name}.removed-7-0a1b2c3d"))
+
+
+def test_one_that_has_only_lost_its_name_gets_it_back(observatory: Observatory, object_store: ObjectStore) -> None:
+    package_id = twice(observatory)
+    cannot_be_removed(observatory, object_store, DISK)
+    path = observatory.copies(package_id)[DISK].path
+    half_removed(observatory, path)
+    lose(observatory, package_id, STORE)
+    try_again(observatory, DISK)
+    copy = observatory.copies(package_id)[DISK]
+    assert (copy.status, copy.verified_at) == (PhysicalCopyStatus.PRESENT, None)
+    scrub(observatory.worker, [copy.id])
+    assert observatory.copies(package_id)[DISK].verified_at is not None
+    assert observatory.leftovers() == []
+
+
+def test_of_several_that_have_lost_the_name_none_is_taken_for_the_copy(
+    observatory: Observatory, object_store: ObjectStore
+) -> None:
+    package_id = twice(observatory)
+    cannot_be_removed(observatory, object_store, DISK)
+    left = half_removed(observatory, observatory.copies(package_id)[DISK].path)
+    left.with_name(left.name.replace("-7-", "-8-")).write_bytes(b"of an earlier one")
+    lose(observatory, package_id, STORE)
+    try_again(observatory, DISK)
+    assert status(observatory, DISK) is PhysicalCopyStatus.MISSING
+
+
+@pytest.mark.parametrize("is_halved", [False, True], ids=["whole", "halved"])
+def test_a_directory_that_has_only_lost_its_name_gets_it_back_and_is_damaged_where_a_part_is_gone(
+    reductions: Reductions, *, is_halved: bool
+) -> None:
+    observatory = reductions.observatory
+    run_id = reductions.make(TREE)
+    reductions.archive()
+    [home] = reductions.copies(run_id, "cologne/ramses").values()
+    with transaction(reductions.engine) as session:
+        to_failed = [one for one in PhysicalCopyStatus if one.value.startswith("deletion")]
+        for to in to_failed:
+            advance(session, models.PhysicalCopy, [home.id], to=to, because="a test", by="a test")
+        bad = [copy.id for copy in reductions.copies(run_id, STORE).values()]
+        advance(session, models.PhysicalCopy, bad, to=PhysicalCopyStatus.CORRUPT, because="it rots", by="a scrubber")
+    place = observatory.directory("cologne/ramses") / home.path
+    left = place.rename(place.with_name(f"{place.name}.removed-7-0a1b2c3d"))
+    if is_halved:
+        (left / "0.0").unlink()
+    delete_copies(observatory.worker, observatory.schedule_deletions("cologne/ramses"))
+    found = observatory.one(models.PhysicalCopy, id=home.id).status
+    assert found is (PhysicalCopyStatus.CORRUPT if is_halved else PhysicalCopyStatus.PRESENT)
+    assert place.is_dir()
+    assert observatory.leftovers() == []
 
 
 @pytest.mark.parametrize(("where", "other"), [(DISK, STORE), (STORE, DISK)])

@@ -85,7 +85,8 @@ class Store(Protocol):
     def seal_anew(self, path: str) -> Seal | None:
         """The same, after it got another seal than who began to remove it knows.
 
-        That of an object is never another, nor that of a file which may not be changed.
+        That of an object is never another, nor that of a file which may not be changed. What was half removed gets its
+        name back.
         """
 
     def remove_unfinished(self, path: str) -> None:

@@ -39,7 +39,7 @@ from ccat_data_transfer.backends.looks import look_of, seal_of, size_of
 from ccat_data_transfer.backends.marks import leave_mark, require_own
 from ccat_data_transfer.backends.names import beside, left_of
 from ccat_data_transfer.backends.page_cache import open_to_read
-from ccat_data_transfer.backends.removing import remove, remove_left
+from ccat_data_transfer.backends.removing import give_back, remove, remove_left
 from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
 from ccat_ops_db.plan.marks import Mark
@@ -257,10 +257,12 @@ class Disk:
     def seal_anew(self, path: str) -> Seal | None:
         """The same, after it got another seal; whoever knows the one before does not remove it.
 
-        What is another user's, or on a disk that is read-only now, keeps the one that it has.
+        What is another user's, or on a disk that is read-only now, keeps the one that it has. Whose removal ended once
+        it had lost its name gets that back, if it can be nothing else.
         """
         found = self._below(path)
         with self.explained():
+            give_back(found)
             try:
                 later = seal_of(found, self.progress).mtime_ns + _A_SECOND
                 os.utime(found, ns=(later, later))

@@ -1,5 +1,6 @@
 """Files and directories lose their name before anything of them is removed, so that what has a name is whole."""
 
+import os
 from pathlib import Path
 
 from ccat_data_transfer.backends.base import Seal
@@ -27,6 +28,16 @@ def remove(target: Path, *, token: str, sealed: Seal | None, progress: Progress)
     delete(removed, progress)
     flush_directory(target.parent)
     return None
+
+
+def give_back(target: Path) -> None:
+    """Have what was half removed have its name again, where nothing else has that, and only one thing can be it."""
+    if os.path.lexists(target) or not target.parent.is_dir():
+        return
+    left = left_of(target, REMOVED, [one.name for one in target.parent.iterdir()])
+    if len(left) == 1:
+        left[0].rename(target)
+        flush_directory(target.parent)
 
 
 def remove_left(target: Path, ending: str, progress: Progress) -> None:

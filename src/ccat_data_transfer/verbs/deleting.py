@@ -166,10 +166,18 @@ def _kept(session: Session, because: Mapping[int, str], one: CopyLease) -> list[
             store=_store(copy, one),
             path=copy.path,
             listing=archived(session, copy).listing if _is_archived(copy) else None,
+            size_bytes=_size(session, copy),
             because=because[copy.id],
         )
         for copy in copies
     ]
+
+
+def _size(session: Session, copy: models.PhysicalCopy) -> int | None:
+    """Size of a copy; that of its product, where a run made it and nobody measured it."""
+    if copy.size_bytes is None and copy.data_product_id is not None:
+        return session.get_one(models.DataProduct, copy.data_product_id).size_bytes
+    return copy.size_bytes
 
 
 def _orders(session: Session, copy_ids: Iterable[int], one: CopyLease) -> list[_Order]:

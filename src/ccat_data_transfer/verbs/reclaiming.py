@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Seal, Store
+from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.verbs.attempts import LeaseLost
 from ccat_data_transfer.verbs.copies import keep_seals
 from ccat_data_transfer.verbs.leases import CopyLease
@@ -29,6 +30,7 @@ _Copy, _Status = models.PhysicalCopy, PhysicalCopyStatus
 _IDLE: Final = {"claimed_by": None, "lease_until": None}
 _UNREAD: Final = {"verified_at": None, "not_before": None, "trouble_count": 0}
 _GONE: Final = "it was to stay, and is not there any more"
+_HALVED: Final = "it was to stay, and part of it was removed before"
 _NOW: Final = sa.func.clock_timestamp()
 
 _log = StructuredLogger(__name__)
@@ -43,6 +45,8 @@ class Kept:
     path: str
     listing: str | None
     """What lists it, of a directory in an archive: objects below a name are nothing that has the name."""
+    size_bytes: int | None
+    """What all of it has."""
     because: str
     """Why it has to stay."""
 
@@ -50,6 +54,8 @@ class Kept:
 @dataclass(frozen=True)
 class _Found:
     is_there: bool
+    is_whole: bool
+    """As far as its size tells."""
     seal: Seal | None = None
 
 
@@ -63,8 +69,10 @@ def reclaim(session: Session, kept: Sequence[Kept], seen: Mapping[int, _Found | 
     session.execute(sa.update(_Copy).where(is_among(_Copy.id, looked_at)).values(_UNREAD))
     keep_seals(session, {copy_id: found.seal for copy_id, found in looked_at.items() if found.seal is not None})
     gone = [copy_id for copy_id, found in looked_at.items() if not found.is_there]
+    halved = [copy_id for copy_id, found in looked_at.items() if found.is_there and not found.is_whole]
     were = [_Status.PRESENT, _Status.STAGED]
     advance(session, _Copy, gone, to=_Status.MISSING, expected=were, because=_GONE, by=by)
+    advance(session, _Copy, halved, to=_Status.CORRUPT, expected=were, because=_HALVED, by=by)
 
 
 def look_for(kept: Iterable[Kept], one: CopyLease) -> dict[int, _Found | CcatError]:
@@ -81,9 +89,11 @@ def _look_for(copy: Kept, one: CopyLease) -> _Found | CcatError:
     try:
         seal = copy.store.seal_anew(copy.path)
         is_listed = copy.listing is not None and copy.store.seal(copy.listing) is not None
+        tree = copy.store.tree(copy.path) if isinstance(copy.store, Disk) and seal is not None else None
     except CcatError as trouble:
         return trouble
-    return _Found(seal is not None or is_listed, seal)
+    is_whole = tree is None or copy.size_bytes in {None, tree.size_bytes}
+    return _Found(is_there=seal is not None or is_listed, is_whole=is_whole, seal=seal)
 
 
 def _bring_back(session: Session, copies: Iterable[Kept], *, by: str) -> None:
