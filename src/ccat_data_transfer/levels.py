@@ -48,7 +48,10 @@ def levels(session: Session, now: datetime) -> list[Level]:
 def _level(one: _Location, name: str, filled: int | None, *, kept: int, now: datetime) -> Level:
     is_store = one.storage_type is StorageType.S3
     reserve, seen_at = one.free_space_reserve_bytes, one.space_checked_at
-    state = space_state(one.free_bytes, reserve=reserve, checked_at=seen_at, now=now, trouble=one.trouble)
+    stands = one.location_type is not LocationType.PROCESSING
+    state = space_state(
+        one.free_bytes, reserve=reserve, checked_at=seen_at, now=now, trouble=one.trouble, stands=stands
+    )
     is_known = state is not SpaceState.UNKNOWN
     return Level(
         location=name,

@@ -20,10 +20,10 @@ from typing import Final
 from sqlalchemy import Engine
 
 from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read
-from ccat_ops_db.plan.spaces import trouble_of, without_inodes
-from ccat_ops_db.queries.spaces import holds_data, identity_of
+from ccat_ops_db.plan.spaces import UNREAD, UNWRITTEN, trouble_of, without_inodes
+from ccat_ops_db.queries.spaces import holds_data, identity_of, takes_files
 from ccat_ops_db.session import database_time, transaction
-from ccat_ops_db.verbs.spaces import record_space
+from ccat_ops_db.verbs.spaces import record_space, record_trouble
 from ccat_service.looking import EVERY, Look, looking
 from ccat_service.stop import Stop
 
@@ -79,23 +79,43 @@ def watching_space(
 def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
     """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
 
-    Raises OSError where the disk cannot be seen, or another lies in its place, as its mark says or as it is empty; with
-    a `base` the last is written down too. By the database's clock, when it began: what went since then is not seen.
+    Without a `base`, whether a buffer or an archive can be written. Raises OSError then where it cannot, where the disk
+    cannot be seen, or another lies in its place, as its mark says or as it is empty; that is written down too. By the
+    database's clock, when it began: what went since then is not seen.
     """
     began = monotonic()
-    seen = _see(root, base) if base else replace(_measure(root), is_empty=_is_empty(root))
-    mark = None if base else mark_of(root)
+    seen = _see(root, base) if base else _see_place(engine, location_id, root)
     with transaction(engine) as session:
-        if mark is not None and identity_of(session, location_id) not in {None, mark.identity}:
-            raise AnothersDirectory(root, mark.location)
-        is_new = seen.is_empty and not holds_data(session, location_id)
-        if seen.is_empty and not is_new and base is None:
-            raise NothingThere(root)
+        is_new = base is not None and seen.is_empty and not holds_data(session, location_id)
         trouble = None if is_new else seen.trouble
         is_known = trouble is None or seen.free == 0  # else nothing of it can be used, or it is that of another disk
         free, total = (seen.free, seen.total) if is_known else (None, None)
         then = database_time(session) - timedelta(seconds=monotonic() - began)
         record_space(session, location_id, free=free, total=total, trouble=trouble, now=then)
+
+
+def _see_place(engine: Engine, location_id: int, root: Path) -> _Seen:
+    """What is free where no runs are; raises OSError, and writes down why."""
+    usually = UNREAD
+    try:
+        seen, mark, is_empty = _measure(root), mark_of(root), _is_empty(root)
+        with transaction(engine) as session:
+            is_written = takes_files(session, location_id)
+            if mark is not None and identity_of(session, location_id) not in {None, mark.identity}:
+                raise AnothersDirectory(root, mark.location)
+            if is_empty and holds_data(session, location_id):
+                raise NothingThere(root)
+        if is_written:
+            usually = UNWRITTEN
+            _write_in(root)
+    except OSError as error:
+        if error.errno == ENOSPC:  # told of by what is free
+            return seen
+        trouble = trouble_of(error, host=platform.node(), usually=usually)
+        with transaction(engine) as session:
+            record_trouble(session, location_id, trouble=trouble, now=database_time(session))
+        raise
+    return seen
 
 
 def _measure(root: Path) -> _Seen:
@@ -133,7 +153,10 @@ def told(error: OSError) -> str:
 def try_to_write(root: Path, base: Path) -> None:
     """Make a small file where the runs of a location lie, and remove it; raises OSError that names the directory."""
     require_mounted(root)
-    directory = base if base.exists() or base.is_symlink() else root
+    _write_in(base if base.exists() or base.is_symlink() else root)
+
+
+def _write_in(directory: Path) -> None:
     probe = directory / _PROBE
     try:
         with probe.open("wb") as file:

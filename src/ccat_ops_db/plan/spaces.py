@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from errno import EDQUOT, ENOENT, ENOTDIR
+from errno import EDQUOT, EEXIST, ENOENT, ENOTDIR
 from typing import Final
 
 FRESH: Final = timedelta(minutes=2)
@@ -12,9 +12,12 @@ _MISSING: Final = ("is missing", "mount or make it")
 _KNOWN: Final[Mapping[int, tuple[str, str]]] = {
     ENOENT: _MISSING,
     ENOTDIR: _MISSING,
+    EEXIST: ("has another directory", "`ccat location move` says where its files lie now"),
     EDQUOT: ("has no disk quota left", "free some of what its user has there, or have the quota raised"),
 }
 """What an error of the system means for a location, and what to do."""
+UNWRITTEN: Final = ("cannot be written", "make it writable")
+UNREAD: Final = ("cannot be read", "let the user of its workers read it")
 _UNITS: Final = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6))
 
 
@@ -33,9 +36,20 @@ def is_short(free: int, *, reserve: int) -> bool:
 
 
 def space_state(
-    free: int | None, *, reserve: int, checked_at: datetime | None, now: datetime, trouble: str | None = None
+    free: int | None,
+    *,
+    reserve: int,
+    checked_at: datetime | None,
+    now: datetime,
+    trouble: str | None = None,
+    stands: bool = False,
 ) -> SpaceState:
-    """What is known now, where a worker saw so much free space, or trouble, at a moment, or none ever did."""
+    """What is known now, where a worker saw so much free space, or trouble, at a moment, or none ever did.
+
+    Trouble that `stands` holds until somebody sees that it is over, and the moment is when it was seen well last.
+    """
+    if trouble is not None and stands:
+        return SpaceState.UNUSABLE
     if checked_at is None or now - checked_at > FRESH:
         return SpaceState.UNKNOWN
     if trouble is not None or free is None:
@@ -59,9 +73,9 @@ def short_sentence(location: str, *, free: int, reserve: int, unseen_since: date
     return f"location {location} has {there}, {kept}: nothing is staged or submitted there until more is free"
 
 
-def trouble_of(error: OSError, *, host: str) -> str:
-    """What the matter is with a location where a worker could not write, and what to do."""
-    what, then = _KNOWN.get(error.errno or 0, ("cannot be written", "make it writable"))
+def trouble_of(error: OSError, *, host: str, usually: tuple[str, str] = UNWRITTEN) -> str:
+    """What the matter is with a location where a worker could not write, or do what `usually` says, and what to do."""
+    what, then = _KNOWN.get(error.errno or 0, usually)
     return f"{what} on {host}: {error.strerror or error}: {error.filename}; {then}"
 
 
@@ -76,6 +90,12 @@ def without_inodes(*, host: str) -> str:
 def trouble_sentence(location: str, trouble: str, *, unseen_since: datetime | None = None) -> str:
     """Why nothing starts at a location where a worker could not write; `unseen_since` as of `short_sentence`."""
     return f"location {location} {trouble}: nothing is staged or submitted there until then{_since(unseen_since)}"
+
+
+def away_sentence(location: str, trouble: str, *, since: datetime | None) -> str:
+    """What keeps all from reading and writing at a location where no runs are, and since when it was not seen well."""
+    then = f" (since {since:%F %H:%M} UTC)" if since else ""
+    return f"location {location} {trouble}: nothing is read or written there until then{then}"
 
 
 def _since(unseen_since: datetime | None) -> str:

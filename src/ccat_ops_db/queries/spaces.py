@@ -13,7 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
 from ccat_ops_db.plan.marks import Mark
-from ccat_ops_db.plan.spaces import FRESH, SpaceState, short_sentence, space_state, trouble_sentence
+from ccat_ops_db.plan.spaces import FRESH, SpaceState, away_sentence, short_sentence, space_state, trouble_sentence
 from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus, StorageType
 
 _Location = models.DataLocation
@@ -29,9 +29,13 @@ _UNSEEN_SINCE: Final = sa.case((_Location.space_checked_at < sa.func.now() - FRE
 _FULL: Final = LOCATION.rows.with_only_columns(
     _Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes, _UNSEEN_SINCE
 ).where(_IS_FULL, sa.not_(_IS_UNUSABLE))
+_HAS_RUNS: Final = _Location.location_type == LocationType.PROCESSING
+_HAS_DATA: Final = sa.exists().where(
+    models.PhysicalCopy.data_location_id == _Location.id, models.PhysicalCopy.status.in_(_LIE)
+)
 _UNUSABLE: Final = LOCATION.rows.with_only_columns(
-    _Location.id, LOCATION.label, _Location.trouble, _UNSEEN_SINCE
-).where(_IS_UNUSABLE)
+    _Location.id, LOCATION.label, _Location.trouble, _UNSEEN_SINCE, _HAS_RUNS, _Location.space_checked_at
+).where(_IS_UNUSABLE, sa.or_(_HAS_RUNS, _Location.active, _HAS_DATA))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +84,22 @@ def full_disks(session: Session) -> Mapping[int, str]:
 
 
 def unusable_locations(session: Session) -> Mapping[int, str]:
-    """Locations that are missing or cannot be written, by id, with the sentence that says so."""
+    """Locations that are missing or cannot be written, by id, with the sentence that says so.
+
+    Left out is what is out of use, and has nothing.
+    """
     return {
-        number: trouble_sentence(name, trouble or "", unseen_since=since)
-        for number, name, trouble, since in session.execute(_UNUSABLE)
+        number: trouble_sentence(name, trouble or "", unseen_since=unseen_since)
+        if has_runs
+        else away_sentence(name, trouble or "", since=since)
+        for number, name, trouble, unseen_since, has_runs, since in session.execute(_UNUSABLE)
     }
+
+
+def takes_files(session: Session, location_id: int) -> bool:
+    """Whether workers put files at a location that are no runs'."""
+    taking = sa.select(_Location.id).filter_by(id=location_id, active=True)
+    return session.scalar(taking.where(_Location.location_type.in_(_MARKED))) is not None
 
 
 def holds_data(session: Session, location_id: int) -> bool:
@@ -129,7 +144,12 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         total_bytes=one.total_bytes,
         reserve_bytes=reserve,
         state=space_state(
-            one.free_bytes, reserve=reserve, checked_at=one.space_checked_at, now=now, trouble=one.trouble
+            one.free_bytes,
+            reserve=reserve,
+            checked_at=one.space_checked_at,
+            now=now,
+            trouble=one.trouble,
+            stands=one.location_type is not LocationType.PROCESSING,
         ),
         trouble=one.trouble,
         unreadable=one.unreadable,

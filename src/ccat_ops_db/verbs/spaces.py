@@ -12,6 +12,8 @@ from ccat_ops_db.sets import is_among, table_of
 from ccat_ops_db.verbs.limiting import tell_limits
 
 _SAID_FOR: Final = timedelta(seconds=10)
+_SEEN_FOR: Final = timedelta(minutes=1)
+"""So long what one worker sees holds against what another does not: each looks several times meanwhile."""
 
 
 def record_space(
@@ -35,6 +37,20 @@ def record_space(
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
     if _is_held(one) != was_held:
         tell_limits(session)
+
+
+def record_trouble(session: Session, location_id: int, *, trouble: str, now: datetime) -> None:
+    """Write down what keeps a worker from a location where no runs are, unless another one has just seen it well.
+
+    When that was stays written: who relies on what is there asks for it.
+    """
+    location = models.DataLocation
+    here = sa.select(location).where(location.id == location_id)
+    one = session.scalars(here.with_for_update(of=location.__table__, key_share=True)).one()
+    seen_at = one.space_checked_at
+    if one.trouble is None and seen_at is not None and now - seen_at < _SEEN_FOR:
+        return
+    one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = None, None, trouble, seen_at or now
 
 
 def record_served(session: Session, location_ids: Collection[int]) -> None:

@@ -167,22 +167,23 @@ def test_who_starts_runs_is_woken_when_a_disk_fills_up_and_when_it_has_room_agai
     stop.close()
 
 
-def test_a_worker_looks_at_its_disks_while_nothing_runs_and_what_it_cannot_see_stays_unknown(
-    works: Works, say: Say
-) -> None:
+def test_a_worker_looks_at_its_disks_while_nothing_runs_and_says_which_it_cannot_see(works: Works, say: Say) -> None:
     assert located(say)["state"] == "unknown"
     away = works.add_location("away")
-    stop, roots = Stop(), {away: Path("/nowhere"), works.location_id: works.root / LOCATION_NAME}
-    with watching_space(works.engine, lambda: roots, stop=stop, interval=timedelta(seconds=0.05)):
+    stop, roots = Stop(), {works.location_id: works.root / LOCATION_NAME}
+    with watching_space(works.engine, lambda: dict(roots), stop=stop, interval=timedelta(seconds=0.05)):
         eventually(lambda: located(say)["checked_at"])
         first = located(say)["checked_at"]
         eventually(lambda: located(say)["checked_at"] > first)
+        roots[away] = Path("/nowhere")
+        eventually(lambda: works.all_of(sa.select(models.DataLocation.trouble).filter_by(id=away)) != [None])
         stop.request()
     stop.close()
     assert located(say)["state"] == "ok"
     assert located(say)["total_bytes"] >= located(say)["free_bytes"] > 0
     [unseen] = [one for one in json.loads(say("locations", "--json").stdout) if one["id"] == away]
-    assert (unseen["state"], unseen["free_bytes"]) == ("unknown", None)
+    assert (unseen["state"], unseen["free_bytes"]) == ("unusable", None)
+    assert unseen["trouble"].endswith("/nowhere; mount or make it")
 
 
 def test_disks_that_are_added_or_moved_while_a_worker_runs_are_looked_at_where_they_are(works: Works) -> None:

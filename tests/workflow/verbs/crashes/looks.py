@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ import pytest
 from ccat.watch import hook
 from ccat.watch.hook import Hook
 from ccat.watch.looking import Watch, look_and_tell, watching
+from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.session import transaction
 from ccat_service.health import HealthCheck
 from ccat_service.spaces import measure_space
 from ccat_service.stop import Stop
@@ -87,11 +90,23 @@ def _see(scene: Scene) -> None:
     measure_space(scene.engine, scene.location_id, root, base=base)
 
 
+def _see_archive(scene: Scene) -> None:
+    """Its disk is away first."""
+    with transaction(scene.engine) as session:
+        number = find(session, LOCATION, "cologne/lta").id
+    root = scene.root / "cologne/lta"
+    with suppress(OSError):
+        measure_space(scene.engine, number, root / "not mounted")
+    root.mkdir(parents=True, exist_ok=True)
+    measure_space(scene.engine, number, root)
+
+
 TELL: Final = "tells by a command"
 TELL_THE_WEB: Final = "tells by an address on the web"
 LEAVE: Final = "leaves the watch to another one"
 LIVE: Final = "shows signs of life"
 SEE: Final = "sees what is free on a disk"
+SEE_ARCHIVE: Final = "sees what is free on a disk where no runs are"
 
 LOOKS: Final[dict[str, Callable[[Scene], None]]] = {
     TELL: _tell,
@@ -101,4 +116,5 @@ LOOKS: Final[dict[str, Callable[[Scene], None]]] = {
     LEAVE: _leave,
     LIVE: _live,
     SEE: _see,
+    SEE_ARCHIVE: _see_archive,
 }

@@ -25,12 +25,22 @@ from ccat_ops_db.verbs.spaces import record_space
 from ccat_service.health import HealthCheck
 from ccat_service.stop import Stop
 from tests.workflow.verbs.conftest import OpenWorks
-from tests.workflow.verbs.crashes.looks import INSTANCE, LIVE, LOOKS, SEE, TELL, TELL_THE_WEB, address, heard
+from tests.workflow.verbs.crashes.looks import (
+    INSTANCE,
+    LIVE,
+    LOOKS,
+    SEE,
+    SEE_ARCHIVE,
+    TELL,
+    TELL_THE_WEB,
+    address,
+    heard,
+)
 from tests.workflow.verbs.crashes.mortals import LOOKED, Mortals
 from tests.workflow.verbs.manager_process import ManagerProcess
 from tests.workflow.verbs.works import LOCATION_NAME, Works, eventually
 
-TELLING: Final = [look for look in LOOKS if look not in {LIVE, SEE}]
+TELLING: Final = [look for look in LOOKS if look not in {LIVE, SEE, SEE_ARCHIVE}]
 UNRECORDED: Final = {
     "ccat.watch.hook._given:process.communicate:after",
     "ccat.watch.hook._post:build_opener.open:after",
