@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Final, TypeAlias
 
+from ccat_ops_db.plan.numbers import counted
+
 PACKAGE_LIMIT_BYTES: Final = 50 * 10**9
 """Size that no tar of a raw package exceeds, unless one file alone does."""
 QUIET_PERIOD: Final = timedelta(minutes=5)
@@ -63,6 +65,17 @@ def is_time_to_pack(files: UnpackedFiles, *, now: datetime, quiet_period: timede
 
 def _is_complete(files: UnpackedFiles) -> bool:
     return files.scan_ended and files.expected_files is not None and files.registered_files >= files.expected_files
+
+
+def waits_for(files: UnpackedFiles, *, now: datetime, quiet_period: timedelta) -> str:
+    """What has to happen before they are packed; they are packed without it once nothing came for the quiet period."""
+    if is_time_to_pack(files, now=now, quiet_period=quiet_period):
+        return "a transfer-manager, which packs them now; is one up?"
+    if not files.scan_ended:
+        return "the end of the scan"
+    if files.expected_files is None:
+        return "the number of its files"
+    return f"{counted(files.expected_files - files.registered_files, 'more file', 'more files')} of the scan"
 
 
 def batches(groups: Iterable[UnpackedFiles]) -> Iterator[Sequence[Group]]:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
+from ccat_data_transfer.awaited import Awaited, awaited
 from ccat_data_transfer.copy_status import InDoubt, in_doubt
 from ccat_data_transfer.levels import Level, levels
 from ccat_data_transfer.product_status import ToArchive, ToFetch, to_archive, to_fetch
@@ -16,6 +18,7 @@ from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.queries.lost_packages import IS_LOST, NO_COPY_LEFT
+from ccat_ops_db.queries.troubled_transfers import CARRIES
 from ccat_ops_db.queries.unplanned import Unplanned, unplanned
 from ccat_ops_db.queries.unread import ReadAgain, read_again
 from ccat_ops_db.states import (
@@ -30,6 +33,8 @@ _File, _Package, _Archiving, _Moving = (
     models.LongTermArchiveTransfer,
     models.DataTransfer,
 )
+_NUMBERED: Final = "[^ ]*[0-9][^ ]*"
+"""Numbers, and words that have some: names of packages and their paths."""
 
 
 class Stage(StrEnum):
@@ -58,6 +63,10 @@ class OnItsWay:
     size_bytes: int
     oldest: datetime | None
     """When the first file of it was registered."""
+    troubled: int = 0
+    """Packages of which the most frequent is in the way."""
+    in_the_way: str | None = None
+    """What is in the way most often, of the first of these; numbers and names in those of the others may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +107,8 @@ class TransferStatus:
 
     at: datetime
     stages: Sequence[OnItsWay]
+    awaited: Sequence[Awaited]
+    """Registered files that wait for their scan."""
     unplanned: Sequence[Unplanned]
     """Registered files that get into no package, and why."""
     crossings: Sequence[Crossing]
@@ -139,6 +150,7 @@ def transfer_status(session: Session) -> TransferStatus:
     return TransferStatus(
         at=now,
         stages=stages,
+        awaited=awaited(session),
         unplanned=unplanned(session),
         crossings=_crossings(session),
         crossed=_crossed(session, now),
@@ -177,22 +189,8 @@ def _registered(session: Session) -> OnItsWay:
 
 def _packages(session: Session) -> Mapping[Stage, OnItsWay]:
     """Packages that are not archived, by stage."""
-    live = aliased(_Moving)
-    crosses = sa.exists().where(live.id == _Archiving.data_transfer_id, live.status.in_(LIVE_TRANSFER_STATUSES))
-    stage = sa.case(
-        (_Package.state == PackageState.FAILED, Stage.FAILED),
-        (sa.not_(is_packed()), Stage.TO_PACK),
-        (crosses.correlate(_Archiving), Stage.CROSSING),
-        (is_straight(), Stage.TO_ARCHIVE),
-        else_=Stage.TO_SEND,
-    )
-    way = (
-        sa.select(_Package.id, sa.func.min(stage).label("stage"))
-        .join(_Archiving, _Archiving.raw_data_package_id == _Package.id)
-        .where(_Package.state != PackageState.ARCHIVED, _Archiving.status != Status.CANCELLED)
-        .group_by(_Package.id)
-        .subquery()
-    )
+    way = _ways()
+    troubled = _most_frequent(session, way)
     rows = session.execute(
         sa.select(
             way.c.stage,
@@ -204,10 +202,53 @@ def _packages(session: Session) -> Mapping[Stage, OnItsWay]:
         .join(_File, _File.raw_data_package_id == way.c.id)
         .group_by(way.c.stage)
     )
-    return {
-        Stage(stage): OnItsWay(stage=Stage(stage), packages=packages, files=files, size_bytes=int(size), oldest=oldest)
-        for stage, packages, files, size, oldest in rows
-    }
+    found = dict[Stage, OnItsWay]()
+    for stage, packages, files, size, oldest in rows:
+        number, failure = troubled.get(stage, (0, None))
+        found[Stage(stage)] = OnItsWay(
+            stage=Stage(stage),
+            packages=packages,
+            files=files,
+            size_bytes=int(size),
+            oldest=oldest,
+            troubled=number,
+            in_the_way=failure,
+        )
+    return found
+
+
+def _ways() -> sa.CTE:
+    """Packages that are not archived, each with its stage, and what is in its way."""
+    live = aliased(_Moving)
+    crosses = sa.exists().where(live.id == _Archiving.data_transfer_id, live.status.in_(LIVE_TRANSFER_STATUSES))
+    stage = sa.case(
+        (_Package.state == PackageState.FAILED, Stage.FAILED),
+        (sa.not_(is_packed()), Stage.TO_PACK),
+        (crosses.correlate(_Archiving), Stage.CROSSING),
+        (is_straight(), Stage.TO_ARCHIVE),
+        else_=Stage.TO_SEND,
+    )
+    failure = sa.func.coalesce(_Package.failure, sa.func.min(sa.func.coalesce(_Moving.failure, _Archiving.failure)))
+    return (
+        sa.select(_Package.id, sa.func.min(stage).label("stage"), failure.label("failure"))
+        .join(_Archiving, _Archiving.raw_data_package_id == _Package.id)
+        .outerjoin(_Moving, CARRIES)
+        .where(_Package.state != PackageState.ARCHIVED, _Archiving.status != Status.CANCELLED)
+        .group_by(_Package.id)
+        .cte()
+    )
+
+
+def _most_frequent(session: Session, way: sa.CTE) -> Mapping[str, tuple[int, str]]:
+    """Stage → what is in the way of most of its packages, and of how many; those alike differ in numbers and names."""
+    number = sa.func.count()
+    rows = session.execute(
+        sa.select(way.c.stage, number, sa.func.min(way.c.failure))
+        .where(way.c.failure.is_not(None))
+        .group_by(way.c.stage, sa.func.regexp_replace(way.c.failure, _NUMBERED, "#", "g"))
+        .order_by(number)
+    )
+    return {stage: (packages, failure) for stage, packages, failure in rows}
 
 
 def _archived(session: Session) -> Mapping[Stage, OnItsWay]:

@@ -11,6 +11,7 @@ from rich.live import Live
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, console, print_json, table, titled
 from ccat.wiring import open_database, process_name, transaction
+from ccat_data_transfer.awaited import Awaited
 from ccat_data_transfer.levels import Level
 from ccat_data_transfer.status import Crossed, Crossing, OnItsWay, Stage, TransferStatus, transfer_status
 from ccat_data_transfer.verbs.retrying import find_transfer, retry_transfer
@@ -27,6 +28,8 @@ app = typer.Typer(
 
 _PAUSE: Final = timedelta(seconds=2)
 _BAR: Final = 20
+_LINES: Final = 10
+"""So many scans are shown that files wait for."""
 _DAYS_FROM: Final = 48
 """Hours from which on time is told in days."""
 _OF_CROSSINGS: Final = (
@@ -103,6 +106,8 @@ def _picture(found: TransferStatus) -> RenderableType:
 def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     yield titled(_summary(found))
     yield table(["stage", "packages", "files", "size", "oldest since", "next"], [_stage(one) for one in found.stages])
+    yield from _in_the_way(found)
+    yield from _awaited(found)
     if found.unplanned:
         files = counted(sum(one.files for one in found.unplanned), "registered file", "registered files")
         yield titled(f"{files} that cannot be put into packages")
@@ -138,6 +143,30 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     if read:
         yield titled(f"{counted(len(read), 'archive', 'archives')} to read again")
         yield table(["archive", "every", "longest unread since", "overdue", "size"], read)
+
+
+def _in_the_way(found: TransferStatus) -> Iterator[RenderableType]:
+    rows = [(one.stage, one.packages, one.troubled, one.in_the_way) for one in found.stages if one.in_the_way]
+    if rows:
+        yield titled("in the way of raw packages, the most frequent at each stage")
+        yield table(["stage", "packages", "of which", "what went wrong"], rows)
+
+
+def _awaited(found: TransferStatus) -> Iterator[RenderableType]:
+    if found.awaited:
+        more = len(found.awaited) - _LINES
+        first = f", the first {_LINES}; `--json` has all" if more > 0 else ""
+        number = counted(sum(one.files for one in found.awaited), "registered file waits", "registered files wait")
+        yield titled(f"{number} for the rest of the scan{first}")
+        rows = [
+            (one.scan, one.module, one.files, _came(one), one.waits_for, one.last_file_at, one.packed_at)
+            for one in found.awaited[:_LINES]
+        ]
+        yield table(["scan", "module", "files", "came", "waits for", "last file", "packed at the latest"], rows)
+
+
+def _came(one: Awaited) -> str:
+    return f"{one.came:,}" if one.expected is None else f"{one.came:,} of {one.expected:,}"
 
 
 def _products(found: TransferStatus) -> Iterator[RenderableType]:

@@ -175,9 +175,11 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
         "raw package": sa.select(sa.func.count(), sa.func.min(_Package.created_at)).where(
             on_their_way, _Package.created_at < late
         ),
-        "raw file": sa.select(sa.func.count(), sa.func.min(sa.func.coalesce(scan.ended_at, file.created_at)))
+        "raw file": sa.select(  # since when as `ccat transfer status` says it
+            sa.func.count().filter(sa.or_(scan.ended_at < late, file.created_at < late)), sa.func.min(file.created_at)
+        )
         .join_from(file, scan, file.executed_obs_unit_id == scan.id)
-        .where(file.raw_data_package_id.is_(None), sa.or_(scan.ended_at < late, file.created_at < late)),
+        .where(file.raw_data_package_id.is_(None)),
     }
     for what, query in waits.items():
         number, oldest = session.execute(query).one()
