@@ -14,9 +14,8 @@ from ccat_data_transfer import archives
 from ccat_data_transfer.descriptions import flaw
 from ccat_data_transfer.managers import TransferContext
 from ccat_data_transfer.queues import Operation
-from ccat_data_transfer.tasks import register_tasks
 from ccat_data_transfer.verbs.products.repairing import archive_lost
-from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, next_look_at_archives, scrub
+from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing, next_look_at_archives, scrub, scrub_what_is_due
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.trees import TreeFile, listed, tree_listing
@@ -217,19 +216,15 @@ def test_what_no_worker_reads_is_told_of_twice_and_no_more(
     assert next_look - now < timedelta(minutes=2), "and not an hour after it is read"
 
 
-def test_what_was_read_since_it_was_told_of_is_not_read_again(
-    observatory: Observatory, context: TransferContext
-) -> None:
+def test_what_was_read_since_it_was_told_of_is_not_read_again(observatory: Observatory) -> None:
     packages = [observatory.observe({f"{name}.fits": b"a"}) for name in "ab"]
     observatory.do_all()
     make_old(observatory, days=181)
     with transaction(observatory.engine) as session:
         told = due_for_scrubbing(session, observatory.location_id(ARCHIVE))
-    register_tasks(context.app, observatory.worker)
-    task = context.app.tasks["transfer.scrubbing"]
 
     def read_at() -> list[datetime | None]:
-        task.apply((told,))
+        scrub_what_is_due(observatory.worker, told)
         return [observatory.copies(one)[ARCHIVE].verified_at for one in packages]
 
     first = read_at()

@@ -59,6 +59,8 @@ def _rows(one: Forecast) -> Iterator[_Row]:
     where = one.place.name
     for line in lines(one.groups, one.for_room, paused=one.place.paused):
         yield _Row(where, line.kind, line.copies, line.bytes, goes=line.goes, why=line.why)
+    for line in lines(one.damaged, (), paused=one.place.paused):
+        yield _Row(where, f"damaged {line.kind}", line.copies, line.bytes, goes=line.goes, why=line.why)
     for going in one.going:
         why = going.failure or "it is on its way"
         yield _Row(where, going.status, going.copies, going.bytes, goes=True, why=why)

@@ -74,19 +74,27 @@ def announce_copy(
 ) -> int:
     """Row, WRITING, of the copy that is about to be written; a corrupt or missing one before it is closed."""
     copy = live_copy(session, package.id, location.id)
+    where = f"{location.site.short_name}/{location.name}"
     if copy is not None and copy.status in _USELESS:
-        because = "it is made anew"
-        advance(session, models.PhysicalCopy, [copy.id], to=PhysicalCopyStatus.DELETED, because=because, by=by)
+        if not close_useless(session, [copy.id], by=by):
+            raise CopyInTheWay(package.name, where, f"{copy.status}, and being removed")
         copy = None
     if copy is None:
         row = {"type": "raw_data_package", "raw_data_package_id": package.id, "data_location_id": location.id}
         return session.scalars(insert(Copy).values(row | {"path": path}).returning(Copy.id)).one()
-    where = f"{location.site.short_name}/{location.name}"
     if copy.status is not PhysicalCopyStatus.WRITING:
         raise CopyInTheWay(package.name, where, copy.status)
     if not to_finish(session, [copy.id]):
         raise CopyInTheWay(package.name, where, "unfinished, and being removed")
     return copy.id
+
+
+def close_useless(session: Session, copy_ids: Collection[int], *, by: str) -> set[int]:
+    """Close rows of damaged or lost copies, as they are made anew; of which: what somebody removes now has to wait."""
+    copy = models.PhysicalCopy
+    free = sa.select(copy.id).where(is_among(copy.id, copy_ids), copy.status.in_(_USELESS), claims.is_free(copy))
+    ids = session.scalars(free.order_by(copy.id).with_for_update()).all()
+    return set(advance(session, copy, ids, to=PhysicalCopyStatus.DELETED, because="it is made anew", by=by))
 
 
 def to_finish(session: Session, copy_ids: Collection[int]) -> set[int]:

@@ -4,6 +4,8 @@ A copy that is WRITING where nobody is to finish it any more was given up: the s
 cancelled; what was to be archived goes another way, or not at all. The files go before the row is DELETED, so that a
 worker that dies in between is followed by another; and while one has the lease of the row, nobody begins to write.
 In an archive only what is unfinished goes: what has the name may be whole, or something else.
+
+So do copies outside of archives that were found damaged or gone, once retention would let go sound ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,7 @@ from ccat_ops_db import claims, models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.models.data import LOST, UNFINISHED
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.retention import damaged_and_free, damaged_over, places
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, SOUND_COPY_STATUSES, LocationType, PhysicalCopyStatus, Status
@@ -38,7 +41,12 @@ _AT_ONCE: Final = 100
 _IDLE: Final = {"claimed_by": None, "lease_until": None}
 _IS_UNFINISHED: Final = sa.text(f"physical_copy.{UNFINISHED}")
 _IS_LOST: Final = sa.text(f"physical_copy.{LOST}")
-_NOT_DONE_WITH: Final = (PhysicalCopyStatus.WRITING, PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
+_WHY: Final = {
+    PhysicalCopyStatus.WRITING: "given up unfinished, and removed",
+    PhysicalCopyStatus.CORRUPT: "damaged and not needed any more, and removed",
+    PhysicalCopyStatus.MISSING: "gone and not needed any more",
+}
+"""What is said of copies that go, by what they were."""
 _NOW: Final = sa.func.clock_timestamp()
 
 
@@ -134,6 +142,13 @@ def choose_given_up(session: Session, location_id: int, *, by: str, lease: timed
     return claims.claim(session, _Copy, where=here, by=by, lease=lease, limit=_AT_ONCE)
 
 
+def choose_damaged(session: Session, location_id: int, *, by: str, lease: timedelta) -> list[int]:
+    """Some of what was found damaged or gone at a location, outside of archives, and is not needed there any more."""
+    [place], now = places(session, [location_id]), session.scalars(sa.select(_NOW)).one()
+    over = is_among(_Copy.id, damaged_over(session, place, now=now, most=_AT_ONCE))
+    return claims.claim(session, _Copy, where=over, by=by, lease=lease, limit=_AT_ONCE)
+
+
 def discard(worker: Worker, copy_ids: Sequence[int]) -> None:
     """Remove what is unfinished of copies that were given up, and call them DELETED; what is wanted again stays.
 
@@ -151,9 +166,10 @@ def discard(worker: Worker, copy_ids: Sequence[int]) -> None:
 
 def _take(session: Session, *, one: CopyLease) -> list[_Order]:
     """What to remove, as seen by who holds the rows: whoever is to write there has a job by then, or waits."""
-    unfinished = sa.select(_Copy.id).where(is_among(_Copy.id, one.copy_ids), _Copy.status.in_(_NOT_DONE_WITH))
+    unfinished = sa.select(_Copy.id).where(is_among(_Copy.id, one.copy_ids), _Copy.status.in_(list(_WHY)))
     held = session.scalars(unfinished.order_by(_Copy.id).with_for_update()).all()
-    copies = session.scalars(sa.select(_Copy).where(is_among(_Copy.id, held), _IS_GIVEN_UP)).all()
+    goes = sa.or_(_IS_GIVEN_UP, is_among(_Copy.id, damaged_and_free(session, held)))
+    copies = session.scalars(sa.select(_Copy).where(is_among(_Copy.id, held), goes)).all()
     given_up = [copy.id for copy in copies]
     claims.release(session, _Copy, given_up)
     one.claim(session, given_up)
@@ -243,9 +259,9 @@ def _is_half_there(order: _Order) -> bool:
 def _record(session: Session, *, one: CopyLease, left: Mapping[int, PhysicalCopyStatus]) -> None:
     mine, by = set(one.held(session)).intersection(left), one.worker.name
     gone, there = PhysicalCopyStatus.DELETED, PhysicalCopyStatus.PRESENT
-    because = "given up unfinished, and removed"
     removed = [copy_id for copy_id in mine if left[copy_id] is gone]
-    advance(session, _Copy, removed, to=gone, expected=_NOT_DONE_WITH, because=because, by=by, values=_IDLE)
+    for was, because in _WHY.items():
+        advance(session, _Copy, removed, to=gone, expected=[was], because=because, by=by, values=_IDLE)
     kept, bad = mine.difference(removed), [one for one in mine if left[one] is PhysicalCopyStatus.CORRUPT]
     because = "no other copy was found right, so what was there before is kept"
     advance(session, _Copy, kept, to=there, expected=[PhysicalCopyStatus.WRITING], because=because, by=by, values=_IDLE)

@@ -54,6 +54,7 @@ class Obstacle(StrEnum):
     SHARED_PATH = "shared_path"
     LAST_SOUND_COPY = "last_sound_copy"
     COUNTS = "counts"
+    MADE_ANEW = "made_anew"
     BEING_READ = "being_read"
     BEING_STAGED = "being_staged"
     IN_USE = "in_use"
@@ -70,6 +71,7 @@ _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.SHARED_PATH: "another registered file has the same path there",
     Obstacle.LAST_SOUND_COPY: "no other copy of it is known to be sound",
     Obstacle.COUNTS: "it is the archive copy of a product that counts",
+    Obstacle.MADE_ANEW: "it is brought back where another copy of it is sound",
     Obstacle.BEING_READ: "a transfer reads it",
     Obstacle.BEING_STAGED: "a staging job asks for it",
     Obstacle.IN_USE: "an active run takes it",

@@ -1,7 +1,8 @@
 """What may go, where, and what is in the way: facts about copies, for those who delete them and those who ask."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
-from ccat_ops_db.models.data import GOING
+from ccat_ops_db.models.data import GOING, LOST
 from ccat_ops_db.plan.digests import NOT_INPUTS
 from ccat_ops_db.plan.retention import (
     AWAY_AFTER,
@@ -29,12 +30,15 @@ from ccat_ops_db.plan.retention import (
     room_to_make,
 )
 from ccat_ops_db.queries.pauses import held_because, is_held
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import DataProductType, LocationType, PhysicalCopyStatus, StorageType
 
 USUAL_CLASS: Final = "raw"
 """Class of the data of instruments that name none."""
 _Location = models.DataLocation
+_Copy: Final = models.PhysicalCopy
 _LIE: Final = ("present", "staged")
+_DAMAGED: Final = ("corrupt", "missing")
 _NOT_DELETED: Final = (*_LIE, "deletion_possible", "deletion_scheduled", "deletion_in_progress", "deletion_failed")
 _FEW: Final = 500
 """Copies that are looked up one by one; of many more at a time the database plans nested loops that take minutes."""
@@ -96,6 +100,11 @@ SELECT kind, NULL AS obstacle, CASE WHEN due_at IS NULL THEN 'never' ELSE 'ahead
     count(*) AS copies, sum(size_bytes)::bigint AS bytes
 FROM ({_IN_LINE}) line WHERE before < :room GROUP BY 1, 3 ORDER BY 1, 3
 """  # noqa: S608 - a statement of ours
+_FROM_DAMAGED: Final = ("FROM copy", "FROM damaged")
+_GROUPS_DAMAGED: Final = _GROUPS.replace(*_FROM_DAMAGED)
+_OVER_DAMAGED: Final = _OVER.replace(*_FROM_DAMAGED)
+_FREE_DAMAGED: Final = "SELECT id FROM damaged WHERE obstacle IS NULL"
+_IS_DAMAGED: Final = sa.text(f"physical_copy.{LOST}")
 _OBSTACLES: Final = "SELECT id, obstacle FROM copy WHERE obstacle IS NOT NULL"
 _PLANNED: Final = sa.text("""
 SELECT set_config('work_mem', '64MB', true), set_config('enable_nestloop', :nested, true),
@@ -165,6 +174,8 @@ class Forecast:
     for_room: Sequence[Group]
     """Those of them that would go before their time."""
     going: Sequence[Going]
+    damaged: Sequence[Group] = ()
+    """Copies outside of archives that were found damaged or gone."""
 
 
 def keeps_all() -> sa.ColumnElement[bool]:
@@ -204,11 +215,18 @@ def _place(one: _Location, name: str, paused: str | None) -> Place:
 
 def forecast(session: Session, of: Sequence[Place], *, now: datetime) -> Sequence[Forecast]:
     """What would become of the copies at locations now: what goes, what stays, and why."""
-    groups: dict[int, list[Group]] = {one.id: [] for one in of}
-    for row in _rows(session, _GROUPS, of, now=now):
-        groups[row["data_location_id"]].append(_group(row))
-    going = _going(session)
-    return [_forecast(session, one, groups[one.id], going=going.get(one.id, ()), now=now) for one in of]
+    groups, going = _groups(_rows(session, _GROUPS, of, now=now)), _going(session)
+    bad = _rows(session, _GROUPS_DAMAGED, of, statuses=_DAMAGED, now=now) if _is_any_damaged(session, of) else ()
+    damaged = _groups(bad)
+    found = [_forecast(session, one, groups[one.id], going=going.get(one.id, ()), now=now) for one in of]
+    return [replace(one, damaged=damaged[one.place.id]) for one in found]
+
+
+def _groups(rows: Iterable[Mapping[str, Any]]) -> Mapping[int, Sequence[Group]]:
+    found = defaultdict[int, list[Group]](list)
+    for row in rows:
+        found[row["data_location_id"]].append(_group(row))
+    return found
 
 
 def _group(row: Mapping[str, Any]) -> Group:
@@ -258,6 +276,33 @@ def copies_for_room(session: Session, place: Place, *, now: datetime, most: int)
     return _kinds(_rows(session, _FOR_ROOM, [place], now=now, room=room, most=most))
 
 
+def damaged_over(session: Session, place: Place, *, now: datetime, most: int) -> Sequence[int]:
+    """Copies at a location that were found damaged or gone, whose time is over, and that nothing hinders from going.
+
+    Those of archives are made anew, and what an instrument wrote anew is nobody's to remove.
+    """
+    if not _is_any_damaged(session, [place]):
+        return ()
+    return [row["id"] for row in _rows(session, _OVER_DAMAGED, [place], statuses=_DAMAGED, now=now, most=most)]
+
+
+def damaged_and_free(session: Session, ids: Collection[int]) -> Sequence[int]:
+    """Those of some copies, found damaged or gone, that nothing hinders from going, whatever their time.
+
+    None where deleting is paused.
+    """
+    goes_on = sa.and_(is_among(_Copy.id, ids), _IS_DAMAGED, _Copy.location.has(sa.not_(is_paused())))
+    asked = session.scalars(sa.select(_Copy.id).where(goes_on)).all()
+    rows = _rows(session, _FREE_DAMAGED, _places(session, sa.true()), statuses=_DAMAGED, ids=asked) if asked else ()
+    return [row["id"] for row in rows]
+
+
+def _is_any_damaged(session: Session, of: Sequence[Place]) -> bool:
+    """Mostly nothing is, and what would become of it takes as long to find as of all others."""
+    here = is_among(_Copy.data_location_id, [one.id for one in of])
+    return bool(session.scalar(sa.select(sa.exists().where(here, _IS_DAMAGED))))
+
+
 def obstacles(session: Session, ids: Collection[int]) -> Mapping[int, Obstacle]:
     """What hinders these copies, whatever their time; who holds their rows can rely on it."""
     here, asked = _places(session, sa.true()), sorted(ids)
@@ -300,6 +345,7 @@ def _statement(asked: str, statuses: Sequence[str], *, is_of_some: bool, has_arc
     copies = ("raw_copy", "product_copy", *(["archived_copy"] if has_archives else []))
     facts = [_facts(part) for part in parts]
     facts.append(f"copy AS ({' UNION ALL '.join(f'TABLE {one}' for one in copies)})")
+    facts += [_facts("retention_damaged")] if "FROM damaged" in asked else []
     text = ",\n".join(facts).format(
         **(_OF_SOME if is_of_some else _OF_PLACES),
         statuses=", ".join(f"'{status}'" for status in statuses),  # as the conditions of the indexes say it

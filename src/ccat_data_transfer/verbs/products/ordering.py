@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.backends.errors import BadFile, FileUnreadable
 from ccat_data_transfer.errors import CopyUnread, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost
-from ccat_data_transfer.verbs.copies import to_finish, useless
+from ccat_data_transfer.verbs.copies import close_useless, to_finish, useless
 from ccat_data_transfer.verbs.doubting import doubt_what_was_brought
 from ccat_data_transfer.verbs.products.copying import Item, LeftOut, Outcome, Seen
 from ccat_ops_db import models
@@ -63,9 +63,7 @@ def order(
     found_there = _copies(session, products, transfer.origin_id)
     at_origin = {one: copy for one, copy in found_there.items() if copy.status is not PhysicalCopyStatus.WRITING}
     there = _copies(session, products, place)
-    because = "it is made anew"
-    lost = [one.id for one in there.values() if _is_lost(one)]
-    advance(session, _AnyCopy, lost, to=PhysicalCopyStatus.DELETED, because=because, by=by)
+    lost = close_useless(session, [one.id for one in there.values() if _is_lost(one)], by=by)
     kept = {one: copy for one, copy in there.items() if copy.id not in lost}
     begun = {one: copy.id for one, copy in kept.items() if copy.status is PhysicalCopyStatus.WRITING}
     present = _present(kept)

@@ -14,7 +14,7 @@ from ccat_data_transfer.backends.movers import MovesFiles
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import CopyInDoubt, CopyIsLetGo, NoProductCopy, ProductCopyInTheWay
 from ccat_data_transfer.verbs.attempts import Attempt
-from ccat_data_transfer.verbs.copies import LET_GO, keep_to_read, live_product_copy, to_finish
+from ccat_data_transfer.verbs.copies import LET_GO, close_useless, keep_to_read, live_product_copy, to_finish
 from ccat_data_transfer.verbs.doubting import found_right
 from ccat_data_transfer.verbs.products.copying import Item
 from ccat_data_transfer.verbs.products.network import source_of, the_network
@@ -23,7 +23,6 @@ from ccat_data_transfer.verbs.products.pulling import Puller
 from ccat_ops_db import models
 from ccat_ops_db.models import DataLocation as _Location
 from ccat_ops_db.models import DataProductPhysicalCopy as _Copy
-from ccat_ops_db.moves import advance
 from ccat_ops_db.states import SOUND_COPY_STATUSES, LocationType, PhysicalCopyStatus, Status
 
 _Route = models.DataTransferRoute
@@ -152,8 +151,8 @@ def _announce(
 ) -> int:
     """Row, WRITING, of the copy that is about to be made; a corrupt or missing one before it is closed."""
     if there is not None and there.status in _LOST:
-        because = "it is made anew"
-        advance(session, models.PhysicalCopy, [there.id], to=PhysicalCopyStatus.DELETED, because=because, by=by)
+        if not close_useless(session, [there.id], by=by):
+            raise ProductCopyInTheWay(_name(product), f"{there.status}, and being removed")
         there = None
     if there is None:
         row = {"type": "data_product", "data_product_id": product.id, "data_location_id": location.id}
