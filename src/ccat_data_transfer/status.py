@@ -17,6 +17,7 @@ from ccat_data_transfer.rates import WINDOW, per_hour
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.queries.damage import DamageAt, damage_by_archive
 from ccat_ops_db.queries.lost_packages import IS_LOST, NO_COPY_LEFT
 from ccat_ops_db.queries.troubled_transfers import CARRIES
 from ccat_ops_db.queries.unplanned import Unplanned, unplanned
@@ -118,6 +119,8 @@ class TransferStatus:
     fetched: Sequence[ToFetch]
     """Products on their way to where runs take them, or where they were damaged."""
     doubtful: Sequence[InDoubt]
+    damage: Sequence[DamageAt]
+    """Of archive copies, in a month."""
     """Copies that are to be read again where they lie, before they count."""
     levels: Sequence[Level]
     archives: Sequence[ReadAgain]
@@ -157,6 +160,7 @@ def transfer_status(session: Session) -> TransferStatus:
         products=to_archive(session),
         fetched=to_fetch(session),
         doubtful=in_doubt(session),
+        damage=damage_by_archive(session),
         levels=levels(session, now),
         archives=read_again(session),
         window_hours=WINDOW / timedelta(hours=1),

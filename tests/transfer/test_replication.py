@@ -278,8 +278,9 @@ def test_what_nothing_is_left_of_stays_marked_and_people_are_told(far: Observato
     far.do_all()
     assert far.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.CORRUPT
     with transaction(far.engine) as session:
-        [told] = [one for one in conditions(session, late=START) if one.kind is AlertKind.LOST_COPY]
+        [lost, told] = [one for one in conditions(session, late=START) if one.kind is AlertKind.LOST_COPY]
         assert look_through(session, by="a test") == 0
+    assert lost.sentence.startswith("NO copy of 1 raw package is known anywhere")
     assert told.sentence.startswith("1 archive copy is damaged or gone at cologne/lta, such as raw/")
 
 

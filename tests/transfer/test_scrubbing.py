@@ -145,7 +145,8 @@ def test_a_damaged_or_lost_product_is_marked_told_and_archived_anew_from_where_i
     reductions.archive()
     assert set(read_again(reductions, run_id).values()) == {SOUND}
     assert files_below(archived(reductions, run_id)) == {**FILES, **TREE}
-    assert told(reductions.observatory) == []
+    [sentence] = told(reductions.observatory)
+    assert sentence.startswith(f"1 archive copy was found damaged or gone at {ARCHIVE} on ")
 
 
 def test_a_product_that_is_sound_nowhere_else_stays_marked_and_is_named_as_lost(reductions: Reductions) -> None:

@@ -14,6 +14,7 @@ from ccat.cli import (
     backups,
     cancelling,
     contract,
+    damages,
     definitions,
     demo,
     descent,
@@ -76,6 +77,7 @@ app.command(rich_help_panel=DATA)(locations.locations)
 app.add_typer(locations.app, name="location", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(routes.routes)
 app.add_typer(routes.app, name="route", rich_help_panel=DATA)
+transfers.app.command()(damages.damage)
 app.add_typer(transfers.app, name="transfer", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(sites.sites)
 app.add_typer(sites.app, name="site", rich_help_panel=DATA)

@@ -17,6 +17,7 @@ from ccat_data_transfer.status import Crossed, Crossing, OnItsWay, Stage, Transf
 from ccat_data_transfer.verbs.retrying import find_transfer, retry_transfer
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import SpaceState, size
+from ccat_ops_db.queries.damage import COUNTED_FOR
 from ccat_ops_db.queries.unread import ReadAgain
 from ccat_service.database import DatabaseConnection
 
@@ -137,6 +138,7 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
         yield table(_OF_CROSSINGS, rows)
     yield from _products(found)
     yield from _doubtful(found)
+    yield from _damaged(found)
     yield titled(counted(len(found.levels), "location", "locations"))
     yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
     read = [_read(one) for one in found.archives if one.oldest is not None or one.overdue_copies]
@@ -200,6 +202,15 @@ def _doubtful(found: TransferStatus) -> Iterator[RenderableType]:
             for one in found.doubtful
         ]
         yield table(["location", "copies", "in doubt", "size", "read in vain", "such as", "why"], rows)
+
+
+def _damaged(found: TransferStatus) -> Iterator[RenderableType]:
+    if found.damage:
+        number = sum(one.damaged + one.gone for one in found.damage)
+        copies = counted(number, "archive copy was", "archive copies were")
+        yield titled(f"{copies} found bad in the last {COUNTED_FOR.days} days: `ccat transfer damage` lists them")
+        rows = [(one.archive, one.damaged, one.gone, one.unmended, one.last_at) for one in found.damage]
+        yield table(["archive", "damaged", "gone", "bad still", "the last at"], rows)
 
 
 def _summary(found: TransferStatus) -> str:

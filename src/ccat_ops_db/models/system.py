@@ -21,6 +21,10 @@ class Installation(Base):
     created_at: Mapped[CreatedAt]
 
 
+FOUND_BAD = "noun = 'physical_copy' AND to_status IN ('corrupt', 'missing') AND from_status <> 'writing'"
+"""SQL predicate of a move: a copy was found damaged or gone, and not only not made anew."""
+
+
 class StatusChange(Base):
     """One move of one noun: written in the transaction that moved it, never changed."""
 
@@ -28,6 +32,7 @@ class StatusChange(Base):
     __table_args__ = (
         sa.Index("ix_status_change_object", "noun", "object_id", "id"),
         came_last("status_change", "at"),
+        sa.Index("ix_status_change_found_bad", "at", postgresql_where=sa.text(FOUND_BAD)),
     )
 
     id: Mapped[Identity]

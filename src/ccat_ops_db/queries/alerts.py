@@ -13,6 +13,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.numbers import counted
+from ccat_ops_db.queries.damage import told_of_damage
 from ccat_ops_db.queries.failures import is_followed
 from ccat_ops_db.queries.lost_packages import told_of_lost_packages
 from ccat_ops_db.queries.pauses import stopped
@@ -78,6 +79,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _held_locations(session)
     yield from told_of_lost_packages(session)
     yield from troubled_copies(session)
+    yield from told_of_damage(session)
     yield from troubled_transfers(session)
     yield from troubled_products(session)
     yield from unreadable_archives(session)
