@@ -444,6 +444,6 @@ class NothingToRetry(CcatError):
 
     def __init__(self, package: str, state: str) -> None:
         super().__init__(
-            f"Package {package} is {state}; what can be retried is a failed package, or an archived one of which an "
-            "archive copy was lost or could not be made. Nothing was changed."
+            f"Package {package} is {state}; what can be retried is a failed package, one that waits after trouble, or "
+            "an archived one of which an archive copy was lost or could not be made. Nothing was changed."
         )

@@ -64,7 +64,7 @@ def packages(
 
 @app.command()
 def retry(package: Package, *, json: AsJson = False) -> None:
-    """Take a package up again once its trouble is mended: a failed one, or one whose archive copies were restored."""
+    """Take a package up again once its trouble is mended: one that failed, or waits, or has archive copies back."""
     with reported(as_json=json), transaction("packages") as session:
         number = _number(session, package)
         retry_package(session, number, by=process_name("package"))

@@ -12,6 +12,7 @@ from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.packages import UnknownPackage
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PackageState, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.hurrying import end_pauses_of
 from ccat_ops_db.verbs.staging import retry_runs_of
 
 LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
@@ -47,7 +48,8 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
 
     A FAILED one is sent on its way to the archive again. Of one that is ARCHIVED the lost archive copies are believed
     again, runs that failed for want of them are tried again, and so are further archive copies that could not be made.
-    Where no archive has it any more, its raw files are believed too: either may be what was restored.
+    Where no archive has it any more, its raw files are believed too: either may be what was restored. What waits after
+    trouble goes on at once.
     Raises UnknownPackage or NothingToRetry.
     """
     ids, values = [package_id], {"failure": None}
@@ -60,14 +62,16 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     if package is None:
         raise UnknownPackage(package_id)
     if package.state is not PackageState.ARCHIVED:
-        raise NothingToRetry(package.name, package.state)
+        if not end_pauses_of(session, package_id):
+            raise NothingToRetry(package.name, package.state)
+        return
     lost_as_before(session, models.PhysicalCopy.raw_data_package_id == package_id, by=by)
     has_another = has_sound_copy(session, package_id)
     if not has_another:
         believe(session, _lost_raw_files(package_id), by=by)
     believed = believe(session, _lost_archive_copies(package_id, has_another=has_another), by=by)
     _take_back_believed(session, package_id, by=by)
-    begun = _begin_anew(session, package_id, by=by)
+    begun = _begin_anew(session, package_id, by=by) + end_pauses_of(session, package_id)
     if not believed and not begun:
         raise NothingToRetry(package.name, package.state)
     if believed:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.plan.spaces import is_short
 from ccat_ops_db.sets import is_among, table_of
+from ccat_ops_db.verbs.hurrying import end_pauses_at
 from ccat_ops_db.verbs.limiting import tell_limits
 
 _SAID_FOR: Final = timedelta(seconds=10)
@@ -27,7 +28,7 @@ def record_space(
 ) -> None:
     """Write down what is free at a location, or what keeps everybody from writing there.
 
-    Who waits for that, or has to be held, is looked at at once.
+    Who waits for that, or has to be held, is looked at at once; where it is over, what met it goes on.
     """
     location = models.DataLocation
     here = sa.select(location).where(location.id == location_id)
@@ -37,6 +38,8 @@ def record_space(
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
     if _is_held(one) != was_held:
         tell_limits(session)
+        if was_held:
+            end_pauses_at(session, location_id)
 
 
 def record_trouble(session: Session, location_id: int, *, trouble: str, now: datetime) -> None:
