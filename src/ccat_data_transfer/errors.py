@@ -26,7 +26,8 @@ class BadRawFiles(CcatError):
             f"Package {package} is not packed: {some([error.problem for error in problems])}. "
             f"Restore what the instrument registered, or, where the file is right as it is, register it as such "
             f"(`ccat scan add --replace`); then `ccat package retry {package_id}`. "
-            "Nothing was archived, nothing was deleted."
+            "Nothing was archived, nothing was deleted. "
+            f"Where a file is gone for good, `ccat package lost {package_id} FILE` has the rest packed."
         )
 
 

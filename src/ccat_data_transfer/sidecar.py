@@ -36,6 +36,14 @@ class DescribedFile(_Part):
     checksum: str = Field(pattern=_CHECKSUM)
 
 
+class LostFile(DescribedFile):
+    """A raw file that was registered, and is not in the tar, as it was lost before."""
+
+    path: str = Field(description="Path that it would have in the tar.")
+    lost_at: datetime = Field(description="When a person said so.")
+    because: str = Field(description="How it was lost, and who said so.")
+
+
 class DescribedTar(_Part):
     """The tar beside this file."""
 
@@ -125,9 +133,9 @@ class ObsCore(_Part):
 
 
 class Sidecar(_Part):
-    """Everything that is known of an archived raw package; of version 1 it is read as well."""
+    """Everything that is known of an archived raw package; of versions 1 and 2 it is read as well."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     obscore: ObsCore
     creator: str = Field(description="Who had the data taken.")
     license: str | None = Field(description="`license` of the metadata of the package; null where it says nothing.")
@@ -136,6 +144,9 @@ class Sidecar(_Part):
     package: DescribedPackage
     tar: DescribedTar
     files: tuple[DescribedFile, ...]
+    lost_files: tuple[LostFile, ...] = Field(
+        default=(), description="Raw files that the package was built without; since version 3."
+    )
 
 
 def describe(
@@ -145,6 +156,7 @@ def describe(
     *,
     tar: DescribedTar,
     files: Sequence[DescribedFile],
+    lost: Sequence[LostFile] = (),
 ) -> Sidecar:
     """The sidecar of a raw package; its files in the order of their paths."""
     rights = package.metadata.get("license")
@@ -157,6 +169,7 @@ def describe(
         package=package,
         tar=tar,
         files=tuple(sorted(files, key=lambda file: file.path)),
+        lost_files=tuple(sorted(lost, key=lambda file: file.path)),
     )
 
 
@@ -178,7 +191,7 @@ def sidecar_path(tar_path: str) -> str:
 def schema_text() -> str:
     """The JSON Schema of the files that `render` writes."""
     schema = Sidecar.model_json_schema(mode="serialization")
-    published = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:ccat:sidecar:2", **schema}
+    published = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:ccat:sidecar:3", **schema}
     return json.dumps(published, indent=2) + "\n"
 
 

@@ -186,7 +186,7 @@ def _stages(session: Session) -> list[OnItsWay]:
 def _registered(session: Session) -> OnItsWay:
     looked = sa.select(
         sa.func.count(), sa.func.coalesce(sa.func.sum(_File.size_bytes), 0), sa.func.min(_File.created_at)
-    ).where(_File.raw_data_package_id.is_(None))
+    ).where(_File.raw_data_package_id.is_(None), _File.lost_at.is_(None))
     files, size, oldest = session.execute(looked).one()
     return OnItsWay(stage=Stage.REGISTERED, packages=None, files=files, size_bytes=int(size), oldest=oldest)
 

@@ -376,6 +376,14 @@ class TestScan:
         whole.pack(package)
         assert whole.create() == 1
 
+    def test_a_file_that_a_person_called_lost_is_not_waited_for(self, whole: History) -> None:
+        [package] = whole.packages[:1]
+        file = whole.write(package)
+        assert self.lacks(whole) == "files not packed: 1"
+        lost = {"lost_at": sa.func.now(), "lost_because": "its disk died", "lost_from_id": package}
+        whole.execute(sa.update(models.RawDataFile).filter_by(id=file).values(**lost))
+        assert whole.create() == 1
+
     def test_a_package_that_a_person_excludes_is_not_waited_for(self, whole: History) -> None:
         other = whole.announce(whole.packages[0])
         assert self.lacks(whole) == "packages not archived: p4 (waiting)"

@@ -135,6 +135,12 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.RawDataPackage, {"withdrawn_because": "wrong pointing"}, "withdrawal_has_a_reason"),
     (models.RawDataPackage, {"given_up_at": START}, "given_up_has_a_reason"),
     (models.RawDataPackage, {"given_up_at": START, "given_up_because": "its disk died"}, "what_failed_is_given_up"),
+    (models.RawDataFile, {"lost_at": START}, "loss_is_told_as_a_whole"),
+    (
+        models.RawDataFile,
+        {"lost_at": START, "lost_because": "its disk died", "lost_from_id": 1, "raw_data_package_id": 1},
+        "what_is_lost_is_in_no_package",
+    ),
     (models.PhysicalCopy, {"raw_data_file_id": None}, "is_of_exactly_one_object"),
     (models.PhysicalCopy, {"type": "raw_data_package"}, "type_goes_with_the_object"),
     (models.PhysicalCopy, {"type": "photograph"}, "type_goes_with_the_object"),

@@ -334,7 +334,7 @@ def test_a_scan_that_is_known_with_another_start_changes_nothing(lost: Lost) -> 
 
 
 def _as_version_3(told: dict[str, Any]) -> None:
-    told["schema_version"] = 3
+    told["schema_version"] = 4
 
 
 DO_NOT_FIT: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -418,7 +418,7 @@ def test_a_description_of_version_1_is_enough(lost: Lost) -> None:
     assert lost.adopt("--yes")["adopted"] == [package.name]
     assert {(one, path) for one, path, *_ in lost.files()} == {(uuid.uuid5(scan, path), path) for path in FILES}
     lost.observatory.read_again()
-    assert json.loads(lost.file(package, ".json").read_bytes())["schema_version"] == 2
+    assert json.loads(lost.file(package, ".json").read_bytes())["schema_version"] == 3
 
 
 def test_where_raw_files_lie_is_known_again_once_they_are_told_again(lost: Lost) -> None:

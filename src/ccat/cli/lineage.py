@@ -139,6 +139,8 @@ def _grow(tree: Tree, found: Lineage, run: RunNode, *, shown: set[int]) -> None:
         leaf = branch.add(_line(f"raw package {package.name} (scan {package.scan}, {package.source}){without}"))
         for file in package.files:
             leaf.add(_line(f"{file.path}  {file.size_bytes} bytes  {file.checksum}"))
+        for lost in package.lost:
+            leaf.add(_line(f"without {lost.path}, which is lost: {lost.because}"))
     if run.excess_ids:
         names = Names([found.packages[one].name for one in run.excess_ids[:_NAMED]], len(run.excess_ids))
         branch.add(_line(f"what it takes was made from other sub-groups' packages too: {names}"))

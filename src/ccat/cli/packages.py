@@ -10,6 +10,7 @@ from ccat.cli.errors import reported
 from ccat.cli.excluding import Because, Pixels
 from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
 from ccat.wiring import person, process_name, transaction
+from ccat_data_transfer.verbs.losing import find_files, lose_files
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.plan.numbers import counted
@@ -21,6 +22,8 @@ from ccat_ops_db.verbs.excluding import exclude_package, readmit_package
 from ccat_ops_db.verbs.giving_up import give_up_package
 
 Package = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name or number of the package.")]
+
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Paths of its raw files, as in the package.")]
 
 _COLUMNS: Final = (
     "id",
@@ -79,6 +82,26 @@ def give_up(package: Package, *, because: Because, json: AsJson = False) -> None
         is_new = give_up_package(session, number, because=because, now=datetime.now(UTC), by=person())
     told = "is given up" if is_new else "was given up already; the first reason stays"
     print_json({"package": number, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
+
+
+@app.command()
+def lost(package: Package, files: Files, *, because: Because, json: AsJson = False) -> None:
+    """Say that raw files of a failed package are lost: it is built of the rest, and tells so for ever."""
+    with reported(as_json=json), transaction("packages") as session:
+        number, now = _number(session, package), datetime.now(UTC)
+        gone = lose_files(session, number, files, because=because, now=now, by=person())
+    told = f"{counted(len(gone), 'raw file is lost', 'raw files are lost')}; package {package} is built of the rest"
+    print_json({"package": number, "lost": gone}) if json else typer.echo(told)
+
+
+@app.command()
+def found(package: Package, files: Files, *, json: AsJson = False) -> None:
+    """Say that raw files which were lost lie at their source again: they become another package of their scan."""
+    with reported(as_json=json), transaction("packages") as session:
+        number = _number(session, package)
+        back = find_files(session, number, files, by=person())
+    told = f"{counted(len(back), 'raw file is packed', 'raw files are packed')} as the next part of its scan"
+    print_json({"package": number, "found": back}) if json else typer.echo(told)
 
 
 @app.command()

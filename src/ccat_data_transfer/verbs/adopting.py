@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ccat_data_transfer.adoption import Accepted, Found, Refused, judge
+from ccat_data_transfer.adoption import Accepted, Found, Refused, identifier, judge
 from ccat_data_transfer.verbs.recalling import is_one_of, recall
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL, advance
@@ -61,6 +61,7 @@ def adopt(session: Session, found: Sequence[Found], location_id: int, *, by: str
         _tell_scans(session, taken)
         packages = _add_packages(session, taken)
         _add_files(session, taken, packages)
+        _add_lost_files(session, taken, packages)
         note_lack(session, {one.found.scan_id for one in taken})
         _add_copies(session, taken, packages, location_id=location_id, by=by)
         _call_archived(session, packages.values(), location_id, by=by)
@@ -154,9 +155,31 @@ def _add_files(session: Session, taken: Iterable[Accepted], packages: Mapping[st
     ]
     new = insert(_File)
     is_there = [_File.executed_obs_unit_id, _File.instrument_module_id, _File.relative_path]
-    into = {"raw_data_package_id": new.excluded.raw_data_package_id}
+    known_again = {"lost_at": None, "lost_because": None, "lost_from_id": None}  # what was lost is in the archive
+    into = {"raw_data_package_id": new.excluded.raw_data_package_id, **known_again}
     placed = new.on_conflict_do_update(index_elements=is_there, set_=into, where=_File.raw_data_package_id.is_(None))
     session.scalars(placed.returning(_File.id), rows).all()  # with one statement for many, as triggers look at each
+
+
+def _add_lost_files(session: Session, taken: Iterable[Accepted], packages: Mapping[str, int]) -> None:
+    """Record the raw files that packages were built without, where nobody knows them."""
+    rows = [
+        {
+            "id": identifier(one.found.scan_id, file),
+            "executed_obs_unit_id": one.found.scan_id,
+            "instrument_module_id": one.module_id,
+            "relative_path": file.path,
+            "size_bytes": file.size_bytes,
+            "checksum": file.checksum,
+            "lost_from_id": packages[one.found.name],
+            "lost_at": file.lost_at,
+            "lost_because": file.because,
+        }
+        for one in taken
+        for file in one.found.told.lost_files
+    ]
+    if rows:
+        session.scalars(insert(_File).on_conflict_do_nothing().returning(_File.id), rows).all()
 
 
 def _add_copies(

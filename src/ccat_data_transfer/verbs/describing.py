@@ -14,6 +14,7 @@ from ccat_data_transfer.sidecar import (
     DescribedProgram,
     DescribedTar,
     DescribedTarget,
+    LostFile,
     describe,
     render,
 )
@@ -82,6 +83,7 @@ def sidecar_of(session: Session, package_id: int, *, tar: DescribedTar) -> bytes
             DescribedPackage(name=package.name, part=package.part, metadata=package.metadata_),
             tar=tar,
             files=_files(files),
+            lost=_lost(session, package_id),
         )
     )
 
@@ -136,6 +138,16 @@ def _instrument(
 
 def _files(found: Sequence[dict[str, Any]] | None) -> list[DescribedFile]:
     return [DescribedFile(**file) for file in found or ()]
+
+
+def _lost(session: Session, package_id: int) -> list[LostFile]:
+    rows = session.execute(
+        sa.select(
+            *(_File.id, _File.relative_path.label("path"), _File.size_bytes, _File.checksum),
+            *(_File.lost_at, _File.lost_because.label("because")),
+        ).where(_File.lost_from_id == package_id)
+    )
+    return [LostFile(**{**row, "lost_at": _in_utc(row["lost_at"])}) for row in rows.mappings()]
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -24,7 +24,7 @@ _File, _Scan, _Copy, _Location = (
     models.DataLocation,
 )
 _Package, _Transfer = models.RawDataPackage, models.LongTermArchiveTransfer
-_IS_UNPACKED: Final = _File.raw_data_package_id.is_(None)
+_IS_UNPACKED: Final = sa.and_(_File.raw_data_package_id.is_(None), _File.lost_at.is_(None))
 
 
 def _given(name: str, **kinds: sa.types.TypeEngine[Any]) -> sa.TableValuedAlias:

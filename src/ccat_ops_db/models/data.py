@@ -120,6 +120,9 @@ class RawDataFile(Base):
         is_checksum("checksum"),
         is_not_negative("size_bytes"),
         is_path_inside("relative_path"),
+        sa.CheckConstraint("num_nulls(lost_at, lost_because, lost_from_id) IN (0, 3)", name="loss_is_told_as_a_whole"),
+        sa.CheckConstraint("lost_at IS NULL OR raw_data_package_id IS NULL", name="what_is_lost_is_in_no_package"),
+        sa.Index("ix_raw_data_file_lost_from_id", "lost_from_id", postgresql_where=sa.text("lost_from_id IS NOT NULL")),
         sa.Index(
             "ix_raw_data_file_unpackaged",
             "executed_obs_unit_id",
@@ -142,6 +145,11 @@ class RawDataFile(Base):
     relative_path: Mapped[str] = mapped_column(comment="Path below the source location, and in the package.")
     size_bytes: Mapped[int] = mapped_column(comment="Size in bytes.")
     checksum: Mapped[str] = mapped_column(comment="Digest of its bytes as the instrument wrote them.")
+    lost_at: Mapped[datetime | None] = mapped_column(comment="When a person said that it is lost; NULL: it is not.")
+    lost_because: Mapped[str | None] = mapped_column(comment="How it was lost, and who said so.")
+    lost_from_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("raw_data_package.id"), comment="Package that held it, and was built without it."
+    )
     created_at: Mapped[CreatedAt]
 
 

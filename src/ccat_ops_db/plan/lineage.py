@@ -17,6 +17,13 @@ class RawFileNode:
 
 
 @dataclass(frozen=True)
+class LostFileNode(RawFileNode):
+    """A raw file that a package was built without."""
+
+    because: str
+
+
+@dataclass(frozen=True)
 class PackageNode:
     """A raw package with its files: where all lineage ends."""
 
@@ -26,6 +33,7 @@ class PackageNode:
     source: str
     checksum: str | None
     files: tuple[RawFileNode, ...]
+    lost: tuple[LostFileNode, ...] = ()
 
 
 @dataclass(frozen=True)

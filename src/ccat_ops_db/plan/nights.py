@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
+from ccat_ops_db.plan.numbers import counted
+
 
 class Place(StrEnum):
     """How far a sub-group of a step is."""
@@ -51,7 +53,7 @@ class Hindrance:
     """So many sub-groups or packages of which the same is to be said."""
 
     where: str
-    """`pipeline/step`, `raw packages`, or `scans`."""
+    """`pipeline/step`, `raw packages`, `raw files`, or `scans`."""
     place: str
     number: int
     sentence: str
@@ -75,6 +77,8 @@ class Night:
     """Scans in the archive that steps which run by themselves have not all reduced."""
     untaken: int = 0
     """Scans in the archive that no step takes which runs by itself."""
+    lost: int = 0
+    """Raw files that a person said are lost."""
     is_stale: bool = False
     """Whether something changed a while ago that no trigger-manager has looked at."""
     observed: Sequence[Observed] = ()
@@ -88,7 +92,7 @@ class Night:
     @property
     def is_complete(self) -> bool:
         """Whether all that was observed is archived, and reduced as far as pipelines take it, of which one does."""
-        return not (self.undone or self.is_stale) and self.untaken < max(1, self.scans)
+        return not (self.undone or self.is_stale or self.lost) and self.untaken < max(1, self.scans)
 
     @property
     def undone(self) -> int:
@@ -125,4 +129,6 @@ class Night:
             return (
                 f"{what} archived and {reduced}, but what changed since is not looked at yet: is a trigger-manager up?"
             )
+        if self.lost:
+            return f"{what} archived and {reduced}, but for {counted(self.lost, 'raw file', 'raw files')} lost"
         return f"complete: {what} archived and {reduced}"

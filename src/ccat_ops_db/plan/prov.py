@@ -56,10 +56,12 @@ def _product(one: ProductNode) -> dict[str, Any]:
 
 def _package(one: PackageNode) -> dict[str, Any]:
     kinds = [_type(f"{_OURS}:RawDataPackage"), _type("prov:Collection")]
+    lost = _facts(lost_files=[file.path for file in one.lost]) if one.lost else {}
     return {
         "prov:label": one.name,
         "prov:type": kinds,
         **_facts(scan=one.scan, source=one.source, checksum=one.checksum),
+        **lost,
     }
 
 

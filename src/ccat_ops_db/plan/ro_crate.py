@@ -118,11 +118,12 @@ class _Graph:
         return {"@id": self.urn("product", one.id), "description": about, **_data(one)}
 
     def _package(self, one: PackageNode) -> _Entity:
+        lost = f", without {', '.join(file.path for file in one.lost)}, lost before it was packed" if one.lost else ""
         return {
             "@id": self.urn("package", one.id),
             "@type": "Dataset",
             "name": one.name,
-            "description": f"Raw data of {one.source}, scan {one.scan}",
+            "description": f"Raw data of {one.source}, scan {one.scan}{lost}",
             "hasPart": [{"@id": self.urn("file", file.id)} for file in one.files],
         }
 

@@ -109,7 +109,8 @@ def _continuous_pipelines() -> sa.Select[int]:
 def _unpackaged_files(session: Session) -> int:
     file, scan = models.RawDataFile, models.ExecutedObsUnit
     query = sa.select(sa.func.count()).join_from(file, scan, file.executed_obs_unit_id == scan.id)
-    return session.scalar(query.where(file.raw_data_package_id.is_(None), scan.ended_at.is_not(None))) or 0
+    query = query.where(file.raw_data_package_id.is_(None), file.lost_at.is_(None))
+    return session.scalar(query.where(scan.ended_at.is_not(None))) or 0
 
 
 def _packages(session: Session, *states: PackageState) -> int:

@@ -181,7 +181,7 @@ def _late_raw_data(session: Session, late: datetime) -> Iterator[Condition]:
             sa.func.count().filter(sa.or_(scan.ended_at < late, file.created_at < late)), sa.func.min(file.created_at)
         )
         .join_from(file, scan, file.executed_obs_unit_id == scan.id)
-        .where(file.raw_data_package_id.is_(None)),
+        .where(file.raw_data_package_id.is_(None), file.lost_at.is_(None)),
     }
     for what, query in waits.items():
         number, oldest = session.execute(query).one()

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.plan.lineage import Lineage, PackageNode, ProductNode, RawFileNode, RunNode
+from ccat_ops_db.plan.lineage import Lineage, LostFileNode, PackageNode, ProductNode, RawFileNode, RunNode
 from ccat_ops_db.queries.configs import PinnedConfig, used_config
 from ccat_ops_db.queries.copies import CopyAt, copies_of
 from ccat_ops_db.sets import is_among
@@ -175,9 +175,14 @@ def _packages(session: Session, ids: Iterable[int | None]) -> dict[int, PackageN
         .join(models.Source, models.Source.id == models.ObsUnit.source_id)
         .where(is_among(package.id, _known(ids)))
     ).all()
-    files = _files(session, [row.id for row in found])
+    numbers = [row.id for row in found]
+    files, lost = _files(session, numbers), _lost_files(session, numbers)
     return {
-        row.id: PackageNode(row.id, row.name, str(row.scan), row.source, row.checksum, tuple(files[row.id]))
+        row.id: PackageNode(
+            *(row.id, row.name, str(row.scan), row.source, row.checksum),
+            files=tuple(files[row.id]),
+            lost=tuple(lost[row.id]),
+        )
         for row in found
     }
 
@@ -189,4 +194,14 @@ def _files(session: Session, package_ids: Sequence[int]) -> Mapping[int | None, 
     found: defaultdict[int | None, list[RawFileNode]] = defaultdict(list)
     for package_id, number, path, size, checksum in session.execute(rows):
         found[package_id].append(RawFileNode(str(number), path, size, checksum))
+    return found
+
+
+def _lost_files(session: Session, package_ids: Sequence[int]) -> Mapping[int | None, Sequence[LostFileNode]]:
+    file = models.RawDataFile
+    columns = (file.lost_from_id, file.id, file.relative_path, file.size_bytes, file.checksum, file.lost_because)
+    rows = sa.select(*columns).where(is_among(file.lost_from_id, package_ids)).order_by(file.relative_path)
+    found: defaultdict[int | None, list[LostFileNode]] = defaultdict(list)
+    for package_id, number, path, size, checksum, because in session.execute(rows):
+        found[package_id].append(LostFileNode(str(number), path, size, checksum, because or ""))
     return found

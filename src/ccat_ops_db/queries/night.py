@@ -66,10 +66,12 @@ def look_up_night(session: Session, night: date | None) -> Night:
     by_itself = {**ours, "steps": [one.id for one in steps if one.runs_by_itself]}
     scans = _rows(session, "night_scans", by_itself)[0]
     packages, groups = _rows(session, "night_packages", ours), _rows(session, "night_steps", ours)
-    hindrances = [*_of_scans(session, night), *_of_packages(packages), *_of_sub_groups(session, steps, groups)]
+    lost = list(_of_lost_files(session, night))
+    hindrances = [*lost, *_of_scans(session, night), *_of_packages(packages), *_of_sub_groups(session, steps, groups)]
     return Night(
         night=night,
         **scans,
+        lost=sum(one.number for one in lost),
         observed=[Observed(**row) for row in _rows(session, "night_observed", ours)],
         packages=_added((row["state"], row["number"]) for row in packages),
         steps=list(_counted(steps, groups)),
@@ -104,6 +106,21 @@ def _steps(session: Session) -> Sequence[_Step]:
 def _of_scans(session: Session, night: date) -> Iterator[Hindrance]:
     for one in short_scans(session, models.ExecutedObsUnit.observing_night == night):
         yield Hindrance(where="scans", place="lacks files", number=1, sentence=one.sentence)
+
+
+def _of_lost_files(session: Session, night: date) -> Iterator[Hindrance]:
+    """Raw files that a person said are lost, by package and reason."""
+    file, package, scan = models.RawDataFile, models.RawDataPackage, models.ExecutedObsUnit
+    rows = session.execute(
+        sa.select(package.name, file.lost_because, sa.func.min(file.relative_path), sa.func.count())
+        .join(package, package.id == file.lost_from_id)
+        .join(scan, scan.id == file.executed_obs_unit_id)
+        .where(scan.observing_night == night)
+        .group_by(package.name, file.lost_because)
+        .order_by(package.name)
+    )
+    for name, because, path, number in rows:
+        yield Hindrance(where="raw files", place="lost", number=number, sentence=f"{path} of {name}: {because}")
 
 
 def _of_packages(rows: Iterable[Mapping[str, Any]]) -> Iterator[Hindrance]:

@@ -52,7 +52,9 @@ def short_scans(session: Session, *which: sa.ColumnElement[bool]) -> Sequence[Sh
 
 def troubled_scans(session: Session) -> Iterator[Condition]:
     """Scans that nothing more is on its way of, as all that came is in packages."""
-    waits = sa.exists().where(_File.executed_obs_unit_id == _Scan.id, _File.raw_data_package_id.is_(None))
+    waits = sa.exists().where(
+        _File.executed_obs_unit_id == _Scan.id, _File.raw_data_package_id.is_(None), _File.lost_at.is_(None)
+    )
     found = short_scans(session, _Scan.ended_at < sa.func.clock_timestamp() - _ON_THEIR_WAY, sa.not_(waits))
     if found:
         scans = counted(len(found), "scan lacks raw files, and is packed", "scans lack raw files, and are packed")

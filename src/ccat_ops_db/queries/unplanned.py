@@ -32,6 +32,7 @@ def unplanned(session: Session) -> Sequence[Unplanned]:
         _File.executed_obs_unit_id == _Trouble.executed_obs_unit_id,
         _File.instrument_module_id == _Trouble.instrument_module_id,
         _File.raw_data_package_id.is_(None),
+        _File.lost_at.is_(None),
     )
     since = sa.func.min(_Trouble.created_at)
     rows = session.execute(

@@ -172,7 +172,7 @@ asked AS MATERIALIZED (
                                   AND p.raw_data_package_id = other.id))
                     OR (s.ended_at IS NULL
                         OR EXISTS (SELECT FROM raw_data_file f
-                                   WHERE f.executed_obs_unit_id = s.id AND f.raw_data_package_id IS NULL)
+                                   WHERE f.executed_obs_unit_id = s.id AND f.raw_data_package_id IS NULL AND f.lost_at IS NULL)
                         OR s.expected_files > (
                             SELECT count(*) FROM raw_data_file f WHERE f.executed_obs_unit_id = s.id))
                     AND NOT EXISTS (SELECT FROM accepted_coverage a

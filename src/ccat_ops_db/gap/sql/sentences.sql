@@ -113,7 +113,7 @@ LEFT JOIN LATERAL (
                            WHERE a.reduction_step_id = :step AND a.sub_group_key = s.key) AS is_so
         ) accepted,
         LATERAL (
-            SELECT count(*) AS number, count(*) FILTER (WHERE f.raw_data_package_id IS NULL) AS unpacked
+            SELECT count(*) AS number, count(*) FILTER (WHERE f.raw_data_package_id IS NULL AND f.lost_at IS NULL) AS unpacked
             FROM raw_data_file f WHERE f.executed_obs_unit_id = e.id
         ) file,
         LATERAL (

@@ -24,7 +24,8 @@ SELECT count(*) FILTER (WHERE goes_on) AS going_on,
 FROM (
     SELECT e.ended_at IS NULL AS goes_on,
         EXISTS (
-            SELECT FROM raw_data_file f WHERE f.executed_obs_unit_id = e.id AND f.raw_data_package_id IS NULL
+            SELECT FROM raw_data_file f
+            WHERE f.executed_obs_unit_id = e.id AND f.raw_data_package_id IS NULL AND f.lost_at IS NULL
         ) OR EXISTS (
             SELECT FROM raw_data_package p
             WHERE p.executed_obs_unit_id = e.id AND p.state <> 'archived'
