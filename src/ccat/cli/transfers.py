@@ -109,11 +109,28 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     yield table(["stage", "packages", "files", "size", "oldest since", "next"], [_stage(one) for one in found.stages])
     yield from _in_the_way(found)
     yield from _awaited(found)
+    yield from _unplanned(found)
+    yield from _between_sites(found)
+    yield from _products(found)
+    yield from _doubtful(found)
+    yield from _damaged(found)
+    yield titled(counted(len(found.levels), "location", "locations"))
+    yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
+    read = [_read(one) for one in found.archives if one.oldest is not None or one.overdue_copies]
+    if read:
+        yield titled(f"{counted(len(read), 'archive', 'archives')} to read again")
+        yield table(["archive", "every", "longest unread since", "overdue", "size"], read)
+
+
+def _unplanned(found: TransferStatus) -> Iterator[RenderableType]:
     if found.unplanned:
         files = counted(sum(one.files for one in found.unplanned), "registered file", "registered files")
         yield titled(f"{files} that cannot be put into packages")
         held = [(one.scans, one.files, size(one.size_bytes), one.since, one.failure) for one in found.unplanned]
         yield table(["scans", "files", "size", "since", "what is wrong"], held)
+
+
+def _between_sites(found: TransferStatus) -> Iterator[RenderableType]:
     if found.crossed:
         number = counted(sum(one.transfers for one in found.crossed), "transfer package", "transfer packages")
         yield titled(f"{number} arrived whole in the last {found.window_hours:g} h")
@@ -136,15 +153,6 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
             for one in found.crossings
         ]
         yield table(_OF_CROSSINGS, rows)
-    yield from _products(found)
-    yield from _doubtful(found)
-    yield from _damaged(found)
-    yield titled(counted(len(found.levels), "location", "locations"))
-    yield table(["location", "type", "level", "free", "fills by", "full in"], [_level(one) for one in found.levels])
-    read = [_read(one) for one in found.archives if one.oldest is not None or one.overdue_copies]
-    if read:
-        yield titled(f"{counted(len(read), 'archive', 'archives')} to read again")
-        yield table(["archive", "every", "longest unread since", "overdue", "size"], read)
 
 
 def _in_the_way(found: TransferStatus) -> Iterator[RenderableType]:
