@@ -384,9 +384,8 @@ class Histories(RuleBasedStateMachine):
         assert all(books.is_safe(path) for path in self.files)
 
     def is_kept(self, place: Place, status: PhysicalCopyStatus) -> bool:
-        """Whether something else lies at a source than its instrument registered: that is nobody's to remove."""
-        could_not_go = place.location == SOURCE and status is PhysicalCopyStatus.DELETION_FAILED
-        return could_not_go and place in self.grounds.hurt
+        """Whether something else lies there than was registered: a person has to look at it before it goes."""
+        return status is PhysicalCopyStatus.DELETION_FAILED and place in self.grounds.hurt
 
     # How it is done
 

@@ -70,7 +70,7 @@ def see(observatory: Observatory, location: str, *, free: int, total: int = 1_00
 
 def files(observatory: Observatory, location: str) -> list[str]:
     top = observatory.directory(location)
-    return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
+    return [str(path.relative_to(top)) for path in observatory.files(location)]
 
 
 def statuses(observatory: Observatory, location: str) -> list[PhysicalCopyStatus]:
