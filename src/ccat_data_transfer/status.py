@@ -119,9 +119,9 @@ class TransferStatus:
     fetched: Sequence[ToFetch]
     """Products on their way to where runs take them, or where they were damaged."""
     doubtful: Sequence[InDoubt]
+    """Copies that are to be read again where they lie, before they count."""
     damage: Sequence[DamageAt]
     """Of archive copies, in a month."""
-    """Copies that are to be read again where they lie, before they count."""
     levels: Sequence[Level]
     archives: Sequence[ReadAgain]
     """Archives whose copies are read again, and how much of them is overdue."""
