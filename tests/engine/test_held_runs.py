@@ -151,7 +151,7 @@ def second(history: History) -> str:
 
     def make(session: Any) -> str:
         first = session.scalars(sa.select(models.DataLocation).filter_by(name="ramses")).one()
-        own = {"id", "name", "claimed_by", "lease_until", "live_limit"}
+        own = {"id", "name", "identity", "claimed_by", "lease_until", "live_limit"}
         keys = [one.key for one in sa.inspect(type(first)).column_attrs if one.key not in own]
         session.add(type(first)(name="second", **{key: getattr(first, key) for key in keys}))
         return "cologne/second"

@@ -227,7 +227,7 @@ def test_workers_killed_or_frozen_at_every_request_to_an_object_store_leave_one_
         package, copy = observatory.package(package_id), observatory.copies(package_id)["cologne/s3"]
         assert (package.state, copy.status) == (PackageState.ARCHIVED, PhysicalCopyStatus.PRESENT)
         assert digest(object_store.get(f"fyst/{copy.path}")) == copy.checksum == package.checksum
-        assert object_store.get(f"fyst/{copy.path.removesuffix('.tar')}.json").startswith(b'{\n  "schema_version": 2')
+        assert object_store.get(f"fyst/{copy.path.removesuffix('.tar')}.json").startswith(b'{\n  "schema_version": 3')
     assert len(object_store.list_keys()) == 2 * len(packages)
     assert object_store.unfinished() == []
 

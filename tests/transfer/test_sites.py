@@ -260,7 +260,7 @@ def test_whoever_dies_while_an_empty_parcel_is_removed_leaves_nothing_of_it(
 ) -> None:
     package_id, _ = arrive(far)
     with monkeypatch.context() as patched:
-        patched.setattr("shutil.rmtree", die)
+        patched.setattr("os.rmdir", die)
         with pytest.raises(KeyboardInterrupt):
             far.do(Operation.UNPACKING)
     with transaction(far.engine) as session:
@@ -272,7 +272,7 @@ def test_whoever_dies_while_an_empty_parcel_is_removed_leaves_nothing_of_it(
     assert is_empty(far, "cologne/buffer")
 
 
-def die(_: Path) -> None:
+def die(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 

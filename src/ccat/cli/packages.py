@@ -1,6 +1,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
 import typer
@@ -41,8 +41,11 @@ _COLUMNS: Final = (
     "excluded_pixels",
 )
 
+_ALWAYS: Final = ("id", "name", "state", "size_bytes", "archived_at")
 _FOR_PROGRAMS: Final = {"checksum"}
 """Left out of what people see: so much that nobody reads leaves no room for the rest."""
+_BELOW: Final = {"failure", "tried_again_at"}
+"""What is too long for a column."""
 
 app = typer.Typer(no_args_is_help=True, help="One raw package.")
 
@@ -61,8 +64,20 @@ def packages(
     if json:
         print_json(rows)
     else:
-        columns = [name.removesuffix("_bytes").replace("_", " ") for name in _COLUMNS if name not in _FOR_PROGRAMS]
-        print_table(counted(len(rows), "package", "packages"), columns, map(_cells, rows))
+        _show(rows)
+
+
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table of what there is to say of packages, and below it what is in the way of each."""
+    shown = [one for one in _COLUMNS if one not in _FOR_PROGRAMS | _BELOW]
+    columns = [one for one in shown if one in _ALWAYS or any(row[one] for row in rows)]
+    cells = ([_cell(one, row[one]) for one in columns] for row in rows)
+    titles = [one.removesuffix("_bytes").replace("_", " ") for one in columns]
+    print_table(counted(len(rows), "package", "packages"), titles, cells)
+    for row in rows:
+        if row["failure"]:
+            again = f" (tried again at {row['tried_again_at']:%F %T} UTC)" if row["tried_again_at"] else ""
+            typer.echo(f"{row['id']}: {row['failure']}{again}")
 
 
 @app.command()
@@ -141,10 +156,6 @@ def _readmitted(lifted: Sequence[int], held: str | None) -> str:
 
 def _without(pixels: list[str] | None) -> str:
     return f": its pixels {', '.join(pixels)}" if pixels else ""
-
-
-def _cells(row: Mapping[str, object]) -> list[object]:
-    return [_cell(name, value) for name, value in row.items() if name not in _FOR_PROGRAMS]
 
 
 def _cell(name: str, value: object) -> object:

@@ -110,6 +110,10 @@ def _walk(at: str, before: Path) -> Iterator[Path]:
             yield from _walk(step.target, path)
 
 
+_NO_WAYS: Final = (models.RawDataFile.__table__.c.lost_from_id,)
+"""Columns that refer to a row which has nothing of them any more."""
+
+
 @cache
 def _steps() -> Mapping[str, Sequence[Step]]:
     classes = {model.__table__: model.__name__ for model in _REACHABLE}
@@ -117,7 +121,7 @@ def _steps() -> Mapping[str, Sequence[Step]]:
     for table, name in classes.items():
         for key in sorted(table.foreign_keys, key=lambda key: str(key.parent)):
             target = key.column.table
-            if target in classes:
+            if target in classes and key.parent not in _NO_WAYS:
                 is_detail = key.parent.primary_key
                 steps[name].append(Step(classes[target], (target,), ((key.parent, key.column),), is_to_many=False))
                 back = Step(name, (table,), ((key.column, key.parent),), is_to_many=not is_detail)  # type: ignore[arg-type]  # a Table
