@@ -20,7 +20,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read
-from ccat_ops_db.plan.spaces import UNREAD, UNWRITTEN, trouble_of, without_inodes
+from ccat_ops_db.plan.spaces import UNREAD, trouble_of, without_inodes
 from ccat_ops_db.queries.spaces import holds_data, identity_of, takes_files
 from ccat_ops_db.session import database_time, transaction
 from ccat_ops_db.verbs.spaces import record_space, record_trouble
@@ -79,24 +79,24 @@ def watching_space(
 def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | None = None) -> None:
     """Write down what is free on the disk of a location, and whether its runs can be written in `base`, if it is given.
 
-    Without a `base`, whether a buffer or an archive can be written. Raises OSError then where it cannot, where the disk
-    cannot be seen, or another lies in its place, as its mark says or as it is empty; that is written down too. By the
-    database's clock, when it began: what went since then is not seen.
+    Without a `base`, whether a buffer or an archive can be written. Raises OSError then where the disk cannot be seen,
+    or another lies in its place, as its mark says or as it is empty; that is written down too. By the database's clock,
+    when it began: what went since then is not seen.
     """
     began = monotonic()
     seen = _see(root, base) if base else _see_place(engine, location_id, root)
     with transaction(engine) as session:
         is_new = base is not None and seen.is_empty and not holds_data(session, location_id)
         trouble = None if is_new else seen.trouble
-        is_known = trouble is None or seen.free == 0  # else nothing of it can be used, or it is that of another disk
+        # Else nothing of it can be used, or it is that of another disk.
+        is_known = trouble is None or seen.free == 0 or base is None
         free, total = (seen.free, seen.total) if is_known else (None, None)
         then = database_time(session) - timedelta(seconds=monotonic() - began)
         record_space(session, location_id, free=free, total=total, trouble=trouble, now=then)
 
 
 def _see_place(engine: Engine, location_id: int, root: Path) -> _Seen:
-    """What is free where no runs are; raises OSError, and writes down why."""
-    usually = UNREAD
+    """What is free where no runs are; raises OSError where nothing can be read, and writes down why."""
     try:
         seen, mark, is_empty = _measure(root), mark_of(root), _is_empty(root)
         with transaction(engine) as session:
@@ -105,16 +105,22 @@ def _see_place(engine: Engine, location_id: int, root: Path) -> _Seen:
                 raise AnothersDirectory(root, mark.location)
             if is_empty and holds_data(session, location_id):
                 raise NothingThere(root)
-        if is_written:
-            usually = UNWRITTEN
-            _write_in(root)
     except OSError as error:
-        if error.errno == ENOSPC:  # told of by what is free
-            return seen
-        trouble = trouble_of(error, host=platform.node(), usually=usually)
+        trouble = trouble_of(error, host=platform.node(), usually=UNREAD)
         with transaction(engine) as session:
             record_trouble(session, location_id, trouble=trouble, now=database_time(session))
         raise
+    return _if_written(root, seen) if is_written else seen
+
+
+def _if_written(root: Path, seen: _Seen) -> _Seen:
+    """What is free, and what keeps files from being put there: what lies there can be read all the same."""
+    try:
+        _write_in(root)
+    except OSError as error:
+        if error.errno == ENOSPC:  # told of by what is free
+            return seen
+        return replace(seen, free=0 if error.errno == EDQUOT else seen.free, trouble=told(error))
     return seen
 
 

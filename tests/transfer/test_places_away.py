@@ -1,6 +1,8 @@
 """A source, a buffer or an archive that a worker cannot use is told of, though nothing is to be done there."""
 
+import errno
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,9 +16,12 @@ import sqlalchemy as sa
 from ccat.wiring import roots_of
 from ccat_ops_db import models
 from ccat_ops_db.plan.marks import MARK
+from ccat_ops_db.plan.retention import AWAY_AFTER
 from ccat_ops_db.queries.alerts import conditions
+from ccat_ops_db.queries.away import is_away
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import AlertKind, LocationType
+from ccat_service import spaces
 from ccat_service.spaces import measure_space
 from tests.needs import do_without
 from tests.transfer.support import START, Observatory, say
@@ -34,8 +39,8 @@ def look(observatory: Observatory) -> None:
             measure_space(observatory.engine, number, root)
 
 
-def let_a_minute_pass(observatory: Observatory) -> datetime:
-    then = datetime.now(UTC) - timedelta(minutes=5)
+def let_a_minute_pass(observatory: Observatory, *, ago: timedelta = timedelta(minutes=5)) -> datetime:
+    then = datetime.now(UTC) - ago
     location = models.DataLocation
     with transaction(observatory.engine) as session:
         session.execute(sa.update(location).where(location.space_checked_at.is_not(None)).values(space_checked_at=then))
@@ -115,9 +120,10 @@ def test_a_place_that_cannot_be_used_is_told_of_until_it_can(
         look(observatory)
         [sentence] = told(observatory)
         assert sentence.startswith(f"location {name} {said}")
-        assert sentence.endswith(f": nothing is read or written there until then (since {then:%F %H:%M} UTC)")
+        since = f": nothing is read or written there until then (since {then:%F %H:%M} UTC)"
+        assert sentence.endswith(": nothing is written there until then" if trouble is read_only else since)
         found, because = state(observatory, name)
-        assert (found, sentence.partition(": nothing is read")[0]) == ("unusable", f"location {name} {because}")
+        assert (found, sentence.partition(": nothing is ")[0]) == ("unusable", f"location {name} {because}")
         assert "unusable: `ccat locations` says why" in " ".join(say(observatory, "transfer", "status").split())
     look(observatory)
     assert (told(observatory), state(observatory, name)) == ([], ("ok", None))
@@ -148,6 +154,29 @@ def test_that_an_archive_is_told_of_keeps_it_from_being_relied_on_as_before(obse
         look(observatory)
         seen = observatory.one(models.DataLocation, id=observatory.location_id(ARCHIVE)).space_checked_at
     assert seen == then
+
+
+@pytest.mark.parametrize(("number", "free"), [(errno.EROFS, "some"), (errno.EACCES, "some"), (errno.EDQUOT, "none")])
+def test_an_archive_that_cannot_be_written_is_read_and_relied_on_all_the_same(
+    observatory: Observatory, monkeypatch: pytest.MonkeyPatch, number: int, free: str
+) -> None:
+    observatory.observe({"a.fits": b"a"})
+    observatory.do_all()
+    look(observatory)
+    let_a_minute_pass(observatory, ago=AWAY_AFTER + timedelta(minutes=1))
+
+    def refused(directory: Path) -> None:  # as the system refuses it, which no test can have it do for a quota
+        raise OSError(number, os.strerror(number), str(directory))
+
+    monkeypatch.setattr(spaces, "_write_in", refused)
+    look(observatory)
+    archive = observatory.one(models.DataLocation, id=observatory.location_id(ARCHIVE))
+    with transaction(observatory.engine) as session:
+        assert session.scalars(sa.select(models.DataLocation.id).where(is_away())).all() == []
+    assert archive.trouble is not None
+    assert archive.total_bytes
+    assert archive.free_bytes == 0 if free == "none" else archive.free_bytes
+    assert state(observatory, ARCHIVE)[0] == "unusable"
 
 
 def test_a_new_place_that_is_empty_is_no_trouble_and_stays_empty(observatory: Observatory) -> None:

@@ -260,8 +260,9 @@ def _level(one: Level) -> tuple[object, ...]:
     fills = f"{size(one.filled_per_hour)}/h" if one.filled_per_hour and one.filled_per_hour > 0 else None
     if one.state is SpaceState.UNKNOWN:
         return one.location, one.type, *_unknown(one), fills, fills and "unknown"
-    if one.free_bytes is None or not one.total_bytes:
-        return one.location, one.type, "unusable: `ccat locations` says why", None, fills, None
+    if one.state is SpaceState.UNUSABLE or one.free_bytes is None or not one.total_bytes:
+        free = None if one.free_bytes is None else size(one.free_bytes)
+        return one.location, one.type, "unusable: `ccat locations` says why", free, fills, None
     used = one.total_bytes - one.free_bytes
     level = f"{_bar(used, one.total_bytes)} {used / one.total_bytes:.0%}"
     full = None if one.hours_left is None else _span(one.hours_left)

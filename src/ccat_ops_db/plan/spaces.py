@@ -98,5 +98,10 @@ def away_sentence(location: str, trouble: str, *, since: datetime | None) -> str
     return f"location {location} {trouble}: nothing is read or written there until then{then}"
 
 
+def unwritten_sentence(location: str, trouble: str) -> str:
+    """What keeps all from writing at a location where no runs are, while what lies there is read."""
+    return f"location {location} {trouble}: nothing is written there until then"
+
+
 def _since(unseen_since: datetime | None) -> str:
     return f" (as seen at {unseen_since:%F %H:%M} UTC: no worker has looked since)" if unseen_since else ""

@@ -13,7 +13,15 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.runs import LIVE_RUN
 from ccat_ops_db.plan.marks import Mark
-from ccat_ops_db.plan.spaces import FRESH, SpaceState, away_sentence, short_sentence, space_state, trouble_sentence
+from ccat_ops_db.plan.spaces import (
+    FRESH,
+    SpaceState,
+    away_sentence,
+    short_sentence,
+    space_state,
+    trouble_sentence,
+    unwritten_sentence,
+)
 from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus, StorageType
 
 _Location = models.DataLocation
@@ -30,11 +38,13 @@ _FULL: Final = LOCATION.rows.with_only_columns(
     _Location.id, LOCATION.label, _Location.free_bytes, _Location.free_space_reserve_bytes, _UNSEEN_SINCE
 ).where(_IS_FULL, sa.not_(_IS_UNUSABLE))
 _HAS_RUNS: Final = _Location.location_type == LocationType.PROCESSING
+_IS_READ: Final = _Location.free_bytes.is_not(None)
+"""Condition on a location with trouble where no runs are: what is free there was seen, and only writing failed."""
 _HAS_DATA: Final = sa.exists().where(
     models.PhysicalCopy.data_location_id == _Location.id, models.PhysicalCopy.status.in_(_LIE)
 )
 _UNUSABLE: Final = LOCATION.rows.with_only_columns(
-    _Location.id, LOCATION.label, _Location.trouble, _UNSEEN_SINCE, _HAS_RUNS, _Location.space_checked_at
+    _Location.id, LOCATION.label, _Location.trouble, _UNSEEN_SINCE, _HAS_RUNS, _Location.space_checked_at, _IS_READ
 ).where(_IS_UNUSABLE, sa.or_(_HAS_RUNS, _Location.active, _HAS_DATA))
 
 
@@ -91,8 +101,8 @@ def unusable_locations(session: Session) -> Mapping[int, str]:
     return {
         number: trouble_sentence(name, trouble or "", unseen_since=unseen_since)
         if has_runs
-        else away_sentence(name, trouble or "", since=since)
-        for number, name, trouble, unseen_since, has_runs, since in session.execute(_UNUSABLE)
+        else (unwritten_sentence(name, trouble or "") if is_read else away_sentence(name, trouble or "", since=since))
+        for number, name, trouble, unseen_since, has_runs, since, is_read in session.execute(_UNUSABLE)
     }
 
 

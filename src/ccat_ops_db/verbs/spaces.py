@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ccat_ops_db import models
 from ccat_ops_db.plan.spaces import is_short
 from ccat_ops_db.sets import is_among, table_of
+from ccat_ops_db.states import LocationType
 from ccat_ops_db.verbs.hurrying import end_pauses_at
 from ccat_ops_db.verbs.limiting import tell_limits
 
@@ -28,12 +29,16 @@ def record_space(
 ) -> None:
     """Write down what is free at a location, or what keeps everybody from writing there.
 
-    Who waits for that, or has to be held, is looked at at once; where it is over, what met it goes on.
+    What keeps one worker from where no runs are holds only if no other has just seen that well. Who waits for that, or
+    has to be held, is looked at at once; where it is over, what met it goes on.
     """
     location = models.DataLocation
     here = sa.select(location).where(location.id == location_id)
     # Whoever writes a row that is at this location holds its key: neither waits for the other.
     one = session.scalars(here.with_for_update(of=location.__table__, key_share=True)).one()
+    is_of_runs = one.location_type is LocationType.PROCESSING
+    if trouble is not None and free != 0 and not is_of_runs and _is_seen_well(one, now):
+        return
     was_held = _is_held(one)
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
     if _is_held(one) != was_held:
@@ -50,9 +55,9 @@ def record_trouble(session: Session, location_id: int, *, trouble: str, now: dat
     location = models.DataLocation
     here = sa.select(location).where(location.id == location_id)
     one = session.scalars(here.with_for_update(of=location.__table__, key_share=True)).one()
-    seen_at = one.space_checked_at
-    if one.trouble is None and seen_at is not None and now - seen_at < _SEEN_FOR:
+    if _is_seen_well(one, now):
         return
+    seen_at = one.space_checked_at
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = None, None, trouble, seen_at or now
 
 
@@ -82,6 +87,11 @@ def record_operations(session: Session, served: Mapping[int, Collection[str]]) -
             where=taken.served_at < now - _SAID_FOR,
         )
         session.execute(again)
+
+
+def _is_seen_well(one: models.DataLocation, now: datetime) -> bool:
+    """Whether a worker has just seen a location without trouble."""
+    return one.trouble is None and one.space_checked_at is not None and now - one.space_checked_at < _SEEN_FOR
 
 
 def _is_held(one: models.DataLocation) -> bool:
