@@ -27,7 +27,7 @@ from ccat_ops_db.verbs.spaces import record_space, record_trouble
 from ccat_service.looking import EVERY, Look, looking
 from ccat_service.stop import Stop
 
-_PROBE: Final = ".ccat-can-be-written"
+PROBE: Final = ".ccat-can-be-written"
 """One name for all who look: what one that died has left is removed by the next."""
 
 
@@ -163,7 +163,7 @@ def try_to_write(root: Path, base: Path) -> None:
 
 
 def _write_in(directory: Path) -> None:
-    probe = directory / _PROBE
+    probe = directory / PROBE
     try:
         with probe.open("wb") as file:
             file.write(b"\n")
@@ -181,9 +181,9 @@ def require_mounted(root: Path) -> None:
 
 
 def _is_empty(root: Path) -> bool:
-    """Whether a directory has nothing but the mark, which may have been left while its disk was not mounted."""
+    """Whether a directory has nothing but the mark or a probe, which may have been left while nothing was mounted."""
     with os.scandir(root) as entries:
-        return all(one.name in {MARK, UNFINISHED_MARK} for one in entries)
+        return all(one.name in {MARK, UNFINISHED_MARK, PROBE} for one in entries)
 
 
 def mark_of(root: Path) -> Mark | None:

@@ -17,7 +17,7 @@ from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read, written
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus
 from ccat_ops_db.verbs.locating import InBucket, add_location
-from ccat_service.spaces import AnothersDirectory, NothingThere, mark_of, measure_space, require_mounted
+from ccat_service.spaces import PROBE, AnothersDirectory, NothingThere, mark_of, measure_space, require_mounted
 from tests.transfer.object_store import BUCKET, ENVIRONMENT, ObjectStore, Road
 from tests.transfer.support import Observatory, say
 
@@ -161,8 +161,8 @@ def test_who_means_it_removes_the_mark(observatory: Observatory) -> None:
     assert mark_told(observatory, ARCHIVE)["location"] == ARCHIVE
 
 
-def test_a_directory_with_nothing_but_a_mark_is_one_where_nothing_is_mounted(tmp_path: Path) -> None:
-    for name in (MARK, UNFINISHED_MARK):
+def test_a_directory_with_nothing_but_what_looks_leave_is_one_where_nothing_is_mounted(tmp_path: Path) -> None:
+    for name in (MARK, UNFINISHED_MARK, PROBE):
         (tmp_path / name).write_bytes(b"{}")
     with pytest.raises(NothingThere):
         require_mounted(tmp_path)
