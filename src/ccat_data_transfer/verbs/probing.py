@@ -38,6 +38,8 @@ class _Order:
     """Why nothing could be read there before."""
     files: Sequence[str]
     """Some that were found right."""
+    is_empty: bool
+    """Whether no copy is there."""
 
 
 @contextmanager
@@ -65,6 +67,8 @@ def probe(engine: sa.Engine, location_id: int) -> None:
     those who read copies know more than who reads the mark. Where no copy is relied on there is nothing to see.
     """
     order = in_transaction(engine, partial(_prepare, location_id=location_id))
+    if not order.files and order.before is not None and not order.is_empty:
+        return  # who reads what is there says so once it can be read
     trouble = _trouble(order) if order.files else None
     if trouble is None:
         in_transaction(engine, partial(note_probe, location_id=location_id, before=order.before))
@@ -76,10 +80,13 @@ def probe(engine: sa.Engine, location_id: int) -> None:
 
 def _prepare(session: Session, *, location_id: int) -> _Order:
     location = session.get_one(models.DataLocation, location_id)
+    is_there = sa.text("physical_copy.status = 'present'")  # as the index says it
+    here = (models.PhysicalCopy.data_location_id == location_id, models.PhysicalCopy.raw_data_file_id.is_(None))
     return _Order(
         store=store_of(location, token="probe", progress=lambda: None, part_bytes=PART_BYTES),  # noqa: S106 - no password, and it writes nothing
         before=location.unreadable,
         files=some_at(session, location_id),
+        is_empty=not session.scalar(sa.select(sa.exists().where(*here, is_there))),
     )
 
 

@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.errors import LocationTrouble
 from ccat_data_transfer.verbs.leases import CopyLease
+from ccat_data_transfer.verbs.products.plan import listing_beside
 from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.replicating import is_on_its_way, replicate
 from ccat_ops_db import models
 from ccat_ops_db.models.data import UNREADABLE_AFTER
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import PhysicalCopyStatus
+from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.reading import note_unreadable
 from ccat_service.retries import Backoff
 
@@ -46,19 +47,28 @@ def others_at(session: Session, copy: models.PhysicalCopy) -> Sequence[str]:
 
 
 def some_at(session: Session, location_id: int, *which: sa.ColumnElement[bool]) -> Sequence[str]:
-    """Paths of some files at a location, those that were read and found right last."""
+    """Paths of some files at a location, those that were read and found right last.
+
+    Of a product that is a directory that is its listing, which only archives have.
+    """
+    is_tree = _Copy.path.like("%.zarr")
     sound = sa.and_(
         _Copy.data_location_id == location_id,
         _Copy.raw_data_file_id.is_(None),
         sa.text("physical_copy.status = 'present'"),  # as the index says it
         _Copy.verified_at.is_not(None),
         _Copy.data_transfer_package_id.is_(None),
-        _Copy.path.not_like("%.zarr"),  # which is a directory
+        sa.or_(sa.not_(is_tree), _Copy.location.has(location_type=LocationType.LONG_TERM_ARCHIVE)),
         *which,
     )
-    return session.scalars(
-        sa.select(_Copy.path).where(sound).order_by(_Copy.verified_at.desc()).limit(_COMPARED_WITH)
-    ).all()
+    rows = session.execute(
+        sa.select(_Copy.path, models.DataProduct.relative_path)
+        .outerjoin(models.DataProduct, sa.and_(models.DataProduct.id == _Copy.data_product_id, is_tree))
+        .where(sound)
+        .order_by(_Copy.verified_at.desc())
+        .limit(_COMPARED_WITH)
+    )
+    return [path if tree is None else listing_beside(path, tree) for path, tree in rows]
 
 
 def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
