@@ -141,6 +141,22 @@ def test_a_location_that_moves_with_its_files_goes_on(observatory: Observatory) 
     assert observatory.package(again).state is PackageState.ARCHIVED
 
 
+def test_a_copy_in_doubt_stays_in_doubt_where_its_location_moves(observatory: Observatory) -> None:
+    doubtful, sound = (observatory.observe({f"{name}.fits": name.encode()}) for name in "ab")
+    observatory.do_all()
+    doubted = observatory.copies(doubtful)[ARCHIVE].id
+    with transaction(observatory.engine) as session:
+        values = {"failure": "Its digest is another.", "trouble_count": 2}
+        session.execute(sa.update(models.PhysicalCopy).values(values))
+        session.get_one(models.PhysicalCopy, doubted).verified_at = None
+    new = observatory.root / "new"
+    observatory.directory(ARCHIVE).rename(new)
+    say(observatory, "location", "move", ARCHIVE, "--path", str(new))
+    copy, other = (observatory.copies(one)[ARCHIVE] for one in (doubtful, sound))
+    assert (copy.failure, copy.trouble_count) == ("Its digest is another.", 0)
+    assert (other.failure, other.verified_at) == (None, None)
+
+
 def test_who_means_it_removes_the_mark(observatory: Observatory) -> None:
     """The directory of a location that is given up becomes that of another."""
     observatory.observe(FILES)

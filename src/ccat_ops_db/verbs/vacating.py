@@ -14,6 +14,7 @@ from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
 from ccat_ops_db.naming import listed
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.copies import WHY_IN_DOUBT
 from ccat_ops_db.verbs.reading import begin_to_read
 
 _Copy, _Location, _Run = models.PhysicalCopy, models.DataLocation, models.ExecutedReductionStep
@@ -30,7 +31,8 @@ _NOW: Final = sa.func.clock_timestamp()
 _MOST_TOLD: Final = 5
 _ARE_USED: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED, PhysicalCopyStatus.DELETION_IN_PROGRESS)
 """What copies are while a worker that has a lease on them reads or removes them; on others managers have leases too."""
-_UNREAD: Final = {"verified_at": None, "not_before": None, "failure": None, "trouble_count": 0}
+_ARE_READ: Final = (PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED, PhysicalCopyStatus.DELETION_POSSIBLE)
+_UNREAD: Final = {"verified_at": None, "not_before": None, "failure": WHY_IN_DOUBT, "trouble_count": 0}
 
 
 class LocationInUse(CcatError):
@@ -80,7 +82,10 @@ def _distrust(session: Session, location_id: int) -> int:
     ours = sa.and_(*there, _Copy.raw_data_file_id.is_(None))
     count = sa.select(sa.func.count()).where(ours, _Copy.verified_at.is_not(None))
     verified = session.scalars(count).one()
-    session.execute(sa.update(_Copy).where(ours).values(_UNREAD), execution_options={"synchronize_session": False})
+    unsynchronized = {"synchronize_session": False}
+    begun_anew = sa.update(_Copy).where(ours, _Copy.status.in_(_ARE_READ)).values(_UNREAD)
+    session.execute(begun_anew, execution_options=unsynchronized)
+    session.execute(sa.update(_Copy).where(ours).values(verified_at=None), execution_options=unsynchronized)
     return verified
 
 
