@@ -13,6 +13,7 @@ from ccat_data_transfer.verbs.products.plan import fetch_from
 from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.queries.unread import unreadable_archives
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
 from tests.transfer.support import Observatory, say
@@ -114,6 +115,21 @@ def test_what_was_in_a_lost_archive_is_made_anew_in_another(archives: Observator
         assert not find(session, LOCATION, FIRST).active
         last = session.scalars(sa.select(models.StatusChange).filter_by(object_id=copy.id, to_status="missing")).one()
         assert last.because == "fire"
+
+
+def test_nobody_is_told_to_declare_what_is_declared_lost(archives: Observatory) -> None:
+    archive(archives)
+    burn_down(archives, FIRST, days=1)
+    with transaction(archives.engine) as session:
+        assert [one.key for one in unreadable_archives(session)] == [f"location {archives.location_id(FIRST)} unread"]
+        location = find(session, LOCATION, FIRST)
+        location.trouble, location.space_checked_at = "It cannot be written.", sa.func.clock_timestamp()
+    say(archives, "location", "lost", FIRST, "--because", "fire", "--yes")
+    for _ in range(2):
+        with transaction(archives.engine) as session:
+            assert list(unreadable_archives(session)) == []
+            assert find(session, LOCATION, FIRST).trouble is None
+        probe(archives.engine, archives.location_id(FIRST))
 
 
 def test_the_last_copies_are_counted(archives: Observatory) -> None:

@@ -86,6 +86,9 @@ def _close(session: Session, *, name: str) -> int:
     location = find(session, LOCATION, name)
     if location.location_type in _ARE_FILLED:
         location.active = False
+        location.unreadable = location.unreadable_since = None  # as nobody waits for it any more
+        if location.trouble is not None:
+            location.trouble = location.free_bytes = location.total_bytes = location.space_checked_at = None
     session.execute(sa.update(models.ReplicationRound).values(looked_up_to=0, look_at=None))
     return location.id
 
