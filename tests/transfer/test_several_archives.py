@@ -1,13 +1,15 @@
 """Several archives, some of which are far away, refuse, or have a copy again that was lost."""
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from ccat_data_transfer.errors import GivenUp
+from ccat_data_transfer.errors import GivenUp, NothingToRetry
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs import outcomes
+from ccat_data_transfer.verbs.copies import announce_copy
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_data_transfer.verbs.scrubbing import due_for_scrubbing
 from ccat_ops_db import models
@@ -15,7 +17,8 @@ from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import AlertKind, LocationType, Mover, Status
+from ccat_ops_db.states import AlertKind, LocationType, Mover, PhysicalCopyStatus, Status
+from ccat_ops_db.verbs.losing import lose_location
 from tests.transfer.support import START, Observatory
 from tests.transfer.test_replication import check_copy, damage, look_again, read_again, tar_of
 
@@ -60,6 +63,32 @@ def test_a_copy_that_a_person_restores_while_it_is_to_be_made_anew_is_not_made_a
     with transaction(two_archives.engine) as session:
         transfers = session.scalars(sa.select(models.LongTermArchiveTransfer)).all()
     assert {(one.status, one.failure) for one in transfers} == {(Status.COMPLETED, None)}
+
+
+def test_a_copy_that_is_being_made_anew_is_not_believed_when_a_person_hurries_its_package(
+    two_archives: Observatory,
+) -> None:
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    lose(two_archives, package_id, "us/lta")
+    with transaction(two_archives.engine) as session:  # it was begun, and rests after trouble
+        us, package = find(session, LOCATION, "us/lta"), session.get_one(models.RawDataPackage, package_id)
+        way = session.scalars(sa.select(ARCHIVING).where(ARCHIVING.status == Status.PENDING)).one()
+        way.not_before = sa.func.clock_timestamp() + timedelta(hours=1)
+        path = two_archives.copies(package_id)["us/lta"].path
+        announce_copy(session, package, us, path=path, by="a test")
+    with transaction(two_archives.engine) as session, suppress(NothingToRetry):
+        retry_package(session, package_id, by="a test")
+    assert two_archives.copies(package_id)["us/lta"].status is PhysicalCopyStatus.WRITING
+
+
+def test_a_copy_at_an_archive_that_is_lost_is_not_believed_while_another_is_sound(two_archives: Observatory) -> None:
+    package_id = two_archives.observe(FILES)
+    two_archives.do_all()
+    lose_location(two_archives.engine, "us/lta", because="it burnt", by="a test")
+    with transaction(two_archives.engine) as session, suppress(NothingToRetry):
+        retry_package(session, package_id, by="a test")
+    assert two_archives.copies(package_id)["us/lta"].status is PhysicalCopyStatus.MISSING
 
 
 def give_up(observatory: Observatory, transfer_id: int) -> None:

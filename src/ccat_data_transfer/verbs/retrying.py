@@ -65,9 +65,9 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
         if not end_pauses_of(session, package_id):
             raise NothingToRetry(package.name, package.state)
         return
-    lost_as_before(session, models.PhysicalCopy.raw_data_package_id == package_id, by=by)
     has_another = has_sound_copy(session, package_id)
-    if not has_another:
+    if not has_another:  # else what was begun anew is gone on with: nobody has to have restored it
+        lost_as_before(session, models.PhysicalCopy.raw_data_package_id == package_id, by=by)
         believe(session, _lost_raw_files(package_id), by=by)
     believed = believe(session, _lost_archive_copies(package_id, has_another=has_another), by=by)
     _take_back_believed(session, package_id, by=by)
@@ -157,7 +157,11 @@ def _take_back_believed(session: Session, package_id: int, *, by: str) -> None:
 
 
 def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[models.PhysicalCopy]:
-    """Those that may have been restored; what could not be made anew of another is made now, and not believed."""
+    """Those that may have been restored.
+
+    Where there is another, what could not be made anew is made of that now, and what was at an archive that is out of
+    use, as one that is lost, stays as it is.
+    """
     copy = models.PhysicalCopy
     could_not_be_made = sa.exists().where(
         _Archiving.raw_data_package_id == package_id,
@@ -171,7 +175,7 @@ def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[mod
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             copy.status.in_(LOST),
-            *([sa.not_(could_not_be_made)] if has_another else []),
+            *([sa.not_(could_not_be_made), models.DataLocation.active] if has_another else []),
         )
     )
 
