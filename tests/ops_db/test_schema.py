@@ -284,3 +284,17 @@ def test_a_server_that_is_too_old_is_refused(engine: sa.Engine, monkeypatch: pyt
         assert said.endswith(
             ", and 99 or newer is needed. Upgrade that server, or name another one in CCAT_OPS_DB_URL."
         )
+
+
+def test_locations_have_the_same_identities_when_an_older_backup_is_migrated_anew(engine: sa.Engine) -> None:
+    with Session(engine) as session, session.begin():
+        a_world(session)
+    found = []
+    for installation_id in ("gen_random_uuid()", "gen_random_uuid()"):  # a restored database is another installation
+        migrating.migrate(engine, to="0038")
+        run(engine, f"UPDATE installation SET installation_id = {installation_id}")
+        migrating.migrate(engine)
+        with engine.connect() as connection:
+            found.append(connection.execute(sa.text("SELECT id, identity FROM data_location ORDER BY id")).all())
+    assert found[0] == found[1]
+    assert len({identity for _, identity in found[0]}) == len(found[0]) > 0
