@@ -52,6 +52,7 @@ class PathLeavesLocation(LocationTrouble):
 
     code = "path_leaves_location"
     needs_a_person = True
+    reason: ClassVar[str] = "it, or a link on its path, leads out of the location's directory"
 
     def __init__(self, location: str, path: Path | str) -> None:
         super().__init__(

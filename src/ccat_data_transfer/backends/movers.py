@@ -19,6 +19,7 @@ from ccat_data_transfer.backends.errors import (
     LocationFails,
     MoverFails,
     MoverMissing,
+    PathLeavesLocation,
 )
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import CHUNK
@@ -91,13 +92,13 @@ def copy(parcel: Parcel, into: Path, *, progress: Callable[[], None]) -> NotBrou
             _copy_any(parcel, (path, size), into)
         except BadFile as problem:
             bad[path] = problem
-        except LocationFails as trouble:
+        except (LocationFails, PathLeavesLocation) as trouble:
             bad[path] = unreadable(parcel.origin, path, trouble)
         progress()
     return bad
 
 
-def unreadable(origin: Disk, path: str, trouble: LocationFails) -> FileUnreadable:
+def unreadable(origin: Disk, path: str, trouble: LocationFails | PathLeavesLocation) -> FileUnreadable:
     """Trouble with a file; raises LocationFails where the location as a whole is in trouble."""
     origin.require_there()
     return FileUnreadable(origin.name, origin.root / path, said=trouble.reason)

@@ -10,7 +10,14 @@ from typing import Final
 
 from ccat_data_transfer.backends.base import Store, Stored, pour
 from ccat_data_transfer.backends.behind import Behind
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing, FileUnreadable, LocationFails
+from ccat_data_transfer.backends.errors import (
+    BadFile,
+    FileDiffers,
+    FileMissing,
+    FileUnreadable,
+    LocationFails,
+    PathLeavesLocation,
+)
 from ccat_data_transfer.backends.movers import unreadable
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.tar import Writable
@@ -97,7 +104,7 @@ class Copier:
             return self._copy(item)
         except BadFile as problem:
             return problem
-        except LocationFails as trouble:
+        except (LocationFails, PathLeavesLocation) as trouble:
             if trouble.location != self.origin.name:
                 raise
             return unreadable(self.origin, item.origin_path or item.relative_path, trouble)
