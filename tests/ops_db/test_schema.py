@@ -290,9 +290,9 @@ def test_locations_have_the_same_identities_when_an_older_backup_is_migrated_ane
     with Session(engine) as session, session.begin():
         a_world(session)
     found = []
-    for installation_id in ("gen_random_uuid()", "gen_random_uuid()"):  # a restored database is another installation
+    for _ in range(2):
         migrating.migrate(engine, to="0038")
-        run(engine, f"UPDATE installation SET installation_id = {installation_id}")
+        run(engine, "UPDATE installation SET installation_id = gen_random_uuid()")  # as what is restored is another
         migrating.migrate(engine)
         with engine.connect() as connection:
             found.append(connection.execute(sa.text("SELECT id, identity FROM data_location ORDER BY id")).all())
