@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -163,8 +163,10 @@ def _happen(stage: Stage, act: Act) -> str:
 
 def _cast(stage: Stage, names: Iterable[str]) -> list[Scan]:
     """The scans of these names, as far as the fault lets them be, and as often."""
-    there = [stage.scans[name] for name in names if name not in stage.fault.dropped]
-    return there + [another_of(stage.scans[name]) for name in names if name in stage.fault.doubled]
+    doubled = stage.fault.doubled
+    there = {name: stage.scans[name] for name in names if name not in stage.fault.dropped}
+    shared = {name: replace(scan, shares_file=True) for name, scan in there.items() if name in doubled}
+    return [*({**there, **shared}).values(), *map(another_of, shared.values())]
 
 
 def _apply(stage: Stage, document: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ class Scan:
     start: str
     end: str
     night: str
-    is_another: bool = False
+    shares_file: bool = False
     """Whether its raw file is that of another scan too."""
 
 
@@ -76,7 +76,7 @@ def _names(described: Iterable[Mapping[str, str]]) -> list[str]:
 
 def another_of(scan: Scan) -> Scan:
     """The same raw file as a scan of its own."""
-    return replace(scan, name=f"{scan.name} again", id=uuid.uuid5(scan.id, "again"), is_another=True)
+    return replace(scan, name=f"{scan.name} again", id=uuid.uuid5(scan.id, "again"))
 
 
 def names_of(scans: Iterable[Scan]) -> Mapping[str, str]:
@@ -116,7 +116,7 @@ def _start(ccat: Ccat, scan: Scan) -> None:
 def _add(ccat: Ccat, scan: Scan, file: Path) -> None:
     listed = ("--checksums", str(scan.file.with_name(_CHECKSUMS)))
     place = ("--module", scan.instrument.module, "--location", scan.instrument.disk)
-    again = ("--again",) if scan.is_another else ()
+    again = ("--again",) if scan.shares_file else ()
     ccat.ask("scan", "add", str(scan.id), str(file), *place, *listed, *again)
 
 
