@@ -30,7 +30,8 @@ def record_space(
     """Write down what is free at a location, or what keeps everybody from writing there.
 
     What keeps one worker from where no runs are holds only if no other has just seen that well. Who waits for that, or
-    has to be held, is looked at at once; where it is over, what met it goes on.
+    has to be held, is looked at at once; where trouble is over, what met it goes on. A disk that comes and goes about
+    its reserve ends no pause.
     """
     location = models.DataLocation
     here = sa.select(location).where(location.id == location_id)
@@ -39,12 +40,12 @@ def record_space(
     is_of_runs = one.location_type is LocationType.PROCESSING
     if trouble is not None and free != 0 and not is_of_runs and _is_seen_well(one, now):
         return
-    was_held = _is_held(one)
+    was_held, was_in_trouble = _is_held(one), one.trouble is not None
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
     if _is_held(one) != was_held:
         tell_limits(session)
-        if was_held:
-            end_pauses_at(session, location_id)
+    if was_in_trouble and trouble is None:
+        end_pauses_at(session, location_id)
 
 
 def record_trouble(session: Session, location_id: int, *, trouble: str, now: datetime) -> None:
