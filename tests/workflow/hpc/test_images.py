@@ -310,6 +310,8 @@ IMAGE = Image("docker://quay.example/chai:1", "sha256:" + "0" * 64)
     [
         ("FATAL:   While making image from oci registry: manifest unknown: manifest unknown", ImageUnusable),
         ("FATAL:   while fetching: reading manifest 1 in quay.example/chai: unauthorized: denied", ImageUnusable),
+        ("FATAL:   reading manifest sha256:00429 in 127.0.0.1:34299/chai: manifest unknown", ImageUnusable),
+        ("FATAL:   received unexpected HTTP status: 429 denied", ImageNotFetched),
         ("FATAL:   While pulling: dial tcp: lookup quay.example: no such host", ImageNotFetched),
         ("FATAL:   While pulling: dial tcp 10.0.0.1:443: i/o timeout", ImageNotFetched),
         ("FATAL:   While pulling: write /cache/x: no space left on device", ImageNotFetched),

@@ -25,8 +25,8 @@ _NEVER: Final = re.compile(
     re.IGNORECASE,
 )
 """What a registry says of an image that it will never give, as things stand."""
-_PASSES: Final = re.compile(r"too ?many requests|rate limit|429|no such host|timeout|no space left", re.IGNORECASE)
-"""What it says of itself, or what the network or the disk does."""
+_PASSES: Final = re.compile(r"too ?many requests|rate limit|\b429\b|no such host|timeout|no space left", re.IGNORECASE)
+"""What it says of itself, or what the network or the disk does; the number alone, as digests and ports may hold it."""
 _NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|^(?:FATAL|ERROR):\s*", re.MULTILINE)
 _LONGEST: Final = 300
 LONGEST_PULL: Final = timedelta(hours=2)
