@@ -1,6 +1,7 @@
 """Bits that change in copies behind everybody's back: in any copy, but never in the last one that is intact."""
 
 import io
+import os
 import random
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,12 +87,15 @@ class Rot:
         return {number: one for number, one in found.items() if len(one[0]) == len(ARCHIVES)}
 
     def _flip_on_disk(self, file: Path) -> None:
+        """As rot does it: nothing says that somebody wrote there."""
+        before = file.stat()
         file.chmod(0o600)
         with file.open("r+b") as opened:
             opened.seek(self.random.randrange(max(1, file.stat().st_size)))
             [byte] = opened.read(1) or b"\0"
             opened.seek(-1, io.SEEK_CUR)
             opened.write(bytes([byte ^ 1 << self.random.randrange(8)]))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def _flipped(self, data: bytes) -> bytes:
         at, bit = self.random.randrange(len(data)), 1 << self.random.randrange(8)
