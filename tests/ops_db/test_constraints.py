@@ -199,6 +199,7 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.DataClass, {"name": "x", "min_verified_archive_copies": 0}, "min_verified_archive_copies_is_positive"),
     (models.DataLocation, {"trouble": "is missing"}, "space_has_a_moment"),
     (models.DataLocation, {"unreadable": "is missing"}, "unreadable_has_a_moment"),
+    (models.DataLocation, {"lost_at": START}, "what_is_lost_takes_nothing"),
     (models.DataLocation, {"space_checked_at": START}, "space_has_a_moment"),
     (models.Pause, {"pipeline_id": 1, "data_location_id": 1}, "is_of_one_thing"),
     (models.DataTransferRoute, {"destination_site_id": 1, "origin_site_id": 1}, "leads_somewhere_else"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -10,15 +11,19 @@ import sqlalchemy as sa
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.probing import probe
 from ccat_data_transfer.verbs.products.plan import fetch_from
+from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.replicating import replicate
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
+from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.queries.unread import unreadable_archives
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import LocationType, PhysicalCopyStatus, Status
-from tests.transfer.support import Observatory, say
+from ccat_ops_db.states import AlertKind, LocationType, PhysicalCopyStatus, ProductState, Status
+from tests.transfer.reductions import Reductions
+from tests.transfer.support import START, Observatory, say
 from tests.transfer.test_fetching import doubtful, source
-from tests.transfer.test_replication import look_again
+from tests.transfer.test_replication import look_again, read_again
 
 FILES = {"a.fits": b"a" * 3000, "b.fits": b"b"}
 FIRST, SECOND, THIRD = "cologne/lta", "cologne/second", "cologne/third"
@@ -163,3 +168,146 @@ def test_replicating_asks_for_nothing_that_an_archive_has_which_is_only_put_out_
     with transaction(archives.engine) as session:
         find(session, LOCATION, FIRST).active = False
         assert replicate(session, [package_id], by="a test") == 0
+
+
+def lose(archives: Observatory, name: str) -> None:
+    say(archives, "location", "lost", name, "--because", "fire", "--yes")
+
+
+def go_round(archives: Observatory) -> None:
+    """A whole round of looks at all packages, whatever the last one was about."""
+    for _ in range(3):
+        look_again(archives)
+
+
+def troubles(archives: Observatory) -> list[str]:
+    with transaction(archives.engine) as session:
+        return [one.sentence for one in conditions(session, late=START) if one.kind is AlertKind.LOST_COPY]
+
+
+def damage_told(archives: Observatory) -> list[object]:
+    return list(json.loads(say(archives, "transfer", "damage", "--json")))
+
+
+def test_nobody_is_told_of_what_a_lost_archive_had_once_as_many_others_have_it_as_are_wanted(
+    archives: Observatory,
+) -> None:
+    package_id = archive(archives)
+    copy_id = archives.copies(package_id)[FIRST].id
+    lose(archives, FIRST)
+    assert look_again(archives) == 1
+    [sentence] = troubles(archives)
+    assert sentence.startswith(f"1 archive copy is damaged or gone at {FIRST}")
+    assert archives.one(models.PhysicalCopy, id=copy_id).status is MISSING
+    archives.do_all()
+    go_round(archives)
+    assert archives.one(models.PhysicalCopy, id=copy_id).status is PhysicalCopyStatus.DELETED
+    assert (troubles(archives), damage_told(archives)) == ([], [])
+    assert '"damage": []' in say(archives, "transfer", "status", "--json")
+    assert "lost since 20" in say(archives, "locations")
+
+
+def test_what_no_other_archive_can_have_is_told_of_for_ever(archives: Observatory) -> None:
+    package_id = archive(archives)
+    lose(archives, THIRD)
+    lose(archives, FIRST)
+    go_round(archives)
+    assert archives.copies(package_id)[FIRST].status is MISSING
+    assert len(troubles(archives)) == 1
+
+
+@pytest.mark.parametrize("change", [{"verified_at": None}, {"checksum": f"sha256:{'1' * 64}"}])
+def test_a_copy_that_was_not_read_back_replaces_none(archives: Observatory, change: dict[str, object]) -> None:
+    package_id = archive(archives)
+    lose(archives, FIRST)
+    look_again(archives)
+    archives.do_all()
+    with transaction(archives.engine) as session:
+        copy = session.get_one(models.PhysicalCopy, archives.copies(package_id)[SECOND].id)
+        before = {column: getattr(copy, column) for column in change}
+        session.execute(sa.update(models.PhysicalCopy).filter_by(id=copy.id).values(change))
+    go_round(archives)
+    assert archives.copies(package_id)[FIRST].status is MISSING
+    with transaction(archives.engine) as session:
+        session.execute(sa.update(models.PhysicalCopy).filter_by(id=copy.id).values(before))
+    go_round(archives)
+    assert FIRST not in archives.copies(package_id)
+
+
+def test_what_was_damaged_before_its_archive_was_lost_stays_in_the_list_of_damage(archives: Observatory) -> None:
+    package_id = archive(archives)
+    tar = archives.directory(FIRST) / archives.copies(package_id)[FIRST].path
+    tar.chmod(0o600)
+    tar.write_bytes(b"rot")
+    read_again(archives, package_id)
+    lose(archives, FIRST)
+    look_again(archives)
+    archives.do_all()
+    go_round(archives)
+    assert archived_at(archives, package_id) == {SECOND, THIRD}
+    assert FIRST not in archives.copies(package_id), "nothing is left to be removed there"
+    assert len(damage_told(archives)) == 1
+
+
+def test_what_was_lost_in_a_buffer_is_nobodys_any_more(archives: Observatory) -> None:
+    archive(archives)
+    lose(archives, "ccat/buffer")
+    go_round(archives)
+    at_buffer = {"data_location_id": archives.location_id("ccat/buffer")}
+    with transaction(archives.engine) as session:
+        found = session.scalars(sa.select(models.PhysicalCopy.status).filter_by(**at_buffer)).all()
+    assert set(found) == {PhysicalCopyStatus.DELETED}
+
+
+def test_a_location_that_is_used_again_is_lost_no_more(archives: Observatory) -> None:
+    lose(archives, FIRST)
+    say(archives, "location", "set", FIRST, "--active")
+    with transaction(archives.engine) as session:
+        assert find(session, LOCATION, FIRST).lost_at is None
+
+
+def test_what_was_restored_in_an_archive_that_takes_nothing_new_is_believed_and_what_is_lost_is_not(
+    archives: Observatory,
+) -> None:
+    package_id = archive(archives)
+    tar = archives.directory(FIRST) / archives.copies(package_id)[FIRST].path
+    saved = tar.rename(archives.directory(FIRST).parent / "saved")
+    read_again(archives, package_id)
+    say(archives, "location", "set", FIRST, "--inactive")
+    saved.rename(tar)
+    say(archives, "package", "retry", str(package_id))
+    assert archives.copies(package_id)[FIRST].status is SOUND
+    lose(archives, FIRST)
+    say(archives, "package", "retry", str(package_id), code=1)
+    assert archives.copies(package_id)[FIRST].status is MISSING
+
+
+@pytest.fixture
+def reductions(archives: Observatory) -> Iterator[Reductions]:
+    made = Reductions(archives)
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_a_lost_archive_had_of_products_is_closed_once_another_has_it_or_nobody_wants_it(
+    reductions: Reductions, *, counts: bool
+) -> None:
+    observatory = reductions.observatory
+    run_id = reductions.make(FILES)
+    reductions.archive()
+    assert len(reductions.copies(run_id, FIRST)) == len(FILES)
+    lose(observatory, FIRST)
+    go_round(observatory)
+    assert len(reductions.copies(run_id, FIRST)) == len(FILES)
+    assert len(troubles(observatory)) == 1
+    with transaction(observatory.engine) as session:
+        if counts:
+            assert len(archive_lost(session)) == 1
+        else:
+            ids = session.scalars(sa.select(models.DataProduct.id)).all()
+            advance(session, models.DataProduct, ids, to=ProductState.SUPERSEDED, because="a test", by="a test")
+    reductions.archive()
+    go_round(observatory)
+    assert (reductions.copies(run_id, FIRST), troubles(observatory)) == ({}, [])
+    assert len(reductions.copies(run_id, SECOND)) == (len(FILES) if counts else 0)

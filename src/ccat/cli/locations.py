@@ -197,7 +197,7 @@ def _rows(found: Iterable[LocationNow]) -> Iterable[Sequence[object]]:
 
 def _state(one: LocationNow) -> str | None:
     if not one.active:
-        return "inactive"
+        return f"lost since {one.lost_at:%F}" if one.lost_at else "inactive"
     if one.unreadable:
         return f"cannot be read: {one.unreadable}"
     if one.storage is StorageType.S3:

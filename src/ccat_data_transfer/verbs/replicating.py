@@ -110,14 +110,14 @@ def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence
     to have: nothing can be asked for. The first thousand are told.
     """
     is_there = sa.not_(is_away(for_long=REPLACED_AFTER))
-    sound = _sound_copies(_Package.id).where(is_there).with_only_columns(sa.func.count())
+    sound = sound_copies(_Package.id).where(is_there).with_only_columns(sa.func.count())
     coming = (
         sa.select(sa.func.count())
         .select_from(_Archiving)
         .where(_Archiving.raw_data_package_id == _Package.id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES))
     )
     there = sound.correlate(_Package).scalar_subquery() + coming.correlate(_Package).scalar_subquery()
-    is_short = sa.and_(_Package.state == PackageState.ARCHIVED, there < _wanted(), _lacks_in_some_archive())
+    is_short = sa.and_(_Package.state == PackageState.ARCHIVED, there < wanted_copies(), _lacks_in_some_archive())
     return session.scalars(sa.select(_Package.id).where(which, is_short).order_by(_Package.id).limit(AT_ONCE)).all()
 
 
@@ -137,7 +137,8 @@ def _lacks_in_some_archive() -> sa.ColumnElement[bool]:
     return sa.exists().where(_TAKES_COPIES, *none).correlate(_Package)
 
 
-def _sound_copies(package_id: Any) -> sa.Select[int]:
+def sound_copies(package_id: Any) -> sa.Select[int]:
+    """Copies of a package in archives that nobody found bad."""
     return (
         sa.select(_Copy.id)
         .join(_Location, _Location.id == _Copy.data_location_id)
@@ -149,7 +150,7 @@ def _sound_copies(package_id: Any) -> sa.Select[int]:
     )
 
 
-def _wanted() -> sa.ColumnElement[int]:
+def wanted_copies() -> sa.ColumnElement[int]:
     """Archive copies that the class of a package's data asks for."""
     module, instrument, usual = models.InstrumentModule, models.Instrument, aliased(models.DataClass)
     of_usual = sa.select(usual.id).where(usual.name == "raw").scalar_subquery()
@@ -203,7 +204,7 @@ def _is_of_archived(*also: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 
 def can_be_made_anew(session: Session, archive_transfer_id: int) -> bool:
     """Whether there is something to make the tar of again that an archive transfer starts from."""
-    of_package = _sound_copies(_Archiving.raw_data_package_id).correlate(_Archiving).exists()
+    of_package = sound_copies(_Archiving.raw_data_package_id).correlate(_Archiving).exists()
     there = sa.exists().where(_Archiving.id == archive_transfer_id, sa.or_(_has_sources(), of_package))
     return bool(session.scalar(sa.select(there)))
 

@@ -159,8 +159,8 @@ def _take_back_believed(session: Session, package_id: int, *, by: str) -> None:
 def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[models.PhysicalCopy]:
     """Those that may have been restored.
 
-    Where there is another, what could not be made anew is made of that now, and what was at an archive that is out of
-    use, as one that is lost, stays as it is.
+    Where there is another, what could not be made anew is made of that now, and what was at an archive that is lost
+    stays as it is.
     """
     copy = models.PhysicalCopy
     could_not_be_made = sa.exists().where(
@@ -175,7 +175,7 @@ def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[mod
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             copy.status.in_(LOST),
-            *([sa.not_(could_not_be_made), models.DataLocation.active] if has_another else []),
+            *([sa.not_(could_not_be_made), models.DataLocation.lost_at.is_(None)] if has_another else []),
         )
     )
 

@@ -1,7 +1,7 @@
 """All archived packages are looked at in turn, whether they have enough copies, some at a time.
 
-What is archived, found bad, or given up is looked at when that happens. What a person changes, such as a class of data
-or a new archive, concerns any number of packages, and they are come to in the course of a round.
+What is archived, found bad, or given up is looked at when that happens. What a person changes or says, such as a class
+of data, a new archive or a lost one, concerns any number of packages, and they are come to in the course of a round.
 """
 
 from datetime import timedelta
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from ccat_data_transfer.verbs.closing import MOST_CLOSED, close_needless, close_replaced
 from ccat_data_transfer.verbs.replicating import AT_ONCE, replicate, short_of_copies, take_back_useless
 from ccat_ops_db import models
 from ccat_ops_db.queries.pauses import is_held
@@ -31,7 +32,7 @@ _IS_TIME: Final = sa.and_(
 def look_through(session: Session, *, by: str) -> int:
     """Ask for archive copies that are wanting of the next packages, if it is time to; how many were asked for.
 
-    No other manager looks meanwhile.
+    What lost archives had of them is closed where it was replaced. No other manager looks meanwhile.
     """
     session.execute(insert(_Round).values(id=1).on_conflict_do_nothing())
     now = session.scalars(sa.select(_Round).where(_IS_TIME).with_for_update(skip_locked=True)).one_or_none()
@@ -41,7 +42,10 @@ def look_through(session: Session, *, by: str) -> int:
         take_back_useless(session, by=by)
     coming = sa.select(_Package.id).where(_Package.id > now.looked_up_to).order_by(_Package.id).limit(_LOOKED_AT)
     last = session.scalar(sa.select(sa.func.max(coming.subquery().c.id)))
-    short = short_of_copies(session, _Package.id.between(now.looked_up_to + 1, last)) if last is not None else ()
+    these = sa.false() if last is None else _Package.id.between(now.looked_up_to + 1, last)
+    short = short_of_copies(session, these)
+    close_replaced(session, these, by=by)
+    goes_on = close_needless(session, by=by) >= MOST_CLOSED
     now.looked_up_to = short[-1] if len(short) == AT_ONCE else last or 0
-    now.look_at = _NOW + (_PAUSE if now.looked_up_to else _EVERY)
+    now.look_at = _NOW + (_PAUSE if now.looked_up_to or goes_on else _EVERY)
     return replicate(session, short, by=by) if short else 0

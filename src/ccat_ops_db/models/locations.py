@@ -43,6 +43,7 @@ class DataLocation(Leased, Base):
             "(free_bytes IS NULL AND trouble IS NULL) = (space_checked_at IS NULL)", name="space_has_a_moment"
         ),
         sa.CheckConstraint("(unreadable IS NULL) = (unreadable_since IS NULL)", name="unreadable_has_a_moment"),
+        sa.CheckConstraint("lost_at IS NULL OR NOT active", name="what_is_lost_takes_nothing"),
     )
 
     id: Mapped[Identity]
@@ -100,6 +101,9 @@ class DataLocation(Leased, Base):
     unreadable_since: Mapped[datetime | None] = mapped_column(comment="Since when.")
     probed_at: Mapped[datetime | None] = mapped_column(
         comment="When a transfer-worker last read there, to see whether it can; NULL: none did."
+    )
+    lost_at: Mapped[datetime | None] = mapped_column(
+        comment="When a person said that it is lost with all that it had; NULL: it is not, or is used anew."
     )
 
     site: Mapped[Site] = relationship()

@@ -133,7 +133,7 @@ def told_of_damage(session: Session) -> Iterator[Condition]:
 
 
 def _found(within: timedelta) -> sa.Select[*tuple[object, ...]]:
-    """Archive copies, each time that one was found bad."""
+    """Archive copies, each time that one was found bad; what a person said to be lost with its archive was not."""
     return (
         sa.select()
         .select_from(_Change)
@@ -142,6 +142,7 @@ def _found(within: timedelta) -> sa.Select[*tuple[object, ...]]:
         .join(_Location.site)
         .where(sa.text(FOUND_BAD), _Change.at > _NOW - within)
         .where(_Location.location_type == LocationType.LONG_TERM_ARCHIVE)
+        .where(sa.or_(_Location.lost_at.is_(None), _Change.at < _Location.lost_at))
     )
 
 

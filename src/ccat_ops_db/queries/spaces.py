@@ -64,6 +64,8 @@ class LocationNow:
     """Directory of a disk."""
     active: bool
     """Whether anything new is put there."""
+    lost_at: datetime | None
+    """When a person said that it is lost."""
     free_bytes: int | None
     total_bytes: int | None
     reserve_bytes: int
@@ -150,6 +152,7 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         place=place_told(one),
         path=one.path if isinstance(one, models.DiskDataLocation) else None,
         active=one.active,
+        lost_at=one.lost_at,
         free_bytes=one.free_bytes,
         total_bytes=one.total_bytes,
         reserve_bytes=reserve,

@@ -318,6 +318,7 @@ def change_location(
     merged = {**location.backend_settings, **(settings or {})}
     location.backend_settings = {key: value for key, value in merged.items() if value is not None}
     location.active = location.active if active is None else active
+    location.lost_at = None if location.active else location.lost_at
     location.priority = location.priority if priority is None else priority
     session.flush()
     return location

@@ -85,7 +85,7 @@ def lose_location(
 def _close(session: Session, *, name: str) -> int:
     location = find(session, LOCATION, name)
     if location.location_type in _ARE_FILLED:
-        location.active = False
+        location.active, location.lost_at = False, location.lost_at or sa.func.clock_timestamp()
         location.unreadable = location.unreadable_since = None  # as nobody waits for it any more
         if location.trouble is not None:
             location.trouble = location.free_bytes = location.total_bytes = location.space_checked_at = None
