@@ -31,7 +31,7 @@ from ccat_ops_db.plan.retention import (
     room_to_make,
 )
 from ccat_ops_db.plan.spaces import FRESH
-from ccat_ops_db.queries.retention import obstacles
+from ccat_ops_db.queries.retention import damaged_and_free, obstacles
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus, ProductState
 from tests.ops_db.rows import DIGEST, World, a_file, a_package, add
@@ -233,16 +233,27 @@ class ProductFacts:
     is_to_be_archived: bool
     copies: Mapping[str, str]
 
+    @property
+    def may_be_wanted(self) -> bool:
+        return self.state in {ProductState.CURRENT, ProductState.SUPERSEDED}
+
     def obstacle(self, where: str) -> Obstacle | None:
         others = [copy for place, copy in self.copies.items() if place != where]
-        is_any_bad = bool(set(BAD).intersection(self.copies.values()))
+        is_any_bad = bool(set(BAD).intersection(others))
         if where in ARCHIVES:
             counts = Obstacle.COUNTS if self.state is ProductState.CURRENT else None
             return Obstacle.LAST_SOUND_COPY if is_any_bad else counts
         is_kept = self.is_to_be_archived and self.state is ProductState.CURRENT and "verified" not in others
         is_alone = not {"verified", "unread"}.intersection(others)
-        is_needed = is_any_bad if where == HOME else self.state in {ProductState.CURRENT, ProductState.SUPERSEDED}
+        is_needed = self.may_be_wanted and (is_any_bad or where != HOME)
         return Obstacle.LAST_SOUND_COPY if is_kept or (is_alone and is_needed) else None
+
+    def goes_damaged(self, where: str) -> bool:
+        if self.obstacle(where) is not None or (where == HOME and self.state is ProductState.CURRENT):
+            return False
+        in_archives = [copy for place, copy in self.copies.items() if place in ARCHIVES]
+        is_safe = "verified" in in_archives or not (self.is_to_be_archived or in_archives)
+        return is_safe or not self.may_be_wanted
 
 
 product_facts = st.builds(
@@ -268,6 +279,9 @@ def test_sql_finds_what_hinders_a_copy_of_a_product_and_the_database_lets_the_ot
         for where in there:
             if one.obstacle(where) is None:
                 let_go(session, copies[where])
+        bad = [where for where, copy in one.copies.items() if copy in BAD and where not in ARCHIVES]
+        gone = damaged_and_free(session, [copies[where] for where in bad])
+        assert sorted(gone) == sorted(copies[where] for where in bad if one.goes_damaged(where))
         session.rollback()
 
 

@@ -151,3 +151,27 @@ def test_a_damaged_product_goes_where_it_was_made_only_if_it_does_not_count_and_
     remove(observatory, copy.id)
     assert status_of(observatory, copy.id) is DELETED
     assert not (observatory.directory(STAGED) / copy.path).exists()
+
+
+def test_damaged_products_that_no_archive_is_to_have_go_when_sound_ones_would(
+    reductions: Reductions, context: TransferContext
+) -> None:
+    observatory = reductions.observatory
+    reductions.define(archive=False)
+    run_id = reductions.make({"science/map.fits": b"m" * 1000})
+    [copy] = reductions.copies(run_id, STAGED).values()
+    (observatory.directory(STAGED) / copy.path).chmod(0o600)
+    (observatory.directory(STAGED) / copy.path).write_bytes(b"rot")
+    find_bad(observatory, copy.id)
+    with observatory.engine.begin() as connection:
+        connection.execute(sa.update(models.ReductionStepRevision).values(retention_days=0))
+    tend(context)
+    remove(observatory, copy.id)
+    assert status_of(observatory, copy.id) is CORRUPT, "it counts"
+    with transaction(observatory.engine) as session:
+        ids = session.scalars(sa.select(models.DataProduct.id)).all()
+        advance(session, models.DataProduct, ids, to=ProductState.SUPERSEDED, because="a test", by="a test")
+    assert tend(context) == 1
+    remove(observatory, copy.id)
+    assert status_of(observatory, copy.id) is DELETED
+    assert not (observatory.directory(STAGED) / copy.path).exists()

@@ -211,8 +211,10 @@ def _listing(session: Session, copy: models.PhysicalCopy) -> str | None:
 
 
 def _product_to_keep(session: Session, copy: models.PhysicalCopy) -> models.DataProduct | None:
-    """Product that a copy at a processing location is of, of which no other copy was found right."""
-    if copy.data_product_id is None or copy.location.location_type is not LocationType.PROCESSING:
+    """Product that an unfinished copy at a processing location is of, of which no other copy was found right."""
+    if copy.status is not PhysicalCopyStatus.WRITING or copy.data_product_id is None:
+        return None
+    if copy.location.location_type is not LocationType.PROCESSING:
         return None
     is_right = sa.and_(_Copy.status.in_(SOUND_COPY_STATUSES), _Copy.verified_at.is_not(None))
     others = sa.exists().where(_Copy.data_product_id == copy.data_product_id, _Copy.id != copy.id, is_right)

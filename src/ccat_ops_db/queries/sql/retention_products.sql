@@ -93,9 +93,9 @@ product_copy AS (
         again.is_made AS is_needed_soon,  -- to make it again costs more than to stage something again
         CASE
             WHEN c.is_last THEN 'last_sound_copy'
-            WHEN EXISTS (
+            WHEN c.state IN ('current', 'superseded') AND EXISTS (
                 SELECT FROM physical_copy bad
-                WHERE bad.data_product_id = c.product_id AND bad.status IN ('corrupt', 'missing'))
+                WHERE bad.data_product_id = c.product_id AND bad.id <> c.id AND bad.status IN ('corrupt', 'missing'))
               AND NOT EXISTS (
                 SELECT FROM physical_copy sound
                 WHERE sound.data_product_id = c.product_id AND sound.id <> c.id AND sound.status = 'present')
