@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.queues import Operation, queue_of
 from ccat_data_transfer.rounds import carefully
 from ccat_data_transfer.tasks import task_name
+from ccat_data_transfer.verbs.closing import replace_lost
 from ccat_data_transfer.verbs.products.repairing import archive_lost
 from ccat_data_transfer.verbs.scrubbing import archives_to_look_at, due_for_scrubbing, look_again_soon
 from ccat_data_transfer.verbs.surveying import look_through
@@ -18,7 +19,8 @@ from ccat_service.tasks import CeleryTask, TaskApp
 
 def tend(engine: sa.Engine, app: TaskApp, *, by: str) -> int:
     """Look at the packages and the archives whose turn it is; how many copies are made or read for it."""
-    asked, look = carefully(engine, partial(look_through, by=by)), partial(_look, app=app)
+    asked = carefully(engine, partial(replace_lost, by=by)) + carefully(engine, partial(look_through, by=by))
+    look = partial(_look, app=app)
     looks = (partial(look, location_id=one) for one in in_transaction(engine, archives_to_look_at))
     return asked + sum(carefully(engine, one) for one in looks)
 

@@ -399,27 +399,6 @@ class DefectMet(CcatError):
         )
 
 
-class NotAnArchive(CcatError):
-    """Packages are to be adopted from a location that keeps none for good."""
-
-    code = "not_an_archive"
-
-    def __init__(self, location: str, kind: LocationType) -> None:
-        super().__init__(f"Location {location} is a {kind} location: packages are adopted from long-term archives.")
-
-
-class NotSeenHere(CcatError):
-    """An archive is to be looked through where it cannot be seen."""
-
-    code = "not_seen_here"
-
-    def __init__(self, location: str, trouble: CcatError) -> None:
-        super().__init__(
-            f"Archive {location} is looked through by this command itself, so say it where a transfer-worker of that "
-            f"location runs. {trouble}"
-        )
-
-
 class UnknownTransfer(CcatError):
     """A data transfer was named that does not exist."""
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ccat_data_transfer import archives, plan, retention
 from ccat_data_transfer.queues import queue_of
+from ccat_data_transfer.rounds import carefully
 from ccat_data_transfer.tasks import task_name
 from ccat_data_transfer.verbs.attempts import LEASE
 from ccat_data_transfer.verbs.outcomes import NOUNS, recover_lost
@@ -76,11 +77,12 @@ def transfer_manager(context: TransferContext) -> Manager[TransferContext]:
 
 def tick(context: TransferContext) -> int:
     """Recover what was lost, plan packages, schedule what may go on, and delete what may go; how much that was."""
-    done = _recover(context) + _cancel(context) + _plan(context) + _readdress(context)
-    done += _ship(context) + _aim(context)
-    done += in_transaction(context.engine, repair)
+    by, here = context.name, context.engine
+    done = _recover(context) + carefully(here, partial(cancel_unwanted, by=by)) + _plan(context)
+    done += sum(carefully(here, partial(step, by=by)) for step in (readdress, ship, aim))
+    done += carefully(here, repair)
     done += sum(_schedule(context, lane) for lane in LANES)
-    in_transaction(context.engine, tell_unserved)
+    carefully(here, _tell_unserved)
     done += archives.tend(context.engine, context.app, by=context.name)
     return done + retention.tend(context.engine, context.app, by=context.name, lease=context.lease)
 
@@ -98,24 +100,13 @@ def due(context: TransferContext) -> datetime | None:
     return in_transaction(context.engine, look)
 
 
+def _tell_unserved(session: Session) -> int:
+    tell_unserved(session)
+    return 0  # nothing is done by that
+
+
 def _recover(context: TransferContext) -> int:
-    return sum(in_transaction(context.engine, partial(recover_lost, noun=noun, by=context.name)) for noun in NOUNS)
-
-
-def _cancel(context: TransferContext) -> int:
-    return in_transaction(context.engine, partial(cancel_unwanted, by=context.name))
-
-
-def _readdress(context: TransferContext) -> int:
-    return in_transaction(context.engine, partial(readdress, by=context.name))
-
-
-def _ship(context: TransferContext) -> int:
-    return in_transaction(context.engine, partial(ship, by=context.name))
-
-
-def _aim(context: TransferContext) -> int:
-    return in_transaction(context.engine, partial(aim, by=context.name))
+    return sum(carefully(context.engine, partial(recover_lost, noun=noun, by=context.name)) for noun in NOUNS)
 
 
 def _plan(context: TransferContext) -> int:

@@ -5,7 +5,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -43,7 +43,8 @@ class Plan:
     every: timedelta = timedelta(seconds=2)
     """Between two kills."""
     flips: int = 40
-    flips_only_at: str | None = None
+    flips_at: Sequence[str] = ()
+    """Where, in turn; anywhere, where none is said."""
     mover: Mover = Mover.COPY
     """What brings packages from site to site."""
     patience: timedelta = timedelta(minutes=20)
@@ -107,7 +108,7 @@ class Play:
             if self._elapsed() >= next_word:
                 self._tell()
                 next_word = self._elapsed() + _TOLD_EVERY
-            if not self.cards and share == 1 and self._is_over():
+            if not self.cards and self.flips.total() >= self.plan.flips and self._is_over():
                 break
             time.sleep(_POLL)
         return self._outcome()
@@ -130,7 +131,8 @@ class Play:
 
     def _flip(self, share: float) -> None:
         if self.flips.total() < share * self.plan.flips:
-            where = self.rot.flip(only_at=self.plan.flips_only_at)
+            places = self.plan.flips_at
+            where = self.rot.flip(only_at=places[self.flips.total() % len(places)] if places else None)
             if where is not None:
                 self.flips["/".join(where.split("/")[:2])] += 1
                 self.say(f"{self._elapsed():6.1f} s  flipped a bit of {where}")

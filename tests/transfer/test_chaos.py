@@ -16,17 +16,18 @@ SHORT = Plan(
     packages=10,
     kills=len(KINDS),
     every=timedelta(seconds=1),
-    flips=2,
-    flips_only_at="cologne/buffer",
+    flips=4,
+    flips_at=("cologne/buffer", "cologne/lta", "cologne/s3"),
     mover=Mover.RSYNC if shutil.which("rsync") else Mover.COPY,
     patience=timedelta(seconds=100),
 )
 
 
-def test_whatever_is_killed_and_whatever_rots_in_a_buffer_every_package_is_archived_whole(
+def test_whatever_is_killed_and_whatever_rots_every_package_is_archived_whole(
     far: Observatory, redis_settings: RedisSettings, object_store: ObjectStore, tmp_path: Path
 ) -> None:
     said: list[str] = []
     outcome = play(SHORT, far, redis=redis_settings, store=object_store, logs=tmp_path, say=said.append)
     assert outcome.wrong == [], "\n".join([*said, *outcome.table()])
     assert outcome.kills == dict.fromkeys(KINDS, 1)
+    assert outcome.flips == {"cologne/buffer": 2, "cologne/lta": 1, "cologne/s3": 1}

@@ -119,7 +119,7 @@ def test_what_was_in_a_lost_archive_is_made_anew_in_another(archives: Observator
     with transaction(archives.engine) as session:
         assert not find(session, LOCATION, FIRST).active
         last = session.scalars(sa.select(models.StatusChange).filter_by(object_id=copy.id, to_status="missing")).one()
-        assert last.because == "fire"
+        assert last.because == "lost with its location: fire"
 
 
 def test_nobody_is_told_to_declare_what_is_declared_lost(archives: Observatory) -> None:

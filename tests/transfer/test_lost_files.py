@@ -12,9 +12,10 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.sidecar import read_sidecar, sidecar_path
 from ccat_data_transfer.verbs.planning import unpacked_files
 from ccat_ops_db import models
+from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import PackageState
+from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from tests.transfer.support import START, Observatory, say
 
 FILES = {f"f{number}.dat": bytes([number]) * 1000 for number in (1, 2, 3)}
@@ -137,3 +138,33 @@ def forget(observatory: Observatory) -> None:
     with transaction(observatory.engine) as session:
         for noun in nouns:
             session.execute(sa.delete(models.Base.metadata.tables[noun]))
+
+
+def test_none_is_lost_of_a_package_whose_tar_has_them_all(observatory: Observatory) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do(Operation.PACKING)
+    with transaction(observatory.engine) as session:
+        to = PackageState.FAILED
+        assert advance(session, models.RawDataPackage, [package_id], to=to, because="a test", by="a test")
+    (observatory.directory("ccat/chai_raw_data") / "f2.dat").unlink()
+    refused = lose(observatory, package_id, "f2.dat", *BECAUSE, code=1)
+    assert "its tar at ccat/buffer has all its raw files, so that none is lost" in refused
+    assert f"`ccat package retry {package_id}`" in refused
+    say(observatory, "package", "retry", str(package_id))
+    observatory.do_all()
+    assert names(archived(observatory, package_id)) == ["f1.dat", "f2.dat", "f3.dat"]
+
+
+def test_a_tar_that_is_as_archived_is_not_called_damaged_for_what_is_registered(
+    observatory: Observatory,
+) -> None:
+    package_id = observatory.observe(FILES)
+    observatory.do_all()
+    with transaction(observatory.engine) as session:
+        file = session.scalars(sa.select(models.RawDataFile).filter_by(relative_path="f2.dat")).one()
+        file.raw_data_package_id = None
+    observatory.request_staging([package_id])
+    observatory.do_all()
+    job = observatory.one(models.StagingJob)
+    assert (job.status, "holds 'f2.dat', which it should not" in (job.failure or "")) == (Status.FAILED, True)
+    assert observatory.copies(package_id)["cologne/lta"].status is PhysicalCopyStatus.PRESENT

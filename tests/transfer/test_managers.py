@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer import managers
 from ccat_data_transfer.managers import TransferContext, due, tick
 from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.outcomes import TRIES
@@ -236,3 +237,31 @@ def test_why_raw_files_get_into_no_package_is_told_until_they_do(
     with transaction(observatory.engine) as session:
         assert list(conditions(session, late=late)) == []
         assert session.scalars(sa.select(models.PlanningTrouble)).all() == []
+
+
+def test_a_defect_in_one_part_of_a_round_keeps_no_transfer_waiting(
+    observatory: Observatory, context: TransferContext, redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> int:
+        raise LookupError("a row that nobody foresaw")
+
+    for part in ("cancel_unwanted", "readdress", "ship", "aim", "repair", "tell_unserved", "recover_lost"):
+        monkeypatch.setattr(managers, part, broken)
+    package_id = observatory.observe({"a.fits": b"a"})
+    tick(context)
+    assert observatory.package(package_id).state is PackageState.WAITING
+    assert [one.status for one in observatory.transfers()] == [Status.SCHEDULED]
+
+
+def test_what_is_in_no_archive_yet_comes_before_further_copies(observatory: Observatory) -> None:
+    old = observatory.observe({"old.fits": b"a"})
+    observatory.do_all()
+    new = observatory.observe({"new.fits": b"b"})
+    observatory.do(Operation.PACKING)
+    with transaction(observatory.engine) as session:
+        [way] = session.scalars(sa.select(models.LongTermArchiveTransfer).filter_by(raw_data_package_id=new))
+        further = models.LongTermArchiveTransfer(
+            id=0, raw_data_package_id=old, origin_id=way.origin_id, destination_id=way.destination_id
+        )
+        session.add(further)
+    assert observatory.schedule(Operation.ARCHIVING) == [way.id, 0]

@@ -214,12 +214,6 @@ class NotTheCopy(BadFile):
         )
 
 
-class DamagedPackage(BadFile):
-    """A tar does not hold what its package should."""
-
-    code = "damaged_package"
-
-
 class FileUnreadable(CcatError):
     """A file cannot be read at the moment, while its location can be."""
 

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.adoption import Accepted, Found, Refused, identifier, judge
-from ccat_data_transfer.verbs.recalling import is_one_of, recall
+from ccat_data_transfer.verbs.copies import NOBODYS
+from ccat_data_transfer.verbs.recalling import NOT_THERE, is_one_of, recall
 from ccat_ops_db import models
 from ccat_ops_db.moves import CHANNEL, advance
 from ccat_ops_db.sets import is_among
@@ -186,8 +187,9 @@ def _add_copies(
     session: Session, taken: Iterable[Accepted], packages: Mapping[str, int], *, location_id: int, by: str
 ) -> None:
     here = sa.and_(_Copy.data_location_id == location_id, is_among(_Copy.raw_data_package_id, packages.values()))
-    begun = session.scalars(sa.select(_Copy.id).where(here, _Copy.status == PhysicalCopyStatus.WRITING)).all()
-    advance(session, models.PhysicalCopy, begun, to=PhysicalCopyStatus.DELETED, because=_BECAUSE, by=by)
+    before = session.scalars(sa.select(_Copy.id).where(here, _Copy.status.in_(NOT_THERE))).all()
+    gone = PhysicalCopyStatus.DELETED
+    advance(session, models.PhysicalCopy, before, to=gone, because=_BECAUSE, by=by, values=NOBODYS)
     rows = [
         {
             "type": "raw_data_package",

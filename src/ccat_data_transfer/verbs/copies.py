@@ -24,6 +24,8 @@ _Kind = TypeVar("_Kind", Copy, ProductCopy)
 _NOW: Final = sa.func.clock_timestamp()
 _SEEN: Final = Brought("seen", mtime_ns=sa.BigInteger(), inode=sa.BigInteger())
 _RECOGNISED: Final = {"mtime_ns": _SEEN.c.mtime_ns, "inode": _SEEN.c.inode}
+NOBODYS: Final = {"claimed_by": None, "lease_until": None}
+"""What a row has that is closed: who had a lease on it, and sleeps, does nothing more once it wakes up."""
 _USELESS: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 PREFERRED_FIRST: Final = (Copy.verified_at.is_(None), models.DataLocation.priority.desc(), models.DataLocation.id)
 """Order of copies, joined with their locations, in which they are read."""
@@ -94,7 +96,8 @@ def close_useless(session: Session, copy_ids: Collection[int], *, by: str) -> se
     copy = models.PhysicalCopy
     free = sa.select(copy.id).where(is_among(copy.id, copy_ids), copy.status.in_(_USELESS), claims.is_free(copy))
     ids = session.scalars(free.order_by(copy.id).with_for_update()).all()
-    return set(advance(session, copy, ids, to=PhysicalCopyStatus.DELETED, because="it is made anew", by=by))
+    to, because = PhysicalCopyStatus.DELETED, "it is made anew"
+    return set(advance(session, copy, ids, to=to, because=because, by=by, values=NOBODYS))
 
 
 def to_finish(session: Session, copy_ids: Collection[int]) -> set[int]:
@@ -126,10 +129,16 @@ def keep_seals(session: Session, seals: Mapping[int, Seal]) -> None:
 
 
 def mark(session: Session, copy_id: int, problem: BadFile, *, by: str) -> None:
-    """Mark a copy, that was found bad, as MISSING or CORRUPT."""
-    to = useless(problem)
+    """Mark a copy, that was found bad, as MISSING or CORRUPT, also one that is to go: it may be wanted after all.
+
+    What is being removed goes on being removed, and counts as unread if it stays.
+    """
+    take_back(session, [copy_id], because="it was found bad", by=by)
     expected = [PhysicalCopyStatus.PRESENT, PhysicalCopyStatus.STAGED]
-    advance(session, models.PhysicalCopy, [copy_id], to=to, expected=expected, because=str(problem), by=by)
+    to, because = useless(problem), str(problem)
+    if not advance(session, models.PhysicalCopy, [copy_id], to=to, expected=expected, because=because, by=by):
+        unread = sa.update(models.PhysicalCopy).where(models.PhysicalCopy.id == copy_id)
+        session.execute(unread.values(verified_at=None, failure=because))
 
 
 def useless(problem: BadFile) -> PhysicalCopyStatus:

@@ -226,9 +226,12 @@ def _remove(order: _Order, one: CopyLease) -> PhysicalCopyStatus | None:
     try:
         one.keep_lease(order.copy_id)
         order.store.remove_unfinished(order.path)
+        found = order.store.seal(order.path)
         left = _kept(order)
-        if left is PhysicalCopyStatus.DELETED and (not order.is_archived or _is_half_there(order)):
-            order.store.remove(order.path)
+        is_to_go = left is PhysicalCopyStatus.DELETED and (not order.is_archived or _is_half_there(order))
+        if is_to_go and (found is not None or not isinstance(order.store, Disk)):  # a tree in a store has no seal
+            one.renew(order.copy_id)  # so it was not made anew before its seal was seen
+            order.store.remove(order.path, sealed=found)
         if order.inbox is not None:
             order.store.remove(order.inbox)
     except CcatError as trouble:

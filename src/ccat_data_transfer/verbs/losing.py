@@ -12,13 +12,15 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.verbs.retrying import LOST, believe, retry_package
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.queries.packages import UnknownPackage
-from ccat_ops_db.states import LocationType, PackageState
+from ccat_ops_db.states import LocationType, PackageState, PhysicalCopyStatus
 from ccat_ops_db.verbs.reasons import require_reason
 
 _File, _Package, _Copy = models.RawDataFile, models.RawDataPackage, models.PhysicalCopy
 _NOTHING = "Nothing was changed."
+_NO_TAR = (*LOST, PhysicalCopyStatus.WRITING, PhysicalCopyStatus.DELETED)
 
 
 class NotAFileOfPackage(CcatError):
@@ -43,6 +45,18 @@ class PackageNotFailed(CcatError):
         )
 
 
+class NothingIsLost(CcatError):
+    """Raw files were said to be lost of a package whose tar has them all."""
+
+    code = "nothing_is_lost"
+
+    def __init__(self, package: str, package_id: int, location: str) -> None:
+        super().__init__(
+            f"Package {package} is packed, and its tar at {location} has all its raw files, so that none is lost; "
+            f"`ccat package retry {package_id}` sends it on its way. {_NOTHING}"
+        )
+
+
 class NothingIsLeft(CcatError):
     """All raw files of a package were said to be lost."""
 
@@ -59,16 +73,18 @@ def lose_files(
 ) -> Sequence[str]:
     """Say of raw files of a FAILED package that they are lost, and have it built of the rest; their paths.
 
-    Raises ReasonMissing, UnknownPackage, PackageNotFailed, NotAFileOfPackage, and NothingIsLeft.
+    Raises ReasonMissing, UnknownPackage, PackageNotFailed, NothingIsLost, NotAFileOfPackage, and NothingIsLeft.
     """
     require_reason(because, outcome="Nothing was called lost.")
     package = _locked(session, package_id)
     if package.state is not PackageState.FAILED:
         raise PackageNotFailed(package.name, package.state)
+    _require_unpacked(session, package)
     files = session.scalars(sa.select(_File).where(_File.raw_data_package_id == package_id)).all()
     lost = _named(files, paths, package=package.name, is_lost=False)
     if len(lost) == len(files):
         raise NothingIsLeft(package.name)
+    package.size_bytes = package.checksum = None
     for file in lost:
         file.raw_data_package_id, file.lost_from_id = None, package_id
         file.lost_at, file.lost_because = now, f"{because.strip()} ({by})"
@@ -103,6 +119,14 @@ def _locked(session: Session, package_id: int) -> models.RawDataPackage:
     if package is None:
         raise UnknownPackage(package_id)
     return package
+
+
+def _require_unpacked(session: Session, package: models.RawDataPackage) -> None:
+    is_tar = (_Copy.raw_data_package_id == package.id, _Copy.status.not_in(_NO_TAR))
+    tar = sa.select(LOCATION.label).select_from(_Copy).join(_Copy.location).join(models.DataLocation.site)
+    where = session.scalars(tar.where(*is_tar, models.DataLocation.lost_at.is_(None)).limit(1)).one_or_none()
+    if where is not None:
+        raise NothingIsLost(package.name, package.id, where)
 
 
 def _named(

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from ccat_data_transfer.routing import parcel_path
+from ccat_data_transfer.verbs.copies import NOBODYS
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.sets import is_among
@@ -110,7 +111,8 @@ def announce_arrival(session: Session, transfer: models.DataTransfer, name: str,
     if copy is not None and copy.status in _USELESS:
         closed = [copy.id]
         because = "what was bad of it is sent again"
-        advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
+        gone = PhysicalCopyStatus.DELETED
+        advance(session, models.PhysicalCopy, closed, to=gone, because=because, by=by, values=NOBODYS)
         copy = None
     if copy is not None:
         return copy.id

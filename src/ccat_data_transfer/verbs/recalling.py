@@ -18,7 +18,8 @@ _Copy, _Package, _File, _Scan, _Way = (
     models.ExecutedObsUnit,
     models.LongTermArchiveTransfer,
 )
-_NOT_THERE: Final = (PhysicalCopyStatus.WRITING, PhysicalCopyStatus.DELETED)
+NOT_THERE: Final = (PhysicalCopyStatus.WRITING, PhysicalCopyStatus.MISSING)
+"""What copies are of which nobody knows that they are at an archive, and that may be found there."""
 _UUID, _TEXT = sa.Uuid(), sa.Text()
 
 
@@ -29,14 +30,14 @@ def is_one_of(column: Any, values: Collection[Any], kind: sa.types.TypeEngine[An
 
 
 def known_at(session: Session, location_id: int, names: Collection[str]) -> set[str]:
-    """Which of these packages are known to be at a location, or to have been found bad there.
+    """Which of these packages are known to be at a location, or to have been found damaged there.
 
     One that is being written there at this moment counts too: whoever is at it says how that ends.
     """
     has_copy = sa.exists().where(
         _Copy.raw_data_package_id == _Package.id,
         _Copy.data_location_id == location_id,
-        _Copy.status.not_in(_NOT_THERE),
+        _Copy.status.not_in([*NOT_THERE, PhysicalCopyStatus.DELETED]),
     )
     is_written = sa.exists().where(
         _Way.raw_data_package_id == _Package.id,

@@ -1,6 +1,7 @@
 """Packages get as many archive copies as their class of data wants: another one, or one in place of what was lost."""
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -34,6 +35,8 @@ _Package, _Copy, _Location, _Archiving = (
 )
 AT_ONCE: Final = 1000
 """Packages that are short of copies, of which one look tells."""
+MOST_UNDER_WAY: Final = 5_000
+"""Further copies that are on their way to an archive at a time."""
 _LOST: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING)
 _NOT_THERE: Final = (*_LOST, PhysicalCopyStatus.DELETED, PhysicalCopyStatus.WRITING)
 """What copies are that an archive does not have: one that is being written has a transfer, or was given up."""
@@ -51,15 +54,16 @@ _LIVE: Final = sa.text(f"status IN ({', '.join(repr(str(status)) for status in L
 def replicate(session: Session, package_ids: Collection[int], *, by: str) -> int:
     """Ask for archive copies that are wanting of these archived packages; how many were asked for.
 
-    One is asked for at a time for each package. What nothing can be made of waits until something changes.
+    One is asked for at a time for each package, until there are enough, and none is bad where it could be made anew.
+    What nothing can be made of waits until something changes.
     """
     take_back_useless(session, package_ids, by=by)
-    short = short_of_copies(session, is_among(_Package.id, package_ids))
-    if not short:
+    wanting = _wanting_copies(session, is_among(_Package.id, package_ids))
+    if not wanting:
         return 0
     here, archives = the_map(session), _archives(session)
-    wishes = [(one, wish) for one in short if (wish := _wish(session, one, here=here, archives=archives)) is not None]
-    return _ask(session, wishes)
+    wish = partial(_wish, session, here=here, archives=archives)
+    return _ask(session, [(one, wished) for one, is_short in wanting if (wished := wish(one, heals=not is_short))])
 
 
 def has_sound_copy(session: Session, package_id: int) -> bool:
@@ -93,7 +97,8 @@ def archive_copies_now(session: Session, package_id: int) -> tuple[list[Copy], b
 def _is_archived(package_id: int) -> sa.Exists:
     there = sa.select(_Copy.id).join(_Location, _Location.id == _Copy.data_location_id)
     is_archived = _Location.location_type == LocationType.LONG_TERM_ARCHIVE
-    found = there.where(_Copy.raw_data_package_id == package_id, _Copy.status.not_in(_NOT_THERE), is_archived)
+    is_there = (_Copy.raw_data_package_id == package_id, _Copy.status.not_in(_NOT_THERE))
+    found = there.where(*is_there, is_archived, _Location.lost_at.is_(None))
     return found.exists()
 
 
@@ -103,12 +108,17 @@ def _is_coming(package_id: int) -> sa.Exists:
     )
 
 
-def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence[int]:
-    """Archived packages with fewer sound archive copies than they want, also with those that are coming.
+def wanting_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence[int]:
+    """Archived packages with fewer sound archive copies than they want, and those that are coming, or with bad ones.
 
     What lies in an archive that has been away for long is not there. Left out are those that every archive has, or is
     to have: nothing can be asked for. The first thousand are told.
     """
+    return [package_id for package_id, _ in _wanting_copies(session, which)]
+
+
+def _wanting_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[int, bool]]:
+    """These packages, and whether they have too few copies; else only bad ones are made anew."""
     is_there = sa.not_(is_away(for_long=REPLACED_AFTER))
     sound = sound_copies(_Package.id).where(is_there).with_only_columns(sa.func.count())
     coming = (
@@ -117,8 +127,16 @@ def short_of_copies(session: Session, which: sa.ColumnElement[bool]) -> Sequence
         .where(_Archiving.raw_data_package_id == _Package.id, _Archiving.status.in_(LIVE_TRANSFER_STATUSES))
     )
     there = sound.correlate(_Package).scalar_subquery() + coming.correlate(_Package).scalar_subquery()
-    is_short = sa.and_(_Package.state == PackageState.ARCHIVED, there < wanted_copies(), _lacks_in_some_archive())
-    return session.scalars(sa.select(_Package.id).where(which, is_short).order_by(_Package.id).limit(AT_ONCE)).all()
+    is_short = sa.and_(there < wanted_copies(), _lacks_in_some_archive())
+    wanting = (which, _Package.state == PackageState.ARCHIVED, sa.or_(is_short, _has_bad_copy()))
+    return session.execute(sa.select(_Package.id, is_short).where(*wanting).order_by(_Package.id).limit(AT_ONCE)).all()
+
+
+def _has_bad_copy() -> sa.ColumnElement[bool]:
+    """Condition on a package: its copy is bad in an archive that takes copies, and nobody tried to make it anew yet."""
+    bad = (_Copy.raw_data_package_id == _Package.id, _Copy.data_location_id == _Location.id, _Copy.status.in_(_LOST))
+    was_asked = _was_asked().correlate(_Package, _Location)
+    return sa.exists().where(_TAKES_COPIES, *bad, sa.not_(was_asked)).correlate(_Package)
 
 
 def _lacks_in_some_archive() -> sa.ColumnElement[bool]:
@@ -128,17 +146,21 @@ def _lacks_in_some_archive() -> sa.ColumnElement[bool]:
         _Copy.data_location_id == _Location.id,
         _Copy.status.not_in(_NOT_THERE),
     )
-    was_asked = sa.exists().where(
+    none = (sa.not_(one.correlate(_Package, _Location)) for one in (has, _was_asked()))
+    return sa.exists().where(_TAKES_COPIES, *none).correlate(_Package)
+
+
+def _was_asked() -> sa.Exists:
+    """Condition on a package and an archive: it is, or was in vain, on its way there."""
+    return sa.exists().where(
         _Archiving.raw_data_package_id == _Package.id,
         _Archiving.destination_id == _Location.id,
         _Archiving.status.in_(_ASKED),
     )
-    none = (sa.not_(one.correlate(_Package, _Location)) for one in (has, was_asked))
-    return sa.exists().where(_TAKES_COPIES, *none).correlate(_Package)
 
 
 def sound_copies(package_id: Any) -> sa.Select[int]:
-    """Copies of a package in archives that nobody found bad."""
+    """Copies of a package in archives that are not lost, which nobody found bad."""
     return (
         sa.select(_Copy.id)
         .join(_Location, _Location.id == _Copy.data_location_id)
@@ -146,6 +168,7 @@ def sound_copies(package_id: Any) -> sa.Select[int]:
             _Copy.raw_data_package_id == package_id,
             _Copy.status == PhysicalCopyStatus.PRESENT,
             _Location.location_type == LocationType.LONG_TERM_ARCHIVE,
+            _Location.lost_at.is_(None),
         )
     )
 
@@ -217,12 +240,24 @@ def _has_sources() -> sa.ColumnElement[bool]:
     return sa.not_(lacks.correlate(_Archiving))
 
 
+def busy_archives(session: Session) -> Sequence[int]:
+    """Archives that as many further copies are on their way to as may be at a time: new data would wait behind them."""
+    further = (_Archiving.status.in_(LIVE_TRANSFER_STATUSES), _Package.state == PackageState.ARCHIVED)
+    ways = sa.select(_Archiving.destination_id).join(_Package, _Package.id == _Archiving.raw_data_package_id)
+    by_archive = ways.where(*further).group_by(_Archiving.destination_id)
+    return session.scalars(by_archive.having(sa.func.count() >= MOST_UNDER_WAY)).all()
+
+
 def _archives(session: Session) -> Sequence[sa.Row[int, int]]:
-    """Archives that take copies, by id, with their priority."""
-    return session.execute(sa.select(_Location.id, _Location.priority).where(_TAKES_COPIES)).all()
+    """Archives that take more copies now, by id, with their priority."""
+    takes_more = sa.and_(_TAKES_COPIES, _Location.id.not_in(busy_archives(session)))
+    return session.execute(sa.select(_Location.id, _Location.priority).where(takes_more)).all()
 
 
-def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]]) -> Wish | None:
+def _wish(
+    session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]], heals: bool
+) -> Wish | None:
+    """The next copy that a package wants; one that has enough, and `heals`, only where its copy is bad."""
     copies = session.execute(
         sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type, is_away(for_long=AWAY_AFTER))
         .join(_Location, _Location.id == _Copy.data_location_id)
@@ -238,7 +273,7 @@ def _wish(session: Session, package_id: int, *, here: Map, archives: Iterable[sa
         if status is PhysicalCopyStatus.PRESENT and kind in _ARE_READ and not away
     ]
     return next_copy(
-        [Archive(place=here.places[number], priority=priority) for number, priority in archives],
+        [Archive(place=here.places[one], priority=priority) for one, priority in archives if one in lost or not heals],
         holdings,
         taken={place for place, status, *_ in copies if status not in _NOT_THERE} | set(session.scalars(asked)),
         lost=lost,

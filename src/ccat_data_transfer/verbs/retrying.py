@@ -5,6 +5,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.errors import NothingToRetry, TransferGoesOn, UnknownTransfer
+from ccat_data_transfer.verbs.copies import NOBODYS
 from ccat_data_transfer.verbs.doubting import read_soon
 from ccat_data_transfer.verbs.replicating import has_sound_copy
 from ccat_data_transfer.verbs.unmade import lost_as_before
@@ -157,10 +158,9 @@ def _take_back_believed(session: Session, package_id: int, *, by: str) -> None:
 
 
 def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[models.PhysicalCopy]:
-    """Those that may have been restored.
+    """Those that may have been restored: none at an archive that is lost, until it is used again.
 
-    Where there is another, what could not be made anew is made of that now, and what was at an archive that is lost
-    stays as it is.
+    Where there is another, what could not be made anew is made of that now.
     """
     copy = models.PhysicalCopy
     could_not_be_made = sa.exists().where(
@@ -175,7 +175,8 @@ def _lost_archive_copies(package_id: int, *, has_another: bool) -> sa.Select[mod
             copy.raw_data_package_id == package_id,
             models.DataLocation.location_type == LocationType.LONG_TERM_ARCHIVE,
             copy.status.in_(LOST),
-            *([sa.not_(could_not_be_made), models.DataLocation.lost_at.is_(None)] if has_another else []),
+            models.DataLocation.lost_at.is_(None),
+            *([sa.not_(could_not_be_made)] if has_another else []),
         )
     )
 
@@ -188,7 +189,8 @@ def believe(session: Session, lost: sa.Select[models.PhysicalCopy], *, by: str) 
     because = "said to be restored"
     rows = [{column: getattr(one, column) for column in _SAME} | _doubted(one, because) for one in found]
     closed = [one.id for one in found]
-    advance(session, models.PhysicalCopy, closed, to=PhysicalCopyStatus.DELETED, because=because, by=by)
+    gone = PhysicalCopyStatus.DELETED
+    advance(session, models.PhysicalCopy, closed, to=gone, because=because, by=by, values=NOBODYS)
     read_soon(session, {one.data_location_id for one in found})
     made = session.scalars(insert(models.PhysicalCopy).returning(models.PhysicalCopy.id), rows).all()
     advance(session, models.PhysicalCopy, made, to=PhysicalCopyStatus.PRESENT, because=because, by=by)

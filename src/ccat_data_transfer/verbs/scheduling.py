@@ -14,8 +14,12 @@ from ccat_data_transfer.verbs.products import aiming as products
 from ccat_data_transfer.verbs.ways import is_packed, is_restorable, is_straight, writer_id
 from ccat_ops_db import claims, models
 from ccat_ops_db.moves import advance
-from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PhysicalCopyStatus, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PackageState, PhysicalCopyStatus, Status
 
+_IS_FURTHER: Final = sa.exists().where(
+    models.RawDataPackage.id == models.LongTermArchiveTransfer.raw_data_package_id,
+    models.RawDataPackage.state == PackageState.ARCHIVED,
+)
 _FIRST_PATIENCE: Final = timedelta(seconds=4)
 """With a new transfer, before its message counts as lost."""
 
@@ -120,7 +124,9 @@ def waiting(session: Session, lane: Lane, *, outstanding: int) -> dict[int, int]
 
 
 def schedule_next(session: Session, lane: Lane, location_id: int, *, by: str, lease: timedelta) -> int | None:
-    """Schedule the oldest transfer that waits at a location, and return its id; None where none does.
+    """Schedule the transfer that waits at a location and comes first, and return its id; None where none does.
+
+    What is in no archive yet comes before further copies, the oldest first.
 
     Where no worker takes it, it is scheduled again: soon at first, for a message may be lost, and then at most after
     `lease`, for the workers may be busy with others.
@@ -128,7 +134,8 @@ def schedule_next(session: Session, lane: Lane, location_id: int, *, by: str, le
     here = sa.and_(_is_due(lane.noun), lane.belongs, lane.location_id == location_id)
     age = sa.func.clock_timestamp() - lane.noun.created_at
     patience = sa.func.least(sa.func.greatest(age, _FIRST_PATIENCE), lease)
-    for transfer_id in claims.claim(session, lane.noun, where=here, by=by, lease=patience, limit=1):
+    order = [_IS_FURTHER] if lane.noun is _Archiving else []
+    for transfer_id in claims.claim(session, lane.noun, where=here, by=by, lease=patience, limit=1, order_by=order):
         because = f"scheduled for {lane.operation}"
         advance(session, lane.noun, [transfer_id], to=Status.SCHEDULED, because=because, by=by)
         return transfer_id

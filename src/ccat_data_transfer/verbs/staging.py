@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Seal, Store, Stored
-from ccat_data_transfer.backends.errors import BadFile, DamagedPackage, FileDiffers, FileMissing
+from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing
 from ccat_data_transfer.backends.posix import Disk, Tree
 from ccat_data_transfer.errors import (
     AnotherIsUsed,
@@ -22,6 +22,7 @@ from ccat_data_transfer.verbs.products.fetching import fetch_product
 from ccat_data_transfer.verbs.reaching import Archived, inbox_of, nearest_archived
 from ccat_data_transfer.verbs.replicating import is_or_will_be_archived, replicate
 from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.moves import advance
 from ccat_ops_db.states import PhysicalCopyStatus, Status
 
@@ -56,6 +57,18 @@ class _Order:
     disk: Disk
     path: str
     copy_id: int
+
+
+class PackageContradicts(CcatError):
+    """A tar is what was archived, and does not hold what its package should."""
+
+    code = "package_contradicts"
+
+    def __init__(self, package: str, problem: str) -> None:
+        super().__init__(
+            f"The tar of package {package} is what was archived, and is not what is registered: {problem}. Nothing was "
+            "removed or replaced. Find out whether its files were registered otherwise since, and report it."
+        )
 
 
 class _BadArchived(BadArchiveCopy):
@@ -160,17 +173,15 @@ def _make(order: _Order) -> Stored:
 
 
 def _unpack(tree: Tree, *, order: _Order, store: Store, path: str) -> None:
-    """Unpack a tar; raises DamagedPackage where its archive copy is bad, as far as that was not found out before."""
+    """Unpack a tar; raises FileDiffers where it is not what was archived, PackageContradicts where that is wrong."""
     archived = order.archived
     with store.open(path, size_bytes=archived.size_bytes) as tar:
         try:
             _unpack_files(tar, order.checksums, tree)
         except DamagedTar as damage:
-            if archived.puller is not None:  # then it may have become bad here
-                tar.drain()
-                tar.require(archived.checksum or "")
-            where = archived.store.where(archived.path)
-            raise DamagedPackage(archived.store.name, where, str(damage)) from damage
+            tar.drain()
+            tar.require(archived.checksum or "")  # else another copy, or a tar of the same, would be no better
+            raise PackageContradicts(order.name, str(damage)) from damage
         tar.drain()
         tar.require(archived.checksum or "")
 

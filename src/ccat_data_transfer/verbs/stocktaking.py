@@ -19,13 +19,13 @@ from ccat_data_transfer.adoption import Found, Refused
 from ccat_data_transfer.backends.base import Listed, Store, load
 from ccat_data_transfer.backends.errors import FileMissing, LocationTrouble
 from ccat_data_transfer.backends.s3.parts import PART_BYTES
-from ccat_data_transfer.errors import NotAnArchive, NotSeenHere
 from ccat_data_transfer.plan import FILES_AT_ONCE, RAW
 from ccat_data_transfer.sidecar import read_sidecar, sidecar_path
 from ccat_data_transfer.verbs.adopting import adopt, would_adopt
 from ccat_data_transfer.verbs.attempts import store_of
 from ccat_data_transfer.verbs.recalling import known_at
 from ccat_ops_db import models
+from ccat_ops_db.errors import CcatError
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType
@@ -35,6 +35,39 @@ _AT_ONCE: Final = 500
 """Tars that are looked up, and of which the descriptions are read, together."""
 _READERS: Final = 8
 _TAR, _BESIDE = ".tar", ".json"
+
+
+class NotAnArchive(CcatError):
+    """Packages are to be adopted from a location that keeps none for good."""
+
+    code = "not_an_archive"
+
+    def __init__(self, location: str, kind: LocationType) -> None:
+        super().__init__(f"Location {location} is a {kind} location: packages are adopted from long-term archives.")
+
+
+class ArchiveIsLost(CcatError):
+    """Packages are to be adopted from a location that is said to be lost."""
+
+    code = "archive_is_lost"
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            f"Archive {location} is said to be lost, so that nothing there counts. If it is back, have it used again: "
+            f"`ccat location set {location} --active`; then adopt what it has. Nothing was changed."
+        )
+
+
+class NotSeenHere(CcatError):
+    """An archive is to be looked through where it cannot be seen."""
+
+    code = "not_seen_here"
+
+    def __init__(self, location: str, trouble: CcatError) -> None:
+        super().__init__(
+            f"Archive {location} is looked through by this command itself, so say it where a transfer-worker of that "
+            f"location runs. {trouble}"
+        )
 
 
 @dataclass(kw_only=True)
@@ -75,6 +108,8 @@ def _archive(session: Session, *, name: str) -> tuple[int, Store]:
     location = find(session, LOCATION, name)
     if location.location_type is not LocationType.LONG_TERM_ARCHIVE:
         raise NotAnArchive(name, location.location_type)
+    if location.lost_at is not None:
+        raise ArchiveIsLost(name)
     return location.id, store_of(location, token="stock", progress=lambda: None, part_bytes=PART_BYTES)  # noqa: S106 - no password, and it writes nothing
 
 

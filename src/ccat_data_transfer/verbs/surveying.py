@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.verbs.closing import MOST_CLOSED, close_needless, close_replaced
-from ccat_data_transfer.verbs.replicating import AT_ONCE, replicate, short_of_copies, take_back_useless
+from ccat_data_transfer.verbs.replicating import AT_ONCE, busy_archives, replicate, take_back_useless, wanting_copies
 from ccat_ops_db import models
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.states import LocationType
@@ -22,6 +22,8 @@ _LOOKED_AT: Final = 20_000
 """Packages that one look is about: it takes a third of a second, and a round of ten million an hour and a half."""
 _PAUSE: Final = timedelta(seconds=10)
 _EVERY: Final = timedelta(hours=1)
+_WHEN_BUSY: Final = timedelta(minutes=10)
+"""What an archive had no room for in its queue is come to again."""
 _NOW: Final = sa.func.clock_timestamp()
 _IS_TIME: Final = sa.and_(
     sa.or_(_Round.look_at.is_(None), _Round.look_at <= _NOW),
@@ -43,9 +45,10 @@ def look_through(session: Session, *, by: str) -> int:
     coming = sa.select(_Package.id).where(_Package.id > now.looked_up_to).order_by(_Package.id).limit(_LOOKED_AT)
     last = session.scalar(sa.select(sa.func.max(coming.subquery().c.id)))
     these = sa.false() if last is None else _Package.id.between(now.looked_up_to + 1, last)
-    short = short_of_copies(session, these)
+    wanting = wanting_copies(session, these)
     close_replaced(session, these, by=by)
     goes_on = close_needless(session, by=by) >= MOST_CLOSED
-    now.looked_up_to = short[-1] if len(short) == AT_ONCE else last or 0
-    now.look_at = _NOW + (_PAUSE if now.looked_up_to or goes_on else _EVERY)
-    return replicate(session, short, by=by) if short else 0
+    now.looked_up_to = wanting[-1] if len(wanting) == AT_ONCE else last or 0
+    again = _WHEN_BUSY if busy_archives(session) else _EVERY
+    now.look_at = _NOW + (_PAUSE if now.looked_up_to or goes_on else again)
+    return replicate(session, wanting, by=by) if wanting else 0

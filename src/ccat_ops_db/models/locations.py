@@ -44,6 +44,7 @@ class DataLocation(Leased, Base):
         ),
         sa.CheckConstraint("(unreadable IS NULL) = (unreadable_since IS NULL)", name="unreadable_has_a_moment"),
         sa.CheckConstraint("lost_at IS NULL OR NOT active", name="what_is_lost_takes_nothing"),
+        sa.CheckConstraint("(lost_at IS NULL) = (lost_because IS NULL)", name="loss_is_told_as_a_whole"),
     )
 
     id: Mapped[Identity]
@@ -105,6 +106,7 @@ class DataLocation(Leased, Base):
     lost_at: Mapped[datetime | None] = mapped_column(
         comment="When a person said that it is lost with all that it had; NULL: it is not, or is used anew."
     )
+    lost_because: Mapped[str | None] = mapped_column(comment="What happened, and who said so.")
 
     site: Mapped[Site] = relationship()
 

@@ -12,7 +12,8 @@ _NOW: Final = sa.func.clock_timestamp()
 
 
 def is_away(place: Any = models.DataLocation, *, for_long: timedelta = timedelta()) -> sa.ColumnElement[bool]:
-    """Condition on a location, as `retention.sql` has it: it is away, and was for so long."""
+    """Condition on a location, as `retention.sql` has it: it is away, and was for so long, or is lost."""
     unseen = _NOW - max(AWAY_AFTER, for_long)
     moments = ((place.unreadable_since, _NOW - for_long), (place.space_checked_at, unseen), (place.probed_at, unseen))
-    return sa.or_(*(sa.func.coalesce(moment <= since, sa.false()) for moment, since in moments))
+    seen_away = (sa.func.coalesce(moment <= since, sa.false()) for moment, since in moments)
+    return sa.or_(place.lost_at.is_not(None), *seen_away)

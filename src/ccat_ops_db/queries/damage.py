@@ -12,6 +12,7 @@ from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.models.system import FOUND_BAD
 from ccat_ops_db.plan.alerts import Condition
+from ccat_ops_db.plan.losses import DECLARED
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.states import AlertKind, LocationType, PhysicalCopyStatus, Status
 
@@ -142,7 +143,7 @@ def _found(within: timedelta) -> sa.Select[*tuple[object, ...]]:
         .join(_Location.site)
         .where(sa.text(FOUND_BAD), _Change.at > _NOW - within)
         .where(_Location.location_type == LocationType.LONG_TERM_ARCHIVE)
-        .where(sa.or_(_Location.lost_at.is_(None), _Change.at < _Location.lost_at))
+        .where(sa.not_(_Change.because.startswith(DECLARED)))
     )
 
 

@@ -318,7 +318,8 @@ def change_location(
     merged = {**location.backend_settings, **(settings or {})}
     location.backend_settings = {key: value for key, value in merged.items() if value is not None}
     location.active = location.active if active is None else active
-    location.lost_at = None if location.active else location.lost_at
+    if location.active:
+        location.lost_at = location.lost_because = None
     location.priority = location.priority if priority is None else priority
     session.flush()
     return location

@@ -12,9 +12,12 @@ from sqlalchemy.orm import Session, aliased
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.moves import advance
+from ccat_ops_db.plan.losses import DECLARED
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.copies import take_back
+from ccat_ops_db.verbs.reasons import require_reason
+from ccat_ops_db.verbs.vacating import cut_off
 
 _Copy, _Location, _Status = models.PhysicalCopy, models.DataLocation, PhysicalCopyStatus
 _THERE: Final = (
@@ -71,34 +74,51 @@ def lose_location(
 ) -> int:
     """Call all copies at a location missing, and put nothing new there; how many copies that are.
 
-    What is wanted of them is made anew by itself, in other places, as far as anything sound is left. It may be said
-    again where it was interrupted. Raises UnknownName.
+    From the beginning none of them counts for anything, at a buffer or an archive. What is wanted of them is made anew
+    by itself, in other places, as far as anything sound is left. Where it was interrupted, whoever looks after copies
+    goes on. Raises ReasonMissing and UnknownName.
     """
-    location_id = in_transaction(engine, partial(_close, name=name))
-    done = 0
-    while lost := in_transaction(engine, partial(_lose_some, location_id=location_id, because=because, by=by)):
-        done += lost
+    require_reason(because, outcome="Nothing was called lost.")
+    location_id = in_transaction(engine, partial(_close, name=name, because=because.strip(), by=by))
+    told, done = DECLARED + because.strip(), 0
+    while lost := in_transaction(engine, partial(_lose_some, location_id=location_id, because=told, by=by)):
+        done += len(lost)
         progress(done)
     return done
 
 
-def _close(session: Session, *, name: str) -> int:
+def lose_the_rest(session: Session, *, by: str) -> list[int]:
+    """Call copies missing that are left, or came, where all is lost, some of each location; which."""
+    left = sa.exists().where(_Copy.data_location_id == _Location.id, _Copy.status.in_(_THERE))
+    lost = session.execute(sa.select(_Location.id, _Location.lost_because).where(_Location.lost_at.is_not(None), left))
+    return [
+        copy_id
+        for location_id, because in lost.all()
+        for copy_id in _lose_some(session, location_id=location_id, because=f"{DECLARED}{because}", by=by)
+    ]
+
+
+def _close(session: Session, *, name: str, because: str, by: str) -> int:
     location = find(session, LOCATION, name)
     if location.location_type in _ARE_FILLED:
-        location.active, location.lost_at = False, location.lost_at or sa.func.clock_timestamp()
+        if location.lost_at is None:
+            location.lost_at, location.lost_because = sa.func.clock_timestamp(), f"{because} ({by})"
+        location.active = False
         location.unreadable = location.unreadable_since = None  # as nobody waits for it any more
         if location.trouble is not None:
             location.trouble = location.free_bytes = location.total_bytes = location.space_checked_at = None
+        session.flush()
+        cut_off(session, location.id)
     session.execute(sa.update(models.ReplicationRound).values(looked_up_to=0, look_at=None))
     return location.id
 
 
-def _lose_some(session: Session, *, location_id: int, because: str, by: str) -> int:
+def _lose_some(session: Session, *, location_id: int, because: str, by: str) -> list[int]:
     here = sa.select(_Copy.id).where(_Copy.data_location_id == location_id, _Copy.status.in_(_THERE))
     ids = session.scalars(here.order_by(_Copy.id).limit(_AT_ONCE).with_for_update()).all()
     _keep(session, ids, because=because, by=by)
     options: dict[str, Any] = {"because": because, "by": by, "values": {"verified_at": None, **_IDLE}}
-    return len(advance(session, _Copy, ids, to=_Status.MISSING, expected=_SOUND, **options))
+    return advance(session, _Copy, ids, to=_Status.MISSING, expected=_SOUND, **options)
 
 
 def _keep(session: Session, ids: Sequence[int], *, because: str, by: str) -> None:

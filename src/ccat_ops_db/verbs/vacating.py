@@ -76,6 +76,14 @@ def vacate(session: Session, location: models.DataLocation, name: str) -> int:
     return unread
 
 
+def cut_off(session: Session, location_id: int) -> None:
+    """Let nobody go on who reads or writes at a location: whoever is at it finds its lease gone."""
+    for noun, there, _ in _works(location_id):
+        is_held = sa.and_(there, noun.claimed_by.is_not(None))
+        held = session.scalars(sa.select(noun.id).where(is_held).order_by(noun.id).with_for_update()).all()
+        session.execute(sa.update(noun).where(noun.id.in_(held)).values(claimed_by=None, lease_until=None))
+
+
 def _distrust(session: Session, location_id: int) -> int:
     """Those that were verified; all are held, as one may be about to be."""
     there = (_Copy.data_location_id == location_id, _Copy.status != PhysicalCopyStatus.DELETED)

@@ -90,7 +90,9 @@ def _archives(session: Session) -> list[Archive]:
     kind = LocationType.LONG_TERM_ARCHIVE
     rows = session.execute(
         sa.select(_Location.id, _Location.site_id, _Location.storage_type, _Location.priority, _Location.active).where(
-            _Location.location_type == kind, _Location.storage_type.in_(STORAGES[kind])
+            _Location.location_type == kind,
+            _Location.storage_type.in_(STORAGES[kind]),
+            _Location.lost_at.is_(None),
         )
     )
     return [Archive(*row) for row in rows]

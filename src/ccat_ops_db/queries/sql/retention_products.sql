@@ -65,6 +65,7 @@ leaving AS MATERIALIZED (
 verified AS MATERIALIZED (
     SELECT a.data_product_id, count(*) AS copies
     FROM physical_copy a
+    JOIN data_location l ON l.id = a.data_location_id AND l.lost_at IS NULL
     WHERE a.data_product_id IS NOT NULL AND a.status = 'present' AND a.verified_at IS NOT NULL AND {products}
     GROUP BY a.data_product_id
 ),
@@ -98,6 +99,7 @@ product_copy AS (
                 WHERE bad.data_product_id = c.product_id AND bad.id <> c.id AND bad.status IN ('corrupt', 'missing'))
               AND NOT EXISTS (
                 SELECT FROM physical_copy sound
+                JOIN data_location l ON l.id = sound.data_location_id AND l.lost_at IS NULL
                 WHERE sound.data_product_id = c.product_id AND sound.id <> c.id AND sound.status = 'present')
                 THEN 'last_sound_copy'
             WHEN c.is_in_use THEN 'in_use'
@@ -129,6 +131,7 @@ product_copy AS (
             WHEN c.is_last THEN 'last_sound_copy'
             WHEN c.state IN ('current', 'superseded') AND NOT EXISTS (
                 SELECT FROM physical_copy sound
+                JOIN data_location l ON l.id = sound.data_location_id AND l.lost_at IS NULL
                 WHERE sound.data_product_id = c.product_id AND sound.id <> c.id AND sound.status = 'present')
                 THEN 'last_sound_copy'
             WHEN c.is_fetched OR k.run_id IS NOT NULL THEN 'being_read'
