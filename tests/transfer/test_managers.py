@@ -240,7 +240,7 @@ def test_why_raw_files_get_into_no_package_is_told_until_they_do(
 
 
 def test_a_defect_in_one_part_of_a_round_keeps_no_transfer_waiting(
-    observatory: Observatory, context: TransferContext, redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
+    observatory: Observatory, context: TransferContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> int:
         raise LookupError("a row that nobody foresaw")

@@ -214,6 +214,12 @@ class NotTheCopy(BadFile):
         )
 
 
+class DamagedPackage(BadFile):
+    """A tar is not what was archived, and does not hold what its package should."""
+
+    code = "damaged_package"
+
+
 class FileUnreadable(CcatError):
     """A file cannot be read at the moment, while its location can be."""
 

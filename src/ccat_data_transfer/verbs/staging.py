@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_data_transfer.backends.base import Seal, Store, Stored
-from ccat_data_transfer.backends.errors import BadFile, FileDiffers, FileMissing
+from ccat_data_transfer.backends.errors import BadFile, DamagedPackage, FileDiffers, FileMissing
 from ccat_data_transfer.backends.posix import Disk, Tree
+from ccat_data_transfer.backends.streams import Reader
 from ccat_data_transfer.errors import (
     AnotherIsUsed,
     BadArchiveCopy,
@@ -173,17 +174,31 @@ def _make(order: _Order) -> Stored:
 
 
 def _unpack(tree: Tree, *, order: _Order, store: Store, path: str) -> None:
-    """Unpack a tar; raises FileDiffers where it is not what was archived, PackageContradicts where that is wrong."""
+    """Unpack a tar; raises DamagedPackage where its archive copy is bad, as far as that was not found out before.
+
+    Raises PackageContradicts where it is what was archived all the same: a tar made anew would be no better.
+    """
     archived = order.archived
     with store.open(path, size_bytes=archived.size_bytes) as tar:
         try:
             _unpack_files(tar, order.checksums, tree)
         except DamagedTar as damage:
             tar.drain()
-            tar.require(archived.checksum or "")  # else another copy, or a tar of the same, would be no better
+            _require_damaged(tar, order, damage)
             raise PackageContradicts(order.name, str(damage)) from damage
         tar.drain()
         tar.require(archived.checksum or "")
+
+
+def _require_damaged(tar: Reader, order: _Order, damage: DamagedTar) -> None:
+    """Raise what is wrong with a tar whose files are not right, unless it is what was archived."""
+    archived = order.archived
+    try:
+        tar.require(archived.checksum or "")
+    except FileDiffers as other:
+        if archived.puller is not None:  # then it may have become bad here
+            raise
+        raise DamagedPackage(archived.store.name, archived.store.where(archived.path), str(damage)) from other
 
 
 def _unpack_files(tar: Readable, checksums: Mapping[str, str], tree: Tree) -> None:
