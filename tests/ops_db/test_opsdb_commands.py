@@ -186,6 +186,21 @@ def test_in_production_a_database_is_initialised_as_everywhere_with_its_files_be
     assert modes(migrated) == {"raster", "OTF", "TotalPower"}
 
 
+@pytest.mark.parametrize(("environment", "copies"), [("production", 2), ("staging", 1)])
+def test_in_production_raw_data_want_two_archive_copies_unless_an_operator_says_otherwise(
+    migrated: sa.Engine, command: Command, monkeypatch: pytest.MonkeyPatch, environment: str, copies: int
+) -> None:
+    monkeypatch.setenv("CCAT_ENV", environment)
+    wanted = sa.select(models.DataClass.min_verified_archive_copies)
+    command(init_main)
+    with transaction(migrated) as session:
+        assert session.scalars(wanted).one() == copies
+        session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=3))
+    command(init_main)
+    with transaction(migrated) as session:
+        assert session.scalars(wanted).one() == 3
+
+
 @pytest.mark.usefixtures("kept")
 def test_where_nobody_can_be_asked_nothing_is_dropped_without_yes(command: Command) -> None:
     refused = command(init_main, "--drop")

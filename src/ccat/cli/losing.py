@@ -1,10 +1,13 @@
 """`ccat location lost`: its copies are missing, and others are made in their place."""
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
@@ -32,8 +35,17 @@ def _lose(name: str, *, because: str, dry_run: bool) -> tuple[Loss, int | None]:
         loss = foresee_loss(session, name)
     if dry_run:
         return loss, None
-    with closing(open_database("location")) as database:
-        return loss, lose_location(database.engine, name, because=because, by=person())
+    with closing(open_database("location")) as database, _progress(name, of=loss.copies) as show:
+        return loss, lose_location(database.engine, name, because=because, by=person(), progress=show)
+
+
+@contextmanager
+def _progress(name: str, *, of: int) -> Iterator[Callable[[int], None]]:
+    """Shows on stderr how many copies are called missing."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as line:
+        task = line.add_task(f"Calling what {name} had missing", total=of)
+        yield lambda done: line.update(task, completed=done)
 
 
 def _told(loss: Loss, done: int | None) -> str:

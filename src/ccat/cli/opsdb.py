@@ -136,7 +136,8 @@ def make_ready(storage_root: Path, *, drop: bool = False, confirmed: bool = Fals
             _drop(database.engine, confirmed=confirmed)
         migration = _migrate(database.engine, to="head")
         with database.transaction() as session:
-            is_new = initialize(session, reference_data(), storage_root=storage_root)
+            copies = 2 if current_environment() is Environment.PRODUCTION else 1
+            is_new = initialize(session, reference_data(), storage_root=storage_root, archive_copies=copies)
             return Initialized(
                 database=without_password(database.engine.url),
                 schema=migration,

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ccat_ops_db import models
+from ccat_ops_db.queries.retention import USUAL_CLASS
 
 Seed = Mapping[str, Any]
 
@@ -19,19 +20,22 @@ def reference_data() -> Seed:
     return tomllib.loads(files("ccat_ops_db").joinpath("seed/fyst.toml").read_text())
 
 
-def initialize(session: Session, seed: Seed, *, storage_root: Path) -> bool:
+def initialize(session: Session, seed: Seed, *, storage_root: Path, archive_copies: int = 1) -> bool:
     """Give the database its installation id and its reference data, and return whether it had none before.
 
     What exists already is left as it is. Sites, locations and routes are given to a new installation only: they say
     which way data go, and of one that works that is its operator's to say, whatever a later version ships.
 
-    Paths of the seed's locations are taken below `storage_root`, which is absolute.
+    Paths of the seed's locations are taken below `storage_root`, which is absolute. Raw data of a new installation want
+    so many verified archive copies before any copy elsewhere goes.
     """
     is_new = _begin(session)
     _seed_telescopes(session, seed)
     _seed_instruments(session, seed["instruments"])
     _insert(session, models.ObsMode, seed["obs_modes"])
     if is_new:
+        usual = sa.update(models.DataClass).where(models.DataClass.name == USUAL_CLASS)
+        session.execute(usual.values(min_verified_archive_copies=archive_copies))
         _insert(session, models.Site, seed["sites"])
         _seed_locations(session, seed["locations"], storage_root)
         _seed_routes(session, seed["routes"])
