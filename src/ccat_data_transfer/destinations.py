@@ -14,11 +14,13 @@ class Destination:
     priority: int
     newest: int = 0
     """Number of the last transfer to it; 0 where there was none."""
+    is_away: bool = False
+    """Whether nothing can be read there, or nobody has looked for long."""
 
 
 def preferred(places: Iterable[Destination]) -> Destination | None:
-    """The one with the highest priority, of several such the oldest."""
-    return max(places, key=lambda one: (one.priority, -one.location_id), default=None)
+    """The one with the highest priority, of several such the oldest; one that is away only where all are."""
+    return max(places, key=lambda one: (not one.is_away, one.priority, -one.location_id), default=None)
 
 
 class Turns:
@@ -31,8 +33,12 @@ class Turns:
         self._numbers = count(1 + max(self._last.values(), default=0))
 
     def take(self, reached: Collection[Destination]) -> Destination | None:
-        """The preferred archive of the site that has waited for longest, of some that can be got to."""
-        site_id = min((one.site_id for one in reached), key=lambda site: (self._last[site], site), default=None)
+        """The preferred archive of the site that has waited for longest, of some that can be got to.
+
+        A site whose archives are all away gets nothing while another has one that is not.
+        """
+        at_hand = [one for one in reached if not one.is_away] or reached
+        site_id = min((one.site_id for one in at_hand), key=lambda site: (self._last[site], site), default=None)
         if site_id is not None:
             self._last[site_id] = next(self._numbers)
         return preferred(one for one in reached if one.site_id == site_id)

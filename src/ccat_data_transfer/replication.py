@@ -13,6 +13,8 @@ class Archive:
 
     place: Place
     priority: int
+    is_away: bool = False
+    """Whether nothing can be read there, or nobody has looked for long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ def next_copy(
     """The copy to be made next; None where there is nowhere to put it, or nothing to make it from.
 
     `taken` are archives that have the package, or are about to, or failed to take it; `lost` those whose copy was found
-    damaged or gone, which come first; then sites without any copy. It is read at the same site where that can be, else
+    damaged or gone, which come first; then sites without any copy. One that is away waits for its copy only where no
+    other can take it. It is read at the same site where that can be, else
     where an archive has it, as the way from the observatory is taken once: then by the buffer of that site, `buffers`
     by site, into which it is restored. `sources` are sites where its raw files are still, to be packed anew.
     """
@@ -57,6 +60,7 @@ def next_copy(
     ordered = sorted(
         free,
         key=lambda one: (
+            one.is_away,
             one.place.location_id not in lost,
             one.place.site_id in with_copy,
             -one.priority,

@@ -1,6 +1,6 @@
 """Packages get as many archive copies as their class of data wants: another one, or one in place of what was lost."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ def replicate(session: Session, package_ids: Collection[int], *, by: str) -> int
     wanting = _wanting_copies(session, is_among(_Package.id, package_ids))
     if not wanting:
         return 0
-    here, archives = the_map(session), _archives(session)
+    archives = _archives(session, here := the_map(session))
     wish = partial(_wish, session, here=here, archives=archives)
     return _ask(session, [(one, wished) for one, is_short in wanting if (wished := wish(one, heals=not is_short))])
 
@@ -248,15 +248,14 @@ def busy_archives(session: Session) -> Sequence[int]:
     return session.scalars(by_archive.having(sa.func.count() >= MOST_UNDER_WAY)).all()
 
 
-def _archives(session: Session) -> Sequence[sa.Row[int, int]]:
-    """Archives that take more copies now, by id, with their priority."""
+def _archives(session: Session, here: Map) -> Sequence[Archive]:
+    """Archives that take more copies now."""
     takes_more = sa.and_(_TAKES_COPIES, _Location.id.not_in(busy_archives(session)))
-    return session.execute(sa.select(_Location.id, _Location.priority).where(takes_more)).all()
+    rows = session.execute(sa.select(_Location.id, _Location.priority, is_away()).where(takes_more))
+    return [Archive(place=here.places[number], priority=first, is_away=away) for number, first, away in rows]
 
 
-def _wish(
-    session: Session, package_id: int, *, here: Map, archives: Iterable[sa.Row[int, int]], heals: bool
-) -> Wish | None:
+def _wish(session: Session, package_id: int, *, here: Map, archives: Sequence[Archive], heals: bool) -> Wish | None:
     """The next copy that a package wants; one that has enough, and `heals`, only where its copy is bad."""
     copies = session.execute(
         sa.select(_Copy.data_location_id, _Copy.status, _Location.location_type, is_away(for_long=AWAY_AFTER))
@@ -273,7 +272,7 @@ def _wish(
         if status is PhysicalCopyStatus.PRESENT and kind in _ARE_READ and not away
     ]
     return next_copy(
-        [Archive(place=here.places[one], priority=priority) for one, priority in archives if one in lost or not heals],
+        [one for one in archives if one.place.location_id in lost or not heals],
         holdings,
         taken={place for place, status, *_ in copies if status not in _NOT_THERE} | set(session.scalars(asked)),
         lost=lost,

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from ccat_ops_db.models.base import Base, Identity, Json, Leased, is_not_negative, is_positive
+from ccat_ops_db.models.base import Base, CreatedAt, Identity, Json, Leased, is_not_negative, is_positive
 from ccat_ops_db.states import BackendName, LocationType, Mover, RouteType, StorageType
 
 
@@ -107,6 +107,8 @@ class DataLocation(Leased, Base):
         comment="When a person said that it is lost with all that it had; NULL: it is not, or is used anew."
     )
     lost_because: Mapped[str | None] = mapped_column(comment="What happened, and who said so.")
+
+    created_at: Mapped[CreatedAt]
 
     site: Mapped[Site] = relationship()
 

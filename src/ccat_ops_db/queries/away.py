@@ -1,4 +1,4 @@
-"""Which locations are away: nothing can be read there, or nobody has looked for long."""
+"""Which locations are away: nothing can be read there, or nobody has looked for long, or ever."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -12,8 +12,12 @@ _NOW: Final = sa.func.clock_timestamp()
 
 
 def is_away(place: Any = models.DataLocation, *, for_long: timedelta = timedelta()) -> sa.ColumnElement[bool]:
-    """Condition on a location, as `retention.sql` has it: it is away, and was for so long, or is lost."""
+    """Condition on a location, as `retention.sql` has it: it is away, and was for so long, or is lost.
+
+    A new one has as much time until somebody looks as others between two looks.
+    """
     unseen = _NOW - max(AWAY_AFTER, for_long)
-    moments = ((place.unreadable_since, _NOW - for_long), (place.space_checked_at, unseen), (place.probed_at, unseen))
+    looked_at = sa.func.coalesce(place.space_checked_at, place.probed_at, place.created_at)
+    moments = ((place.unreadable_since, _NOW - for_long), (looked_at, unseen), (place.probed_at, unseen))
     seen_away = (sa.func.coalesce(moment <= since, sa.false()) for moment, since in moments)
     return sa.or_(place.lost_at.is_not(None), *seen_away)

@@ -53,15 +53,21 @@ NOWHERE: Final = Aim()
 def aim_from(origin: Place, archives: Iterable[Archive], here: Network, *, kept: int | None = None) -> Aim:
     """Where products go from a location; NOWHERE where no archive can be got to.
 
-    An archive that was chosen before is kept for as long as it can be got to. One of the site itself is preferred, then
-    priority decides. Into an object store, and a disk of a site that sees these files, they are copied from where they
-    are; else they take the way of raw packages, over buffers.
+    An archive that was chosen before is kept for as long as it can be got to. Of the others one that is away is taken
+    only where all are; one of the site itself is preferred, then priority decides. Into an object store, and a disk of
+    a site that sees these files, they are copied from where they are; else they take the way of raw packages, over
+    buffers.
     """
     usable = [one for one in archives if one.is_active or one.location_id == kept]
     led = {archive: aim for archive in usable if (aim := _aim(origin, archive, here)) is not None}
     before = [aim for aim in led.values() if aim.archive_id == kept]
-    ordered = sorted(led, key=lambda one: (one.site_id != origin.site_id, -one.priority, one.location_id))
+    ordered = sorted(led, key=lambda one: _preference(one, origin, here))
     return next(iter([*before, *(led[one] for one in ordered)]), NOWHERE)
+
+
+def _preference(archive: Archive, origin: Place, here: Network) -> tuple[bool, bool, int, int]:
+    number = archive.location_id
+    return number in here.away, archive.site_id != origin.site_id, -archive.priority, number
 
 
 def _aim(origin: Place, archive: Archive, here: Network) -> Aim | None:

@@ -4,9 +4,10 @@ WITH place AS MATERIALIZED (
     FROM unnest(:locations, :days) AS given (id, days)
     JOIN data_location l ON l.id = given.id
 ),
--- Archives that are not lost; one is away if nothing can be read there, or no worker has seen its disk, or read there, for long.
+-- Archives that are not lost; one is away if nothing can be read there, or no worker has seen its disk, or read there,
+-- for long or ever.
 archive AS MATERIALIZED (
-    SELECT l.id, l.unreadable IS NOT NULL OR coalesce(l.space_checked_at < now() - :away, false)
+    SELECT l.id, l.unreadable IS NOT NULL OR coalesce(l.space_checked_at, l.probed_at, l.created_at) < now() - :away
         OR coalesce(l.probed_at < now() - :away, false) AS is_away
     FROM data_location l WHERE l.location_type = 'long_term_archive' AND l.lost_at IS NULL
 ),
