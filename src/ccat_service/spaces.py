@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from errno import EDQUOT, EEXIST, ENOENT, ENOSPC
+from errno import EDQUOT, EEXIST, ENOENT, ENOMEDIUM, ENOSPC
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -18,12 +18,13 @@ from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, read
 from ccat_ops_db.plan.spaces import UNREAD, trouble_of, without_inodes
-from ccat_ops_db.queries.spaces import holds_data, identity_of, takes_files
+from ccat_ops_db.queries.spaces import bore_mark, holds_data, identity_of, takes_files
 from ccat_ops_db.session import database_time, transaction
-from ccat_ops_db.verbs.spaces import record_space, record_trouble
+from ccat_ops_db.verbs.spaces import record_marked, record_space, record_trouble
 from ccat_service.looking import EVERY, Look, looking
 from ccat_service.stop import Stop
 
@@ -45,12 +46,29 @@ class AnothersDirectory(OSError):
         super().__init__(EEXIST, f"it is the directory of {of}, as its file {MARK} says", str(root))
 
 
+class UnmarkedDirectory(OSError):
+    """The directory of a location has files, and not the mark that it bore: another disk, or none, is mounted."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(ENOMEDIUM, f"it has files, and not the file {MARK} that it bore", str(root))
+
+
 @dataclass(frozen=True)
 class _Seen:
     free: int | None = None
     total: int | None = None
     trouble: str | None = None
     is_empty: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the directory of a location says of itself."""
+
+    root: Path
+    mark: Mark | None
+    is_empty: bool
+    lacks_mark: bool
 
 
 @contextmanager
@@ -98,19 +116,29 @@ def measure_space(engine: Engine, location_id: int, root: Path, *, base: Path | 
 def _see_place(engine: Engine, location_id: int, root: Path) -> _Seen:
     """What is free where no runs are; raises OSError where nothing can be read, and writes down why."""
     try:
-        seen, mark, is_empty = _measure(root), mark_of(root), _is_empty(root)
+        seen, found = _measure(root), _Found(root, mark_of(root), _is_empty(root), lacks_mark(root))
         with transaction(engine) as session:
             is_written = takes_files(session, location_id)
-            if mark is not None and identity_of(session, location_id) not in {None, mark.identity}:
-                raise AnothersDirectory(root, mark.location)
-            if is_empty and holds_data(session, location_id):
-                raise NothingThere(root)
+            _require_own(session, location_id, found)
     except OSError as error:
         trouble = trouble_of(error, host=platform.node(), usually=UNREAD)
         with transaction(engine) as session:
             record_trouble(session, location_id, trouble=trouble, now=database_time(session))
         raise
     return _if_written(root, seen) if is_written else seen
+
+
+def _require_own(session: Session, location_id: int, found: _Found) -> None:
+    """Raise OSError where what was found is not the disk of a location; its mark is noted."""
+    identity = identity_of(session, location_id)
+    if found.mark is not None and identity is not None:
+        if found.mark.identity != identity:
+            raise AnothersDirectory(found.root, found.mark.location)
+        record_marked(session, location_id)
+    if found.is_empty and holds_data(session, location_id):
+        raise NothingThere(found.root)
+    if found.lacks_mark and bore_mark(session, location_id):
+        raise UnmarkedDirectory(found.root)
 
 
 def _if_written(root: Path, seen: _Seen) -> _Seen:
@@ -192,3 +220,8 @@ def mark_of(root: Path) -> Mark | None:
         return read((root / MARK).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def lacks_mark(root: Path) -> bool:
+    """Whether a directory has files, and no mark, not even one that is damaged or empty. Raises OSError."""
+    return not (root / MARK).exists() and not _is_empty(root)

@@ -157,10 +157,11 @@ def test_a_copy_in_doubt_stays_in_doubt_where_its_location_moves(observatory: Ob
     assert (other.failure, other.verified_at) == (None, None)
 
 
-def test_who_means_it_removes_the_mark(observatory: Observatory) -> None:
+def test_who_means_it_puts_an_empty_file_in_place_of_the_mark(observatory: Observatory) -> None:
     """The directory of a location that is given up becomes that of another."""
     observatory.observe(FILES)
     observatory.do_all()
+    measure_space(observatory.engine, observatory.location_id(ARCHIVE), observatory.directory(ARCHIVE))
     observatory.directory(ARCHIVE).rename(observatory.root / "old")
     observatory.directory(BUFFER).rename(observatory.directory(ARCHIVE))
     observatory.directory(BUFFER).mkdir()
@@ -168,10 +169,10 @@ def test_who_means_it_removes_the_mark(observatory: Observatory) -> None:
     package_id = observatory.observe({"c.fits": b"c"})
     for operation in (Operation.PACKING, Operation.ARCHIVING):
         observatory.do(operation)
-    assert "if this is where cologne/lta lies and ccat/buffer lies there no more, remove that file" in trouble(
-        observatory
-    )
+    meant = "if this is where cologne/lta lies and ccat/buffer lies there no more, put an empty file in place of that"
+    assert meant in trouble(observatory)
     (observatory.directory(ARCHIVE) / MARK).unlink()
+    (observatory.directory(ARCHIVE) / MARK).touch()
     observatory.do_all()
     assert observatory.package(package_id).state is PackageState.ARCHIVED
     assert mark_told(observatory, ARCHIVE)["location"] == ARCHIVE

@@ -43,7 +43,23 @@ class AnotherLocation(LocationTrouble):
             problem=f"is that of {of}, as its file {MARK} says: two locations must not be one place, as one copy would "
             "count as two",
             remedy=f"mount the right disk, say where {location} lies (`ccat location move`), or put one of the two out "
-            f"of use; if this is where {location} lies and {of} lies there no more, remove that file",
+            f"of use; if this is where {location} lies and {of} lies there no more, put an empty file in place of that",
+        )
+
+
+class AnotherDisk(LocationTrouble):
+    """The directory of a location has files, and not the mark that it bore: another disk, or none, is mounted."""
+
+    code = "another_disk"
+    needs_a_person = True
+
+    def __init__(self, location: str, path: Path) -> None:
+        super().__init__(
+            location,
+            path,
+            problem=f"has files, and not the file {MARK} that it bore: its disk is not mounted, or another one is",
+            remedy="mount the right disk; if this is it, make an empty file of that name there, "
+            f"`touch {path / MARK}`, and it goes on",
         )
 
 

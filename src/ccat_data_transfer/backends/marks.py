@@ -8,15 +8,25 @@ from contextlib import suppress
 from pathlib import Path
 
 from ccat_data_transfer.backends.directories import flush_directory
-from ccat_data_transfer.backends.errors import AnotherLocation
+from ccat_data_transfer.backends.errors import AnotherDisk, AnotherLocation
 from ccat_ops_db.plan.marks import MARK, UNFINISHED_MARK, Mark, written
-from ccat_service.spaces import mark_of
+from ccat_service.spaces import lacks_mark, mark_of
 
 
 def require_own(mark: Mark | None, found: Mark | None, *, place: Path | str) -> None:
     """Raise AnotherLocation where a place bears the mark of another location than this, if this bears one at all."""
     if mark is not None and found is not None and found.identity != mark.identity:
         raise AnotherLocation(mark.location, place, of=found.location)
+
+
+def require_own_disk(mark: Mark, root: Path, *, bore_mark: bool) -> None:
+    """Raise AnotherLocation where a directory bears the mark of another location than this, or OSError.
+
+    Raises AnotherDisk where it has files and bears none, while that of the location did.
+    """
+    require_own(mark, mark_of(root), place=root)
+    if bore_mark and lacks_mark(root):
+        raise AnotherDisk(mark.location, root)
 
 
 def leave_mark(root: Path, mark: Mark) -> None:

@@ -36,7 +36,7 @@ from ccat_data_transfer.backends.errors import (
 )
 from ccat_data_transfer.backends.filling import READ_ONLY, Filling
 from ccat_data_transfer.backends.looks import look_of, seal_of, size_of
-from ccat_data_transfer.backends.marks import leave_mark, require_own
+from ccat_data_transfer.backends.marks import leave_mark, require_own_disk
 from ccat_data_transfer.backends.names import beside, left_of
 from ccat_data_transfer.backends.page_cache import open_to_read
 from ccat_data_transfer.backends.removing import give_back, remove, remove_left
@@ -44,7 +44,7 @@ from ccat_data_transfer.backends.streams import Reader, Sink
 from ccat_data_transfer.tar import Writable
 from ccat_ops_db.plan.marks import Mark
 from ccat_ops_db.plan.names import PARTIAL, REMOVED
-from ccat_service.spaces import has_inodes, mark_of, require_mounted
+from ccat_service.spaces import has_inodes, require_mounted
 
 _FLUSHED_AT_ONCE: Final = 8
 _NOT_TO_BE_CHANGED: Final = (errno.EPERM, errno.EACCES, errno.EROFS)
@@ -77,6 +77,8 @@ class Disk:
     """Called after every chunk that is read or written; what it raises ends the work."""
     mark: Mark | None = None
     """What its directory bears, from the first file on that is written there; None for one that goes without."""
+    bore_mark: bool = False
+    """Whether that was seen there: then a directory that has files without it is that of another disk."""
     holds_data: bool = False
     """Whether something is known to lie there: then an empty directory is one whose disk is away."""
     from_disk: bool = False
@@ -331,9 +333,10 @@ class Disk:
 
     @cached_property
     def _own_root(self) -> Path:
-        """The root, once it was seen that it is no other location's."""
-        with self.explained():
-            require_own(self.mark, mark_of(self.root), place=self.root)
+        """The root, once it was seen that it is no other location's, and no other disk."""
+        if self.mark is not None:
+            with self.explained():
+                require_own_disk(self.mark, self.root, bore_mark=self.bore_mark)
         return self.root
 
     def _give_name(self, made: Path, target: Path, instead_of: Seal | None) -> None:

@@ -251,6 +251,7 @@ def disk_of(location: models.DataLocation, *, token: str, progress: Callable[[],
         token=token,
         progress=progress,
         mark=mark_of(location),
+        bore_mark=location.marked_at is not None,
     )
 
 

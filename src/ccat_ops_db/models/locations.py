@@ -95,6 +95,9 @@ class DataLocation(Leased, Base):
         server_default=sa.func.gen_random_uuid(),
         comment="What its directory or bucket names it by, so that no two locations are one place.",
     )
+    marked_at: Mapped[datetime | None] = mapped_column(
+        comment="When a worker first saw its mark in its directory, since it lies there; NULL: none did."
+    )
 
     unreadable: Mapped[str | None] = mapped_column(
         comment="Why nothing can be read at that archive, as a worker saw last; NULL: something can, or nobody looked."

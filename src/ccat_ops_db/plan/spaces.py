@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from errno import EDQUOT, EEXIST, ENOENT, ENOTDIR
+from errno import EDQUOT, EEXIST, ENOENT, ENOMEDIUM, ENOTDIR
 from typing import Final
+
+from ccat_ops_db.plan.marks import MARK
 
 FRESH: Final = timedelta(minutes=2)
 """What a worker saw longer ago says nothing about now."""
@@ -13,6 +15,7 @@ _KNOWN: Final[Mapping[int, tuple[str, str]]] = {
     ENOENT: _MISSING,
     ENOTDIR: _MISSING,
     EEXIST: ("has another directory", "`ccat location move` says where its files lie now"),
+    ENOMEDIUM: ("lies on another disk", f"mount its own, or make an empty file {MARK} there if this is it"),
     EDQUOT: ("has no disk quota left", "free some of what its user has there, or have the quota raised"),
 }
 """What an error of the system means for a location, and what to do."""

@@ -134,6 +134,11 @@ def identity_of(session: Session, location_id: int) -> UUID | None:
     )
 
 
+def bore_mark(session: Session, location_id: int) -> bool:
+    """Whether a worker has seen the mark of a location in its directory."""
+    return session.scalar(sa.select(_Location.marked_at.is_not(None)).filter_by(id=location_id)) or False
+
+
 def list_locations(session: Session, *, now: datetime) -> Sequence[LocationNow]:
     """Every location, by its name."""
     live, paused = _live(session), _paused(session)

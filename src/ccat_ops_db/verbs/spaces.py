@@ -62,6 +62,13 @@ def record_trouble(session: Session, location_id: int, *, trouble: str, now: dat
     one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = None, None, trouble, seen_at or now
 
 
+def record_marked(session: Session, location_id: int) -> None:
+    """Write down that a worker saw the mark of a location in its directory, if none has before."""
+    location = models.DataLocation
+    unseen = (location.id == location_id, location.marked_at.is_(None))
+    session.execute(sa.update(location).where(*unseen).values(marked_at=sa.func.clock_timestamp()))
+
+
 def record_served(session: Session, location_ids: Collection[int]) -> None:
     """Write down that a transfer-worker serves these locations now, but for those of which one has just said so."""
     location, now = table_of(models.DataLocation), sa.func.clock_timestamp()

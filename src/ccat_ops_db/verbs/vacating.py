@@ -72,6 +72,7 @@ def vacate(session: Session, location: models.DataLocation, name: str) -> int:
         is_held = sa.and_(there, noun.claimed_by.is_not(None))
         session.execute(sa.update(noun).where(is_held).values(claimed_by=None, lease_until=None))
     location.archive_look_at = location.unreadable = location.unreadable_since = location.probed_at = None
+    location.marked_at = None  # its mark need not have come along
     begin_to_read(session, location.id)
     return unread
 
