@@ -12,7 +12,7 @@ from ccat_data_transfer.backends.base import Store, load
 from ccat_data_transfer.backends.errors import FileMissing
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.backends.streams import checksum_of
-from ccat_data_transfer.descriptions import flaw
+from ccat_data_transfer.descriptions import Flaw, flaw
 from ccat_data_transfer.sidecar import DescribedTar, sidecar_path
 from ccat_data_transfer.verbs.describing import sidecar_of
 from ccat_data_transfer.verbs.products.describing import description_of
@@ -122,7 +122,7 @@ def _first_of(session: Session, run_id: int, location_id: int) -> int | None:
     return session.scalar(there.where(_Product.run_id == run_id, *is_there, sa.not_(is_busy)))
 
 
-def keep_described(store: Store, one: Archived, known: bytes) -> str | None:
+def keep_described(store: Store, one: Archived, known: bytes) -> Flaw | None:
     """Have the description say what is known; what was wrong with it, None where it said just that."""
     problem = flaw(_found(store, one.description), known)
     if problem is not None:

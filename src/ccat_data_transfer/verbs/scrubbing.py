@@ -232,12 +232,13 @@ def _describe(order: _Order) -> None:
     """Have what describes it say what is known; where that cannot be written, the copy is sound all the same."""
     where = str(order.store.where(order.archived.description))
     try:
-        problem = keep_described(order.store, order.archived, order.known) if order.known is not None else None
+        flaw = keep_described(order.store, order.archived, order.known) if order.known is not None else None
     except CcatError as trouble:
         _log.error("cannot keep up what describes archived data", path=where, error=str(trouble))
     else:
-        if problem is not None:
-            _log.warning("what describes archived data is written anew", path=where, problem=problem)
+        if flaw is not None:  # after an upgrade all are of an earlier version
+            tell = _log.debug if flaw.is_outdated else _log.warning
+            tell("what describes archived data is written anew", path=where, problem=flaw.problem)
 
 
 def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFile | None) -> None:
