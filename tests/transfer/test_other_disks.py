@@ -11,10 +11,12 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.probing import probe
 from ccat_data_transfer.verbs.scrubbing import scrub
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION, find
 from ccat_ops_db.plan.marks import MARK
 from ccat_ops_db.queries.spaces import mark_of as mark_meant
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus
+from ccat_ops_db.verbs.restoring import relocate
 from ccat_service.spaces import UnmarkedDirectory, lacks_mark, mark_of, measure_space
 from tests.transfer.support import Observatory, say
 from tests.transfer.test_places_away import let_a_minute_pass, look, told
@@ -121,6 +123,15 @@ def test_a_location_that_moves_without_its_mark_goes_on(observatory: Observatory
     say(observatory, "location", "move", ARCHIVE, "--path", str(new))
     scrub(observatory.worker, [observatory.copies(archived)[ARCHIVE].id])
     assert observatory.copies(archived)[ARCHIVE].verified_at is not None
+
+
+@pytest.mark.usefixtures("archived")
+def test_a_location_that_a_restore_says_to_be_elsewhere_need_not_have_its_mark_there(observatory: Observatory) -> None:
+    was, new = str(observatory.directory(BUFFER)), str(observatory.root / "new")
+    with transaction(observatory.engine) as session:
+        assert relocate(session, {was: new}, said=[was]) == [BUFFER]
+        assert find(session, LOCATION, BUFFER).marked_at is None
+        assert find(session, LOCATION, ARCHIVE).marked_at is not None
 
 
 @pytest.mark.usefixtures("archived")

@@ -90,6 +90,8 @@ def relocate(session: Session, moves: Mapping[str, str], *, said: Collection[str
     for one, _, changes in moved:
         for field, value in changes.items():
             setattr(one, field, value)
+        if changes:
+            one.marked_at = None  # its mark need not have come along
     return [label for _, label, changes in moved if changes]
 
 
