@@ -34,6 +34,8 @@ _REMEDIES: Final = {_NUMBER: "If the first was wrong, `ccat scan correct SCAN --
 """Fact → what to do where it is told otherwise; else what is told is something new."""
 _IS_LIVE_FILE: Final = sa.text("physical_copy.raw_data_file_id IS NOT NULL AND physical_copy.status <> 'deleted'")
 """As the index of paths at a source says it."""
+_LOCK: Final = 0x66696C65
+"""Key of the locks, one for each location, that let one register files there after the other."""
 
 
 class RegisteredOtherwise(CcatError):
@@ -221,12 +223,13 @@ def add_files(
     `module` is `Instrument/Module`, `location` is `site/name`. With `replace`, what was registered before with another
     size or checksum, and is not packed yet, is corrected; raises RegisteredOtherwise without. With `again` files may
     belong to two scans; raises OfAnotherScan without. Raises NameReserved, and Contradiction and PathTaken where an
-    identifier or a path was used for something else.
+    identifier or a path was used for something else. Nobody else registers files there before the transaction is over.
     """
     for file in files:
         if is_reserved(file.relative_path):
             raise NameReserved(file.relative_path)
     scan, source = _scan(session, scan_id), source_location(session, location)
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK, source.id)))  # before any lock of rows
     owner = {"executed_obs_unit_id": scan.id, "instrument_module_id": find(session, MODULE, module).id}
     rows = [owner | asdict(file) for file in files]
     statement = insert(models.RawDataFile).on_conflict_do_nothing().returning(models.RawDataFile.id)
