@@ -291,7 +291,7 @@ class NoArchiveCopy(CcatError):
         found = f"that at {', that at '.join(copies)} and cannot be made anew" if copies else "it was never archived"
         super().__init__(
             f"Package {package} has no sound archive copy to stage from: {found}. Restore that tar there, or its raw "
-            f"files where they were recorded, then `ccat package retry {package_id}`."
+            f"files where they were recorded, then `ccat package retry {package_id}`, or `ccat package exclude` it."
         )
 
 

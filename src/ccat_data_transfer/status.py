@@ -18,7 +18,7 @@ from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.queries.damage import DamageAt, damage_by_archive
-from ccat_ops_db.queries.lost_packages import IS_LOST, NO_COPY_LEFT
+from ccat_ops_db.queries.lost_packages import CALLED_GONE, IS_GIVEN_UP, IS_LOST, NO_COPY_LEFT
 from ccat_ops_db.queries.troubled_transfers import CARRIES
 from ccat_ops_db.queries.unplanned import Unplanned, unplanned
 from ccat_ops_db.queries.unread import ReadAgain, read_again
@@ -50,7 +50,12 @@ class Stage(StrEnum):
     FAILED = "failed"
     ARCHIVED = "archived"
     LOST = NO_COPY_LEFT
-    """It is told of where there is any."""
+    GIVEN_UP = CALLED_GONE
+    """It failed or was lost, and a person said that it is gone for good."""
+
+
+_IF_ANY: Final = {Stage.LOST, Stage.GIVEN_UP}
+"""They are told of where there is anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +142,7 @@ class TransferStatus:
     archived_last: datetime | None
     """When anything was archived last, ever."""
     backlog_bytes: int
-    """What is registered and not archived."""
+    """What is registered, not archived and not given up."""
     backlog_hours: float | None
     """Until all of that is archived at the rate of late, but for what failed; None where nothing was archived."""
 
@@ -146,8 +151,9 @@ def transfer_status(session: Session) -> TransferStatus:
     """Look at everything that is on its way; what is archived is counted, and not looked at."""
     now: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
     stages = _stages(session)
-    backlog = sum(one.size_bytes for one in stages if one.stage is not Stage.ARCHIVED)
-    goes_on = sum(one.size_bytes for one in stages if one.stage not in {Stage.ARCHIVED, Stage.FAILED, Stage.LOST})
+    owed = [one for one in stages if one.stage not in {Stage.ARCHIVED, Stage.GIVEN_UP}]
+    backlog = sum(one.size_bytes for one in owed)
+    goes_on = sum(one.size_bytes for one in owed if one.stage not in {Stage.FAILED, Stage.LOST})
     registered, archived = _registered_of_late(session, now), _archived_of_late(session, now)
     archived_per_hour = archived.per_hour(now)
     return TransferStatus(
@@ -176,10 +182,11 @@ def transfer_status(session: Session) -> TransferStatus:
 
 def _stages(session: Session) -> list[OnItsWay]:
     found = {Stage.REGISTERED: _registered(session), **_packages(session), **_archived(session)}
+    found[Stage.GIVEN_UP] = _given_up(session)
     return [
         found.get(stage) or OnItsWay(stage=stage, packages=0, files=0, size_bytes=0, oldest=None)
         for stage in Stage
-        if stage in found or stage is not Stage.LOST
+        if stage not in _IF_ANY or (stage in found and found[stage].packages)
     ]
 
 
@@ -238,6 +245,7 @@ def _ways() -> sa.CTE:
         .join(_Archiving, _Archiving.raw_data_package_id == _Package.id)
         .outerjoin(_Moving, CARRIES)
         .where(_Package.state != PackageState.ARCHIVED, _Archiving.status != Status.CANCELLED)
+        .where(_Package.given_up_at.is_(None))
         .group_by(_Package.id)
         .cte()
     )
@@ -256,14 +264,27 @@ def _most_frequent(session: Session, way: sa.CTE) -> Mapping[str, tuple[int, str
 
 
 def _archived(session: Session) -> Mapping[Stage, OnItsWay]:
-    """Packages that are archived, and those of which no copy is left."""
-    looked = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_Package.size_bytes), 0))
-    packages, size = session.execute(looked.where(_Package.state == PackageState.ARCHIVED)).one()
-    lost, lost_size = session.execute(looked.where(IS_LOST)).one()
-    left = int(size or 0) - int(lost_size or 0)
+    """Packages that are archived, and those of which no copy is left, but for what was given up of these."""
+    number, size = sa.func.count(), sa.func.sum(_Package.size_bytes)
+    packages, there = session.execute(sa.select(number, size).where(_Package.state == PackageState.ARCHIVED)).one()
+    owed = _Package.given_up_at.is_(None)
+    told = sa.select(number, size, number.filter(owed), size.filter(owed)).where(IS_LOST)
+    lost, gone, lost_and_owed, gone_and_owed = session.execute(told).one()
+    left = int(there or 0) - int(gone or 0)
     archived = OnItsWay(stage=Stage.ARCHIVED, packages=packages - lost, files=0, size_bytes=left, oldest=None)
-    gone = OnItsWay(stage=Stage.LOST, packages=lost, files=0, size_bytes=int(lost_size or 0), oldest=None)
-    return {one.stage: one for one in (archived, gone) if one.packages or one is archived}
+    missed, missed_size = lost_and_owed, int(gone_and_owed or 0)
+    return {
+        Stage.ARCHIVED: archived,
+        Stage.LOST: OnItsWay(stage=Stage.LOST, packages=missed, files=0, size_bytes=missed_size, oldest=None),
+    }
+
+
+def _given_up(session: Session) -> OnItsWay:
+    """Packages that a person said are gone for good."""
+    told = (sa.func.count(sa.distinct(_Package.id)), sa.func.count(_File.id), sa.func.sum(_File.size_bytes))
+    looked = sa.select(*told, sa.func.min(_File.created_at)).join(_File, _File.raw_data_package_id == _Package.id)
+    packages, files, size, oldest = session.execute(looked.where(IS_GIVEN_UP)).one()
+    return OnItsWay(stage=Stage.GIVEN_UP, packages=packages, files=files, size_bytes=int(size or 0), oldest=oldest)
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ BAD_COMBINATIONS: list[tuple[type[Base], dict[str, Any], str]] = [
     (models.Exclusion, {"lifted_at": START}, "lifted_by_somebody_who_says_why"),
     (models.RawDataPackage, {"withdrawn_because": "wrong pointing"}, "withdrawal_has_a_reason"),
     (models.RawDataPackage, {"given_up_at": START}, "given_up_has_a_reason"),
-    (models.RawDataPackage, {"given_up_at": START, "given_up_because": "its disk died"}, "what_failed_is_given_up"),
+    (models.RawDataPackage, {"given_up_at": START, "given_up_because": "its disk died"}, "what_is_gone_is_given_up"),
     (models.RawDataFile, {"lost_at": START}, "loss_is_told_as_a_whole"),
     (
         models.RawDataFile,

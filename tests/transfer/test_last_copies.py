@@ -72,7 +72,7 @@ def test_a_copy_that_could_not_be_made_anew_is_lost_as_before(observatory: Obser
     assert failure.endswith(
         f"has no sound archive copy to stage from: that at cologne/lta, {copy.path}, is missing and cannot be made "
         "anew. Restore that tar there, or its raw files where they were recorded, then "
-        f"`ccat package retry {package_id}`."
+        f"`ccat package retry {package_id}`, or `ccat package exclude` it."
     )
 
 
@@ -187,7 +187,7 @@ def test_that_no_copy_of_a_package_is_left_is_told_until_it_is_mended(
     assert told(observatory) == (
         f"NO copy of 1 raw package is known anywhere, though archived before: such as package {package_id}, which {at} "
         f"had as {path}: restore its tar there, or its raw files where they were recorded, then "
-        f"`ccat package retry {package_id}`"
+        f"`ccat package retry {package_id}`; where it is gone for good, `ccat package give-up {package_id}`"
     )
     failure, stages, of_night = looked_up(observatory)
     assert (failure or "").startswith("It was archived, and NO copy of it is known anywhere any more")

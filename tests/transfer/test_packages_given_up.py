@@ -8,10 +8,13 @@ import sqlalchemy as sa
 
 from ccat_data_transfer.queues import Operation
 from ccat_ops_db import models
+from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
-from ccat_ops_db.states import AlertKind, PackageState
+from ccat_ops_db.states import AlertKind, PackageState, PhysicalCopyStatus
 from tests.transfer.support import START, Observatory, say
+from tests.transfer.test_last_copies import elsewhere, lose_everything
+from tests.transfer.test_replication import tar_of
 
 FILES = {"a.fits": b"a" * 1000, "b.txt": b"cloudy"}
 
@@ -74,3 +77,82 @@ def test_only_what_has_failed_is_given_up_and_not_without_a_reason(observatory: 
     with transaction(observatory.engine) as session:
         session.execute(sa.update(models.RawDataPackage).values(state="waiting"))
     assert "is waiting; what can be given up is a failed one" in give_up(observatory, package_id, code=1)
+
+
+def test_a_package_that_was_lost_once_it_was_archived_is_given_up_and_calls_for_nothing_more(
+    observatory: Observatory,
+) -> None:
+    number = lost_package(observatory)
+    assert "NO copy of 1 raw package" in " ".join(alerts(observatory))
+    assert f"`ccat package exclude {number}`" in give_up(observatory, number)
+    assert [one for one in alerts(observatory) if "replaced since then" not in one] == []
+
+    [listed] = json.loads(say(observatory, "packages", "--json"))
+    assert (listed["state"], listed["given_up"].startswith("a disk of CHAI died (")) == ("archived", True)
+    told = json.loads(say(observatory, "transfer", "status", "--json"))
+    stages = {one["stage"]: one["packages"] for one in told["stages"]}
+    assert (stages["given up"], stages["archived"], "archived and no copy left" in stages) == (1, 0, False)
+    assert told["backlog_bytes"] == 0
+    night = json.loads(say(observatory, "night", "--json"))
+    assert (night["packages"], night["unarchived"]) == ({"given up": 1}, 1)
+    [hindrance] = night["hindrances"]
+    assert hindrance["place"] == "given up"
+    assert hindrance["sentence"].startswith("a disk of CHAI died (")
+    assert json.loads(give_up(observatory, number, "--json"))["changed"] is False
+    observatory.do_all()
+    assert observatory.package(number).given_up_at is not None
+
+
+def lost_package(observatory: Observatory) -> int:
+    number = observatory.observe({f"2026-04-01/{name}": data for name, data in FILES.items()})
+    observatory.do_all()
+    lose_everything(observatory, number)
+    return number
+
+
+def alerts(observatory: Observatory) -> Sequence[str]:
+    with transaction(observatory.engine) as session:
+        return [one.sentence for one in conditions(session, late=START)]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_lost_package_that_was_given_up_is_taken_back_by_a_retry_and_told_of_if_it_is_not_there(
+    observatory: Observatory, *, is_there: bool
+) -> None:
+    number = lost_package(observatory)
+    give_up(observatory, number)
+    if is_there:
+        elsewhere(observatory).rename(tar_of(observatory, number))
+    say(observatory, "package", "retry", str(number))
+    while observatory.read_again():
+        observatory.do_all()
+    package = observatory.package(number)
+    assert (package.given_up_at, package.given_up_because) == (None, None)
+    assert ("NO copy of 1 raw package" in " ".join(alerts(observatory))) is not is_there
+
+
+def test_a_package_that_was_given_up_is_not_any_more_once_a_tar_of_it_is_there(observatory: Observatory) -> None:
+    number = lost_package(observatory)
+    give_up(observatory, number)
+    coming = observatory.copies(number)["ccat/buffer"]
+    with transaction(observatory.engine) as session:
+        to = PhysicalCopyStatus.PRESENT
+        assert advance(session, models.PhysicalCopy, [coming.id], to=to, because="a test", by="a test")
+    assert observatory.package(number).given_up_at is None
+
+
+def test_a_package_of_which_there_is_a_copy_is_not_given_up(observatory: Observatory) -> None:
+    number = observatory.observe(FILES)
+    observatory.do_all()
+    assert "is archived; what can be given up is a failed one, or an archived one of which no copy" in give_up(
+        observatory, number, code=1
+    )
+
+
+def test_what_failed_and_was_given_up_is_counted_apart(observatory: Observatory, package_id: int) -> None:
+    give_up(observatory, package_id)
+    stages = {
+        one["stage"]: one["packages"] for one in json.loads(say(observatory, "transfer", "status", "--json"))["stages"]
+    }
+    assert (stages["failed"], stages["given up"]) == (0, 1)
+    assert json.loads(say(observatory, "night", "--json"))["packages"] == {"given up": 1}

@@ -91,11 +91,12 @@ def retry(package: Package, *, json: AsJson = False) -> None:
 
 @app.command()
 def give_up(package: Package, *, because: Because, json: AsJson = False) -> None:
-    """Say that a failed package is gone for good, so that no alert is about it; `retry` takes it up all the same."""
+    """Say that a package that failed, or was lost, is gone for good: no alert is about it; `retry` takes it up."""
     with reported(as_json=json), transaction("packages") as session:
         number = _number(session, package)
         is_new = give_up_package(session, number, because=because, now=datetime.now(UTC), by=person())
     told = "is given up" if is_new else "was given up already; the first reason stays"
+    told += f". What waits for it is made without it after `ccat package exclude {package}`"
     print_json({"package": number, "changed": is_new}) if json else typer.echo(f"package {package} {told}")
 
 

@@ -53,6 +53,7 @@ _NEXT: Final[Mapping[Stage, str]] = {
     Stage.FAILED: "mended by a person: `ccat packages --state failed` says what it is",
     Stage.ARCHIVED: "staged wherever a run wants them",
     Stage.LOST: "restored by a person from wherever there is another copy: `ccat alerts` names the first",
+    Stage.GIVEN_UP: "nothing, as a person said that it is gone; `ccat package retry PACKAGE` takes it up again",
 }
 """Stage → what happens next to what is there."""
 

@@ -50,7 +50,7 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     A FAILED one is sent on its way to the archive again. Of one that is ARCHIVED the lost archive copies are believed
     again, runs that failed for want of them are tried again, and so are further archive copies that could not be made.
     Where no archive has it any more, its raw files are believed too: either may be what was restored. What waits after
-    trouble goes on at once.
+    trouble goes on at once. What was given up is not any more.
     Raises UnknownPackage or NothingToRetry.
     """
     ids, values = [package_id], {"failure": None}
@@ -75,6 +75,7 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     begun = _begin_anew(session, package_id, by=by) + end_pauses_of(session, package_id)
     if not believed and not begun:
         raise NothingToRetry(package.name, package.state)
+    package.given_up_at = package.given_up_because = None
     if believed:
         retry_runs_of(session, package_id)
 

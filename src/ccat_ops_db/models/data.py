@@ -63,11 +63,12 @@ class RawDataPackage(Base):
         sa.CheckConstraint("cardinality(excluded_pixels) > 0", name="excluded_pixels_are_named"),
         sa.CheckConstraint("(withdrawn_at IS NULL) = (withdrawn_because IS NULL)", name="withdrawal_has_a_reason"),
         sa.CheckConstraint("(given_up_at IS NULL) = (given_up_because IS NULL)", name="given_up_has_a_reason"),
-        sa.CheckConstraint("given_up_at IS NULL OR state = 'failed'", name="what_failed_is_given_up"),
+        sa.CheckConstraint("given_up_at IS NULL OR state IN ('failed', 'archived')", name="what_is_gone_is_given_up"),
         is_checksum("checksum"),
         is_not_negative("size_bytes"),
         is_path_inside("name"),
         sa.Index("ix_raw_data_package_on_its_way", "id", postgresql_where=sa.text("state <> 'archived'")),
+        sa.Index("ix_raw_data_package_given_up", "id", postgresql_where=sa.text("given_up_at IS NOT NULL")),
     )
 
     id: Mapped[Identity]
@@ -89,7 +90,7 @@ class RawDataPackage(Base):
     checksum: Mapped[str | None] = mapped_column(comment="Digest of the tar, once packed.")
     failure: Mapped[str | None] = mapped_column(comment="Why it is FAILED, and what to do.")
     given_up_at: Mapped[datetime | None] = mapped_column(
-        comment="When a person said that it is gone for good; NULL: it is to be mended, or did not fail."
+        comment="When a person said that it is gone for good; NULL: it is there, or to be mended."
     )
     given_up_because: Mapped[str | None] = mapped_column(comment="Why it is gone, and who said so.")
     archived_at: Mapped[datetime | None] = mapped_column(index=True, comment="When it became ARCHIVED.")

@@ -16,7 +16,7 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revisions, pipeline_now
 from ccat_ops_db.gap.telling import tell
 from ccat_ops_db.plan.nights import Hindrance, Night, Observed, Place, StepNight
-from ccat_ops_db.queries.lost_packages import LOST_SENTENCE, NO_COPY_LEFT, lost_packages
+from ccat_ops_db.queries.lost_packages import CALLED_GONE, LOST_SENTENCE, NO_COPY_LEFT, lost_packages
 from ccat_ops_db.queries.pauses import stopped
 from ccat_ops_db.queries.short_scans import short_scans
 from ccat_ops_db.states import PackageState, TriggerType
@@ -130,6 +130,8 @@ def _of_packages(rows: Iterable[Mapping[str, Any]]) -> Iterator[Hindrance]:
             yield Hindrance(where="raw packages", place="failed", number=row["number"], sentence=told)
         elif row["state"] == NO_COPY_LEFT:
             yield Hindrance(where="raw packages", place="lost", number=row["number"], sentence=LOST_SENTENCE)
+        elif row["state"] == CALLED_GONE:
+            yield Hindrance(where="raw packages", place=CALLED_GONE, number=row["number"], sentence=row["failure"])
 
 
 def _of_sub_groups(session: Session, steps: Iterable[_Step], rows: Sequence[Mapping[str, Any]]) -> Iterator[Hindrance]:

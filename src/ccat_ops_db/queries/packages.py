@@ -46,7 +46,7 @@ class ListedPackage:
     """
     tried_again_at: datetime | None
     given_up: str | None
-    """Why it is gone for good, of one that is FAILED, and who said so."""
+    """Why it is gone for good, of one that FAILED or was lost, and who said so."""
     excluded: str | None
     """Why it is out of all groupings, who said so, and by which exclusion."""
     excluded_pixels: Sequence[str] | None

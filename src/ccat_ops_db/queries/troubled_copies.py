@@ -13,6 +13,7 @@ from ccat_ops_db.models.data import DOUBTED, GOING, LOST, UNREADABLE
 from ccat_ops_db.models.transfers import LIVE
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.numbers import counted
+from ccat_ops_db.queries.lost_packages import IS_GIVEN_UP
 from ccat_ops_db.queries.pauses import is_held
 from ccat_ops_db.queries.serving import DELETION, SCRUBBING, is_unserved
 from ccat_ops_db.states import AlertKind, LocationType, PackageState, PhysicalCopyStatus, ProductState, Status
@@ -40,10 +41,10 @@ def troubled_copies(session: Session) -> Iterator[Condition]:
 
 
 def _lost_packages(session: Session) -> Iterator[Condition]:
-    """Archive copies of raw packages that are damaged or gone, until they are made anew."""
-    rows = session.execute(
-        _by_location(sa.func.count(), sa.func.min(_Copy.path)).where(_Copy.raw_data_package_id.is_not(None), _IS_LOST)
-    )
+    """Archive copies of raw packages that are damaged or gone, until they are made anew or given up."""
+    told = _by_location(sa.func.count(), sa.func.min(_Copy.path))
+    of_packages = told.join(_Package, _Package.id == _Copy.raw_data_package_id)
+    rows = session.execute(of_packages.where(_Copy.raw_data_package_id.is_not(None), _IS_LOST, sa.not_(IS_GIVEN_UP)))
     for name, number, path in rows:
         copies = counted(number, "archive copy is", "archive copies are")
         yield Condition(
@@ -132,6 +133,7 @@ def _given_up(session: Session) -> Iterator[Condition]:
         .join(_Location.site)
         .outerjoin(_Trip, _Trip.id == _Way.data_transfer_id)
         .where(_Way.id.in_(given_up), _Package.state == PackageState.ARCHIVED, _Location.active)
+        .where(sa.not_(IS_GIVEN_UP))
         .where(sa.not_(is_there))
         .group_by(LOCATION.label)
     )
