@@ -14,13 +14,13 @@ class Destination:
     priority: int
     newest: int = 0
     """Number of the last transfer to it; 0 where there was none."""
-    is_away: bool = False
-    """Whether nothing can be read there, or nobody has looked for long."""
+    is_shut: bool = False
+    """Whether what is to go there would wait now: it is away, or nothing can be put there."""
 
 
 def preferred(places: Iterable[Destination]) -> Destination | None:
-    """The one with the highest priority, of several such the oldest; one that is away only where all are."""
-    return max(places, key=lambda one: (not one.is_away, one.priority, -one.location_id), default=None)
+    """The one with the highest priority, of several such the oldest; one that is shut only where all are."""
+    return max(places, key=lambda one: (not one.is_shut, one.priority, -one.location_id), default=None)
 
 
 class Turns:
@@ -35,9 +35,9 @@ class Turns:
     def take(self, reached: Collection[Destination]) -> Destination | None:
         """The preferred archive of the site that has waited for longest, of some that can be got to.
 
-        A site whose archives are all away gets nothing while another has one that is not.
+        A site whose archives are all shut gets nothing while another has one that is not.
         """
-        at_hand = [one for one in reached if not one.is_away] or reached
+        at_hand = [one for one in reached if not one.is_shut] or reached
         site_id = min((one.site_id for one in at_hand), key=lambda site: (self._last[site], site), default=None)
         if site_id is not None:
             self._last[site_id] = next(self._numbers)

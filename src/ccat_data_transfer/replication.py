@@ -13,8 +13,8 @@ class Archive:
 
     place: Place
     priority: int
-    is_away: bool = False
-    """Whether nothing can be read there, or nobody has looked for long."""
+    is_shut: bool = False
+    """Whether what is to go there would wait now: it is away, or nothing can be put there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def next_copy(
     """The copy to be made next; None where there is nowhere to put it, or nothing to make it from.
 
     `taken` are archives that have the package, or are about to, or failed to take it; `lost` those whose copy was found
-    damaged or gone, which come first; then sites without any copy. One that is away waits for its copy only where no
+    damaged or gone, which come first; then sites without any copy. One that is shut waits for its copy only where no
     other can take it. It is read at the same site where that can be, else
     where an archive has it, as the way from the observatory is taken once: then by the buffer of that site, `buffers`
     by site, into which it is restored. `sources` are sites where its raw files are still, to be packed anew.
@@ -60,7 +60,7 @@ def next_copy(
     ordered = sorted(
         free,
         key=lambda one: (
-            one.is_away,
+            one.is_shut,
             one.place.location_id not in lost,
             one.place.site_id in with_copy,
             -one.priority,

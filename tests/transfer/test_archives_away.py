@@ -28,15 +28,15 @@ MINUTE, TWO_HOURS = timedelta(minutes=1), timedelta(hours=2)
 
 def test_new_packages_go_to_sites_with_an_archive_that_can_be_read_where_there_are_any() -> None:
     second = replace(NEAR, location_id=22, priority=0)
-    assert preferred([replace(NEAR, is_away=True), second]) == second
-    away, turns = replace(NEAR, is_away=True), Turns([NEAR, FAR])
+    assert preferred([replace(NEAR, is_shut=True), second]) == second
+    away, turns = replace(NEAR, is_shut=True), Turns([NEAR, FAR])
     assert [turns.take([away, FAR]) for _ in range(3)] == [FAR] * 3
     assert turns.take([NEAR, FAR]) == NEAR
     assert turns.take([away]) == away
 
 
 def test_a_further_copy_goes_to_an_archive_that_is_away_only_where_no_other_takes_it() -> None:
-    away, other = Archive(place=place(21), priority=9, is_away=True), Archive(place=place(31), priority=0)
+    away, other = Archive(place=place(21), priority=9, is_shut=True), Archive(place=place(31), priority=0)
 
     def asked(*archives: Archive) -> Wish | None:
         here = Holding(place=place(20), type=LocationType.BUFFER)
@@ -51,7 +51,7 @@ def test_a_further_copy_goes_to_an_archive_that_is_away_only_where_no_other_take
 
 def test_products_that_were_not_aimed_yet_pass_over_an_archive_that_is_away() -> None:
     archives = [ProductArchive(one, one // 10, StorageType.S3, priority=0) for one in (21, 31)]
-    here = Network(places={}, routes=(), buffers={}, mounted=frozenset(), away={21})
+    here = Network(places={}, routes=(), buffers={}, mounted=frozenset(), shut={21})
     assert aim_from(place(20), archives, here).archive_id == 31
     assert aim_from(place(20), archives, here, kept=21).archive_id == 21
     assert aim_from(place(20), archives[:1], here).archive_id == 21
@@ -83,11 +83,15 @@ def archived_in(observatory: Observatory) -> set[str]:
     return set(observatory.copies(package_id)) & {FIRST, SECOND, THIRD}
 
 
-def test_the_first_copy_and_the_next_pass_over_archives_that_are_away(archives: Observatory) -> None:
+def test_the_first_copy_and_the_next_pass_over_archives_that_are_away_or_take_nothing(archives: Observatory) -> None:
     now = sa.func.clock_timestamp()
     say_of(archives, FIRST, unreadable="It burns.", unreadable_since=now)
     assert archived_in(archives) == {SECOND}
     say_of(archives, FIRST, unreadable=None, unreadable_since=None)
+    for shut in ({"free_bytes": 0, "total_bytes": 9}, {"trouble": "It is read-only."}):
+        say_of(archives, FIRST, **shut, space_checked_at=now)
+        assert archived_in(archives) == {SECOND}
+        say_of(archives, FIRST, free_bytes=None, total_bytes=None, trouble=None, space_checked_at=None)
     assert archived_in(archives) == {FIRST}
     with transaction(archives.engine) as session:
         session.execute(sa.update(models.DataClass).values(min_verified_archive_copies=2))

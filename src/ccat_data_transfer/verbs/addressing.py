@@ -8,7 +8,7 @@ from ccat_data_transfer.destinations import Destination, Turns, preferred
 from ccat_data_transfer.errors import NoLocation
 from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
-from ccat_ops_db.queries.away import is_away
+from ccat_ops_db.queries.away import is_shut
 from ccat_ops_db.states import STORAGES, LocationType
 
 _Location, _Transfer = models.DataLocation, models.LongTermArchiveTransfer
@@ -67,7 +67,7 @@ def _usable(session: Session, location_type: LocationType) -> list[Destination]:
             _Location.site_id,
             _Location.priority,
             sa.func.coalesce(newest.correlate(_Location).scalar_subquery(), 0),
-            is_away(),
+            is_shut(),
         ).where(
             _Location.location_type == location_type,
             _Location.storage_type.in_(STORAGES[location_type]),

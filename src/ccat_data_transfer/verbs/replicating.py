@@ -16,7 +16,7 @@ from ccat_data_transfer.verbs.ways import Map, is_packed, is_restorable, the_map
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.plan.retention import AWAY_AFTER, REPLACED_AFTER
-from ccat_ops_db.queries.away import is_away
+from ccat_ops_db.queries.away import is_away, is_shut
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import (
     LIVE_TRANSFER_STATUSES,
@@ -251,8 +251,8 @@ def busy_archives(session: Session) -> Sequence[int]:
 def _archives(session: Session, here: Map) -> Sequence[Archive]:
     """Archives that take more copies now."""
     takes_more = sa.and_(_TAKES_COPIES, _Location.id.not_in(busy_archives(session)))
-    rows = session.execute(sa.select(_Location.id, _Location.priority, is_away()).where(takes_more))
-    return [Archive(place=here.places[number], priority=first, is_away=away) for number, first, away in rows]
+    rows = session.execute(sa.select(_Location.id, _Location.priority, is_shut()).where(takes_more))
+    return [Archive(place=here.places[number], priority=first, is_shut=shut) for number, first, shut in rows]
 
 
 def _wish(session: Session, package_id: int, *, here: Map, archives: Sequence[Archive], heals: bool) -> Wish | None:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from ccat_ops_db import models
 from ccat_ops_db.plan.retention import AWAY_AFTER
+from ccat_ops_db.queries.spaces import IS_SHORT
 
 _NOW: Final = sa.func.clock_timestamp()
 
@@ -21,3 +22,8 @@ def is_away(place: Any = models.DataLocation, *, for_long: timedelta = timedelta
     moments = ((place.unreadable_since, _NOW - for_long), (looked_at, unseen), (place.probed_at, unseen))
     seen_away = (sa.func.coalesce(moment <= since, sa.false()) for moment, since in moments)
     return sa.or_(place.lost_at.is_not(None), *seen_away)
+
+
+def is_shut() -> sa.ColumnElement[bool]:
+    """Condition on a location: what is to go there would wait now, as it is away, or full, or cannot be written."""
+    return sa.func.coalesce(sa.or_(is_away(), IS_SHORT), sa.false())

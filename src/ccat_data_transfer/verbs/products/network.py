@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 from ccat_data_transfer.verbs.products.plan import Network, Source
 from ccat_data_transfer.verbs.ways import the_map
 from ccat_ops_db import models
-from ccat_ops_db.queries.away import is_away
+from ccat_ops_db.queries.away import is_away, is_shut
 from ccat_ops_db.states import Mover, PhysicalCopyStatus, RouteType
 
 _Route = models.DataTransferRoute
@@ -21,6 +21,7 @@ def the_network(session: Session) -> Network:
         buffers=here.buffers,
         mounted={(origin, destination) for origin, destination in pairs},
         away=frozenset(session.scalars(sa.select(models.DataLocation.id).where(is_away()))),
+        shut=frozenset(session.scalars(sa.select(models.DataLocation.id).where(is_shut()))),
     )
 
 

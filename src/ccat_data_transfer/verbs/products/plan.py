@@ -32,6 +32,8 @@ class Network:
     """Pairs of sites: the workers of the second see the files of the first."""
     away: Collection[int] = frozenset()
     """Locations where nothing can be read now, or that nobody has looked at for long."""
+    shut: Collection[int] = frozenset()
+    """Locations where what is to go there would wait now: these, and those that are full or cannot be written."""
 
     def seen_from(self, site_id: int) -> set[int]:
         """Other sites whose files are seen from a site."""
@@ -53,7 +55,7 @@ NOWHERE: Final = Aim()
 def aim_from(origin: Place, archives: Iterable[Archive], here: Network, *, kept: int | None = None) -> Aim:
     """Where products go from a location; NOWHERE where no archive can be got to.
 
-    An archive that was chosen before is kept for as long as it can be got to. Of the others one that is away is taken
+    An archive that was chosen before is kept for as long as it can be got to. Of the others one that is shut is taken
     only where all are; one of the site itself is preferred, then priority decides. Into an object store, and a disk of
     a site that sees these files, they are copied from where they are; else they take the way of raw packages, over
     buffers.
@@ -67,7 +69,7 @@ def aim_from(origin: Place, archives: Iterable[Archive], here: Network, *, kept:
 
 def _preference(archive: Archive, origin: Place, here: Network) -> tuple[bool, bool, int, int]:
     number = archive.location_id
-    return number in here.away, archive.site_id != origin.site_id, -archive.priority, number
+    return number in here.shut, archive.site_id != origin.site_id, -archive.priority, number
 
 
 def _aim(origin: Place, archive: Archive, here: Network) -> Aim | None:
