@@ -183,7 +183,7 @@ def test_without_a_sound_archive_copy_a_job_says_so(observatory: Observatory, pa
     assert "has no sound archive copy to stage from: that at cologne/lta, " in failure
     assert failure.endswith(
         f"{copy.path}, is missing and cannot be made anew. Restore that tar there, or its raw files where they were "
-        f"recorded, then `ccat package retry {package_id}`."
+        f"recorded, then `ccat package retry {package_id}`, or `ccat package exclude` it."
     )
 
 
