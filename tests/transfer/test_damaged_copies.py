@@ -1,5 +1,6 @@
 """Copies outside of archives that were found damaged or gone go as sound ones do, and the plan tells of them."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -83,6 +84,24 @@ def test_a_damaged_tar_in_a_buffer_goes_and_what_an_instrument_wrote_anew_stays(
     assert (status_of(observatory, copy.id), status_of(observatory, raw.id)) == (DELETED, CORRUPT)
     assert not (observatory.directory(BUFFER) / copy.path).exists()
     assert "2026-04-01/a-1.fits" in files(observatory, SOURCE)
+
+
+def test_the_plan_says_of_what_is_left_of_a_lost_package_that_no_copy_is(observatory: Observatory) -> None:
+    copies = observatory.copies(staged(observatory))
+    raw = observatory.one(COPY, path="2026-04-01/a-1.fits")
+    for one in (raw, copies[BUFFER], copies[STAGED]):
+        find_bad(observatory, one.id)
+    assert planned(observatory)[SOURCE, "source"] == "it is kept for ever"
+    find_bad(observatory, copies[ARCHIVE].id, MISSING)
+    told = "NO copy of its package is known anywhere any more, though it was archived"
+    kinds = ((SOURCE, "source"), (BUFFER, "damaged buffer"), (STAGED, "damaged staged"))
+    assert planned(observatory) == dict.fromkeys(kinds, told)
+
+
+def planned(observatory: Observatory) -> dict[tuple[str, str], str]:
+    """What the plan says of copies, by their locations and what they are."""
+    rows = json.loads(say(observatory, "retention", "plan", "--json"))["rows"]
+    return {(row["location"], row["what"]): row["why"] for row in rows}
 
 
 @pytest.mark.parametrize("why", ["unverified", "asked for", "paused"])

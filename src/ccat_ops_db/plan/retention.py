@@ -48,6 +48,7 @@ class Obstacle(StrEnum):
 
     UNPACKED = "unpacked"
     NOT_ARCHIVED = "not_archived"
+    NO_COPY_LEFT = "no_copy_left"
     TOO_FEW_COPIES = "too_few_copies"
     ARCHIVES_AWAY = "archives_away"
     NOT_READ_LATELY = "not_read_lately"
@@ -65,6 +66,7 @@ class Obstacle(StrEnum):
 _SAID: Final[Mapping[Obstacle, str]] = {
     Obstacle.UNPACKED: "it is in no package yet",
     Obstacle.NOT_ARCHIVED: "its package is not archived yet",
+    Obstacle.NO_COPY_LEFT: "NO copy of its package is known anywhere any more, though it was archived",
     Obstacle.TOO_FEW_COPIES: "there are fewer verified archive copies than its data class asks for",
     Obstacle.ARCHIVES_AWAY: "archives that have it are away: they cannot be read, or no worker has looked for an hour",
     Obstacle.NOT_READ_LATELY: "other archives that have it are out of use or away, or have not read it lately",
@@ -82,6 +84,7 @@ OF_SAFETY: Final = frozenset(
     {
         Obstacle.UNPACKED,
         Obstacle.NOT_ARCHIVED,
+        Obstacle.NO_COPY_LEFT,
         Obstacle.TOO_FEW_COPIES,
         Obstacle.ARCHIVES_AWAY,
         Obstacle.NOT_READ_LATELY,

@@ -29,6 +29,7 @@ from ccat_ops_db.plan.retention import (
     keeping,
     room_to_make,
 )
+from ccat_ops_db.queries.lost_packages import lost_packages
 from ccat_ops_db.queries.pauses import held_because, is_held
 from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import DataProductType, LocationType, PhysicalCopyStatus, StorageType
@@ -47,6 +48,7 @@ _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "locations": sa.ARRAY(sa.BigInteger),
     "days": sa.ARRAY(sa.BigInteger),
     "ids": sa.ARRAY(sa.BigInteger),
+    "lost": sa.ARRAY(sa.BigInteger),
     "inputs": sa.ARRAY(sa.Text),
     "intermediate_days": sa.BigInteger(),
     "away": sa.Interval(),
@@ -215,8 +217,10 @@ def _place(one: _Location, name: str, paused: str | None) -> Place:
 
 def forecast(session: Session, of: Sequence[Place], *, now: datetime) -> Sequence[Forecast]:
     """What would become of the copies at locations now: what goes, what stays, and why."""
-    groups, going = _groups(_rows(session, _GROUPS, of, now=now)), _going(session)
-    bad = _rows(session, _GROUPS_DAMAGED, of, statuses=_DAMAGED, now=now) if _is_any_damaged(session, of) else ()
+    told: dict[str, Any] = {"now": now, "lost": lost_packages(session)}
+    groups, going = _groups(_rows(session, _GROUPS, of, **told)), _going(session)
+    is_any_damaged = _is_any_damaged(session, of)
+    bad = _rows(session, _GROUPS_DAMAGED, of, statuses=_DAMAGED, **told) if is_any_damaged else ()
     damaged = _groups(bad)
     found = [_forecast(session, one, groups[one.id], going=going.get(one.id, ()), now=now) for one in of]
     return [replace(one, damaged=damaged[one.place.id]) for one in found]
@@ -329,6 +333,7 @@ def _rows(
         "away": AWAY_AFTER,
         "scrubbed": SCRUBBED_AFTER,
         "behind": MAY_BE_BEHIND,
+        "lost": (),  # it hinders nothing that its few copies do not
         **given,
     }
     has_archives = any(one.type is LocationType.LONG_TERM_ARCHIVE for one in of)

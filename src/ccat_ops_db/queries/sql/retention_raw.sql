@@ -14,9 +14,10 @@ kind AS MATERIALIZED (
     JOIN instrument i ON i.id = m.instrument_id
     LEFT JOIN data_class k ON k.id = coalesce(i.data_class_id, (SELECT usual.id FROM data_class usual WHERE usual.name = 'raw'))
 ),
+-- Of `lost` ones, which were archived, no copy is left.
 package AS NOT MATERIALIZED (
-    SELECT p.id, p.state = 'archived' AS is_archived, p.archived_at, p.size_bytes, p.checksum, p.data_transfer_package_id,
-        kind.needed, coalesce(archived.copies, 0) AS verified, coalesce(archived.at_hand, 0) AS at_hand
+    SELECT p.id, p.state = 'archived' AS is_archived, p.id = ANY(:lost) AS is_lost, p.archived_at, p.size_bytes, p.checksum,
+        p.data_transfer_package_id, kind.needed, coalesce(archived.copies, 0) AS verified, coalesce(archived.at_hand, 0) AS at_hand
     FROM raw_data_package p
     JOIN kind ON kind.instrument_module_id = p.instrument_module_id
     LEFT JOIN archived ON archived.id = p.id
@@ -50,7 +51,7 @@ raw_copy AS (
         CASE
             WHEN f.raw_data_package_id IS NULL THEN 'unpacked'
             WHEN NOT p.is_archived THEN 'not_archived'
-            WHEN p.verified < p.needed THEN 'too_few_copies'
+            WHEN p.verified < p.needed THEN CASE WHEN p.is_lost THEN 'no_copy_left' ELSE 'too_few_copies' END
             WHEN p.at_hand < p.needed THEN 'archives_away'
             WHEN s.id IS NOT NULL THEN 'shared_path'
         END AS obstacle
@@ -65,7 +66,7 @@ raw_copy AS (
         p.archived_at, p.archived_at + place.days * interval '1 day', false,
         CASE
             WHEN NOT p.is_archived THEN 'not_archived'
-            WHEN p.verified < enough.copies THEN 'too_few_copies'
+            WHEN p.verified < enough.copies THEN CASE WHEN p.is_lost THEN 'no_copy_left' ELSE 'too_few_copies' END
             WHEN p.at_hand < enough.copies THEN 'archives_away'
             WHEN t.raw_data_package_id IS NOT NULL THEN 'being_read'
         END
@@ -101,7 +102,7 @@ raw_copy AS (
         used.since + place.days * interval '1 day', {soon},
         CASE
             WHEN NOT p.is_archived THEN 'not_archived'
-            WHEN p.verified < 1 THEN 'too_few_copies'
+            WHEN p.verified < 1 THEN CASE WHEN p.is_lost THEN 'no_copy_left' ELSE 'too_few_copies' END
             WHEN p.at_hand < 1 THEN 'archives_away'
             WHEN j.raw_data_package_id IS NOT NULL THEN 'being_staged'
             WHEN t.raw_data_package_id IS NOT NULL THEN 'in_use'
