@@ -87,6 +87,32 @@ def test_the_siblings_of_a_lost_file_are_archived_and_the_sidecar_and_the_night_
     assert sorted(path.name for path in staged.iterdir()) == ["f1.dat", "f3.dat"]
 
 
+def test_the_list_of_packages_says_how_many_files_each_lost_and_which(
+    observatory: Observatory, package_id: int
+) -> None:
+    other = observatory.observe({"g1.dat": b"g"})
+    assert "lost files" not in say(observatory, "packages")
+    lose(observatory, package_id, "f3.dat", "f2.dat", *BECAUSE)
+    said = say(observatory, "packages")
+    assert "lost files" in said
+    assert f"\n{package_id}: lost of it: f2.dat, f3.dat: a disk of CHAI died (" in said
+    listed = {one["id"]: one["lost_files"] for one in json.loads(say(observatory, "packages", "--json"))}
+    assert [file["path"] for file in listed[package_id]] == ["f2.dat", "f3.dat"]
+    assert all(file["because"].startswith("a disk of CHAI died (") for file in listed[package_id])
+    assert listed[other] == []
+    say(observatory, "package", "found", str(package_id), "f2.dat", "f3.dat")
+    assert "lost of it" not in say(observatory, "packages")
+
+
+def test_of_many_lost_files_the_first_ten_are_named(observatory: Observatory) -> None:
+    files = {f"h{number:02}.dat": b"h" for number in range(13)}
+    number = observatory.observe(files)
+    (observatory.directory("ccat/chai_raw_data") / "h00.dat").unlink()
+    observatory.do(Operation.PACKING)
+    lose(observatory, number, *list(files)[:12], *BECAUSE)
+    assert ", h09.dat, and 2 more: a disk of CHAI died (" in say(observatory, "packages")
+
+
 def test_a_file_that_is_found_again_becomes_the_next_part_of_its_scan(
     observatory: Observatory, package_id: int
 ) -> None:

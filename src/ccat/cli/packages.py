@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -39,6 +39,7 @@ _COLUMNS: Final = (
     "given_up",
     "excluded",
     "excluded_pixels",
+    "lost_files",
 )
 
 _ALWAYS: Final = ("id", "name", "state", "size_bytes", "archived_at")
@@ -46,6 +47,8 @@ _FOR_PROGRAMS: Final = {"checksum"}
 """Left out of what people see: so much that nobody reads leaves no room for the rest."""
 _BELOW: Final = {"failure", "tried_again_at"}
 """What is too long for a column."""
+_NAMED: Final = 10
+"""Lost files that people are told the names of; the others are counted."""
 
 app = typer.Typer(no_args_is_help=True, help="One raw package.")
 
@@ -78,6 +81,18 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["failure"]:
             again = f" (tried again at {row['tried_again_at']:%F %T} UTC)" if row["tried_again_at"] else ""
             typer.echo(f"{row['id']}: {row['failure']}{again}")
+        for told in _lost(row["lost_files"]):
+            typer.echo(f"{row['id']}: lost of it: {told}")
+
+
+def _lost(files: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Which raw files of a package are lost, for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for file in files:
+        by_reason.setdefault(file["because"], []).append(file["path"])
+    for because, paths in by_reason.items():
+        more = [f"and {len(paths) - _NAMED:,} more"] if len(paths) > _NAMED else []
+        yield f"{', '.join([*paths[:_NAMED], *more])}: {because}"
 
 
 @app.command()
@@ -160,6 +175,8 @@ def _without(pixels: list[str] | None) -> str:
 
 
 def _cell(name: str, value: object) -> object:
+    if name == "lost_files" and isinstance(value, list):
+        return len(value) or None
     if isinstance(value, list):
         return ", ".join(value)
     return size(value) if name == "size_bytes" and isinstance(value, int) else value

@@ -1,9 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
@@ -51,6 +52,8 @@ class ListedPackage:
     """Why it is out of all groupings, who said so, and by which exclusion."""
     excluded_pixels: Sequence[str] | None
     """Its pixels that are left out."""
+    lost_files: Sequence[Mapping[str, str]]
+    """Raw files that a person said are lost of it: `path`, and `because`, which says who."""
 
 
 def list_packages(
@@ -78,6 +81,7 @@ def list_packages(
             package.given_up_because,
             package.excluded_because,
             package.excluded_pixels,
+            _lost_files(),
         )
         .outerjoin(transfer, under_way)
         .outerjoin(trip, CARRIES)
@@ -93,6 +97,14 @@ def _left_in() -> sa.ScalarSelect[str]:
     parcel = models.DataTransferPackage
     name = sa.select(parcel.name).where(parcel.id == models.RawDataPackage.data_transfer_package_id)
     return name.correlate(models.RawDataPackage).scalar_subquery()
+
+
+def _lost_files() -> sa.ColumnElement[Sequence[Mapping[str, str]]]:
+    file = models.RawDataFile
+    told = sa.func.jsonb_build_object("path", file.relative_path, "because", file.lost_because)
+    lost = sa.select(sa.func.jsonb_agg(aggregate_order_by(told, file.relative_path)))
+    of_package = lost.where(file.lost_from_id == models.RawDataPackage.id).correlate(models.RawDataPackage)
+    return sa.func.coalesce(of_package.scalar_subquery(), sa.literal([], JSONB))
 
 
 def _copies() -> sa.ColumnElement[Sequence[str]]:
