@@ -240,7 +240,7 @@ def transfer_worker(*, concurrency: int, serve: Sequence[str]) -> None:
         engine, stop = process.database.engine, process.stop
         with (
             watching_space(engine, lambda: roots_of(served()), stop=stop),
-            watching_archives(engine, served, stop=stop),
+            watching_archives(engine, served, name=process.name, stop=stop),
         ):
             process.work(app, names, discover=discover, settings=settings, concurrency=concurrency, health=health)
 

@@ -134,5 +134,5 @@ def test_an_archive_that_nobody_has_ever_looked_at_is_relied_on_once_somebody_ha
     say_of(observatory, FIRST, created_at=sa.func.clock_timestamp() - TWO_HOURS)
     assert let_go(observatory) == 0
     assert "archives that have it are away" in " ".join(say(observatory, "retention", "plan").split())
-    probe(observatory.engine, observatory.location_id(FIRST))
+    probe(observatory.engine, observatory.location_id(FIRST), by="worker")
     assert let_go(observatory) == 3

@@ -57,7 +57,7 @@ def archived_at(archives: Observatory, package_id: int) -> set[str]:
 def burn_down(archives: Observatory, name: str, *, days: float = 0) -> None:
     """It is gone, as its workers say, since so many days."""
     shutil.rmtree(archives.directory(name))
-    probe(archives.engine, archives.location_id(name))
+    probe(archives.engine, archives.location_id(name), by="worker")
     with transaction(archives.engine) as session:
         location = models.DataLocation
         gone = sa.update(location).where(location.unreadable.is_not(None))
@@ -100,7 +100,7 @@ def test_what_would_be_lost_is_told_and_nothing_is_done(archives: Observatory) -
     assert f"{FIRST} has 1 copy, of these 0 of raw files. Of the others 0 are the only sound one" in told
     assert "It cannot be undone" in told
     assert archived_at(archives, package_id) == {FIRST, SECOND}
-    probe(archives.engine, archives.location_id(FIRST))
+    probe(archives.engine, archives.location_id(FIRST), by="worker")
     assert f"WARNING: a worker saw {FIRST} at " in say(archives, "location", "lost", FIRST, "--because", "fire")
     burn_down(archives, FIRST)
     assert "WARNING" not in say(archives, "location", "lost", FIRST, "--because", "fire")
@@ -134,7 +134,7 @@ def test_nobody_is_told_to_declare_what_is_declared_lost(archives: Observatory) 
         with transaction(archives.engine) as session:
             assert list(unreadable_archives(session)) == []
             assert find(session, LOCATION, FIRST).trouble is None
-        probe(archives.engine, archives.location_id(FIRST))
+        probe(archives.engine, archives.location_id(FIRST), by="worker")
 
 
 def test_the_last_copies_are_counted(archives: Observatory) -> None:

@@ -75,10 +75,10 @@ def test_nothing_is_called_lost_for_another_disk_and_nobody_relies_on_it(
         observatory.keep(name, days=0)
     with another_disk(observatory.directory(ARCHIVE)):
         scrub(observatory.worker, [observatory.copies(archived)[ARCHIVE].id])
-        probe(observatory.engine, observatory.location_id(ARCHIVE))
+        probe(observatory.engine, observatory.location_id(ARCHIVE), by="worker")
         assert observatory.make_room(SOURCE) + observatory.make_room(BUFFER) == 0
         assert observatory.copies(archived)[ARCHIVE].status is PhysicalCopyStatus.PRESENT
-    probe(observatory.engine, observatory.location_id(ARCHIVE))
+    probe(observatory.engine, observatory.location_id(ARCHIVE), by="worker")
     assert observatory.make_room(BUFFER) == 1
 
 

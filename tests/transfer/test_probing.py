@@ -68,7 +68,7 @@ def let_go(observatory: Observatory) -> int:
 
 def look(observatory: Observatory, location: str) -> str | None:
     """What keeps everybody from reading at an archive, as its worker looks and writes it down."""
-    probe(observatory.engine, observatory.location_id(location))
+    probe(observatory.engine, observatory.location_id(location), by="worker")
     return unreadable(observatory, location)
 
 

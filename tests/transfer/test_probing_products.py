@@ -24,7 +24,7 @@ def reductions(observatory: Observatory) -> Iterator[Reductions]:
 def look(reductions: Reductions) -> str | None:
     """What keeps everybody from reading at the archive, as its worker looks and writes it down."""
     location_id = reductions.observatory.location_id(ARCHIVE)
-    probe(reductions.engine, location_id)
+    probe(reductions.engine, location_id, by="worker")
     with transaction(reductions.engine) as session:
         return find(session, LOCATION, ARCHIVE).unreadable
 
@@ -48,5 +48,5 @@ def test_what_a_reader_saw_stays_where_no_copy_is_verified(reductions: Reduction
     [copy] = reductions.copies(run_id, ARCHIVE).values()
     with transaction(reductions.engine) as session:
         session.merge(copy).verified_at = None
-        note_unreadable(session, copy.data_location_id, "The bucket is gone.")
+        note_unreadable(session, copy.data_location_id, "The bucket is gone.", by="worker")
     assert look(reductions) == "The bucket is gone."

@@ -195,11 +195,16 @@ def _rows(found: Iterable[LocationNow]) -> Iterable[Sequence[object]]:
         yield one.id, one.name, one.type, one.backend, free, reserve, _state(one), runs, one.paused, one.place
 
 
+def _unread(one: LocationNow) -> str:
+    by_some = (f"cannot be read by {worker}: {because}" for worker, because in one.unread_by.items())
+    return f"cannot be read: {one.unreadable}" if one.unreadable else "; ".join(by_some)
+
+
 def _state(one: LocationNow) -> str | None:
     if not one.active:
         return f"lost since {one.lost_at:%F}" if one.lost_at else "inactive"
-    if one.unreadable:
-        return f"cannot be read: {one.unreadable}"
+    if one.unreadable or one.unread_by:
+        return _unread(one)
     if one.storage is StorageType.S3:
         return None  # nobody looks: a bucket has no free space
     if one.state is SpaceState.UNKNOWN and one.checked_at:

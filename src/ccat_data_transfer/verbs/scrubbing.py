@@ -245,7 +245,7 @@ def _record(session: Session, *, lease: CopyLease, order: _Order, problem: BadFi
     [copy_id], by = lease.held(session), lease.worker.name
     if problem is None:
         session.execute(sa.update(_Copy).where(_Copy.id == copy_id).values(_READ))
-        note_readable(session, order.location_id)
+        note_readable(session, order.location_id, by=by)
     else:
         _log.error("a copy is not what was registered", copy=copy_id, error=str(problem))
         mark(session, copy_id, problem, by=by)

@@ -81,7 +81,7 @@ def note_unread(session: Session, *, lease: CopyLease, unread: Unread) -> None:
     copy = session.get_one(_Copy, copy_id, populate_existing=True)
     lease.release(session)
     if not unread.is_alone:
-        note_unreadable(session, copy.data_location_id, str(unread.trouble))
+        note_unreadable(session, copy.data_location_id, str(unread.trouble), by=lease.worker.name)
     if copy.status is not PhysicalCopyStatus.PRESENT:
         return
     tries = copy.trouble_count + unread.is_alone

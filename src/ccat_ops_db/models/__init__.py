@@ -17,6 +17,7 @@ from ccat_ops_db.models.data import (
 from ccat_ops_db.models.exclusions import Exclusion
 from ccat_ops_db.models.gaps import PendingChange, PipelineEvaluation, SubGroup, SubGroupPackage
 from ccat_ops_db.models.locations import (
+    ArchiveReader,
     DataLocation,
     DataTransferRoute,
     DiskDataLocation,
@@ -113,6 +114,7 @@ __all__ = [
     "AlertKind",
     "AlertWatch",
     "ApiToken",
+    "ArchiveReader",
     "AuditEntry",
     "AuxiliaryCandidate",
     "AuxiliaryChoice",

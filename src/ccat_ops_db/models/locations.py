@@ -166,6 +166,23 @@ class ServedOperation(Base):
     served_at: Mapped[datetime] = mapped_column(comment="When a transfer-worker that takes it there last said so.")
 
 
+class ArchiveReader(Base):
+    """Whether transfer-workers can read at an archive, as each of them saw last."""
+
+    __tablename__ = "archive_reader"
+    __table_args__ = (
+        sa.UniqueConstraint("data_location_id", "worker"),
+        sa.CheckConstraint("(unreadable IS NULL) = (unreadable_since IS NULL)", name="unreadable_has_a_moment"),
+    )
+
+    id: Mapped[Identity]
+    data_location_id: Mapped[int] = mapped_column(sa.ForeignKey("data_location.id"), comment="The archive.")
+    worker: Mapped[str] = mapped_column(comment="Name of the transfer-worker.")
+    looked_at: Mapped[datetime] = mapped_column(comment="When it last read there, or could not.")
+    unreadable: Mapped[str | None] = mapped_column(comment="Why it could read nothing there; NULL: it could.")
+    unreadable_since: Mapped[datetime | None] = mapped_column(comment="Since when.")
+
+
 class DataTransferRoute(Base):
     """How data get from one site towards another."""
 

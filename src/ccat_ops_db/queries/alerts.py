@@ -22,7 +22,12 @@ from ccat_ops_db.queries.spaces import full_disks, unusable_locations
 from ccat_ops_db.queries.troubled_copies import troubled_copies
 from ccat_ops_db.queries.troubled_products import troubled_products
 from ccat_ops_db.queries.troubled_transfers import troubled_transfers
-from ccat_ops_db.queries.unread import archives_behind, archives_unserved, unreadable_archives
+from ccat_ops_db.queries.unread import (
+    archives_behind,
+    archives_unread_by_some,
+    archives_unserved,
+    unreadable_archives,
+)
 from ccat_ops_db.states import (
     NEW_DATA,
     AlertKind,
@@ -83,6 +88,7 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from troubled_transfers(session)
     yield from troubled_products(session)
     yield from unreadable_archives(session)
+    yield from archives_unread_by_some(session)
     yield from archives_behind(session)
     yield from archives_unserved(session)
     yield from troubled_scans(session)

@@ -1,5 +1,6 @@
 """Locations, whether they can be written, what is free there, and what runs there."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from ccat_ops_db.plan.spaces import (
     trouble_sentence,
     unwritten_sentence,
 )
+from ccat_ops_db.queries.unread import workers_that_cannot_read
 from ccat_ops_db.states import BackendName, LocationType, PhysicalCopyStatus, StorageType
 
 _Location = models.DataLocation
@@ -74,6 +76,8 @@ class LocationNow:
     """Why nothing can be put there; None where nothing is known to be in the way, but for room."""
     unreadable: str | None
     """Why nothing can be read there, of an archive; None where something can, as far as is known."""
+    unread_by: Mapping[str, str]
+    """Why some can read nothing there, by the worker and its host, where others can."""
     checked_at: datetime | None
     live: int
     """Runs that occupy something there."""
@@ -141,12 +145,17 @@ def bore_mark(session: Session, location_id: int) -> bool:
 
 def list_locations(session: Session, *, now: datetime) -> Sequence[LocationNow]:
     """Every location, by its name."""
-    live, paused = _live(session), _paused(session)
+    live, paused, unread = _live(session), _paused(session), _unread_by(session)
     rows = session.execute(LOCATION.rows.add_columns(LOCATION.label).order_by(LOCATION.label))
-    return [_now(one, name, live=live.get(one.id, 0), paused=paused.get(one.id), now=now) for one, name in rows]
+    return [
+        _now(one, name, live=live.get(one.id, 0), paused=paused.get(one.id), unread_by=unread.get(one.id, {}), now=now)
+        for one, name in rows
+    ]
 
 
-def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datetime) -> LocationNow:
+def _now(
+    one: _Location, name: str, *, live: int, paused: str | None, unread_by: Mapping[str, str], now: datetime
+) -> LocationNow:
     reserve = one.free_space_reserve_bytes
     return LocationNow(
         id=one.id,
@@ -171,6 +180,7 @@ def _now(one: _Location, name: str, *, live: int, paused: str | None, now: datet
         ),
         trouble=one.trouble,
         unreadable=one.unreadable,
+        unread_by=unread_by,
         checked_at=one.space_checked_at,
         live=live,
         live_limit=one.live_limit,
@@ -195,6 +205,13 @@ def place_told(one: _Location) -> str:
 def _live(session: Session) -> dict[int, int]:
     counted = sa.select(_Run.data_location_id, sa.func.count()).where(sa.text(LIVE_RUN))
     return dict(session.execute(counted.group_by(_Run.data_location_id)).all())
+
+
+def _unread_by(session: Session) -> Mapping[int, Mapping[str, str]]:
+    found = defaultdict[int, dict[str, str]](dict)
+    for one in workers_that_cannot_read(session):
+        found[one.location_id][one.host] = one.because
+    return found
 
 
 def _paused(session: Session) -> dict[int, str]:

@@ -41,6 +41,9 @@ _NEVER_READ: Final = (
     .scalar_subquery()
 )
 """When the oldest copy was made that was never read; what is in doubt is told of by itself."""
+_Reader: Final = models.ArchiveReader
+LOOKED_LATELY: Final = _Reader.looked_at > _NOW - FRESH
+"""Condition on a reader: it looks several times meanwhile, if it is there still."""
 _OLDEST: Final = sa.select(sa.func.min(_Copy.verified_at)).where(_THERE).correlate(_Location).scalar_subquery()
 
 
@@ -91,6 +94,55 @@ def unreadable_archives(session: Session) -> Iterator[Condition]:
             sentence=f"nothing can be read at archive {name} since {since:%F %H:%M} UTC: {because} Until something can "
             "again, no copy of raw data is let go because it has one. If it is lost for good, `ccat location lost "
             f"{name}` has it replaced",
+        )
+
+
+def unread_by_some(session: Session, location_id: int) -> str | None:
+    """Why some worker can read nothing at an archive, whether others can or not; None where all can."""
+    here = sa.select(_Reader.unreadable).where(_Reader.data_location_id == location_id, LOOKED_LATELY)
+    return session.scalar(here.where(_Reader.unreadable.is_not(None)).order_by(_Reader.worker).limit(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """A worker that can read nothing at an archive, where others can."""
+
+    location_id: int
+    archive: str
+    worker: str
+    because: str
+    since: datetime
+
+    @property
+    def host(self) -> str:
+        """The worker without its number, which is another when it is started again."""
+        return self.worker.rpartition(":")[0] or self.worker
+
+
+def workers_that_cannot_read(session: Session, *, for_long: timedelta = timedelta()) -> Sequence[Unread]:
+    """Workers that can read nothing at an archive, and could not for so long, where others can."""
+    told = LOCATION.rows.with_only_columns(
+        _Location.id.label("location_id"),
+        LOCATION.label.label("archive"),
+        _Reader.worker,
+        _Reader.unreadable.label("because"),
+        _Reader.unreadable_since.label("since"),
+    ).join(_Reader, _Reader.data_location_id == _Location.id)
+    alone = (LOOKED_LATELY, _Location.unreadable.is_(None), _Reader.unreadable_since <= _NOW - for_long)
+    rows = session.execute(told.where(*alone).order_by(LOCATION.label, _Reader.worker))
+    return [Unread(**row) for row in rows.mappings()]
+
+
+def archives_unread_by_some(session: Session) -> Iterator[Condition]:
+    """Archives that a worker could not read for minutes, while others can."""
+    by_host = {(one.location_id, one.host): one for one in workers_that_cannot_read(session, for_long=FRESH)}
+    for (number, host), one in by_host.items():
+        yield Condition(
+            kind=AlertKind.UNUSABLE_LOCATION,
+            key=f"location {number} unread by {host}",
+            sentence=f"{host} can read nothing at archive {one.archive} since {one.since:%F %H:%M} UTC, while others "
+            f"can: {one.because} What it takes up there is tried again, by whoever takes it then. Mend that on its "
+            "host, as the key or the mount there, or have it serve other locations (`--location`)",
         )
 
 

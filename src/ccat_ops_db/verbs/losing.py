@@ -16,6 +16,7 @@ from ccat_ops_db.plan.losses import DECLARED
 from ccat_ops_db.session import in_transaction
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus
 from ccat_ops_db.verbs.copies import take_back
+from ccat_ops_db.verbs.reading import forget_looks
 from ccat_ops_db.verbs.reasons import require_reason
 from ccat_ops_db.verbs.vacating import cut_off
 
@@ -104,7 +105,7 @@ def _close(session: Session, *, name: str, because: str, by: str) -> int:
         if location.lost_at is None:
             location.lost_at, location.lost_because = sa.func.clock_timestamp(), f"{because} ({by})"
         location.active = False
-        location.unreadable = location.unreadable_since = None  # as nobody waits for it any more
+        forget_looks(session, location)  # as nobody waits for it any more
         if location.trouble is not None:
             location.trouble = location.free_bytes = location.total_bytes = location.space_checked_at = None
         session.flush()

@@ -29,10 +29,11 @@ def remove_location(session: Session, name: str) -> None:
     """Forget a location that nothing was ever at. Raises UnknownName and LocationUsed."""
     location = find(session, LOCATION, name)
     kind = location.location_type
-    served = sa.delete(models.ServedOperation).filter_by(data_location_id=location.id)
+    said = (models.ServedOperation, models.ArchiveReader)
     try:
         with session.begin_nested():
-            session.execute(served)
+            for noun in said:
+                session.execute(sa.delete(noun).filter_by(data_location_id=location.id))
             session.delete(location)
             session.flush()
     except IntegrityError as error:

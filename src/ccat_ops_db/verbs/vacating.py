@@ -15,7 +15,7 @@ from ccat_ops_db.errors import CcatError
 from ccat_ops_db.naming import listed
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.copies import WHY_IN_DOUBT
-from ccat_ops_db.verbs.reading import begin_to_read
+from ccat_ops_db.verbs.reading import begin_to_read, forget_looks
 
 _Copy, _Location, _Run = models.PhysicalCopy, models.DataLocation, models.ExecutedReductionStep
 _Archiving, _Trip, _Products, _Staging = (
@@ -71,7 +71,8 @@ def vacate(session: Session, location: models.DataLocation, name: str) -> int:
     for noun, there, _ in _works(location.id):
         is_held = sa.and_(there, noun.claimed_by.is_not(None))
         session.execute(sa.update(noun).where(is_held).values(claimed_by=None, lease_until=None))
-    location.archive_look_at = location.unreadable = location.unreadable_since = location.probed_at = None
+    location.archive_look_at = location.probed_at = None
+    forget_looks(session, location)
     location.marked_at = None  # its mark need not have come along
     begin_to_read(session, location.id)
     return unread
