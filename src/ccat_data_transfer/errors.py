@@ -302,7 +302,10 @@ class CopyInTheWay(CcatError):
     transient = True
 
     def __init__(self, package: str, location: str, status: str) -> None:
-        super().__init__(f"Package {package} has a copy at location {location} that is {status}; it is waited for.")
+        super().__init__(
+            f"Package {package} has a copy at location {location} that is {status}; it is waited for. Where it stays, "
+            "`ccat alerts` tells what keeps it."
+        )
 
 
 class ProductCopyInTheWay(CcatError):

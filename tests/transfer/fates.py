@@ -3,13 +3,19 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any, Final
 
 import pytest
 import sqlalchemy as sa
 
+from ccat_data_transfer.verbs import attempts, leases
+
 OUTSIDE: Final = ("fsync", "mkdir", "rename", "replace", "chmod", "fchmod", "unlink", "rmdir")
 """What a worker does outside of the database; it may die before each, as before each commit."""
+
+
+_LONGER_THAN_ANY_LEASE: Final = 3600.0
 
 
 class Died(BaseException):
@@ -20,6 +26,8 @@ class Fate:
     """What is to become of the worker that works now."""
 
     def __init__(self) -> None:
+        self.slept = 0.0
+        """Seconds that workers have slept, as their clocks say."""
         self._left: int | None = None
         self._meanwhile: Callable[[], object] | None = None
 
@@ -42,6 +50,7 @@ class Fate:
         if self._left <= 0 and self._meanwhile is not None and outside:  # a commit would hold its locks
             meanwhile, self._left, self._meanwhile = self._meanwhile, None, None
             meanwhile()
+            self.slept += _LONGER_THAN_ANY_LEASE
 
 
 @contextmanager
@@ -62,6 +71,8 @@ def armed(engine: sa.Engine) -> Iterator[Fate]:
     with pytest.MonkeyPatch.context() as patched:
         for name in OUTSIDE:
             patched.setattr(os, name, before(getattr(os, name)))
+        for module in (attempts, leases):
+            patched.setattr(module, "monotonic", lambda: monotonic() + fate.slept)
         sa.event.listen(engine, "commit", before_commit)
         yield fate
         sa.event.remove(engine, "commit", before_commit)

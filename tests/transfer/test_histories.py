@@ -39,6 +39,7 @@ from ccat_ops_db.session import transaction
 from ccat_ops_db.states import PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.retention import (
     forget_retention,
+    retry_deletions,
     set_data_class,
     set_retention,
 )
@@ -321,13 +322,14 @@ class Histories(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             self.time_passes(lose_messages=False)
             self.go_on()
+            self.world.request_staging(self.books().archived())
+            self.go_on()  # which finds what was hurt in archives, too
             if self.is_over():
                 break
             for path in self.files:
                 self.restore(path)
+            self.clear_away()
             self.retry_everything()
-        self.world.request_staging(self.books().archived())
-        self.go_on()
 
     def go_on(self) -> None:
         """Do whatever waits, for as long as anything does; no longer than a while, as some is tried again at once."""
@@ -441,6 +443,14 @@ class Histories(RuleBasedStateMachine):
     def retry(self, package_id: int) -> None:
         with suppress(NothingToRetry), transaction(self.world.engine) as session:
             retry_package(session, package_id, by="an operator")
+
+    def clear_away(self) -> None:
+        """Remove what is kept where a copy was to go, as somebody else wrote there: people are told to look at it."""
+        for place, copy in self.books().rows:
+            if self.is_kept(place, copy.status):
+                self.grounds.file(place).unlink(missing_ok=True)
+        with transaction(self.world.engine) as session:
+            retry_deletions(session, None)
 
     def retry_everything(self) -> None:
         with transaction(self.world.engine) as session:

@@ -110,6 +110,10 @@ class Attempt:
 
         return self._patiently(guarded)
 
+    def regardless(self, work: Callable[[Session], Result]) -> Result:
+        """Result of `work` in a transaction, whoever has the transfer by now."""
+        return self._patiently(work)
+
     def _patiently(self, work: Callable[[Session], Result]) -> Result:
         """Result of `work` in a transaction; a database that is away is waited for as long as the lease may last."""
         deadline = monotonic() + self._worker.lease.total_seconds()

@@ -12,7 +12,7 @@ from ccat_data_transfer.backends.movers import MovesFiles, NotBrought, Parcel
 from ccat_data_transfer.backends.posix import Disk
 from ccat_data_transfer.errors import BadBufferCopy
 from ccat_data_transfer.routing import fitting
-from ccat_data_transfer.verbs.attempts import Attempt, Worker, attempt
+from ccat_data_transfer.verbs.attempts import Attempt, LeaseLost, Worker, attempt
 from ccat_data_transfer.verbs.copies import mark, record_copy
 from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival, carried, leave_behind
 from ccat_data_transfer.verbs.remaking import TIMES_UNREAD, remade
@@ -54,10 +54,23 @@ def transfer(worker: Worker, transfer_id: int) -> None:
 
 def _transfer(one: Attempt) -> None:
     order = one.transaction(partial(_prepare, one=one))
-    if order is not None:
+    if order is None:
+        return
+    try:
         brought = _bring(order, one)
-        stored = order.buffer.published_tree(order.path)
-        one.transaction(partial(_record, one=one, order=order, stored=stored, brought=brought))
+    except LeaseLost:
+        if one.regardless(partial(_is_over, one=one)):
+            # What came too late: no row tells of it any more, and no lease is needed for it.
+            replace(order.buffer, progress=lambda: None).remove(order.path)
+        raise
+    stored = order.buffer.published_tree(order.path)
+    one.transaction(partial(_record, one=one, order=order, stored=stored, brought=brought))
+
+
+def _is_over(session: Session, *, one: Attempt) -> bool:
+    """Whether nobody brings, or has, the transfer package there any more: others have unpacked it, or given it up."""
+    row = session.get_one(models.DataTransfer, one.transfer_id, populate_existing=True)
+    return arrival(session, row) is None
 
 
 def _prepare(session: Session, *, one: Attempt) -> _Order | None:
