@@ -64,6 +64,7 @@ class DataLocation(Leased, Base):
     total_bytes: Mapped[int | None] = mapped_column(comment="Size of the whole file system.")
     space_checked_at: Mapped[datetime | None] = mapped_column(comment="When a worker there saw it.")
     trouble: Mapped[str | None] = mapped_column(comment="Why a worker there could not write; NULL: it could.")
+    trouble_since: Mapped[datetime | None] = mapped_column(comment="When a worker last saw it without, before that.")
     served_at: Mapped[datetime | None] = mapped_column(comment="When a transfer-worker that serves it last said so.")
     retention_days: Mapped[int | None] = mapped_column(
         comment="Days that copies are kept there after they were needed last; NULL: as usual for its type."

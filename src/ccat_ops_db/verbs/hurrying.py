@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ccat_ops_db import models
+from ccat_ops_db.lookup import LOCATION
 from ccat_ops_db.moves import CHANNEL
 from ccat_ops_db.states import Status
 
@@ -16,7 +17,7 @@ _Way, _Trip, _Keeping, _Job = (
     models.ProductArchiveTransfer,
     models.StagingJob,
 )
-_Copy, _File = models.PhysicalCopy, models.RawDataFile
+_Copy, _File, _Location = models.PhysicalCopy, models.RawDataFile, models.DataLocation
 _IS_LIVE: Final = sa.text("physical_copy.status <> 'deleted'")  # as indexes say it
 _ENDS: Final[Mapping[Any, Sequence[Any]]] = {
     _Way: (_Way.origin_id, _Way.destination_id),
@@ -28,13 +29,18 @@ _ENDS: Final[Mapping[Any, Sequence[Any]]] = {
 
 
 def end_pauses_at(session: Session, location_id: int) -> int:
-    """Have transfers go on that need a location and wait after trouble; how many these are."""
+    """Have transfers go on that need a location and wait after trouble with it; how many these are.
+
+    What waits for another reason waits on: their failure names the location where it is the reason.
+    """
+    name = session.scalars(LOCATION.rows.with_only_columns(LOCATION.label).where(_Location.id == location_id)).one()
     needs: dict[Any, sa.ColumnElement[bool]] = {
         noun: sa.or_(*(end == location_id for end in ends)) for noun, ends in _ENDS.items()
     }
     needs[_Way] = sa.or_(needs[_Way], _is_packed_from(location_id))
     needs[_Job] = sa.or_(needs[_Job], _is_staged_from(location_id))
-    return sum(_end_pauses(session, noun, which) for noun, which in needs.items())
+    met = {noun: sa.and_(which, noun.failure.contains(name, autoescape=True)) for noun, which in needs.items()}
+    return sum(_end_pauses(session, noun, which) for noun, which in met.items())
 
 
 def end_pauses_of(session: Session, package_id: int) -> int:

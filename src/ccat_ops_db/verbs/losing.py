@@ -107,7 +107,8 @@ def _close(session: Session, *, name: str, because: str, by: str) -> int:
         location.active = False
         forget_looks(session, location)  # as nobody waits for it any more
         if location.trouble is not None:
-            location.trouble = location.free_bytes = location.total_bytes = location.space_checked_at = None
+            location.trouble = location.trouble_since = None
+            location.free_bytes = location.total_bytes = location.space_checked_at = None
         session.flush()
         cut_off(session, location.id)
     session.execute(sa.update(models.ReplicationRound).values(looked_up_to=0, look_at=None))

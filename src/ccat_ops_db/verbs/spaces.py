@@ -30,8 +30,8 @@ def record_space(
     """Write down what is free at a location, or what keeps everybody from writing there.
 
     What keeps one worker from where no runs are holds only if no other has just seen that well. Who waits for that, or
-    has to be held, is looked at at once; where trouble is over, what met it goes on. A disk that comes and goes about
-    its reserve ends no pause.
+    has to be held, is looked at at once; where trouble is over, what met it goes on. A disk that comes and goes, about
+    its reserve or as one of its workers sees it and another does not, ends no pause.
     """
     location = models.DataLocation
     here = sa.select(location).where(location.id == location_id)
@@ -40,11 +40,12 @@ def record_space(
     is_of_runs = one.location_type is LocationType.PROCESSING
     if trouble is not None and free != 0 and not is_of_runs and _is_seen_well(one, now):
         return
-    was_held, was_in_trouble = _is_held(one), one.trouble is not None
-    one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = free, total, trouble, now
+    was_held, lasted = _is_held(one), _lasted(one, now)
+    _note_trouble(one, trouble, now)
+    one.free_bytes, one.total_bytes, one.space_checked_at = free, total, now
     if _is_held(one) != was_held:
         tell_limits(session)
-    if was_in_trouble and trouble is None:
+    if lasted and trouble is None:
         end_pauses_at(session, location_id)
 
 
@@ -58,8 +59,8 @@ def record_trouble(session: Session, location_id: int, *, trouble: str, now: dat
     one = session.scalars(here.with_for_update(of=location.__table__, key_share=True)).one()
     if _is_seen_well(one, now):
         return
-    seen_at = one.space_checked_at
-    one.free_bytes, one.total_bytes, one.trouble, one.space_checked_at = None, None, trouble, seen_at or now
+    _note_trouble(one, trouble, now)
+    one.free_bytes, one.total_bytes, one.space_checked_at = None, None, one.space_checked_at or now
 
 
 def record_marked(session: Session, location_id: int) -> None:
@@ -100,6 +101,17 @@ def record_operations(session: Session, served: Mapping[int, Collection[str]]) -
 def _is_seen_well(one: models.DataLocation, now: datetime) -> bool:
     """Whether a worker has just seen a location without trouble."""
     return one.trouble is None and one.space_checked_at is not None and now - one.space_checked_at < _SEEN_FOR
+
+
+def _note_trouble(one: models.DataLocation, trouble: str | None, now: datetime) -> None:
+    """Note it before it is noted when that was seen: it is since somebody saw the location well last."""
+    since = one.trouble_since if one.trouble is not None else one.space_checked_at
+    one.trouble, one.trouble_since = trouble, None if trouble is None else since or now
+
+
+def _lasted(one: models.DataLocation, now: datetime) -> bool:
+    """Whether a location was in trouble for so long that it is not one that comes and goes."""
+    return one.trouble is not None and (one.trouble_since is None or now - one.trouble_since >= _SEEN_FOR)
 
 
 def _is_held(one: models.DataLocation) -> bool:

@@ -1,7 +1,7 @@
-"""It is known when locations were added, whether they bore their mark, and which workers can read archives.
+"""It is known when locations were added and marked, since when they are in trouble, and who can read archives.
 
-So one that nobody ever looked at is away after a while, as any other; another disk in its place is noticed; and a
-worker that alone cannot read an archive says nothing for the others.
+So one that nobody ever looked at is away after a while, as any other; another disk in its place is noticed; one that
+comes and goes hurries nobody; and a worker that alone cannot read an archive says nothing for the others.
 """
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ depends_on = None
 
 _LOCATION, _READER = "data_location", "archive_reader"
 _MOMENT = sa.TIMESTAMP(timezone=True)
+_WELL = "When a worker last saw it without, before that."
 _MARKED = "When a worker first saw its mark in its directory, since it lies there; NULL: none did."
 
 
@@ -21,7 +22,8 @@ def upgrade() -> None:
     now = sa.text("clock_timestamp()")
     created = sa.Column("created_at", _MOMENT, nullable=False, server_default=now, comment="When the record was made.")
     op.add_column(_LOCATION, created)
-    op.add_column(_LOCATION, sa.Column("marked_at", _MOMENT, nullable=True, comment=_MARKED))
+    for name, comment in (("marked_at", _MARKED), ("trouble_since", _WELL)):
+        op.add_column(_LOCATION, sa.Column(name, _MOMENT, nullable=True, comment=comment))
     number = sa.Column(
         "id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="Number made by the database."
     )
@@ -47,5 +49,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table(_READER)
-    for name in ("marked_at", "created_at"):
+    for name in ("trouble_since", "marked_at", "created_at"):
         op.drop_column(_LOCATION, name)
