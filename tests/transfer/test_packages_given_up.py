@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ccat_data_transfer.queues import Operation
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries.activity import activity
 from ccat_ops_db.queries.alerts import conditions
 from ccat_ops_db.session import transaction
 from ccat_ops_db.states import AlertKind, PackageState, PhysicalCopyStatus
@@ -147,6 +148,13 @@ def test_a_package_of_which_there_is_a_copy_is_not_given_up(observatory: Observa
     assert "is archived; what can be given up is a failed one, or an archived one of which no copy" in give_up(
         observatory, number, code=1
     )
+
+
+def test_what_was_given_up_waits_for_nobody(observatory: Observatory, package_id: int) -> None:
+    for failed in (1, 0):
+        with transaction(observatory.engine) as session:
+            assert activity(session).failed_packages == failed
+        give_up(observatory, package_id)
 
 
 def test_what_failed_and_was_given_up_is_counted_apart(observatory: Observatory, package_id: int) -> None:

@@ -12,6 +12,7 @@ from ccat.cli.errors import reported
 from ccat.cli.output import AsJson, print_json
 from ccat.wiring import open_database
 from ccat_ops_db.errors import CcatError
+from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.queries.activity import Activity, activity, longest_under_way
 from ccat_service.database import DatabaseConnection
 
@@ -81,10 +82,10 @@ def _line_on_stderr() -> Iterator[Callable[[str], None]]:
 def conclude(found: Activity) -> str:
     """What is to be said once nothing is under way: also what failed on the way."""
     failed = [
-        f"{number} {what} failed: {command}"
-        for number, what, command in (
-            (found.failed_packages, "raw packages", "`ccat packages --state failed`"),
-            (found.failed_sub_groups, "sub-groups", "`ccat runs --status failed`"),
+        f"{counted(number, one, several)} failed: {command}"
+        for number, one, several, command in (
+            (found.failed_packages, "raw package", "raw packages", "`ccat packages --state failed`"),
+            (found.failed_sub_groups, "sub-group", "sub-groups", "`ccat runs --status failed`"),
         )
         if number
     ]
@@ -93,11 +94,13 @@ def conclude(found: Activity) -> str:
 
 def describe(found: Activity) -> str:
     """What is under way, in one line."""
-    parts = {
-        "files to be packed": found.unpackaged_files,
-        "packages on their way": found.moving_packages,
-        **{f"runs {status.replace('_', ' ')}": number for status, number in found.active_runs.items()},
-        "runs wanted": found.wanted,
-        "sub-groups resting": found.cooling,
-    }
-    return ", ".join(f"{number} {what}" for what, number in parts.items() if number) or "nothing"
+    active = ((number, "run", "runs", status.replace("_", " ")) for status, number in found.active_runs.items())
+    parts = (
+        (found.unpackaged_files, "file", "files", "to be packed"),
+        (found.moving_packages, "package", "packages", "on the way"),
+        *active,
+        (found.wanted, "run", "runs", "wanted"),
+        (found.cooling, "sub-group", "sub-groups", "resting"),
+    )
+    told = [f"{counted(number, one, several)} {how}" for number, one, several, how in parts if number]
+    return ", ".join(told) or "nothing"

@@ -27,7 +27,7 @@ class Activity:
     next_due: datetime | None
     """End of the first cooldown."""
     failed_packages: int
-    """Raw packages that wait for a person."""
+    """Raw packages that wait for a person: those that were given up do not."""
     failed_sub_groups: int
     """Sub-groups whose run failed for good."""
 
@@ -41,15 +41,16 @@ class Activity:
 def activity(session: Session) -> Activity:
     """What is under way in the whole installation, as it was last evaluated."""
     verdicts, next_due = _sub_groups(session)
+    package = models.RawDataPackage
     return Activity(
         unpackaged_files=_unpackaged_files(session),
-        moving_packages=_packages(session, PackageState.WAITING, PackageState.TRANSFERRING),
+        moving_packages=_packages(session, package.state.in_([PackageState.WAITING, PackageState.TRANSFERRING])),
         unevaluated_changes=_unevaluated_changes(session),
         active_runs=_active_runs(session),
         wanted=verdicts.get(Verdict.WANTED, 0),
         cooling=verdicts.get(Verdict.COOLING, 0),
         next_due=next_due,
-        failed_packages=_packages(session, PackageState.FAILED),
+        failed_packages=_packages(session, package.state == PackageState.FAILED, package.given_up_at.is_(None)),
         failed_sub_groups=verdicts.get(Verdict.FAILED, 0),
     )
 
@@ -113,9 +114,8 @@ def _unpackaged_files(session: Session) -> int:
     return session.scalar(query.where(scan.ended_at.is_not(None))) or 0
 
 
-def _packages(session: Session, *states: PackageState) -> int:
-    package = models.RawDataPackage
-    return session.scalar(sa.select(sa.func.count()).select_from(package).where(package.state.in_(states))) or 0
+def _packages(session: Session, *which: sa.ColumnElement[bool]) -> int:
+    return session.scalar(sa.select(sa.func.count()).select_from(models.RawDataPackage).where(*which)) or 0
 
 
 def _active_runs(session: Session) -> dict[RunStatus, int]:
