@@ -10,7 +10,7 @@ from ccat.cli.errors import reported
 from ccat.cli.excluding import Because, Pixels
 from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
 from ccat.wiring import person, process_name, transaction
-from ccat_data_transfer.verbs.losing import find_files, lose_files
+from ccat_data_transfer.verbs.losing_raw_files import find_files, lose_files
 from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.plan.numbers import counted
