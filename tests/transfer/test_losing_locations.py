@@ -216,6 +216,20 @@ def test_a_location_that_comes_back_has_its_copies_again_once_they_were_read(one
     assert (troubles(one_copy), damage_told(one_copy)) == ([], [])
 
 
+def test_of_a_package_that_was_lost_with_its_archive_it_is_told_how_it_could_come_back(one_copy: Observatory) -> None:
+    package_id = one_copy.observe(FILES)
+    one_copy.do_all()
+    one_copy.lose_all_but_archives(package_id)
+    lose(one_copy, FIRST)
+    manage(one_copy)
+    [told] = [one for one in troubles(one_copy) if one.startswith("NO copy of 1 raw package")]
+    assert f"which {FIRST} (which is lost; `ccat location set {FIRST} --active` has it used again) had as raw/" in told
+    assert "is archived" in say(one_copy, "package", "retry", str(package_id), code=1)
+    say(one_copy, "location", "set", FIRST, "--active")
+    say(one_copy, "package", "retry", str(package_id))
+    assert one_copy.copies(package_id)[FIRST].status is SOUND
+
+
 def test_a_location_that_is_used_again_empty_has_its_copies_made_anew(one_copy: Observatory) -> None:
     package_id = one_copy.observe(FILES)
     one_copy.do_all()

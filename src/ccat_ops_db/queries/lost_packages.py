@@ -64,21 +64,22 @@ def told_of_lost_packages(session: Session) -> Iterator[Condition]:
     first, number = sa.func.min(lost.c.id), sa.func.count()
     told = sa.select(first.label("id"), number.label("number")).select_from(lost).cte("told")
     rows = session.execute(  # all at once: one may come back at any time
-        sa.select(told.c.id, told.c.number, LOCATION.label, _Copy.path)
+        sa.select(told.c.id, told.c.number, LOCATION.label, _Copy.path, _Location.lost_at)
         .select_from(told)
         .join(_Copy, _Copy.raw_data_package_id == told.c.id)
         .join(_Location, _IS_ARCHIVED)
         .join(_Location.site)
         .where(_Copy.status != PhysicalCopyStatus.DELETED)
-        .order_by(_Location.priority.desc(), _Location.id)
+        .order_by(_Location.lost_at.is_not(None), _Location.priority.desc(), _Location.id)
         .limit(1)
     )
-    for package_id, number_lost, at, path in rows:
+    for package_id, number_lost, at, path, lost_at in rows:
+        again = f" (which is lost; `ccat location set {at} --active` has it used again)" if lost_at else ""
         yield Condition(
             kind=AlertKind.LOST_COPY,
             key="no copy left",
             sentence=f"NO copy of {counted(number_lost, 'raw package', 'raw packages')} is known anywhere, "
-            f"though archived before: such as package {package_id}, which {at} had as {path}: {_MENDED} {package_id}`; "
-            f"where it is gone for good, `ccat package give-up {package_id}`",
+            f"though archived before: such as package {package_id}, which {at}{again} had as {path}: "
+            f"{_MENDED} {package_id}`; where it is gone for good, `ccat package give-up {package_id}`",
             number=number_lost,
         )
