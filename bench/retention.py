@@ -24,8 +24,11 @@ _COPIES_OF_A_PACKAGE: Final = 16
 _MADE: Final = (
     "SET LOCAL session_replication_role = replica",  # nothing evaluates them
     """
-    INSERT INTO data_location (site_id, name, location_type, storage_type)
-    SELECT site_id, 'lta2', location_type, 'tape' FROM data_location WHERE location_type = 'long_term_archive' LIMIT 1
+    WITH made AS (
+        INSERT INTO data_location (site_id, name, location_type, storage_type, retention_days)
+        SELECT site_id, 'lta2', location_type, storage_type, 365 FROM data_location
+        WHERE location_type = 'long_term_archive' LIMIT 1 RETURNING id
+    ) INSERT INTO disk_data_location (id, path) SELECT id, '/lta2' FROM made
     """,
     """
     UPDATE data_location SET retention_days = 30, high_watermark = 0.9, low_watermark = 0.8
@@ -55,7 +58,7 @@ _MADE: Final = (
         'raw/' || p.name, p.size_bytes, CASE WHEN l.location_type <> 'processing' THEN p.checksum END, 1, 1,
         clock_timestamp() - (p.id % 20) * interval '1 day'
     FROM raw_data_package p JOIN data_location l ON l.location_type <> 'source'
-    WHERE l.id IN (SELECT min(id) FROM data_location GROUP BY location_type, storage_type)
+    WHERE l.name = 'lta2' OR l.id IN (SELECT min(id) FROM data_location GROUP BY location_type)
     """,
     # Two runs for each package: one of an intermediate step, and one of the step that takes what it made.
     """
@@ -86,6 +89,10 @@ _MADE: Final = (
     INSERT INTO physical_copy (type, data_product_id, data_location_id, status, path, size_bytes)
     SELECT 'data_product', d.id, r.data_location_id, 'present', format('pipelines/%s/part.fits', d.id), d.size_bytes
     FROM data_product d JOIN executed_reduction_step r ON r.id = d.run_id
+    """,
+    """
+    UPDATE physical_copy SET status = CASE id % 2 WHEN 0 THEN 'corrupt' ELSE 'missing' END, verified_at = NULL
+    WHERE raw_data_file_id IS NULL AND id % 500 = 0
     """,
     """
     INSERT INTO sub_group (reduction_step_id, key, path, labels, last_run_id, verdict)

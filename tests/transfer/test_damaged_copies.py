@@ -13,6 +13,7 @@ from ccat_data_transfer.queues import Operation
 from ccat_data_transfer.verbs.discarding import discard
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
+from ccat_ops_db.queries import retention as retention_queries
 from ccat_ops_db.session import transaction
 from ccat_ops_db.sets import table_of
 from ccat_ops_db.states import PhysicalCopyStatus, ProductState, Status
@@ -194,3 +195,19 @@ def test_damaged_products_that_no_archive_is_to_have_go_when_sound_ones_would(
     remove(observatory, copy.id)
     assert status_of(observatory, copy.id) is DELETED
     assert not (observatory.directory(STAGED) / copy.path).exists()
+
+
+@pytest.mark.parametrize("many", [0, 10], ids=["of all", "each"])
+def test_many_that_are_alike_are_told_of_together_however_they_are_looked_up(
+    observatory: Observatory, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(retention_queries, "_FEW", 1)
+    monkeypatch.setattr(retention_queries, "_MANY", many)
+    packages = [observatory.observe({f"{number}.fits": b"a" * 100}) for number in range(3)]
+    observatory.do_all()
+    observatory.request_staging(packages)
+    observatory.do_all()
+    for package_id in packages:
+        find_bad(observatory, observatory.copies(package_id)[STAGED].id)
+    plan = json.loads(say(observatory, "retention", "plan", "--json"))["rows"]
+    assert [one["copies"] for one in plan if one["what"] == "damaged staged"] == [3]

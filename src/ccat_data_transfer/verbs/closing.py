@@ -12,7 +12,7 @@ from ccat_data_transfer.verbs.replicating import replicate, sound_copies, wanted
 from ccat_ops_db import claims, models
 from ccat_ops_db.models.data import LOST, UNFINISHED
 from ccat_ops_db.moves import advance
-from ccat_ops_db.sets import is_among
+from ccat_ops_db.sets import is_among, once_more
 from ccat_ops_db.states import LocationType, PhysicalCopyStatus, ProductState
 from ccat_ops_db.verbs.losing import lose_the_rest
 
@@ -26,7 +26,7 @@ MOST_CLOSED: Final = 5_000
 _OPEN: Final = (PhysicalCopyStatus.CORRUPT, PhysicalCopyStatus.MISSING, PhysicalCopyStatus.WRITING)
 _REPLACED: Final = "lost with its archive, and other archives have it"
 _NEEDED_NO_MORE: Final = "lost with its location, and not needed any more"
-_OTHER: Final = aliased(_Location)
+_OTHER: Final = once_more(_Location, name="other")
 
 
 def _were_lost_at(kind: LocationType) -> sa.ColumnElement[bool]:

@@ -43,6 +43,8 @@ _DAMAGED: Final = ("corrupt", "missing")
 _NOT_DELETED: Final = (*_LIE, "deletion_possible", "deletion_scheduled", "deletion_in_progress", "deletion_failed")
 _FEW: Final = 500
 """Copies that are looked up one by one; of many more at a time the database plans nested loops that take minutes."""
+_MANY: Final = 10 * _FEW
+"""Copies of which all that are like them are asked about at once."""
 _INPUTS: Final = sorted(set(DataProductType) - NOT_INPUTS)
 _TYPES: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "locations": sa.ARRAY(sa.BigInteger),
@@ -219,17 +221,21 @@ def forecast(session: Session, of: Sequence[Place], *, now: datetime) -> Sequenc
     """What would become of the copies at locations now: what goes, what stays, and why."""
     told: dict[str, Any] = {"now": now, "lost": lost_packages(session)}
     groups, going = _groups(_rows(session, _GROUPS, of, **told)), _going(session)
-    is_any_damaged = _is_any_damaged(session, of)
-    bad = _rows(session, _GROUPS_DAMAGED, of, statuses=_DAMAGED, **told) if is_any_damaged else ()
-    damaged = _groups(bad)
+    damaged = _groups(_of_damaged(session, _GROUPS_DAMAGED, of, **told))
     found = [_forecast(session, one, groups[one.id], going=going.get(one.id, ()), now=now) for one in of]
     return [replace(one, damaged=damaged[one.place.id]) for one in found]
 
 
 def _groups(rows: Iterable[Mapping[str, Any]]) -> Mapping[int, Sequence[Group]]:
-    found = defaultdict[int, list[Group]](list)
+    alike: dict[tuple[int, Kind, Obstacle | None, Term], Group] = {}
     for row in rows:
-        found[row["data_location_id"]].append(_group(row))
+        one = _group(row)
+        key = (row["data_location_id"], one.kind, one.obstacle, one.term)
+        before = alike.get(key)
+        alike[key] = replace(one, copies=one.copies + before.copies, bytes=one.bytes + before.bytes) if before else one
+    found = defaultdict[int, list[Group]](list)
+    for (location_id, *_), one in alike.items():
+        found[location_id].append(one)
     return found
 
 
@@ -285,9 +291,7 @@ def damaged_over(session: Session, place: Place, *, now: datetime, most: int) ->
 
     Those of archives are made anew, and what an instrument wrote anew is nobody's to remove.
     """
-    if not _is_any_damaged(session, [place]):
-        return ()
-    return [row["id"] for row in _rows(session, _OVER_DAMAGED, [place], statuses=_DAMAGED, now=now, most=most)]
+    return [row["id"] for row in _of_damaged(session, _OVER_DAMAGED, [place], now=now, most=most)][:most]
 
 
 def damaged_and_free(session: Session, ids: Collection[int]) -> Sequence[int]:
@@ -301,10 +305,18 @@ def damaged_and_free(session: Session, ids: Collection[int]) -> Sequence[int]:
     return [row["id"] for row in rows]
 
 
-def _is_any_damaged(session: Session, of: Sequence[Place]) -> bool:
-    """Mostly nothing is, and what would become of it takes as long to find as of all others."""
+def _of_damaged(session: Session, asked: str, of: Sequence[Place], **given: Any) -> Sequence[Mapping[str, Any]]:
+    """What is asked of the damaged copies at locations.
+
+    Mostly there are few, which are looked up each by an index; else it takes as long as of all others.
+    """
     here = is_among(_Copy.data_location_id, [one.id for one in of])
-    return bool(session.scalar(sa.select(sa.exists().where(here, _IS_DAMAGED))))
+    damaged = sa.select(_Copy.id).where(here, _IS_DAMAGED).order_by(_Copy.id).limit(_MANY + 1)
+    ids = session.scalars(damaged).all()
+    if len(ids) > _MANY:
+        return _rows(session, asked, of, statuses=_DAMAGED, **given)
+    some = (ids[start : start + _FEW] for start in range(0, len(ids), _FEW))
+    return [row for few in some for row in _rows(session, asked, of, statuses=_DAMAGED, ids=few, **given)]
 
 
 def obstacles(session: Session, ids: Collection[int]) -> Mapping[int, Obstacle]:
