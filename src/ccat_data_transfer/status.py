@@ -17,6 +17,7 @@ from ccat_data_transfer.rates import WINDOW, per_hour
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
+from ccat_ops_db.queries.alike import alike
 from ccat_ops_db.queries.damage import DamageAt, damage_by_archive
 from ccat_ops_db.queries.lost_packages import CALLED_GONE, IS_GIVEN_UP, IS_LOST, NO_COPY_LEFT
 from ccat_ops_db.queries.troubled_transfers import CARRIES
@@ -34,8 +35,6 @@ _File, _Package, _Archiving, _Moving = (
     models.LongTermArchiveTransfer,
     models.DataTransfer,
 )
-_NUMBERED: Final = "[^ ]*[0-9][^ ]*"
-"""Numbers, and words that have some: names of packages and their paths."""
 
 
 class Stage(StrEnum):
@@ -257,7 +256,7 @@ def _most_frequent(session: Session, way: sa.CTE) -> Mapping[str, tuple[int, str
     rows = session.execute(
         sa.select(way.c.stage, number, sa.func.min(way.c.failure))
         .where(way.c.failure.is_not(None))
-        .group_by(way.c.stage, sa.func.regexp_replace(way.c.failure, _NUMBERED, "#", "g"))
+        .group_by(way.c.stage, alike(way.c.failure))
         .order_by(number)
     )
     return {stage: (packages, failure) for stage, packages, failure in rows}

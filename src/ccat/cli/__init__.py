@@ -35,6 +35,7 @@ from ccat.cli import (
     products,
     retention,
     retrying,
+    retrying_packages,
     routes,
     runs,
     scans,
@@ -68,6 +69,7 @@ app.command(rich_help_panel=STACK)(backups.restore)
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
+packages.app.command()(retrying_packages.retry)
 packages.app.command()(adopting.adopt)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 app.command("exclude", rich_help_panel=DATA)(excluding.exclude_it)

@@ -9,9 +9,8 @@ from sqlalchemy.orm import Session
 from ccat.cli.errors import reported
 from ccat.cli.excluding import Because, Pixels
 from ccat.cli.output import AsJson, Before, Limit, print_json, print_table
-from ccat.wiring import person, process_name, transaction
+from ccat.wiring import person, transaction
 from ccat_data_transfer.verbs.losing_raw_files import find_files, lose_files
-from ccat_data_transfer.verbs.retrying import retry_package
 from ccat_ops_db import models
 from ccat_ops_db.plan.numbers import counted
 from ccat_ops_db.plan.spaces import size
@@ -93,15 +92,6 @@ def _lost(files: Sequence[Mapping[str, str]]) -> Iterator[str]:
     for because, paths in by_reason.items():
         more = [f"and {len(paths) - _NAMED:,} more"] if len(paths) > _NAMED else []
         yield f"{', '.join([*paths[:_NAMED], *more])}: {because}"
-
-
-@app.command()
-def retry(package: Package, *, json: AsJson = False) -> None:
-    """Take a package up again once its trouble is mended: one that failed, or waits, or has archive copies back."""
-    with reported(as_json=json), transaction("packages") as session:
-        number = _number(session, package)
-        retry_package(session, number, by=process_name("package"))
-    print_json({"package": number}) if json else typer.echo(f"package {package} is tried again")
 
 
 @app.command()

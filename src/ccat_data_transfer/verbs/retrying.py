@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from ccat_data_transfer.verbs.unmade import lost_as_before
 from ccat_ops_db import models
 from ccat_ops_db.moves import advance
 from ccat_ops_db.queries.packages import UnknownPackage
+from ccat_ops_db.sets import is_among
 from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, LocationType, PackageState, PhysicalCopyStatus, Status
 from ccat_ops_db.verbs.hurrying import end_pauses_of
 from ccat_ops_db.verbs.staging import retry_runs_of
@@ -53,11 +55,7 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     trouble goes on at once. What was given up is not any more.
     Raises UnknownPackage or NothingToRetry.
     """
-    ids, values = [package_id], {"failure": None}
-    to = PackageState.WAITING
-    if advance(session, models.RawDataPackage, ids, to=to, because=_ASKED, by=by, values=values):
-        believe(session, _lost_raw_files(package_id), by=by)
-        _begin_anew(session, package_id, by=by)
+    if retry_failed(session, [package_id], by=by):
         return
     package = session.get(models.RawDataPackage, package_id)
     if package is None:
@@ -69,15 +67,27 @@ def retry_package(session: Session, package_id: int, *, by: str) -> None:
     has_another = has_sound_copy(session, package_id)
     if not has_another:  # else what was begun anew is gone on with: nobody has to have restored it
         lost_as_before(session, models.PhysicalCopy.raw_data_package_id == package_id, by=by)
-        believe(session, _lost_raw_files(package_id), by=by)
+        believe(session, _lost_raw_files([package_id]), by=by)
     believed = believe(session, _lost_archive_copies(package_id, has_another=has_another), by=by)
     _take_back_believed(session, package_id, by=by)
-    begun = _begin_anew(session, package_id, by=by) + end_pauses_of(session, package_id)
+    begun = _begin_anew(session, [package_id], by=by) + end_pauses_of(session, package_id)
     if not believed and not begun:
         raise NothingToRetry(package.name, package.state)
     package.given_up_at = package.given_up_because = None
     if believed:
         retry_runs_of(session, package_id)
+
+
+def retry_failed(session: Session, package_ids: Collection[int], *, by: str) -> list[int]:
+    """Send those of some packages that are FAILED on their way to the archive again, and return their ids.
+
+    What they cross in with others takes up these too. Lost raw files are believed to be there again.
+    """
+    to, values = PackageState.WAITING, {"failure": None}
+    packages = advance(session, models.RawDataPackage, package_ids, to=to, because=_ASKED, by=by, values=values)
+    believe(session, _lost_raw_files(packages), by=by)
+    _begin_anew(session, packages, by=by)
+    return packages
 
 
 def find_transfer(session: Session, name: str) -> int:
@@ -114,15 +124,15 @@ def retry_transfer(session: Session, transfer_id: int, *, by: str) -> int:
     return len(set(packages))
 
 
-def _begin_anew(session: Session, package_id: int, *, by: str) -> int:
-    """Take up what failed on the way of a package into archives; how many transfers that are."""
-    of_package = sa.select(_Archiving.id).where(_Archiving.raw_data_package_id == package_id)
-    failed = session.scalars(of_package.where(_Archiving.status == Status.FAILED)).all()
+def _begin_anew(session: Session, package_ids: Collection[int], *, by: str) -> int:
+    """Take up what failed on the way of packages into archives; how many transfers that are."""
+    of_packages = is_among(_Archiving.raw_data_package_id, package_ids)
+    failed = session.scalars(sa.select(_Archiving.id).where(of_packages, _Archiving.status == Status.FAILED)).all()
     advance(session, _Archiving, failed, to=Status.PENDING, because=_ASKED, by=by, values=ANEW)
     on_failed_trips = (
         sa.select(models.DataTransfer.id)
         .join(_Archiving, _Archiving.data_transfer_id == models.DataTransfer.id)
-        .where(_Archiving.raw_data_package_id == package_id, models.DataTransfer.status == Status.FAILED)
+        .where(of_packages, models.DataTransfer.status == Status.FAILED)
     )
     trips = set(session.scalars(on_failed_trips))
     for transfer_id in sorted(trips):
@@ -130,14 +140,14 @@ def _begin_anew(session: Session, package_id: int, *, by: str) -> int:
     return len(failed) + len(trips)
 
 
-def _lost_raw_files(package_id: int) -> sa.Select[models.PhysicalCopy]:
+def _lost_raw_files(package_ids: Collection[int]) -> sa.Select[models.PhysicalCopy]:
     copy = models.PhysicalCopy
     return (
         sa.select(copy)
         .join(models.RawDataFile, models.RawDataFile.id == copy.raw_data_file_id)
         .join(copy.location)
         .where(
-            models.RawDataFile.raw_data_package_id == package_id,
+            is_among(models.RawDataFile.raw_data_package_id, package_ids),
             models.DataLocation.location_type == LocationType.SOURCE,
             copy.status.in_(LOST),
         )

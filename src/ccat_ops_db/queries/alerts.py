@@ -13,7 +13,9 @@ from ccat_ops_db import models
 from ccat_ops_db.gap.steps import current_revision
 from ccat_ops_db.plan.alerts import Condition
 from ccat_ops_db.plan.numbers import counted
+from ccat_ops_db.queries.alike import alike
 from ccat_ops_db.queries.damage import told_of_damage
+from ccat_ops_db.queries.failed_packages import IS_OWED
 from ccat_ops_db.queries.failures import is_followed
 from ccat_ops_db.queries.lost_packages import told_of_lost_packages
 from ccat_ops_db.queries.pauses import stopped
@@ -98,11 +100,6 @@ def conditions(session: Session, *, late: datetime) -> Iterator[Condition]:
     yield from _late_runs(session, late)
 
 
-def _alike(failure: sa.ColumnElement[str | None] | sa.orm.InstrumentedAttribute[str | None]) -> sa.ColumnElement[str]:
-    """What failures have in common that differ in numbers only."""
-    return sa.func.regexp_replace(sa.func.coalesce(failure, ""), "[0-9]+", "#", "g")
-
-
 def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:8]
 
@@ -116,15 +113,15 @@ def _failed_runs(session: Session) -> Iterator[Condition]:
         .limit(1)
         .lateral()
     )
-    alike, failure = sa.func.coalesce(last.c.fingerprint, _alike(last.c.failure)), sa.func.min(last.c.failure)
+    reason, failure = sa.func.coalesce(last.c.fingerprint, alike(last.c.failure)), sa.func.min(last.c.failure)
     rows = session.execute(
-        sa.select(_Pipeline.name, _Step.key, alike, failure, sa.func.count())
+        sa.select(_Pipeline.name, _Step.key, reason, failure, sa.func.count())
         .select_from(_Group)
         .join(_Step, _Step.id == _Group.reduction_step_id)
         .join(_Pipeline, _Pipeline.id == _Step.pipeline_id)
         .outerjoin(last, sa.true())
         .where(_Group.id.in_(_given_up()), _Pipeline.enabled)
-        .group_by(_Pipeline.name, _Step.key, alike)
+        .group_by(_Pipeline.name, _Step.key, reason)
         .order_by(sa.func.min(_Group.id))
         .limit(_MOST)
     )
@@ -151,20 +148,22 @@ def _given_up() -> sa.CompoundSelect[int]:
 
 def _failed_packages(session: Session) -> Iterator[Condition]:
     """Raw packages that wait for a person; one that nobody can mend is given up by name."""
-    alike = _alike(_Package.failure)
+    reason, first = alike(_Package.failure), sa.func.min(_Package.id)
     rows = session.execute(
-        sa.select(alike, sa.func.min(_Package.failure), sa.func.count())
-        .where(_Package.state == PackageState.FAILED, _Package.given_up_at.is_(None))
-        .group_by(alike)
-        .order_by(sa.func.min(_Package.id))
+        sa.select(reason, sa.func.min(_Package.failure), sa.func.count(), first)
+        .where(IS_OWED)
+        .group_by(reason)
+        .order_by(first)
         .limit(_MOST)
     )
-    for kind, cause, number in rows:
+    for kind, cause, number, package_id in rows:
+        taken_up = f"`ccat package retry --like {package_id}` takes up all these once it is mended; "
         yield Condition(
             kind=AlertKind.FAILED_FOR_GOOD,
             key=f"raw packages/{_digest(kind)}",
             sentence=f"{counted(number, 'raw package', 'raw packages')} cannot be archived: {cause} "
-            "`ccat packages --state failed` lists them; `ccat package give-up PACKAGE` where one is gone for good",
+            f"`ccat packages --state failed` lists them; {taken_up if number > 1 else ''}"
+            "`ccat package give-up PACKAGE` where one is gone for good",
             number=number,
         )
 

@@ -35,11 +35,11 @@ _ANEW: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Retried:
-    """What became of runs that were to be tried again."""
+    """What became of runs, or raw packages, that were to be tried again."""
 
     retried: Sequence[int]
     refused: Mapping[int, str]
-    """Why others are not, and what to do instead; by run."""
+    """Why others are not, and what to do instead; by number."""
 
 
 def retry_runs(session: Session, run_ids: Sequence[int], *, because: str, by: str) -> Retried:
