@@ -14,6 +14,7 @@ from ccat_data_transfer.copy_status import InDoubt, in_doubt
 from ccat_data_transfer.levels import Level, levels
 from ccat_data_transfer.product_status import ToArchive, ToFetch, to_archive, to_fetch
 from ccat_data_transfer.rates import WINDOW, per_hour
+from ccat_data_transfer.staging_status import ToStage, to_stage
 from ccat_data_transfer.verbs.ways import is_packed, is_straight
 from ccat_ops_db import models
 from ccat_ops_db.lookup import LOCATION
@@ -122,6 +123,8 @@ class TransferStatus:
     """Of products whose archiving failed only those that count still."""
     fetched: Sequence[ToFetch]
     """Products on their way to where runs take them, or where they were damaged."""
+    staged: Sequence[ToStage]
+    """Raw packages on their way to where runs take them, or people look at them."""
     doubtful: Sequence[InDoubt]
     """Copies that are to be read again where they lie, before they count."""
     damage: Sequence[DamageAt]
@@ -164,6 +167,7 @@ def transfer_status(session: Session) -> TransferStatus:
         crossed=_crossed(session, now),
         products=to_archive(session),
         fetched=to_fetch(session),
+        staged=to_stage(session),
         doubtful=in_doubt(session),
         damage=damage_by_archive(session),
         levels=levels(session, now),

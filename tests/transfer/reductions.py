@@ -85,13 +85,17 @@ class Reductions:
     def take(self, package_ids: Sequence[int], *, of: str = "M17") -> int:
         """A run of a source that takes raw packages, and waits until they are staged; its number."""
         with transaction(self.engine) as session:
-            run = self._add_run(session, of, RunStatus.STAGING_DATA)
-            role = InputRole.RAW
-            session.add_all(models.RunInput(run_id=run.id, role=role, raw_data_package_id=one) for one in package_ids)
-            session.flush()
-            hold_inputs(session, [run.id], by="a manager")
-            request_staging(session, package_ids, run.data_location_id)
-            return run.id
+            return self.begin(session, package_ids, of=of)
+
+    def begin(self, session: Session, package_ids: Sequence[int], *, of: str = "M17") -> int:
+        """The same, which nobody sees before the transaction is over."""
+        run = self._add_run(session, of, RunStatus.STAGING_DATA)
+        role = InputRole.RAW
+        session.add_all(models.RunInput(run_id=run.id, role=role, raw_data_package_id=one) for one in package_ids)
+        session.flush()
+        hold_inputs(session, [run.id], by="a manager")
+        request_staging(session, package_ids, run.data_location_id)
+        return run.id
 
     def cancel(self, run_id: int) -> None:
         """Let a run take nothing any more."""

@@ -12,6 +12,7 @@ from ccat.cli import (
     alerts,
     archiving,
     backups,
+    bringing,
     cancelling,
     contract,
     damages,
@@ -69,8 +70,8 @@ app.command(rich_help_panel=STACK)(backups.restore)
 app.add_typer(scans.app, name="scan", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA)(night.night)
 app.command(rich_help_panel=DATA)(packages.packages)
-packages.app.command()(retrying_packages.retry)
-packages.app.command()(adopting.adopt)
+for of_package in (retrying_packages.retry, bringing.stage, bringing.unstage, adopting.adopt):
+    packages.app.command()(of_package)
 app.add_typer(packages.app, name="package", rich_help_panel=DATA)
 app.command("exclude", rich_help_panel=DATA)(excluding.exclude_it)
 app.command("readmit", rich_help_panel=DATA)(excluding.readmit_it)

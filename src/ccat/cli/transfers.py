@@ -51,7 +51,7 @@ _NEXT: Final[Mapping[Stage, str]] = {
     Stage.CROSSING: "moved to another site, unpacked there, and verified",
     Stage.TO_ARCHIVE: "copied into the archive, and read back",
     Stage.FAILED: "mended by a person: `ccat packages --state failed` says what it is",
-    Stage.ARCHIVED: "staged wherever a run wants them",
+    Stage.ARCHIVED: "staged wherever a run, or a person (`ccat package stage`), wants them",
     Stage.LOST: "restored by a person from wherever there is another copy: `ccat alerts` names the first",
     Stage.GIVEN_UP: "nothing, as a person said that it is gone; `ccat package retry PACKAGE` takes it up again",
 }
@@ -113,6 +113,7 @@ def _parts(found: TransferStatus) -> Iterator[RenderableType]:
     yield from _unplanned(found)
     yield from _between_sites(found)
     yield from _products(found)
+    yield from _staged(found)
     yield from _doubtful(found)
     yield from _damaged(found)
     yield titled(counted(len(found.levels), "location", "locations"))
@@ -196,6 +197,19 @@ def _products(found: TransferStatus) -> Iterator[RenderableType]:
             (one.status, one.products, size(one.size_bytes), one.destination, one.failure) for one in found.fetched
         ]
         yield table(["status", "products", "size", "to", "what went wrong"], brought)
+
+
+def _staged(found: TransferStatus) -> Iterator[RenderableType]:
+    if found.staged:
+        yield titled(f"{counted(sum(one.packages for one in found.staged), 'raw package', 'raw packages')} to stage")
+        wanted = [
+            (
+                *(one.status, one.packages, size(one.size_bytes), one.destination),
+                *("a person" if one.by_hand else "runs", one.failure),
+            )
+            for one in found.staged
+        ]
+        yield table(["status", "packages", "size", "to", "for", "what went wrong"], wanted)
 
 
 def _doubtful(found: TransferStatus) -> Iterator[RenderableType]:

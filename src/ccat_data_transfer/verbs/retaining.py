@@ -60,17 +60,17 @@ def locations_to_look_at(session: Session) -> Sequence[int]:
 def mark(session: Session, location_id: int, *, by: str) -> int:
     """Mark what is to go at a location; how many copies that was."""
     [place], now = places(session, [location_id]), session.scalars(sa.select(_NOW)).one()
-    marked = _mark(session, copies_over(session, place, now=now, most=_MARKED_AT_ONCE), for_room=False, by=by)
+    marked = _mark(session, copies_over(session, place, now=now, most=_MARKED_AT_ONCE), seen_at=now, by=by)
     if not marked:
         going = copies_for_room(session, place, now=now, most=_MARKED_AT_ONCE)
-        marked = _mark(session, going, for_room=True, by=by)
+        marked = _mark(session, going, seen_at=now, for_room=True, by=by)
     if marked or place.room(now):
         _look_again(session, location_id, after=_AT_ONCE if marked == _MARKED_AT_ONCE else _WHEN_FULL)
     return marked
 
 
-def _mark(session: Session, found: Mapping[int, Kind], *, for_room: bool, by: str) -> int:
-    free = _still_free(session, found)
+def _mark(session: Session, found: Mapping[int, Kind], *, seen_at: datetime, for_room: bool = False, by: str) -> int:
+    free = _still_free(session, found, seen_at=seen_at)
     by_kind: defaultdict[Kind, list[int]] = defaultdict(list)
     for copy_id in free:
         by_kind[found[copy_id]].append(copy_id)
@@ -81,11 +81,12 @@ def _mark(session: Session, found: Mapping[int, Kind], *, for_room: bool, by: st
     return marked
 
 
-def _still_free(session: Session, copy_ids: Collection[int]) -> list[int]:
-    """Those of some copies that nothing hinders, now that nobody else may begin to use them."""
+def _still_free(session: Session, copy_ids: Collection[int], *, seen_at: datetime) -> list[int]:
+    """Those of some copies that nothing hinders, now that nobody else may begin to use them, nor did meanwhile."""
     if not copy_ids:
         return []
-    held = sa.select(_Copy.id).where(is_among(_Copy.id, copy_ids)).order_by(_Copy.id).with_for_update()
+    unused = sa.or_(_Copy.used_at.is_(None), _Copy.used_at <= seen_at)
+    held = sa.select(_Copy.id).where(is_among(_Copy.id, copy_ids), unused).order_by(_Copy.id).with_for_update()
     locked = session.scalars(held).all()
     hinders = obstacles(session, locked)
     return [copy_id for copy_id in locked if copy_id not in hinders]

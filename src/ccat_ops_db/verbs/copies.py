@@ -86,6 +86,11 @@ def hold_inputs(session: Session, run_ids: Sequence[int], *, by: str) -> None:
     if wanted_again:
         take_back(session, wanted_again, because="a run takes it", by=by)
     unnoted = [one.id for one in seen if one.status is _Status.STAGED and one.is_unnoted]
-    if unnoted:
-        session.execute(_NOTE_USE, {"copies": unnoted}, execution_options={"synchronize_session": False})
+    note_use(session, unnoted)
     session.execute(_HOLD, {"runs": list(run_ids)})
+
+
+def note_use(session: Session, copy_ids: Sequence[int]) -> None:
+    """Write down that copies are used now: from now on retention keeps them for as long as is usual there."""
+    if copy_ids:
+        session.execute(_NOTE_USE, {"copies": copy_ids}, execution_options={"synchronize_session": False})

@@ -25,6 +25,9 @@ from ccat_ops_db.verbs.requests import carry_on
 _Job, _Copy = models.StagingJob, models.PhysicalCopy
 _Run, _Input = models.ExecutedReductionStep, models.RunInput
 _MOST: Final = 1000
+_PLAIN: Final = {"synchronize_session": False}
+_PACKAGE: Final = sa.type_coerce(_Job.raw_data_package_id, sa.BigInteger)
+"""Of a job for one."""
 _LOCATION: Final = sa.bindparam("location", type_=sa.BigInteger())
 _IS_LIVE: Final = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")
 
@@ -133,6 +136,34 @@ def request_repairs(session: Session, product_ids: Collection[int], location_id:
     new = _request(session, _PRODUCTS, product_ids, location_id=location_id)
     session.execute(sa.update(_Job).where(is_among(_Job.id, new)).values(is_repair=True))
     return new
+
+
+def keep_staging(session: Session, package_ids: Collection[int], location_id: int) -> dict[int, int]:
+    """Have staging of raw packages go on also where no run wants it, as a person does; job → package."""
+    live = sa.update(_Job).where(_is_live(package_ids, location_id)).values(is_repair=True)
+    return dict(session.execute(live.returning(_Job.id, _PACKAGE), execution_options=_PLAIN).all())
+
+
+def cancel_staging(
+    session: Session, package_ids: Collection[int], location_id: int, *, by: str
+) -> tuple[list[int], list[int]]:
+    """Cancel staging of raw packages that no active run wants, also while it is done, whoever else asked for it.
+
+    The packages of which it is, and those of which it goes on for runs, until no run wants it.
+    """
+    live = sa.select(_Job.id, _PACKAGE).where(_is_live(package_ids, location_id)).order_by(_Job.id)
+    held = dict(session.execute(live.with_for_update()).all())
+    wanted = session.scalars(sa.select(_Job.id).where(is_among(_Job.id, held), _IS_WANTED)).all()
+    session.execute(sa.update(_Job).where(is_among(_Job.id, wanted)).values(is_repair=False), execution_options=_PLAIN)
+    because = "nobody wants it there any more"
+    cancelled = advance(session, _Job, held.keys() - set(wanted), to=Status.CANCELLED, because=because, by=by)
+    return sorted(held[job] for job in cancelled), sorted(held[job] for job in wanted)
+
+
+def _is_live(package_ids: Collection[int], location_id: int) -> sa.ColumnElement[bool]:
+    """Condition on a job: it brings one of these packages to a location, and is not over."""
+    brings = (is_among(_Job.raw_data_package_id, package_ids), _Job.data_location_id == location_id)
+    return sa.and_(*brings, _Job.status.in_(LIVE_TRANSFER_STATUSES))
 
 
 def _announce_jobs(session: Session) -> None:
