@@ -17,7 +17,8 @@ _HOLDS: Final = sa.or_(_Pause.data_location_id == models.DataLocation.id, _OF_EV
 
 def is_held() -> sa.ColumnElement[bool]:
     """Condition on a location: it is paused, or everything is."""
-    return sa.exists().where(_HOLDS).correlate(models.DataLocation)
+    # Not `sa.exists().where(...)`: with nothing of the ORM but a disjunction it would be of all locations at once.
+    return sa.select(_Pause.id).where(_HOLDS).correlate(models.DataLocation).exists()
 
 
 def held_because() -> sa.ScalarSelect[str | None]:

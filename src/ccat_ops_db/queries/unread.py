@@ -172,7 +172,7 @@ def archives_unserved(session: Session) -> Iterator[Condition]:
     """Archives of which something is to be read again by now, where no transfer-worker would; what is paused waits."""
     is_awaited = sa.and_(_IS_READ, is_unserved(SCRUBBING), sa.not_(is_held()))
     never, late = sa.and_(_Copy.verified_at.is_(None), _Copy.failure.is_(None)), _Copy.verified_at < _NOW - _AFTER
-    is_due = sa.or_(*(sa.exists().where(_THERE, one).correlate(_Location) for one in (never, late)))
+    is_due = sa.or_(*(sa.select(_Copy.id).where(_THERE, one).correlate(_Location).exists() for one in (never, late)))
     names = LOCATION.rows.with_only_columns(LOCATION.label).where(is_awaited, is_due)
     for name in session.scalars(names.order_by(LOCATION.label)):
         yield Condition(
