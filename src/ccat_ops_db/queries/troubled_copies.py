@@ -119,7 +119,7 @@ def _given_up(session: Session) -> Iterator[Condition]:
     given_up = sa.union_all(  # each by an index of its own
         sa.select(_Way.id).where(sa.text("long_term_archive_transfer.status = 'failed'")),
         on_failed_trips.where(sa.text(f"long_term_archive_transfer.{LIVE}"), _Trip.status == Status.FAILED),
-    )
+    ).subquery()
     rows = session.execute(
         sa.select(
             LOCATION.label,
@@ -127,13 +127,13 @@ def _given_up(session: Session) -> Iterator[Condition]:
             sa.func.min(_Package.id),
             sa.func.min(sa.func.coalesce(_Way.failure, _Trip.failure)),
         )
-        .select_from(_Way)
+        .select_from(given_up)  # the first, as the database joins so many tables in the order in which they are named
+        .join(_Way, _Way.id == given_up.c.id)
         .join(_Package, _Package.id == _Way.raw_data_package_id)
         .join(_Location, _Location.id == _Way.destination_id)
         .join(_Location.site)
         .outerjoin(_Trip, _Trip.id == _Way.data_transfer_id)
-        .where(_Way.id.in_(given_up), _Package.state == PackageState.ARCHIVED, _Location.active)
-        .where(sa.not_(IS_GIVEN_UP))
+        .where(_Package.state == PackageState.ARCHIVED, _Location.active, sa.not_(IS_GIVEN_UP))
         .where(sa.not_(is_there))
         .group_by(LOCATION.label)
     )
