@@ -184,6 +184,12 @@ class PhysicalCopy(Leased, Base):
             )
             for noun in ("raw_data_file", "raw_data_package", "data_transfer_package", "data_product")
         ),
+        *(
+            sa.Index(  # also of those that are deleted: what came after one that was lost
+                f"ix_physical_copy_{noun}", f"{noun}_id", postgresql_where=sa.text(f"{noun}_id IS NOT NULL")
+            )
+            for noun in ("raw_data_package", "data_product")
+        ),
         sa.Index(
             "ix_physical_copy_bad_product",
             "data_product_id",

@@ -25,7 +25,8 @@ _Copy, _Change, _Location, _Way = (
 TOLD_FOR: Final = timedelta(days=1)
 """So long people are told of what was mended by itself."""
 COUNTED_FOR: Final = timedelta(days=30)
-_NOW: Final = sa.func.clock_timestamp()
+_NOW: Final = sa.select(sa.func.clock_timestamp()).scalar_subquery()
+"""Asked once: compared with a clock that goes on, moves are looked at one by one, and not found by an index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,9 @@ def damage(session: Session, *, days: int, limit: int) -> Sequence[Damage]:
     after, present = aliased(_Copy, flat=True), aliased(_Change)
     same = sa.and_(
         after.data_location_id == _Copy.data_location_id,
-        after.raw_data_package_id.is_not_distinct_from(_Copy.raw_data_package_id),
-        after.data_product_id.is_not_distinct_from(_Copy.data_product_id),
+        sa.or_(  # each by its index
+            after.raw_data_package_id == _Copy.raw_data_package_id, after.data_product_id == _Copy.data_product_id
+        ),
         after.id > _Copy.id,
     )
     successor = sa.select(sa.func.min(after.id)).where(same).correlate(_Copy).scalar_subquery()
