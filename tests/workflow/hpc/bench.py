@@ -88,9 +88,18 @@ class Bench:
         return self.backend.observe([job_id])[job_id]
 
     def outcome(self, job_id: str) -> JobObservation:
-        """What is observed of a job once it is over."""
-        until(lambda: self.look(job_id).is_over)
-        return self.look(job_id)
+        """What is observed of a job as soon as it is over.
+
+        One of an array that failed may run on for a look or two then, while its task is about to end: why is not known.
+        """
+        seen: list[JobObservation] = []
+
+        def is_over() -> bool:
+            seen.append(self.look(job_id))
+            return seen[-1].is_over
+
+        until(is_over)
+        return seen[-1]
 
     def until_it_says(self, job: JobSpec, words: str) -> None:
         """Wait for a job to have written something."""
