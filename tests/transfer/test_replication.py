@@ -449,3 +449,20 @@ def test_where_no_sound_copy_is_left_another_tar_of_the_same_files_is_archived(
     far.do_all()
     staged = far.directory("cologne/ramses") / far.copies(package_id)["cologne/ramses"].path
     assert {file.name: file.read_bytes() for file in staged.iterdir()} == FILES
+
+
+def test_further_copies_do_not_fill_the_queue_of_an_archive(
+    two_archives: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want_copies(two_archives, 1)
+    packages = [two_archives.observe({f"{number}.fits": b"a"}) for number in range(2)]
+    two_archives.do_all()
+    monkeypatch.setattr(replicating, "MOST_UNDER_WAY", 1)
+    monkeypatch.setattr(surveying, "_LOOKED_AT", 1)
+    want_copies(two_archives, 2)
+    assert [look_again(two_archives) for _ in range(4)] == [1, 0, 0, 0], "one is on its way, and the other waits"
+    two_archives.do_all()
+    assert sum(look_again(two_archives) for _ in range(3)) == 1
+    two_archives.do_all()
+    for package_id in packages:
+        check_copy(two_archives, package_id, "us/lta")

@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from ccat_data_transfer.verbs.replicating import replicate, sound_copies, wanted_copies
+from ccat_data_transfer.verbs.replicating import busy_archives, replicate, sound_copies, wanted_copies
 from ccat_ops_db import claims, models
 from ccat_ops_db.models.data import LOST, UNFINISHED
 from ccat_ops_db.moves import advance
@@ -40,7 +40,8 @@ def replace_lost(session: Session, *, by: str) -> int:
     lost = lose_the_rest(session, by=by)
     if lost:
         of_packages = sa.select(_Copy.raw_data_package_id).where(is_among(_Copy.id, lost))
-        replicate(session, set(session.scalars(of_packages.where(_Copy.raw_data_package_id.is_not(None)))), by=by)
+        packages = {one for one in session.scalars(of_packages) if one is not None}
+        replicate(session, packages, leave_out=busy_archives(session), by=by)
     return len(lost)
 
 

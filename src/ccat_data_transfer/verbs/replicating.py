@@ -51,17 +51,18 @@ _TAKES_COPIES: Final = sa.and_(
 _LIVE: Final = sa.text(f"status IN ({', '.join(repr(str(status)) for status in LIVE_TRANSFER_STATUSES)})")
 
 
-def replicate(session: Session, package_ids: Collection[int], *, by: str) -> int:
+def replicate(session: Session, package_ids: Collection[int], *, leave_out: Collection[int] = (), by: str) -> int:
     """Ask for archive copies that are wanting of these archived packages; how many were asked for.
 
     One is asked for at a time for each package, until there are enough, and none is bad where it could be made anew.
-    What nothing can be made of waits until something changes.
+    What nothing can be made of waits until something changes. Nothing is asked of archives that are to be left out, as
+    `busy_archives` are where any number of packages is looked at.
     """
     take_back_useless(session, package_ids, by=by)
     wanting = _wanting_copies(session, is_among(_Package.id, package_ids))
     if not wanting:
         return 0
-    archives = _archives(session, here := the_map(session))
+    archives = _archives(session, here := the_map(session), leave_out=leave_out)
     wish = partial(_wish, session, here=here, archives=archives)
     return _ask(session, [(one, wished) for one, is_short in wanting if (wished := wish(one, heals=not is_short))])
 
@@ -248,9 +249,9 @@ def busy_archives(session: Session) -> Sequence[int]:
     return session.scalars(by_archive.having(sa.func.count() >= MOST_UNDER_WAY)).all()
 
 
-def _archives(session: Session, here: Map) -> Sequence[Archive]:
-    """Archives that take more copies now."""
-    takes_more = sa.and_(_TAKES_COPIES, _Location.id.not_in(busy_archives(session)))
+def _archives(session: Session, here: Map, *, leave_out: Collection[int]) -> Sequence[Archive]:
+    """Archives that take copies, but for some."""
+    takes_more = sa.and_(_TAKES_COPIES, _Location.id.not_in(leave_out))
     rows = session.execute(sa.select(_Location.id, _Location.priority, is_shut()).where(takes_more))
     return [Archive(place=here.places[number], priority=first, is_shut=shut) for number, first, shut in rows]
 

@@ -49,6 +49,6 @@ def look_through(session: Session, *, by: str) -> int:
     close_replaced(session, these, by=by)
     goes_on = close_needless(session, by=by) >= MOST_CLOSED
     now.looked_up_to = wanting[-1] if len(wanting) == AT_ONCE else last or 0
-    again = _WHEN_BUSY if busy_archives(session) else _EVERY
-    now.look_at = _NOW + (_PAUSE if now.looked_up_to or goes_on else again)
-    return replicate(session, wanting, by=by) if wanting else 0
+    busy = busy_archives(session)
+    now.look_at = _NOW + (_PAUSE if now.looked_up_to or goes_on else _WHEN_BUSY if busy else _EVERY)
+    return replicate(session, wanting, leave_out=busy, by=by) if wanting else 0

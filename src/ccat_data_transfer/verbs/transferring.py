@@ -18,7 +18,7 @@ from ccat_data_transfer.verbs.parcels import Carried, announce_arrival, arrival,
 from ccat_data_transfer.verbs.remaking import TIMES_UNREAD, remade
 from ccat_ops_db import models
 from ccat_ops_db.errors import CcatError
-from ccat_ops_db.states import PhysicalCopyStatus, Status
+from ccat_ops_db.states import LIVE_TRANSFER_STATUSES, PhysicalCopyStatus, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def _transfer(one: Attempt) -> None:
 def _is_over(session: Session, *, one: Attempt) -> bool:
     """Whether nobody brings, or has, the transfer package there any more: others have unpacked it, or given it up."""
     row = session.get_one(models.DataTransfer, one.transfer_id, populate_existing=True)
-    return arrival(session, row) is None
+    return row.status not in LIVE_TRANSFER_STATUSES and arrival(session, row) is None
 
 
 def _prepare(session: Session, *, one: Attempt) -> _Order | None:
